@@ -1,0 +1,160 @@
+package codec
+
+import "encoding/binary"
+
+// roomPub is the head of the frames about one publisher of a room.
+func appendRoomPub(dst []byte, typ byte, room RoomID, pub uint16) ([]byte, int) {
+	dst, at := begin(dst, typ)
+	return binary.BigEndian.AppendUint16(appendRoom(dst, room), pub), at
+}
+
+// Joined announces a publisher's number, before the first frame that bears it.
+type Joined struct {
+	Room    RoomID
+	Pub     uint16
+	Account string
+}
+
+func (*Joined) Type() byte { return TypeJoined }
+
+func (m *Joined) Append(dst []byte) []byte {
+	dst, at := appendRoomPub(dst, TypeJoined, m.Room, m.Pub)
+	return end(appendString(dst, m.Account), at)
+}
+
+func (m *Joined) Parse(b []byte) error {
+	r := body(b)
+	m.Room, m.Pub, m.Account = r.room(), r.u16(), r.string(MaxAccount)
+	return r.done()
+}
+
+// Left says that a publisher is gone, after its last frame.
+type Left struct {
+	Room RoomID
+	Pub  uint16
+	Code Code // CodeLeft, CodeGone, CodeRevoked
+}
+
+func (*Left) Type() byte { return TypeLeft }
+
+func (m *Left) Append(dst []byte) []byte {
+	dst, at := appendRoomPub(dst, TypeLeft, m.Room, m.Pub)
+	return end(binary.BigEndian.AppendUint16(dst, uint16(m.Code)), at)
+}
+
+func (m *Left) Parse(b []byte) error {
+	r := body(b)
+	m.Room, m.Pub, m.Code = r.room(), r.u16(), Code(r.u16())
+	return r.done()
+}
+
+// Gap says that the frames From to To of a stream, both included, will not come. It stands in the stream's order: before
+// it comes From-1, after it To+1. A publisher sends it for frames that it numbered and gave up.
+type Gap struct {
+	Room RoomID
+	StreamKey
+	From, To uint64
+	Reason   GapReason
+}
+
+// GapSize is the size of a gap frame in bytes; it is always the same.
+const GapSize = LengthSize + 1 + 8 + 2 + 1 + 6 + 6 + 1
+
+func (*Gap) Type() byte { return TypeGap }
+
+func (m *Gap) Append(dst []byte) []byte {
+	dst, at := appendRoomPub(dst, TypeGap, m.Room, m.Pub)
+	dst = appendU48(append(dst, m.Dtype), m.From)
+	return end(append(appendU48(dst, m.To), byte(m.Reason)), at)
+}
+
+func (m *Gap) Parse(b []byte) error {
+	r := body(b)
+	m.Room, m.Pub, m.Dtype, m.From, m.To, m.Reason = r.room(), r.u16(), r.u8(), r.u48(), r.u48(), GapReason(r.u8())
+	if m.From == 0 || m.To < m.From {
+		r.fail(errMalformed)
+	}
+	return r.done()
+}
+
+// Ack says that every frame of a stream up to Seq has arrived: the publisher may forget it.
+type Ack struct {
+	Room RoomID
+	StreamKey
+	Seq uint64
+}
+
+func (*Ack) Type() byte { return TypeAck }
+
+func (m *Ack) Append(dst []byte) []byte {
+	dst, at := appendRoomPub(dst, TypeAck, m.Room, m.Pub)
+	return end(appendU48(append(dst, m.Dtype), m.Seq), at)
+}
+
+func (m *Ack) Parse(b []byte) error {
+	r := body(b)
+	m.Room, m.Pub, m.Dtype, m.Seq = r.room(), r.u16(), r.u8(), r.u48()
+	return r.done()
+}
+
+// Closed ends a subscription or a publisher's part in a room, after all that came before it.
+type Closed struct {
+	Room RoomID
+	Code Code
+}
+
+func (*Closed) Type() byte { return TypeClosed }
+
+func (m *Closed) Append(dst []byte) []byte {
+	dst, at := begin(dst, TypeClosed)
+	return end(binary.BigEndian.AppendUint16(appendRoom(dst, m.Room), uint16(m.Code)), at)
+}
+
+func (m *Closed) Parse(b []byte) error {
+	r := body(b)
+	m.Room, m.Code = r.room(), Code(r.u16())
+	return r.done()
+}
+
+// PushRefused says that frames were not taken. It is coalesced: one for all refused since the last one.
+type PushRefused struct {
+	Room   RoomID
+	Pub    uint16
+	Code   Code
+	Frames uint64
+}
+
+func (*PushRefused) Type() byte { return TypePushRefused }
+
+func (m *PushRefused) Append(dst []byte) []byte {
+	dst, at := appendRoomPub(dst, TypePushRefused, m.Room, m.Pub)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(m.Code))
+	return end(binary.AppendUvarint(dst, m.Frames), at)
+}
+
+func (m *PushRefused) Parse(b []byte) error {
+	r := body(b)
+	m.Room, m.Pub, m.Code, m.Frames = RoomID(r.u64()), r.u16(), Code(r.u16()), r.varint()
+	return r.done()
+}
+
+// Count tells how many are in a room, coalesced.
+type Count struct {
+	Room        RoomID
+	Subscribers uint64
+	Publishers  uint64
+}
+
+func (*Count) Type() byte { return TypeCount }
+
+func (m *Count) Append(dst []byte) []byte {
+	dst, at := begin(dst, TypeCount)
+	dst = binary.AppendUvarint(appendRoom(dst, m.Room), m.Subscribers)
+	return end(binary.AppendUvarint(dst, m.Publishers), at)
+}
+
+func (m *Count) Parse(b []byte) error {
+	r := body(b)
+	m.Room, m.Subscribers, m.Publishers = r.room(), r.varint(), r.varint()
+	return r.done()
+}

@@ -1,0 +1,270 @@
+package codec
+
+import "encoding/binary"
+
+// Register asks for a new room. Zero in any option asks for the server's default.
+type Register struct {
+	Req          uint32
+	Policy       Policy
+	IdleMillis   uint64 // the room ends after this long without a push
+	ExpireMillis uint64 // the room ends after this long in any case; 0: never
+	QueueBytes   uint64 // bound on what is queued for one subscriber
+	QueueMillis  uint64 // bound on the age of what is queued for one subscriber
+	MaxSubs      uint64 // subscribers at once
+}
+
+func (*Register) Type() byte { return TypeRegister }
+
+func (m *Register) Append(dst []byte) []byte {
+	dst, at := appendReq(dst, TypeRegister, m.Req)
+	dst = append(dst, byte(m.Policy))
+	for _, v := range [...]uint64{m.IdleMillis, m.ExpireMillis, m.QueueBytes, m.QueueMillis, m.MaxSubs} {
+		dst = binary.AppendUvarint(dst, v)
+	}
+	return end(dst, at)
+}
+
+func (m *Register) Parse(b []byte) error {
+	r := body(b)
+	m.Req, m.Policy = r.varint32(), Policy(r.u8())
+	m.IdleMillis, m.ExpireMillis, m.QueueBytes, m.QueueMillis, m.MaxSubs = r.varint(), r.varint(), r.varint(), r.varint(), r.varint()
+	return r.done()
+}
+
+// Registered answers Register with the number of the new room.
+type Registered struct{ reqRoom }
+
+func (*Registered) Type() byte                 { return TypeRegistered }
+func (m *Registered) Append(dst []byte) []byte { return m.append(dst, TypeRegistered) }
+
+// Remove ends a room; only its owner may.
+type Remove struct{ reqRoom }
+
+func (*Remove) Type() byte                 { return TypeRemove }
+func (m *Remove) Append(dst []byte) []byte { return m.append(dst, TypeRemove) }
+
+// Grant lets an account push into a room; only the room's owner may.
+type Grant struct{ reqRoomAccount }
+
+func (*Grant) Type() byte                 { return TypeGrant }
+func (m *Grant) Append(dst []byte) []byte { return m.append(dst, TypeGrant) }
+
+// Revoke takes a grant back and cuts the account's streams off at once.
+type Revoke struct{ reqRoomAccount }
+
+func (*Revoke) Type() byte                 { return TypeRevoke }
+func (m *Revoke) Append(dst []byte) []byte { return m.append(dst, TypeRevoke) }
+
+// Publish makes the session a publisher of a room.
+type Publish struct {
+	Req   uint32
+	Room  RoomID
+	Flags uint8 // PubCount
+}
+
+func (*Publish) Type() byte { return TypePublish }
+
+func (m *Publish) Append(dst []byte) []byte {
+	dst, at := appendReq(dst, TypePublish, m.Req)
+	return end(append(appendRoom(dst, m.Room), m.Flags), at)
+}
+
+func (m *Publish) Parse(b []byte) error {
+	r := body(b)
+	m.Req, m.Room, m.Flags = r.varint32(), RoomID(r.u64()), r.u8()
+	if m.Flags&^pubFlagMask != 0 {
+		r.fail(errMalformed)
+	}
+	return r.done()
+}
+
+// StreamNext says which sequence number a stream continues with.
+type StreamNext struct {
+	Dtype uint8
+	Next  uint64
+}
+
+// Published answers Publish.
+type Published struct {
+	Req     uint32
+	Room    RoomID
+	Pub     uint16       // the publisher's number, to be put into its stream frames
+	Policy  Policy       // the room's
+	Window  uint32       // bytes of frames that may be unacknowledged at once
+	Streams []StreamNext // the publisher's streams known to the room; any other begins at 1
+}
+
+func (*Published) Type() byte { return TypePublished }
+
+func (m *Published) Append(dst []byte) []byte {
+	dst, at := appendReq(dst, TypePublished, m.Req)
+	dst = appendRoom(dst, m.Room)
+	dst = binary.BigEndian.AppendUint16(dst, m.Pub)
+	dst = append(dst, byte(m.Policy))
+	dst = binary.AppendUvarint(dst, uint64(m.Window))
+	dst = binary.AppendUvarint(dst, uint64(len(m.Streams)))
+	for _, s := range m.Streams {
+		dst = appendU48(append(dst, s.Dtype), s.Next)
+	}
+	return end(dst, at)
+}
+
+func (m *Published) Parse(b []byte) error {
+	r := body(b)
+	m.Req, m.Room, m.Pub, m.Policy, m.Window = r.varint32(), r.room(), r.u16(), Policy(r.u8()), r.varint32()
+	m.Streams = nil
+	for range r.count(7) {
+		m.Streams = append(m.Streams, StreamNext{r.u8(), r.u48()})
+	}
+	return r.done()
+}
+
+// Unpublish ends the session's publishing into a room.
+type Unpublish struct{ reqRoom }
+
+func (*Unpublish) Type() byte                 { return TypeUnpublish }
+func (m *Unpublish) Append(dst []byte) []byte { return m.append(dst, TypeUnpublish) }
+
+// Position is the last frame of a stream that a resuming subscriber has.
+type Position struct {
+	StreamKey
+	Last uint64
+}
+
+// Subscribe asks for all streams of a room, from the newest group on or after the given positions.
+type Subscribe struct {
+	Req   uint32
+	Room  RoomID
+	Flags uint8      // SubNoEcho, SubCount
+	Have  []Position // when resuming
+}
+
+func (*Subscribe) Type() byte { return TypeSubscribe }
+
+func (m *Subscribe) Append(dst []byte) []byte {
+	dst, at := appendReq(dst, TypeSubscribe, m.Req)
+	dst = append(appendRoom(dst, m.Room), m.Flags)
+	dst = binary.AppendUvarint(dst, uint64(len(m.Have)))
+	for _, p := range m.Have {
+		dst = binary.BigEndian.AppendUint16(dst, p.Pub)
+		dst = appendU48(append(dst, p.Dtype), p.Last)
+	}
+	return end(dst, at)
+}
+
+func (m *Subscribe) Parse(b []byte) error {
+	r := body(b)
+	m.Req, m.Room, m.Flags, m.Have = r.varint32(), RoomID(r.u64()), r.u8(), nil
+	if m.Flags&^subFlagMask != 0 {
+		r.fail(errMalformed)
+	}
+	for range r.count(9) {
+		m.Have = append(m.Have, Position{StreamKey{r.u16(), r.u8()}, r.u48()})
+	}
+	return r.done()
+}
+
+// Subscribed answers Subscribe; the streams follow.
+type Subscribed struct {
+	Req    uint32
+	Room   RoomID
+	Policy Policy
+	Window uint32 // lossless rooms: acknowledge at least once in a quarter of so many bytes
+}
+
+func (*Subscribed) Type() byte { return TypeSubscribed }
+
+func (m *Subscribed) Append(dst []byte) []byte {
+	dst, at := appendReq(dst, TypeSubscribed, m.Req)
+	dst = append(appendRoom(dst, m.Room), byte(m.Policy))
+	return end(binary.AppendUvarint(dst, uint64(m.Window)), at)
+}
+
+func (m *Subscribed) Parse(b []byte) error {
+	r := body(b)
+	m.Req, m.Room, m.Policy, m.Window = r.varint32(), r.room(), Policy(r.u8()), r.varint32()
+	return r.done()
+}
+
+// Unsubscribe ends a subscription. What was already on its way still arrives before the answer.
+type Unsubscribe struct{ reqRoom }
+
+func (*Unsubscribe) Type() byte                 { return TypeUnsubscribe }
+func (m *Unsubscribe) Append(dst []byte) []byte { return m.append(dst, TypeUnsubscribe) }
+
+// Stat asks what there is to know of a room.
+type Stat struct{ reqRoom }
+
+func (*Stat) Type() byte                 { return TypeStat }
+func (m *Stat) Append(dst []byte) []byte { return m.append(dst, TypeStat) }
+
+// Info answers Stat.
+type Info struct {
+	Req         uint32
+	Room        RoomID
+	Policy      Policy
+	Owner       string
+	Subscribers uint64
+	Publishers  uint64
+	Frames      uint64 // accepted since the room was registered
+	Bytes       uint64 // likewise, headers included
+	AgeMillis   uint64 // since it was registered
+	IdleMillis  uint64 // since the last push
+}
+
+func (*Info) Type() byte { return TypeInfo }
+
+func (m *Info) Append(dst []byte) []byte {
+	dst, at := appendReq(dst, TypeInfo, m.Req)
+	dst = append(appendRoom(dst, m.Room), byte(m.Policy))
+	dst = appendString(dst, m.Owner)
+	for _, v := range [...]uint64{m.Subscribers, m.Publishers, m.Frames, m.Bytes, m.AgeMillis, m.IdleMillis} {
+		dst = binary.AppendUvarint(dst, v)
+	}
+	return end(dst, at)
+}
+
+func (m *Info) Parse(b []byte) error {
+	r := body(b)
+	m.Req, m.Room, m.Policy, m.Owner = r.varint32(), r.room(), Policy(r.u8()), r.string(MaxAccount)
+	m.Subscribers, m.Publishers, m.Frames, m.Bytes = r.varint(), r.varint(), r.varint(), r.varint()
+	m.AgeMillis, m.IdleMillis = r.varint(), r.varint()
+	return r.done()
+}
+
+// OK answers a request that has no answer of its own.
+type OK struct{ Req uint32 }
+
+func (*OK) Type() byte { return TypeOK }
+
+func (m *OK) Append(dst []byte) []byte {
+	dst, at := appendReq(dst, TypeOK, m.Req)
+	return end(dst, at)
+}
+
+func (m *OK) Parse(b []byte) error {
+	r := body(b)
+	m.Req = r.varint32()
+	return r.done()
+}
+
+// Refused answers a request that failed.
+type Refused struct {
+	Req  uint32
+	Code Code
+	Text string
+}
+
+func (*Refused) Type() byte { return TypeRefused }
+
+func (m *Refused) Append(dst []byte) []byte {
+	dst, at := appendReq(dst, TypeRefused, m.Req)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(m.Code))
+	return end(appendString(dst, m.Text), at)
+}
+
+func (m *Refused) Parse(b []byte) error {
+	r := body(b)
+	m.Req, m.Code, m.Text = r.varint32(), Code(r.u16()), r.string(MaxText)
+	return r.done()
+}

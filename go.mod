@@ -1,0 +1,3 @@
+module github.com/timedge/timedge
+
+go 1.26
