@@ -53,7 +53,8 @@ const (
 type Control interface {
 	// Type returns the frame's type byte.
 	Type() byte
-	// Append writes the frame to the end of dst.
+	// Append writes the frame to the end of dst. It checks no field: a receiver refuses what breaks the layout. A frame
+	// longer than MaxFrame panics.
 	Append(dst []byte) []byte
 	// Parse reads the whole frame that b holds, as cut by Next. Byte slices in the result alias b; strings are copies.
 	// Every error is a *ProtocolError.
@@ -170,6 +171,24 @@ func (r *reader) room() RoomID {
 		r.fail(errMalformed)
 	}
 	return RoomID(v)
+}
+
+// pub reads a publisher number; zero is none.
+func (r *reader) pub() uint16 {
+	v := r.u16()
+	if v == 0 {
+		r.fail(errMalformed)
+	}
+	return v
+}
+
+// seq reads a sequence number; zero is none.
+func (r *reader) seq() uint64 {
+	v := r.u48()
+	if v == 0 {
+		r.fail(errMalformed)
+	}
+	return v
 }
 
 func appendRoom(dst []byte, id RoomID) []byte { return binary.BigEndian.AppendUint64(dst, uint64(id)) }

@@ -24,7 +24,7 @@ func (m *Joined) Append(dst []byte) []byte {
 
 func (m *Joined) Parse(b []byte) error {
 	r := body(b)
-	m.Room, m.Pub, m.Account = r.room(), r.u16(), r.string(MaxAccount)
+	m.Room, m.Pub, m.Account = r.room(), r.pub(), r.string(MaxAccount)
 	return r.done()
 }
 
@@ -44,7 +44,7 @@ func (m *Left) Append(dst []byte) []byte {
 
 func (m *Left) Parse(b []byte) error {
 	r := body(b)
-	m.Room, m.Pub, m.Code = r.room(), r.u16(), Code(r.u16())
+	m.Room, m.Pub, m.Code = r.room(), r.pub(), Code(r.u16())
 	return r.done()
 }
 
@@ -70,8 +70,8 @@ func (m *Gap) Append(dst []byte) []byte {
 
 func (m *Gap) Parse(b []byte) error {
 	r := body(b)
-	m.Room, m.Pub, m.Dtype, m.From, m.To, m.Reason = r.room(), r.u16(), r.u8(), r.u48(), r.u48(), GapReason(r.u8())
-	if m.From == 0 || m.To < m.From {
+	m.Room, m.Pub, m.Dtype, m.From, m.To, m.Reason = r.room(), r.pub(), r.u8(), r.seq(), r.seq(), GapReason(r.u8())
+	if m.To < m.From {
 		r.fail(errMalformed)
 	}
 	return r.done()
@@ -93,7 +93,7 @@ func (m *Ack) Append(dst []byte) []byte {
 
 func (m *Ack) Parse(b []byte) error {
 	r := body(b)
-	m.Room, m.Pub, m.Dtype, m.Seq = r.room(), r.u16(), r.u8(), r.u48()
+	m.Room, m.Pub, m.Dtype, m.Seq = r.room(), r.pub(), r.u8(), r.u48()
 	return r.done()
 }
 
@@ -134,7 +134,7 @@ func (m *PushRefused) Append(dst []byte) []byte {
 
 func (m *PushRefused) Parse(b []byte) error {
 	r := body(b)
-	m.Room, m.Pub, m.Code, m.Frames = RoomID(r.u64()), r.u16(), Code(r.u16()), r.varint()
+	m.Room, m.Pub, m.Code, m.Frames = r.room(), r.pub(), Code(r.u16()), r.varint()
 	return r.done()
 }
 

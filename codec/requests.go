@@ -37,6 +37,12 @@ type Registered struct{ reqRoom }
 func (*Registered) Type() byte                 { return TypeRegistered }
 func (m *Registered) Append(dst []byte) []byte { return m.append(dst, TypeRegistered) }
 
+func (m *Registered) Parse(b []byte) error {
+	r := body(b)
+	m.Req, m.Room = r.varint32(), r.room() // requests may name room 0, to be refused; an answer may not
+	return r.done()
+}
+
 // Remove ends a room; only its owner may.
 type Remove struct{ reqRoom }
 
@@ -111,10 +117,10 @@ func (m *Published) Append(dst []byte) []byte {
 
 func (m *Published) Parse(b []byte) error {
 	r := body(b)
-	m.Req, m.Room, m.Pub, m.Policy, m.Window = r.varint32(), r.room(), r.u16(), Policy(r.u8()), r.varint32()
+	m.Req, m.Room, m.Pub, m.Policy, m.Window = r.varint32(), r.room(), r.pub(), Policy(r.u8()), r.varint32()
 	m.Streams = nil
 	for range r.count(7) {
-		m.Streams = append(m.Streams, StreamNext{r.u8(), r.u48()})
+		m.Streams = append(m.Streams, StreamNext{r.u8(), r.seq()})
 	}
 	return r.done()
 }
@@ -159,7 +165,7 @@ func (m *Subscribe) Parse(b []byte) error {
 		r.fail(errMalformed)
 	}
 	for range r.count(9) {
-		m.Have = append(m.Have, Position{StreamKey{r.u16(), r.u8()}, r.u48()})
+		m.Have = append(m.Have, Position{StreamKey{r.pub(), r.u8()}, r.u48()})
 	}
 	return r.done()
 }
@@ -252,7 +258,7 @@ func (m *OK) Parse(b []byte) error {
 type Refused struct {
 	Req  uint32
 	Code Code
-	Text string
+	Text string // Append cuts it to MaxText bytes
 }
 
 func (*Refused) Type() byte { return TypeRefused }
@@ -260,7 +266,7 @@ func (*Refused) Type() byte { return TypeRefused }
 func (m *Refused) Append(dst []byte) []byte {
 	dst, at := appendReq(dst, TypeRefused, m.Req)
 	dst = binary.BigEndian.AppendUint16(dst, uint16(m.Code))
-	return end(appendString(dst, m.Text), at)
+	return end(appendText(dst, m.Text), at)
 }
 
 func (m *Refused) Parse(b []byte) error {

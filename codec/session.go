@@ -108,14 +108,14 @@ func (m *Welcome) Parse(b []byte) error {
 // Error tells the peer why the sender closes the connection.
 type Error struct {
 	Code Code
-	Text string
+	Text string // Append cuts it to MaxText bytes
 }
 
 func (*Error) Type() byte { return TypeError }
 
 func (m *Error) Append(dst []byte) []byte {
 	dst, at := begin(dst, TypeError)
-	return end(appendString(binary.BigEndian.AppendUint16(dst, uint16(m.Code)), m.Text), at)
+	return end(appendText(binary.BigEndian.AppendUint16(dst, uint16(m.Code)), m.Text), at)
 }
 
 func (m *Error) Parse(b []byte) error {

@@ -75,19 +75,19 @@ func AppendStreamHeader(dst []byte, s *Stream, n int) []byte {
 }
 
 // ParseStream reads the whole stream frame that b holds, as cut by Next. The payload aliases b. It fails on a frame that
-// is shorter than its header, has unknown flags, or has a zero room, publisher or sequence number.
+// is shorter than its header, is no stream frame, has unknown flags, or has a zero room, publisher or sequence number.
 func ParseStream(b []byte, s *Stream) error {
 	if len(b) < StreamHeaderSize {
 		return errMalformed
 	}
 	_ = b[StreamHeaderSize-1]
-	s.Flags = Flags(b[2] &^ TypeStream)
+	s.Flags = Flags(b[2]) &^ TypeStream
 	s.Room = RoomID(binary.BigEndian.Uint64(b[3:]))
 	s.Pub = binary.BigEndian.Uint16(b[11:])
 	s.Dtype = b[13]
 	s.Seq = getU48(b[14:])
 	s.Payload = b[StreamHeaderSize:]
-	if s.Flags&^flagMask != 0 || s.Room == 0 || s.Pub == 0 || s.Seq == 0 {
+	if b[2]&^byte(flagMask) != TypeStream || s.Room == 0 || s.Pub == 0 || s.Seq == 0 {
 		return errMalformed
 	}
 	return nil

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"strings"
+	"unicode/utf8"
 )
 
 // Sizes and limits of the protocol, in bytes. PROTOCOL.md, section "Limits".
@@ -103,7 +105,7 @@ func (r *reader) varint() uint64 {
 	var v uint64
 	for i := 0; i < len(r.b); i++ {
 		c := r.b[i]
-		if i == 9 && c > 1 {
+		if i == 9 && c > 1 { // above 64 bits, or an eleventh byte to come
 			r.fail(errVarint)
 			return 0
 		}
@@ -115,10 +117,6 @@ func (r *reader) varint() uint64 {
 			}
 			r.b = r.b[i+1:]
 			return v
-		}
-		if i == 9 {
-			r.fail(errVarint)
-			return 0
 		}
 	}
 	r.fail(errMalformed)
@@ -144,7 +142,16 @@ func (r *reader) bytes(limit int) []byte {
 	return r.take(int(n))
 }
 
-func (r *reader) string(limit int) string { return string(r.bytes(limit)) }
+// string reads UTF-8 of at most limit bytes. Anything else is refused here, once, so that a name means the same to every
+// implementation, log and metric label.
+func (r *reader) string(limit int) string {
+	p := r.bytes(limit)
+	if !utf8.Valid(p) {
+		r.fail(errMalformed)
+		return ""
+	}
+	return string(p)
+}
 
 // count reads the length of a list whose entries take at least size bytes each, so that a sender cannot make the
 // receiver allocate more than the frame holds.
@@ -193,4 +200,18 @@ func appendU48(dst []byte, v uint64) []byte {
 func appendString(dst []byte, s string) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(s)))
 	return append(dst, s...)
+}
+
+// appendText writes an explanation, cut to MaxText bytes of whole characters: it may quote what a peer sent, and a text
+// that the other side refuses would hide the code beside it.
+func appendText(dst []byte, s string) []byte {
+	s = strings.ToValidUTF8(s, "?")
+	if len(s) > MaxText {
+		n := MaxText
+		for !utf8.RuneStart(s[n]) {
+			n--
+		}
+		s = s[:n]
+	}
+	return appendString(dst, s)
 }
