@@ -1,0 +1,125 @@
+package client
+
+import "github.com/timedge/timedge/codec"
+
+// Kind says what a message is to a decoder.
+type Kind uint8
+
+// The kinds of a message.
+const (
+	Delta Kind = iota // needs what came before it
+	Key               // a decoder can start here
+	Init              // the header that a decoder needs first; kept for those who join later
+)
+
+func (k Kind) String() string {
+	switch k {
+	case Delta:
+		return "delta"
+	case Key:
+		return "key"
+	case Init:
+		return "init"
+	}
+	return "unknown"
+}
+
+func (k Kind) flags() codec.Flags {
+	switch k {
+	case Key:
+		return codec.FlagKey
+	case Init:
+		return codec.FlagInit
+	}
+	return 0
+}
+
+func kindOf(f codec.Flags) Kind {
+	switch {
+	case f&codec.FlagInit != 0:
+		return Init
+	case f&codec.FlagKey != 0:
+		return Key
+	}
+	return Delta
+}
+
+// Event is what Subscription.Next returns: one of *Message, *Gap, *Joined, *Left, *Count, *Resumed.
+type Event interface {
+	// In returns the room that the event belongs to.
+	In() codec.RoomID
+}
+
+// Message is one payload as it was pushed, joined from its pieces. The message and its payload are the caller's until the
+// next call of Next; whoever needs them longer copies them.
+type Message struct {
+	Room      codec.RoomID
+	Publisher string // account of the publisher
+	Pub       uint16 // number of the publisher in this room
+	Dtype     uint8
+	Kind      Kind
+	First     uint64 // number of its first frame in the stream (room, publisher, dtype)
+	Last      uint64 // number of its last frame
+	Payload   []byte
+}
+
+// Gap says that the frames From to To of a stream, both included, do not come. A subscription to a stream that has been
+// going on for a while begins with one (reason joined).
+type Gap struct {
+	Room      codec.RoomID
+	Publisher string
+	Pub       uint16
+	Dtype     uint8
+	From, To  uint64
+	Reason    codec.GapReason
+
+	// Interrupted is the number of the first frame of a message that had arrived in part when the gap cut it off, and that is
+	// therefore dropped: the frames Interrupted to From-1 are lost to the caller, too. 0: none.
+	Interrupted uint64
+}
+
+// Joined announces a publisher before its first message. After Resumed those present are announced again.
+type Joined struct {
+	Room    codec.RoomID
+	Pub     uint16
+	Account string
+}
+
+// Left says that a publisher is gone, after its last message.
+type Left struct {
+	Room    codec.RoomID
+	Pub     uint16
+	Account string
+	Code    codec.Code // CodeLeft, CodeGone, CodeRevoked
+}
+
+// Count tells how many are in the room, to those who asked for it. The server coalesces it.
+type Count struct {
+	Room        codec.RoomID
+	Subscribers uint64
+	Publishers  uint64
+}
+
+// Resumed says that the connection broke, or moved to another server, and that the subscription goes on. Every stream goes on
+// with the frame after the last one, or with a gap.
+type Resumed struct {
+	Room codec.RoomID
+}
+
+// In returns the message's room.
+func (e *Message) In() codec.RoomID { return e.Room }
+
+// In returns the gap's room.
+func (e *Gap) In() codec.RoomID { return e.Room }
+
+// In returns the room joined.
+func (e *Joined) In() codec.RoomID { return e.Room }
+
+// In returns the room left.
+func (e *Left) In() codec.RoomID { return e.Room }
+
+// In returns the room counted.
+func (e *Count) In() codec.RoomID { return e.Room }
+
+// In returns the room resumed.
+func (e *Resumed) In() codec.RoomID { return e.Room }

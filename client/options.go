@@ -1,0 +1,122 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/timedge/timedge/codec"
+)
+
+// DefaultServer is where a client connects when it is told nothing else.
+const DefaultServer = "127.0.0.1:7400"
+
+// ServerEnv names the environment variable that holds the servers, comma-separated, when Options name none.
+const ServerEnv = "TIMEDGE_SERVER"
+
+// Options say where to connect, as whom, and within which bounds. The zero value of every field is its default.
+type Options struct {
+	// Servers are host:port addresses, tried in random order. Default: TIMEDGE_SERVER, comma-separated, otherwise 127.0.0.1:7400.
+	Servers []string
+	// Account is the name to authenticate as, at most codec.MaxAccount bytes; Token is the proof of it, empty where the server
+	// asks for none.
+	Account string
+	Token   string
+	// Logger is told of connections made and lost. Default: nobody.
+	Logger *slog.Logger
+
+	// DialTimeout bounds one attempt with one server, from the first packet to its welcome. Default: 5 s.
+	DialTimeout time.Duration
+	// BackoffMin and BackoffMax bound the wait before going round the servers again: before the n-th round a random time between 0
+	// and min(BackoffMax, BackoffMin * 2^n). Defaults: 100 ms and 10 s.
+	BackoffMin time.Duration
+	BackoffMax time.Duration
+
+	// ReceiveBuffer is how many bytes of frames are held for a subscription whose Next is not called. When they are reached the
+	// connection is not read any more until Next is, and that holds up everything else on it: other subscriptions, answers to
+	// requests, acknowledgements of pushes. Use a client each for rooms that must not wait for one another. Default: 4 MiB.
+	ReceiveBuffer int
+
+	// Dialer opens a connection; TLS goes here. Default: TCP by a net.Dialer.
+	Dialer func(ctx context.Context, addr string) (net.Conn, error)
+}
+
+// withDefaults returns o with its empty fields filled in. The error names every field that is wrong.
+func (o Options) withDefaults() (Options, error) {
+	if len(o.Servers) == 0 {
+		o.Servers = []string{DefaultServer}
+		if env := os.Getenv(ServerEnv); env != "" {
+			o.Servers = strings.Split(env, ",")
+		}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Dialer == nil {
+		o.Dialer = func(ctx context.Context, addr string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", addr)
+		}
+	}
+	setDefault(&o.DialTimeout, 5*time.Second)
+	setDefault(&o.BackoffMin, 100*time.Millisecond)
+	setDefault(&o.BackoffMax, 10*time.Second)
+	setDefault(&o.ReceiveBuffer, 4<<20)
+
+	var errs []error
+	servers := make([]string, len(o.Servers))
+	for i, s := range o.Servers {
+		if servers[i] = strings.TrimSpace(s); servers[i] == "" {
+			errs = append(errs, fmt.Errorf("client: server %d of %d is empty", i+1, len(servers)))
+		}
+	}
+	o.Servers = servers
+	if len(o.Account) > codec.MaxAccount {
+		errs = append(errs, fmt.Errorf("client: account longer than %d bytes", codec.MaxAccount))
+	}
+	if len(o.Token) > maxToken {
+		errs = append(errs, fmt.Errorf("client: token longer than %d bytes", maxToken))
+	}
+	if o.DialTimeout < 0 || o.BackoffMin < 0 || o.BackoffMax < o.BackoffMin {
+		errs = append(errs, errors.New("client: time-outs must not be negative, nor BackoffMax below BackoffMin"))
+	}
+	if o.ReceiveBuffer < 0 {
+		errs = append(errs, errors.New("client: ReceiveBuffer must not be negative"))
+	}
+	return o, errors.Join(errs...)
+}
+
+// maxToken leaves room for the rest of a hello within codec.MaxHandshakeFrame.
+const maxToken = codec.MaxHandshakeFrame - codec.MaxAccount - 64
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// RoomOptions are the wishes for a new room. Zero in any field asks for the server's default.
+type RoomOptions struct {
+	Policy         codec.Policy  // what happens to a subscriber that falls behind
+	Idle           time.Duration // the room ends after so long without a push
+	Expire         time.Duration // the room ends after so long in any case; 0: never
+	QueueBytes     int64         // bound on what is queued for one subscriber
+	QueueAge       time.Duration // bound on the age of what is queued for one subscriber
+	MaxSubscribers int           // at once
+}
+
+// PublishOptions are the wishes of a publisher.
+type PublishOptions struct {
+	Counts bool // tell how many are in the room, through Publisher.Counts
+}
+
+// SubscribeOptions are the wishes of a subscriber.
+type SubscribeOptions struct {
+	NoEcho bool // leave out what this client itself publishes
+	Counts bool // send Count events
+}
