@@ -1,0 +1,349 @@
+package codec
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode"
+)
+
+// vectors is testdata/vectors.json; testdata/README.md tells what each section means.
+type vectors struct {
+	About             string
+	Version           int
+	Preface           []prefaceVector
+	PrefaceIncomplete []bytesVector `json:"preface_incomplete"`
+	PrefaceInvalid    []bytesVector `json:"preface_invalid"`
+	Room              []struct{ Text, Number string }
+	RoomInvalid       []struct{ Name, Text string } `json:"room_invalid"`
+	Frame             []frameVector
+	LongFrame         []frameVector `json:"long_frame"`
+	Incomplete        []bytesVector
+	Invalid           []bytesVector
+}
+
+type prefaceVector struct {
+	Name, From, Hex         string
+	Lowest, Highest, Chosen uint8
+}
+
+type bytesVector struct {
+	Name, Hex string
+	Code      Code
+	Limit     int
+}
+
+type frameVector struct {
+	Name, Type, Hex string
+	Fields          map[string]any
+	Ext             []extField
+	Fill            string // long frames only: the payload is this byte ...
+	Times           int    // ... so many times
+}
+
+type extField struct{ Tag, Value string }
+
+func loadVectors(t testing.TB) *vectors {
+	t.Helper()
+	b, err := os.ReadFile("testdata/vectors.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v vectors
+	if err := unmarshal(b, &v); err != nil {
+		t.Fatal(err)
+	}
+	for i := range v.LongFrame {
+		l := &v.LongFrame[i]
+		payload := strings.Repeat(l.Fill, l.Times)
+		l.Hex += payload
+		l.Fields["payload"] = payload
+	}
+	return &v
+}
+
+// unmarshal is json.Unmarshal that keeps numbers exact and refuses keys that nothing reads.
+func unmarshal(b []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	d.DisallowUnknownFields()
+	return d.Decode(v)
+}
+
+func unhex(t testing.TB, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// frames returns the valid frames of both sections.
+func (v *vectors) frames() []frameVector {
+	return append(v.Frame[:len(v.Frame):len(v.Frame)], v.LongFrame...)
+}
+
+// snake turns a Go name into the one that PROTOCOL.md and the vectors use.
+func snake(s string) string {
+	if s == strings.ToUpper(s) {
+		return strings.ToLower(s)
+	}
+	var b strings.Builder
+	for i, r := range s {
+		if unicode.IsUpper(r) && i > 0 {
+			b.WriteByte('_')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
+}
+
+// setFields fills the struct v from the fields of a vector. Every field of the one must be in the other.
+func setFields(v reflect.Value, fields map[string]any) error {
+	seen := 0
+	var walk func(v reflect.Value) error
+	walk = func(v reflect.Value) error {
+		for i := range v.NumField() {
+			f := v.Type().Field(i)
+			if f.Anonymous {
+				if err := walk(v.Field(i)); err != nil {
+					return err
+				}
+				continue
+			}
+			x, ok := fields[snake(f.Name)]
+			if !ok {
+				return fmt.Errorf("field %s is not in the vector", snake(f.Name))
+			}
+			seen++
+			if err := setValue(v.Field(i), x); err != nil {
+				return fmt.Errorf("%s: %w", snake(f.Name), err)
+			}
+		}
+		return nil
+	}
+	if err := walk(v); err != nil {
+		return err
+	}
+	if seen != len(fields) {
+		return fmt.Errorf("vector has %d fields, %s has %d", len(fields), v.Type(), seen)
+	}
+	return nil
+}
+
+func setValue(v reflect.Value, x any) error {
+	switch v.Kind() {
+	case reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		n, err := strconv.ParseUint(fmt.Sprint(x), 10, v.Type().Bits())
+		v.SetUint(n)
+		return err
+	case reflect.String:
+		v.SetString(x.(string))
+		return nil
+	case reflect.Slice:
+		if v.Type().Elem().Kind() == reflect.Uint8 {
+			b, err := hex.DecodeString(x.(string))
+			v.SetBytes(b)
+			return err
+		}
+		for _, e := range x.([]any) {
+			entry := reflect.New(v.Type().Elem()).Elem()
+			set := func() error { return setValue(entry, e) }
+			if entry.Kind() == reflect.Struct {
+				set = func() error { return setFields(entry, e.(map[string]any)) }
+			}
+			if err := set(); err != nil {
+				return err
+			}
+			v.Set(reflect.Append(v, entry))
+		}
+		return nil
+	}
+	return fmt.Errorf("no rule for %s", v.Type())
+}
+
+// typesByName maps the name of each control frame to its type byte, as the code has them.
+func typesByName() map[string]byte {
+	m := map[string]byte{}
+	for typ := range 256 {
+		if c := NewControl(byte(typ)); c != nil {
+			m[snake(reflect.TypeOf(c).Elem().Name())] = byte(typ)
+		}
+	}
+	return m
+}
+
+// parseAny reads one frame of either kind off the front of b.
+func parseAny(b []byte, limit int) (frame any, n int, err error) {
+	whole, typ, err := Next(b, limit)
+	if err != nil {
+		return nil, 0, err
+	}
+	if typ&TypeStream != 0 {
+		s := new(Stream)
+		return s, len(whole), ParseStream(whole, s)
+	}
+	c, err := ParseControl(whole)
+	return c, len(whole), err
+}
+
+// newFrame returns the frame that a vector's fields describe.
+func newFrame(t testing.TB, v frameVector) interface{ Append([]byte) []byte } {
+	t.Helper()
+	var f interface{ Append([]byte) []byte } = new(Stream)
+	if v.Type != "stream" {
+		typ, ok := typesByName()[v.Type]
+		if !ok {
+			t.Fatalf("no control frame is called %q", v.Type)
+		}
+		f = NewControl(typ)
+	}
+	if err := setFields(reflect.ValueOf(f).Elem(), v.Fields); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestVectorFrames(t *testing.T) {
+	covered := map[string]int{}
+	for _, v := range loadVectors(t).frames() {
+		covered[v.Type]++
+		t.Run(v.Name, func(t *testing.T) {
+			b := unhex(t, v.Hex)
+			want := newFrame(t, v)
+			got, n, err := parseAny(b, MaxFrame)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n != len(b) {
+				t.Fatalf("frame is %d bytes of %d", n, len(b))
+			}
+			if !reflect.DeepEqual(got, any(want)) {
+				t.Errorf("parsed %+v\nwant   %+v", got, want)
+			}
+			if len(v.Ext) > 0 {
+				return // this package skips optional fields and writes none
+			}
+			prefix := []byte("before")
+			if out := want.Append(prefix); !bytes.Equal(out, append([]byte("before"), b...)) {
+				t.Errorf("encoded %x\nwant    %x", out[len(prefix):], b)
+			}
+		})
+	}
+	for name := range typesByName() {
+		if covered[name] < 3 {
+			t.Errorf("%d vectors of %s", covered[name], name)
+		}
+	}
+	if covered["stream"] < 20 {
+		t.Errorf("%d vectors of stream", covered["stream"])
+	}
+}
+
+func checkCode(t *testing.T, err error, want Code) {
+	t.Helper()
+	pe, ok := err.(*ProtocolError)
+	if !ok {
+		t.Fatalf("error is %v, want code %d %s", err, want, want)
+	}
+	if pe.Code != want {
+		t.Errorf("code is %d %s, want %d %s", pe.Code, pe.Code, want, want)
+	}
+}
+
+func TestVectorInvalid(t *testing.T) {
+	vs := loadVectors(t)
+	for _, v := range vs.Invalid {
+		t.Run(v.Name, func(t *testing.T) {
+			limit := v.Limit
+			if limit == 0 {
+				limit = MaxFrame
+			}
+			_, _, err := parseAny(unhex(t, v.Hex), limit)
+			checkCode(t, err, v.Code)
+		})
+	}
+	for _, v := range vs.Incomplete {
+		t.Run("incomplete/"+v.Name, func(t *testing.T) {
+			if _, _, err := parseAny(unhex(t, v.Hex), MaxFrame); err != ErrIncomplete {
+				t.Errorf("error is %v, want ErrIncomplete", err)
+			}
+		})
+	}
+}
+
+func TestVectorPrefaces(t *testing.T) {
+	vs := loadVectors(t)
+	for _, v := range vs.Preface {
+		t.Run(v.Name, func(t *testing.T) {
+			b := unhex(t, v.Hex)
+			p, err := ParsePreface(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v.From == "server" {
+				if want := (Preface{v.Chosen, v.Lowest, v.Highest}); p != want {
+					t.Errorf("parsed %v, want %v", p, want)
+				}
+				if out := AppendServerPreface(nil, v.Chosen); v.Lowest == VersionMin && v.Highest == VersionMax && !bytes.Equal(out, b) {
+					t.Errorf("encoded %x, want %x", out, b)
+				}
+				return
+			}
+			if p.A != v.Lowest || p.B != v.Highest {
+				t.Errorf("parsed %v, want %d to %d", p, v.Lowest, v.Highest)
+			}
+			if c := Choose(p.A, p.B); c != v.Chosen {
+				t.Errorf("chose %d, want %d", c, v.Chosen)
+			}
+			if out := AppendClientPreface(nil, v.Lowest, v.Highest); !bytes.Equal(out[:6], b[:6]) || out[6] != 0 || out[7] != 0 {
+				t.Errorf("encoded %x, want %x and two zeros", out, b[:6])
+			}
+		})
+	}
+	for _, v := range vs.PrefaceIncomplete {
+		t.Run("incomplete/"+v.Name, func(t *testing.T) {
+			if _, err := ParsePreface(unhex(t, v.Hex)); err != ErrIncomplete {
+				t.Errorf("error is %v, want ErrIncomplete", err)
+			}
+		})
+	}
+	for _, v := range vs.PrefaceInvalid {
+		t.Run("invalid/"+v.Name, func(t *testing.T) {
+			_, err := ParsePreface(unhex(t, v.Hex))
+			checkCode(t, err, v.Code)
+		})
+	}
+}
+
+func TestVectorRooms(t *testing.T) {
+	vs := loadVectors(t)
+	for _, v := range vs.Room {
+		t.Run(v.Text, func(t *testing.T) {
+			n, err := strconv.ParseUint(v.Number, 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s := RoomID(n).String(); s != v.Text {
+				t.Errorf("text is %s, want %s", s, v.Text)
+			}
+			if id, err := ParseRoomID(v.Text); err != nil || id != RoomID(n) {
+				t.Errorf("number is %d, %v, want %d", id, err, n)
+			}
+		})
+	}
+	for _, v := range vs.RoomInvalid {
+		t.Run("invalid/"+v.Name, func(t *testing.T) {
+			if id, err := ParseRoomID(v.Text); err != ErrRoomMalformed {
+				t.Errorf("got %d, %v, want ErrRoomMalformed", id, err)
+			}
+		})
+	}
+}
