@@ -63,6 +63,7 @@ const (
 	CodeTooSlow  Code = 404
 	CodeLeft     Code = 405
 	CodeGone     Code = 406
+	CodeReplaced Code = 407
 )
 
 var codeNames = map[Code]string{
@@ -82,7 +83,7 @@ var codeNames = map[Code]string{
 	CodeTooManyConns: "too_many_connections", CodeTooManyRooms: "too_many_rooms",
 
 	CodeRemoved: "removed", CodeIdle: "idle", CodeExpired: "expired", CodeNodeLost: "node_lost", CodeTooSlow: "too_slow",
-	CodeLeft: "left", CodeGone: "gone",
+	CodeLeft: "left", CodeGone: "gone", CodeReplaced: "replaced",
 }
 
 // String returns the code's name as PROTOCOL.md lists it, also used as a metric label.
