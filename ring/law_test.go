@@ -106,7 +106,7 @@ func TestLawAdditionMovesItsShare(t *testing.T) {
 		all := members(n + 1)
 		newcomer := all[rapid.IntRange(0, n).Draw(t, "newcomer")].Name
 		before, after := New(without(all, newcomer)), New(all)
-		const count = 5000
+		const count = 3000
 		moved, random := 0, rand.New(rand.NewPCG(seed, 0))
 		for range count {
 			room := random.Uint64()
@@ -126,8 +126,8 @@ func TestLawAdditionMovesItsShare(t *testing.T) {
 	})
 }
 
-// No member leads more than 10 % above or below its share of 100,000 rooms, with 3 to 100 members. (Not each number above 20 is
-// tried: they all hold, but take a minute under the race detector.)
+// No member leads more than 10 % above or below its share of 100,000 rooms, with 3 to 100 members. (Few numbers above 10
+// are tried: all hold, but take a minute under the race detector.)
 //
 // The rooms are the same in each run. Drawn anew they would break this bound at 100 members in one run of seven even if placement
 // were perfectly even, since chance alone gives a member 1,000 +- 32 rooms; TestLawPartitionsAreShared does without that chance.
@@ -139,10 +139,7 @@ func TestLawBalance(t *testing.T) {
 	for i := range partitions {
 		partitions[i] = partition(random.Uint64())
 	}
-	for n := 3; n <= 100; n++ {
-		if n > 20 && n%10 != 0 {
-			continue
-		}
+	for _, n := range []int{3, 4, 5, 6, 7, 8, 9, 10, 20, 35, 50, 75, 100} {
 		r := New(members(n))
 		led := make([]int, n)
 		for _, p := range partitions {
@@ -159,7 +156,7 @@ func TestLawBalance(t *testing.T) {
 // Each member leads its share of all partitions, and is second in as many of those of each other one, within 6 standard deviations.
 func TestLawPartitionsAreShared(t *testing.T) {
 	t.Parallel()
-	for _, n := range []int{3, 10, 30} {
+	for _, n := range []int{3, 10} {
 		r := New(members(n))
 		led, second := make([]int, n), make([]int, n*n)
 		for p := range uint32(Partitions) {
