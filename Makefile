@@ -1,0 +1,83 @@
+# "make help" lists the targets. A machine with Go, gcc and make is enough: what else a target needs it installs itself.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+BUILD := go build -trimpath -ldflags "-X main.version=$(VERSION)"
+STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# Programs that tests start, each with the Debian package that holds it.
+TEST_NEEDS := ffmpeg=ffmpeg
+
+# Flags for "make run", such as ARGS="--listen 127.0.0.1:9000".
+ARGS ?=
+# How long "make fuzz" spends on each target, and which targets it takes (a regular expression).
+FUZZTIME ?= 10m
+FUZZ ?= .
+
+.PHONY: help
+help: ## List all targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: bin/timedge ## Build and serve on this machine; flags go in ARGS="..."
+	@exec bin/timedge serve $(ARGS)
+
+.PHONY: build
+build: bin/timedge bin/loadgen ## Build bin/timedge and bin/loadgen
+
+# Go knows better than make what is out of date.
+.PHONY: bin/timedge
+bin/timedge:
+	@$(BUILD) -o $@ .
+
+.PHONY: bin/loadgen
+bin/loadgen:
+	@$(BUILD) -o $@ ./tools/loadgen
+
+.PHONY: test
+test: need check test-race test-short test-bench ## Install what tests need, then run all checks, tests and, once, benchmarks
+	@echo "test: all passed"
+
+.PHONY: need
+need:
+	@.ci/need $(TEST_NEEDS)
+
+.PHONY: check
+check: ## Check format (gofmt), go vet and staticcheck
+	@echo "== gofmt, go vet, staticcheck"
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not gofmt'ed:"; echo "$$unformatted"; exit 1; fi
+	@go vet ./...
+	@$(STATICCHECK) ./...
+
+.PHONY: test-race
+test-race: need ## Run all tests and fuzz seeds in random order under the race detector
+	@echo "== tests in random order under the race detector"
+	@go test -race -shuffle=on -timeout=30m ./...
+
+# The race detector changes what is allocated, so allocation tests count only here.
+.PHONY: test-short
+test-short: need ## Run tests without the race detector, leaving out what they call long
+	@echo "== tests without the race detector"
+	@go test -short -timeout=15m ./...
+
+.PHONY: test-bench
+test-bench: ## Run every benchmark once, to see that it runs
+	@echo "== every benchmark, once"
+	@go test -short -run='^$$' -bench=. -benchtime=1x -timeout=15m ./...
+
+.PHONY: fuzz
+fuzz: ## Fuzz each target for FUZZTIME (10m); FUZZ=regexp picks some
+	@set -e; for package in $$(go list ./...); do \
+		targets=$$(go test -list '^Fuzz' $$package); \
+		for target in $$(grep '^Fuzz' <<<"$$targets" | grep -E -e '$(FUZZ)'); do \
+			echo "== $$package $$target for $(FUZZTIME)"; \
+			go test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) $$package; \
+		done; \
+	done
+
+.PHONY: clean
+clean: ## Remove what was built
+	@rm -rf bin
