@@ -70,7 +70,7 @@ test-bench: ## Run every benchmark once, to see that it runs
 
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME (10m); FUZZ=regexp picks some
-	@set -e; for package in $$(go list ./...); do \
+	@set -e; packages=$$(go list ./...); for package in $$packages; do \
 		targets=$$(go test -list '^Fuzz' $$package); \
 		for target in $$(grep '^Fuzz' <<<"$$targets" | grep -E -e '$(FUZZ)'); do \
 			echo "== $$package $$target for $(FUZZTIME)"; \
