@@ -57,8 +57,8 @@ const (
 	WebM   Format = "WebM"
 )
 
-// MaxUnit is the size of the largest unit, in bytes. What is larger in the input is cut; the parts after the first are delta
-// units.
+// MaxUnit is the size of the largest unit, in bytes. What is larger in the input is cut; the parts after the first are
+// delta units.
 const MaxUnit = 4 << 20
 
 // NoTime is the time of a unit that has none.
@@ -88,8 +88,8 @@ type cut struct {
 	time time.Duration
 }
 
-// cutter decides where the next unit ends. It looks at the input and takes nothing. It is only called while there is at least one
-// byte, returns at least 1 and at most MaxUnit, or errBroken to have the rest passed on raw.
+// cutter decides where the next unit ends. It looks at the input and takes nothing. It is only called while there is at
+// least one byte, and returns a cut of 1 to MaxUnit bytes, or errBroken to have the rest passed on raw.
 type cutter interface {
 	next(in *input) (cut, error)
 }
@@ -116,8 +116,8 @@ func NewSplitter(r io.Reader) (*Splitter, error) {
 // Format returns what the input's head looks like.
 func (s *Splitter) Format() Format { return s.format }
 
-// Next returns the next unit. It blocks until the unit is whole, or until the input pauses where a unit may as well end. After the
-// last unit it returns io.EOF, or the error of the reader.
+// Next returns the next unit. It blocks until the unit is whole, or until the input pauses where a unit may as well end.
+// After the last unit it returns io.EOF, or the error of the reader.
 func (s *Splitter) Next() (Unit, error) {
 	if len(s.in.peek(1)) == 0 {
 		return Unit{}, s.in.err
@@ -130,7 +130,8 @@ func (s *Splitter) Next() (Unit, error) {
 	return Unit{Data: s.in.take(c.n), Kind: c.kind, Time: c.time}, nil
 }
 
-// detect reads no more of the input than it needs to tell what it is, so that a person who types into a pipe is not kept waiting.
+// detect reads no more of the input than it needs to tell what it is, so that a person who types into a pipe is not kept
+// waiting.
 func detect(in *input) Format {
 	b := in.peek(4)
 	if len(b) < 4 {

@@ -8,8 +8,8 @@ import (
 	"github.com/abema/go-mp4"
 )
 
-// mp4Cutter cuts a fragmented MP4 file (ISO/IEC 14496-12, 8.8) into its head, up to and with moov, and its fragments: whatever comes
-// before a moof, the moof, and all up to the end of its mdat.
+// mp4Cutter cuts a fragmented MP4 file (ISO/IEC 14496-12, 8.8) into its head, up to and with moov, and its fragments:
+// whatever comes before a moof, the moof, and all up to the end of its mdat.
 type mp4Cutter struct {
 	tracks map[uint32]mp4Track // set once the head has gone out
 	clock  uint32              // the track that gives time and key marks: the first video track, else the first
@@ -31,7 +31,7 @@ func (c *mp4Cutter) next(in *input) (cut, error) {
 	unit := cut{kind: Delta, time: NoTime}
 	moof := false
 	for off := 0; ; {
-		// What is not a box, or is none that could be cut, ends the unit before it; at the unit's start it ends the parsing.
+		// What is not a box, or cannot be cut, ends the unit before it; at the unit's start it ends the parsing.
 		end := func() (cut, error) {
 			if off == 0 || c.tracks == nil {
 				return cut{}, errBroken
@@ -89,7 +89,8 @@ func (c *mp4Cutter) next(in *input) (cut, error) {
 	}
 }
 
-// mp4Box reads the header of the box at off: ISO/IEC 14496-12, 4.2. It fails on what is none, and on a box that lasts to the end of the file.
+// mp4Box reads the header of the box at off: ISO/IEC 14496-12, 4.2. It fails on what is none, and on a box that lasts to
+// the end of the file.
 func mp4Box(in *input, off int) (typ string, size uint64, ok bool) {
 	b := in.peek(off + mp4.SmallHeaderSize)
 	if len(b) < off+mp4.SmallHeaderSize {
@@ -220,8 +221,8 @@ func (c *mp4Cutter) readFragment(moof []byte) (key bool, t time.Duration, err er
 	return key && !fixed, t, err
 }
 
-// firstSampleFlags reads the flags of the first sample of a trun box, given without its header; ok: there is a sample. The samples themselves
-// are left alone, for their number is the sender's word.
+// firstSampleFlags reads the flags of the first sample of a trun box, given without its header; ok: there is a sample. The
+// samples themselves are left alone, for their number is the sender's word.
 func firstSampleFlags(b []byte, flags uint32) (first uint32, ok bool) {
 	if len(b) < trunFixedPartSize || binary.BigEndian.Uint32(b[4:]) == 0 {
 		return 0, false

@@ -17,8 +17,8 @@ const tsPacket = astits.MpegTsPacketSize
 // maxTables bounds the packets with tables that are held back until it is known what follows them, in bytes.
 const maxTables = 256 * tsPacket
 
-// tsCutter cuts a transport stream before each picture, or before each audio packet where there is no video. Tables that stand before a key
-// picture, as ffmpeg writes them, are a unit of their own.
+// tsCutter cuts a transport stream before each picture, or before each audio packet where there is no video. Tables that
+// stand before a key picture, as ffmpeg writes them, are a unit of their own.
 type tsCutter struct {
 	feed   bytes.Reader
 	demux  *astits.Demuxer // reads packet headers from feed
@@ -37,7 +37,8 @@ func newTSCutter() *tsCutter {
 	return c
 }
 
-// plausibleTSHead looks at a packet's header: not in error, not scrambled, not without content. Text that starts with a G fails here.
+// plausibleTSHead looks at a packet's header: not in error, not scrambled, not without content. Text that starts with a G
+// fails here.
 func plausibleTSHead(b []byte) bool {
 	return b[0] == 0x47 && b[1]&0x80 == 0 && b[3]&0xc0 == 0 && b[3]&0x30 != 0
 }
@@ -94,37 +95,27 @@ func (c *tsCutter) next(in *input) (cut, error) {
 		}
 		starts := p.Header.PayloadUnitStartIndicator && p.Header.PID == c.clock && c.clock != 0
 		key := starts && (!c.video || p.AdaptationField != nil && p.AdaptationField.RandomAccessIndicator)
+		at := off
 		if run >= 0 {
 			t, whole := readTables(tables)
-			switch {
-			case whole && (t.layout != c.layout || key && c.video):
-				if run > 0 {
-					unit.n = run
-					return unit, nil
-				}
+			if !whole && c.layout == "" && t.pat && len(tables) < maxTables && off-run < rawChunk {
+				continue // the maps come later: the unit goes on until they are there
+			}
+			if whole && run == 0 && (t.layout != c.layout || key && c.video) {
 				c.layout = t.layout
 				c.setClock(t)
 				return cut{off, Init, NoTime}, nil
-			case !whole && c.layout == "" && t.pat && len(tables) < maxTables && off-run < rawChunk:
-				continue // the maps come later: the unit goes on until they are there
-			case starts && run > 0:
+			}
+			if run > 0 && (starts || whole && t.layout != c.layout) {
 				unit.n = run
 				return unit, nil
-			case starts: // the run, then a picture
-				c.tick(p.Payload)
-				unit.time = c.time
-				if key {
-					unit.kind = Key
-				}
-				run, tables = -1, nil
-				continue
 			}
-			run, tables = -1, nil
+			at, run, tables = run, -1, nil
 		}
 		if !starts {
 			continue
 		}
-		if off > 0 {
+		if at > 0 {
 			unit.n = off
 			return unit, nil
 		}
@@ -153,7 +144,8 @@ func (c *tsCutter) parse(raw []byte) (p *astits.Packet, err error) {
 	return p, err
 }
 
-// isTable reports whether a PID carries tables: PAT, CAT, the maps that the PAT names, and what DVB reserves (ETSI EN 300 468, 5.1.3).
+// isTable reports whether a PID carries tables: PAT, CAT, the maps that the PAT names, and what DVB reserves (ETSI EN 300
+// 468, 5.1.3).
 func (c *tsCutter) isTable(pid uint16) bool { return pid < 0x20 || c.pmts[pid] }
 
 // learn takes the PIDs of program maps from a PAT among the tables, so that the maps that follow are known as such.

@@ -10,9 +10,9 @@ import (
 	"github.com/remko/go-mkvparse"
 )
 
-// webmCutter cuts a Matroska or WebM file (RFC 9559) into its head, all before the first cluster, and its blocks. A cluster's header goes with
-// its first blocks. Clusters are not followed to their end, for in a live stream nobody knows it: the elements of a cluster and those
-// that come between clusters have different IDs.
+// webmCutter cuts a Matroska or WebM file (RFC 9559) into its head, all before the first cluster, and its blocks. A
+// cluster's header goes with its first blocks. Clusters are not followed to their end, for in a live stream nobody knows
+// it: the elements of a cluster and those that come between clusters have different IDs.
 type webmCutter struct {
 	head *webmHead // set once the head has gone out
 	base uint64    // timestamp of the cluster, in the segment's ticks
@@ -25,8 +25,8 @@ type webmHead struct {
 	tracks int
 }
 
-// clusterHold is how many blocks of other tracks may stand before the first of a video track in a cluster that is to be a key unit. ffmpeg puts
-// one there; more would only keep sound waiting where pictures are rare.
+// clusterHold bounds the blocks of other tracks before the first of a video track in a cluster that is to be a key unit.
+// ffmpeg puts one there; more would only keep sound waiting where pictures are rare.
 const clusterHold = 4
 
 // Element IDs that the cutting has to know: RFC 8794 and RFC 9559, with their length marks.
