@@ -24,6 +24,7 @@ require (
 	github.com/prometheus/procfs v0.21.1 // indirect
 	github.com/remko/go-mkvparse v0.14.0 // indirect
 	github.com/rivo/uniseg v0.4.7 // indirect
+	github.com/rogpeppe/go-internal v1.14.1 // indirect
 	github.com/rs/zerolog v1.35.1 // indirect
 	github.com/schollz/progressbar/v3 v3.19.1 // indirect
 	github.com/valyala/bytebufferpool v1.0.0 // indirect

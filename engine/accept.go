@@ -1,0 +1,100 @@
+package engine
+
+import (
+	"errors"
+	"net"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/timedge/timedge/codec"
+)
+
+// Connections are accepted here and then adopted by the reactor with the fewest (gnet's Enroll). gnet could listen itself,
+// but its acceptor ends the whole engine when descriptors run out, and cannot stop accepting. A transport that is not plain
+// TCP (a PROXY preamble, TLS, WebSocket) wraps the listener: it hands on connections whose bytes are timedge's own.
+
+// turned counts connections that were turned away, by reason.
+type turned uint8
+
+const (
+	turnedFull turned = iota
+	turnedHandshakes
+	turnedDescriptors
+	turnedKinds
+)
+
+const (
+	acceptBackoffMin = 5 * time.Millisecond
+	acceptBackoffMax = time.Second
+)
+
+// accept adopts connections until its listener is closed.
+func (e *Engine) accept(ln net.Listener) {
+	defer e.accepts.Done()
+	backoff := acceptBackoffMin
+	starved := false
+	for {
+		c, err := ln.Accept()
+		if err == nil {
+			err = e.adopt(c)
+		}
+		switch {
+		case err == nil:
+			if starved {
+				e.log.Info().Msg("descriptors are free again; accepting")
+			}
+			backoff, starved = acceptBackoffMin, false
+			continue
+		case errors.Is(err, net.ErrClosed):
+			return
+		}
+		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM) {
+			e.turned[turnedDescriptors].Add(1)
+			if !starved {
+				e.log.Warn().Err(err).Int64("connections", e.conns.Load()).Msg("out of descriptors; not accepting until some are free")
+			}
+			starved = true
+		} else {
+			e.log.Warn().Err(err).Msg("accept failed")
+		}
+		select {
+		case <-time.After(backoff):
+		case <-e.stop:
+			return
+		}
+		backoff = min(2*backoff, acceptBackoffMax)
+	}
+}
+
+// adopt gives a connection to a reactor, or turns it away. It returns an error only when the system has no means for it.
+func (e *Engine) adopt(c net.Conn) error {
+	switch {
+	case e.conns.Load() >= int64(e.cfg.MaxConns):
+		e.turnAway(c, turnedFull, "this node has as many connections as it may have")
+		return nil
+	case e.greeting.Load() >= int64(e.cfg.MaxHandshakes):
+		e.turnAway(c, turnedHandshakes, "too many connections are waiting to say hello")
+		return nil
+	}
+	e.accepted.Add(1)
+	e.conns.Add(1)
+	e.greeting.Add(1)
+	s := &session{id: e.nextID.Add(1)}
+	if _, err := e.reactors.EnrollContext(c, s); err != nil { // closes c
+		e.conns.Add(-1)
+		e.greeting.Add(-1)
+		return err
+	}
+	return nil
+}
+
+// turnAway tells a connection to try again elsewhere or later. The few bytes fit any empty send buffer.
+func (e *Engine) turnAway(c net.Conn, why turned, text string) {
+	e.turned[why].Add(1)
+	b := codec.AppendServerPreface(nil, codec.VersionMax)
+	b = (&codec.Error{Code: codec.CodeTooManyConns, Text: text}).Append(b)
+	_ = c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+	_, _ = c.Write(b)
+	_ = c.Close()
+}

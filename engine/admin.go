@@ -1,0 +1,118 @@
+package engine
+
+import (
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/timedge/timedge/codec"
+)
+
+// Handler serves the admin pages: /healthz (the process runs), /readyz (it accepts clients; 503 while draining), /metrics.
+func (e *Engine) Handler() http.Handler {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(e, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("ok\n"))
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if e.draining.Load() {
+			http.Error(w, "draining", http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("ready\n"))
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	return mux
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("timedge_"+name, help, labels, nil)
+}
+
+var (
+	descSessions   = desc("sessions", "Connections that are open.")
+	descGreeting   = desc("sessions_greeting", "Connections that have not said hello yet.")
+	descRooms      = desc("rooms", "Rooms that exist.")
+	descCache      = desc("cache_bytes", "Bytes that the logs for late joiners and resuming subscribers hold.")
+	descAlive      = desc("frames_memory_bytes", "Bytes of all frames in memory: logs, mailboxes and queues together.")
+	descQueued     = desc("queued_bytes", "Bytes that wait for slow sockets, each counted for every subscriber it waits for.")
+	descReads      = desc("reads_total", "Reads from clients' sockets.")
+	descFramesIn   = desc("frames_in_total", "Stream frames that came from publishers.")
+	descBytesIn    = desc("bytes_in_total", "Bytes of stream frames that came from publishers.")
+	descDeliveries = desc("deliveries_total", "Stream frames given to subscribers' sockets or queues.")
+	descWrites     = desc("writes_total", "Writes to clients' sockets.")
+	descBytesOut   = desc("bytes_out_total", "Bytes that clients' sockets took.")
+	descWakes      = desc("wakes_total", "Wake-ups of event loops.")
+	descBlocks     = desc("blocks_total", "Times that a socket took no more.")
+	descDropped    = desc("dropped_frames_total", "Frames that subscribers did not get because they were behind, by the room's policy.", "policy")
+	descCutOff     = desc("cut_off_total", "Subscriptions and sessions ended because they were behind.")
+	descShed       = desc("shed_total", "Times that the slowest session was shed because the process held too much.")
+	descRefused    = desc("push_refused_frames_total", "Frames that were refused.")
+	descFailed     = desc("session_errors_total", "Sessions closed because of a fault of the client.")
+	descAccepted   = desc("accepted_total", "Connections accepted.")
+	descTurned     = desc("turned_away_total", "Connections turned away, by reason.", "reason")
+	descReplays    = desc("replayed_frames_total", "Frames that a publisher sent again and the room had already.")
+	descOverflows  = desc("cache_overflows_total", "Logs emptied because a bound on caches was reached.")
+	descEnded      = desc("rooms_ended_total", "Rooms that ended, by reason.", "reason")
+)
+
+var turnedNames = [turnedKinds]string{"connections", "handshakes", "descriptors"}
+
+// Describe implements prometheus.Collector.
+func (e *Engine) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(e, ch) }
+
+// Collect implements prometheus.Collector. It sums the loops' counters without stopping them.
+func (e *Engine) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v int64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v))
+	}
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	sum := func(f func(*loopStats) uint64) (n uint64) {
+		for _, l := range e.loops {
+			n += f(&l.stats)
+		}
+		return n
+	}
+	var sessions, queued int64
+	for _, l := range e.loops {
+		sessions += l.stats.sessions.Load()
+		queued += l.stats.queued.Load()
+	}
+	gauge(descSessions, sessions)
+	gauge(descGreeting, e.greeting.Load())
+	gauge(descRooms, int64(e.rooms.Len()))
+	gauge(descCache, e.rooms.CacheBytes())
+	gauge(descAlive, e.pool.Alive())
+	gauge(descQueued, queued)
+	counter(descReads, sum(func(s *loopStats) uint64 { return s.reads.Load() }))
+	counter(descFramesIn, sum(func(s *loopStats) uint64 { return s.framesIn.Load() }))
+	counter(descBytesIn, sum(func(s *loopStats) uint64 { return s.bytesIn.Load() }))
+	counter(descDeliveries, sum(func(s *loopStats) uint64 { return s.deliveries.Load() }))
+	counter(descWrites, sum(func(s *loopStats) uint64 { return s.writes.Load() }))
+	counter(descBytesOut, sum(func(s *loopStats) uint64 { return s.bytesOut.Load() }))
+	counter(descWakes, sum(func(s *loopStats) uint64 { return s.wakes.Load() }))
+	counter(descBlocks, sum(func(s *loopStats) uint64 { return s.blocks.Load() }))
+	for p := codec.PolicyLive; p.Valid(); p++ {
+		counter(descDropped, sum(func(s *loopStats) uint64 { return s.dropped[p].Load() }), p.String())
+	}
+	counter(descCutOff, sum(func(s *loopStats) uint64 { return s.cutOff.Load() })+e.rooms.Stats().CutOff.Load())
+	counter(descShed, sum(func(s *loopStats) uint64 { return s.shed.Load() }))
+	counter(descRefused, sum(func(s *loopStats) uint64 { return s.refused.Load() }))
+	counter(descFailed, sum(func(s *loopStats) uint64 { return s.failed.Load() }))
+	counter(descAccepted, e.accepted.Load())
+	for i := range e.turned {
+		counter(descTurned, e.turned[i].Load(), turnedNames[i])
+	}
+	st := e.rooms.Stats()
+	counter(descReplays, st.Replays.Load())
+	counter(descOverflows, st.CacheOverflows.Load())
+	for i, code := range []codec.Code{codec.CodeRemoved, codec.CodeIdle, codec.CodeExpired} {
+		counter(descEnded, st.Ended[i].Load(), code.String())
+	}
+}

@@ -1,0 +1,79 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/room"
+)
+
+// Config is all that can be set. Zero values mean the defaults.
+type Config struct {
+	Listen []string // TCP addresses for clients; default 127.0.0.1:7400
+	Node   string   // the node's name; default host name
+	Loops  int      // event loops; default one per processor that Go may use
+	Log    zerolog.Logger
+
+	Rooms room.Config // bounds of rooms
+
+	HelloTimeout  time.Duration // from the connection to a whole hello; default 2 s
+	Ping          time.Duration // silence after which a side pings; after twice as long it closes; default 20 s
+	MaxConns      int           // connections at once; default 20,000 or what the descriptor limit leaves
+	MaxHandshakes int           // connections without a hello at once; default 4,096
+	ReadBuffer    int           // bytes one read may take; default 256 KiB
+	SendBuffer    int           // kernel send buffer of a client, bytes; default 256 KiB
+	QueueSession  int           // bytes queued for one session over all its rooms; default 64 MiB
+	MemoryBound   int64         // bytes of all frames held in memory before the slowest are shed; default 1 GiB
+	MaxSubsPer    int           // subscriptions of one session; default 4,096
+	MaxPubsPer    int           // rooms one session publishes into; default 4,096
+	DrainSpread   time.Duration // clients told to go are cut off spread over so long; default 1 s
+}
+
+func (c *Config) fill() error {
+	if len(c.Listen) == 0 {
+		c.Listen = []string{"127.0.0.1:7400"}
+	}
+	if c.Node == "" {
+		c.Node, _ = os.Hostname()
+	}
+	def(&c.Loops, runtime.GOMAXPROCS(0))
+	def(&c.HelloTimeout, 2*time.Second)
+	def(&c.Ping, 20*time.Second)
+	def(&c.MaxConns, 20_000)
+	def(&c.MaxHandshakes, 4096)
+	def(&c.ReadBuffer, 256<<10)
+	def(&c.SendBuffer, 256<<10)
+	def(&c.QueueSession, 64<<20)
+	def(&c.MemoryBound, 1<<30)
+	def(&c.MaxSubsPer, 4096)
+	def(&c.MaxPubsPer, 4096)
+	def(&c.DrainSpread, time.Second)
+
+	var errs []error
+	bad := func(cond bool, format string, args ...any) {
+		if cond {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	bad(c.Loops < 1 || c.Loops > 256, "loops: %d is not within 1 to 256", c.Loops)
+	bad(c.HelloTimeout < 10*time.Millisecond, "hello time-out: %v is below 10 ms", c.HelloTimeout)
+	bad(c.Ping < 100*time.Millisecond, "ping: %v is below 100 ms", c.Ping)
+	bad(c.MaxConns < 1, "connections: %d is below 1", c.MaxConns)
+	bad(c.ReadBuffer < codec.MaxFrame, "read buffer: %d is below a frame, %d", c.ReadBuffer, codec.MaxFrame)
+	bad(c.MemoryBound < 16<<20, "memory bound: %d is below 16 MiB", c.MemoryBound)
+	bad(len(c.Node) > codec.MaxAccount, "node name: longer than %d bytes", codec.MaxAccount)
+	return errors.Join(errs...)
+}
+
+func def[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}

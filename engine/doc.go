@@ -1,0 +1,19 @@
+// Package engine is the server: it accepts connections, runs the event loops, and moves frames from publishers to
+// subscribers. It is the only package that knows gnet.
+//
+// Start at [Start] and [Config]. docs/architecture.md tells how a frame travels; the files follow it:
+//
+//	accept.go    connections in, limits before anything is read
+//	loop.go      an event loop and its drain; mailbox.go what others post to it
+//	session.go   one connection: bytes in, frames out of them
+//	dispatch.go  control frames: requests and answers
+//	publish.go   stream frames: from the socket to the room
+//	outlet.go    a room's members on one loop: from the room to their sockets
+//	write.go     the vectored write, and what happens when a socket takes no more
+//	blocked.go   sockets that take no more, watched until they do
+//	tick.go      what time brings
+//	admin.go     health and metrics
+//
+// Concurrency: a session, its queue, its memberships and its publications belong to one loop and are touched on that loop
+// only; rooms are shared and lock themselves. What one loop wants of another goes through the other's mailbox.
+package engine

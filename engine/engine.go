@@ -1,0 +1,331 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+	"github.com/panjf2000/gnet/v2/pkg/logging"
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+
+	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/room"
+)
+
+// Engine is a running server.
+type Engine struct {
+	cfg   Config
+	log   zerolog.Logger
+	pool  room.Pool
+	rooms *room.Table
+	loops []*loop
+
+	reactors  *gnet.Client // gnet's loops without a listener of gnet's own: see accept.go
+	listeners []net.Listener
+	accepts   sync.WaitGroup
+	ticker    sync.WaitGroup
+	stop      chan struct{} // closed: the ticker ends
+
+	nextID   atomic.Uint64
+	conns    atomic.Int64 // connections, with those being adopted
+	greeting atomic.Int64 // of these, without a hello yet
+	draining atomic.Bool
+	accepted atomic.Uint64
+	turned   [turnedKinds]atomic.Uint64
+}
+
+// Start listens and serves. It returns when the server accepts connections, or with all that is wrong with the
+// configuration, or with what failed.
+func Start(cfg Config) (*Engine, error) {
+	if err := cfg.fill(); err != nil {
+		return nil, err
+	}
+	e := &Engine{cfg: cfg, log: cfg.Log, stop: make(chan struct{})}
+	e.rooms = room.NewTable(cfg.Rooms, rand.Reader, &e.pool)
+	for _, addr := range cfg.Listen {
+		ln, err := net.Listen("tcp", addr)
+		if err != nil {
+			e.closeListeners()
+			return nil, fmt.Errorf("listen: %w", err)
+		}
+		e.listeners = append(e.listeners, ln)
+	}
+	if err := e.startLoops(); err != nil {
+		e.closeListeners()
+		return nil, err
+	}
+	e.ticker.Add(1)
+	go e.tick()
+	for _, ln := range e.listeners {
+		e.accepts.Add(1)
+		go e.accept(ln)
+	}
+	return e, nil
+}
+
+// startLoops starts the reactors and gives each its mailbox, by way of a socket pair that it reads.
+func (e *Engine) startLoops() error {
+	var err error
+	e.reactors, err = gnet.NewClient(&handler{e: e},
+		gnet.WithMulticore(true), gnet.WithNumEventLoop(e.cfg.Loops), gnet.WithReadBufferCap(e.cfg.ReadBuffer),
+		gnet.WithSocketSendBuffer(e.cfg.SendBuffer), gnet.WithLogger(gnetLog{e.log}), gnet.WithLogLevel(logging.WarnLevel))
+	if err != nil {
+		return fmt.Errorf("reactors: %w", err)
+	}
+	if err := e.reactors.Start(); err != nil {
+		return fmt.Errorf("reactors: %w", err)
+	}
+	for i := range e.cfg.Loops {
+		l := &loop{
+			eng: e, idx: i, outlets: make(map[*room.Room]*outlet), blocked: make(map[uint64]*session),
+			lagging: make(map[*session]struct{}),
+		}
+		if l.blocker, err = newBlocker(l); err == nil {
+			err = l.connect()
+		}
+		if err != nil {
+			_ = e.reactors.Stop()
+			return fmt.Errorf("event loop: %w", err)
+		}
+		e.loops = append(e.loops, l)
+	}
+	return nil
+}
+
+// connect gives the reactor with the fewest connections, which has none yet, the far end of the loop's socket pair.
+func (l *loop) connect() error {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	l.wakeFD = fds[0]
+	f := os.NewFile(uintptr(fds[1]), "wake")
+	c, err := net.FileConn(f) // a duplicate
+	_ = f.Close()
+	if err != nil {
+		return err
+	}
+	gc, err := l.eng.reactors.EnrollContext(c, l) // closes c
+	if err != nil {
+		return err
+	}
+	l.reactor = gc.EventLoop()
+	return nil
+}
+
+// handler receives gnet's callbacks.
+type handler struct {
+	gnet.BuiltinEventEngine
+	e *Engine
+}
+
+func (h *handler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
+	if s, ok := c.Context().(*session); ok {
+		for _, l := range h.e.loops {
+			if l.reactor == c.EventLoop() {
+				l.open(s, c)
+			}
+		}
+	}
+	return nil, gnet.None
+}
+
+func (h *handler) OnTraffic(c gnet.Conn) gnet.Action {
+	b, _ := c.Next(-1) // all of it: what gnet has just read, not copied, valid until the next read
+	switch x := c.Context().(type) {
+	case *session:
+		return x.onTraffic(b)
+	case *loop:
+		x.drain()
+	}
+	return gnet.None
+}
+
+func (h *handler) OnClose(c gnet.Conn, _ error) gnet.Action {
+	if s, ok := c.Context().(*session); ok && s.loop != nil {
+		s.onClose()
+	}
+	return gnet.None
+}
+
+// open starts a session on its loop.
+func (l *loop) open(s *session, c gnet.Conn) {
+	l.now = time.Now().UnixNano()
+	s.loop, s.conn, s.fd, s.openedAt, s.heard = l, c, c.Fd(), l.now, true
+	s.at = int32(len(l.sessions))
+	l.sessions = append(l.sessions, s)
+	l.greeting = append(l.greeting, s)
+	l.stats.sessions.Add(1)
+	l.eng.hot(l)
+}
+
+// greeted takes a session off the list of those that have not said hello.
+func (l *loop) greeted(s *session) {
+	for i, x := range l.greeting {
+		if x == s {
+			l.greeting = append(l.greeting[:i], l.greeting[i+1:]...)
+			l.eng.greeting.Add(-1)
+			return
+		}
+	}
+}
+
+func (s *session) onTraffic(b []byte) gnet.Action {
+	if s.closing || s.doomed {
+		return gnet.None
+	}
+	l := s.loop
+	l.now = time.Now().UnixNano()
+	l.stats.reads.Add(1)
+	err := s.feed(b)
+	if err != nil {
+		s.failErr(err)
+	} else {
+		s.sendOut()
+	}
+	l.out = l.out[:0]
+	l.settle()
+	return gnet.None
+}
+
+// Addrs returns the addresses that clients connect to.
+func (e *Engine) Addrs() []net.Addr {
+	var as []net.Addr
+	for _, ln := range e.listeners {
+		as = append(as, ln.Addr())
+	}
+	return as
+}
+
+// Rooms returns the rooms of the server.
+func (e *Engine) Rooms() *room.Table { return e.rooms }
+
+func (e *Engine) closeListeners() {
+	for _, ln := range e.listeners {
+		_ = ln.Close()
+	}
+}
+
+// onLoop runs f on a loop and waits for it.
+func (l *loop) onLoop(f func()) {
+	done := make(chan struct{})
+	l.post(item{kind: itemDo, do: func() { f(); close(done) }})
+	<-done
+}
+
+// Shutdown drains: it stops accepting, tells every client to go, ends the rooms, lets what is queued go out until ctx is
+// done, and closes. It returns ctx's error if something was still queued then. Call it once.
+func (e *Engine) Shutdown(ctx context.Context) error {
+	e.draining.Store(true)
+	e.closeListeners()
+	e.accepts.Wait()
+	within := uint32(e.cfg.DrainSpread.Milliseconds())
+	for _, l := range e.loops {
+		l.onLoop(func() {
+			for _, s := range l.sessions {
+				if s.phase == phaseOpen {
+					s.queueControl(&codec.GoAway{Code: codec.CodeGoingAway, WithinMillis: within})
+				}
+			}
+			l.settle()
+		})
+	}
+	e.rooms.EndAll(codec.CodeGoingAway)
+	// Clients close by themselves when they are told to go and have what they need; the rest is cut off spread over time, so
+	// that they do not all reconnect elsewhere at once.
+	start := time.Now()
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	var err error
+	for {
+		left, queued := 0, 0
+		share := float64(time.Since(start)) / float64(e.cfg.DrainSpread)
+		for _, l := range e.loops {
+			l.onLoop(func() {
+				n, q := l.closeShare(share)
+				left, queued = left+n, queued+q
+			})
+		}
+		if left == 0 {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			if queued > 0 {
+				err = fmt.Errorf("%d sessions had frames queued: %w", queued, ctx.Err())
+			}
+		case <-poll.C:
+			continue
+		}
+		break
+	}
+	return errors.Join(err, e.close())
+}
+
+// closeShare closes the given share of the sessions that have nothing queued; it returns how many are left, and how many of
+// these have something queued. Loop only.
+func (l *loop) closeShare(share float64) (left, queued int) {
+	n := int(share * float64(len(l.sessions)))
+	if share >= 1 {
+		n = len(l.sessions)
+	}
+	for _, s := range l.sessions {
+		if s.q != nil {
+			queued++
+		} else if n > 0 {
+			s.doom()
+			n--
+		}
+	}
+	l.settle()
+	return len(l.sessions), queued
+}
+
+// close ends everything.
+func (e *Engine) close() error {
+	close(e.stop)
+	e.ticker.Wait()
+	for _, l := range e.loops {
+		l.blocker.stop()
+	}
+	err := e.reactors.Stop()
+	for _, l := range e.loops {
+		_ = unix.Close(l.wakeFD)
+		for _, it := range l.box.take(nil) { // what came after the reactor's end
+			if it.batch != nil {
+				it.batch.Release()
+			}
+			if it.replay != nil {
+				it.replay.Release()
+			}
+		}
+	}
+	return err
+}
+
+// gnetLog hands gnet's own messages on.
+type gnetLog struct{ log zerolog.Logger }
+
+func (g gnetLog) Debugf(format string, args ...any) {
+	g.log.Debug().Str("from", "gnet").Msgf(format, args...)
+}
+func (g gnetLog) Infof(format string, args ...any) {
+	g.log.Debug().Str("from", "gnet").Msgf(format, args...)
+}
+func (g gnetLog) Warnf(format string, args ...any) {
+	g.log.Warn().Str("from", "gnet").Msgf(format, args...)
+}
+func (g gnetLog) Errorf(format string, args ...any) {
+	g.log.Error().Str("from", "gnet").Msgf(format, args...)
+}
+func (g gnetLog) Fatalf(format string, args ...any) {
+	g.log.Error().Str("from", "gnet").Msgf(format, args...)
+}

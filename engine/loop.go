@@ -1,0 +1,170 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/timedge/timedge/room"
+)
+
+// loop is one event loop: a gnet reactor's sessions, the members of rooms among them, and a mailbox.
+type loop struct {
+	eng     *Engine
+	idx     int
+	reactor gnet.EventLoop
+	wakeFD  int // our end of the socket pair whose other end the reactor reads
+	box     mailbox
+	blocker *blocker
+	stats   loopStats
+
+	// Owned by the loop.
+	now        int64 // ns, of the callback that runs
+	sessions   []*session
+	greeting   []*session // without a hello yet, oldest first
+	outlets    map[*room.Room]*outlet
+	touched    []*outlet  // outlets with batches to fan out in this drain
+	dirty      []*session // sessions with queued bytes to be written in this drain
+	doomed     []*session // sessions to close when no list is being walked
+	cuts       []*member  // members to cut off, likewise
+	lagging    map[*session]struct{}
+	blocked    map[uint64]*session
+	acking     []*publication
+	refusing   []*session
+	spare      []item        // the slice that the mailbox does not use
+	iov        []unix.Iovec  // scratch of writes
+	heads      [][]byte      // likewise
+	out        []byte        // answers to the session that is being read
+	queues     []*room.Queue // empty queues to use again
+	pingedAt   int64
+	drainEndAt int64 // when draining: sessions still here are closed; 0 otherwise
+}
+
+// drainRounds bounds how often one wake-up looks into the mailbox again, so that a loop that is posted to without end still
+// reads its sockets.
+const drainRounds = 4
+
+var wakeByte = []byte{1}
+
+// post hands an item to the loop. Any goroutine.
+func (l *loop) post(it item) {
+	if l.box.post(it) {
+		l.wake()
+	}
+}
+
+// wake makes the reactor call drain. A byte on a socket pair costs no allocation and keeps its place among the reactor's
+// other events; gnet's Execute allocates twice and does not keep order under load (benchmarks: BenchmarkWake).
+func (l *loop) wake() {
+	l.stats.wakes.Add(1)
+	for {
+		_, err := unix.Write(l.wakeFD, wakeByte)
+		if err != unix.EINTR {
+			return // EAGAIN: the pair is full of wake-ups that are still to be read
+		}
+	}
+}
+
+// drain does what waits in the mailbox, then writes to every session that has something to send. Loop only.
+func (l *loop) drain() {
+	l.now = time.Now().UnixNano()
+	for range drainRounds {
+		items := l.box.take(l.spare[:0])
+		if len(items) == 0 {
+			l.spare = items
+			l.settle()
+			return
+		}
+		for i := range items {
+			l.handle(&items[i])
+		}
+		clear(items)
+		l.spare = items
+		if cap(items) > 1<<16 {
+			l.spare = nil // a burst must not pin its size
+		}
+		l.settle()
+	}
+	// More has come than one wake-up should do: read the sockets first, then go on.
+	l.wake()
+}
+
+// settle fans out what was collected, writes what is queued, and closes who has to go. Loop only.
+func (l *loop) settle() {
+	for len(l.touched)+len(l.dirty)+len(l.cuts)+len(l.doomed) > 0 {
+		for _, o := range l.touched {
+			o.flush()
+		}
+		l.touched = l.touched[:0]
+		for i := 0; i < len(l.cuts); i++ {
+			l.cuts[i].cut(cutPolicy)
+		}
+		l.cuts = l.cuts[:0]
+		for i := 0; i < len(l.dirty); i++ {
+			s := l.dirty[i]
+			s.dirty = false
+			s.flush()
+		}
+		clear(l.dirty)
+		l.dirty = l.dirty[:0]
+		for i := 0; i < len(l.doomed); i++ {
+			if s := l.doomed[i]; !s.closed {
+				_ = l.reactor.Close(s.conn) // runs OnClose
+			}
+		}
+		clear(l.doomed)
+		l.doomed = l.doomed[:0]
+	}
+}
+
+func (l *loop) handle(it *item) {
+	switch it.kind {
+	case itemBatch:
+		it.outlet.add(it.batch)
+	case itemAdmit:
+		it.outlet.flush()
+		it.member.admit(it.replay)
+	case itemLeave:
+		it.outlet.flush()
+		it.member.leave(uint32(it.id))
+	case itemCut:
+		it.outlet.flush()
+		it.member.cut(it.code)
+	case itemPubCut:
+		it.pub.cut(it.of, it.code)
+	case itemAck:
+		it.pub.sendAcks()
+	case itemPubCount:
+		it.pub.sendCount(it.count)
+	case itemWritable:
+		if s := l.blocked[it.id]; s != nil {
+			delete(l.blocked, it.id)
+			s.blocked = false
+			s.mark()
+		}
+	case itemTick:
+		l.tick()
+	case itemDo:
+		it.do()
+	}
+}
+
+// queue returns an empty queue.
+func (l *loop) queue() *room.Queue {
+	if n := len(l.queues); n > 0 {
+		q := l.queues[n-1]
+		l.queues = l.queues[:n-1]
+		return q
+	}
+	return room.NewQueue(&l.eng.pool)
+}
+
+// maxSpareQueues bounds the empty queues that a loop keeps.
+const maxSpareQueues = 1024
+
+func (l *loop) putQueue(q *room.Queue) {
+	if len(l.queues) < maxSpareQueues {
+		l.queues = append(l.queues, q)
+	}
+}

@@ -1,0 +1,259 @@
+package engine
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/room"
+)
+
+// outlet is a room's members on one loop. The room posts to it under its mutex; everything else is the loop's.
+type outlet struct {
+	loop    *loop
+	room    *room.Room
+	members []*member
+	seats   int           // members and those on their way in
+	pending []*room.Batch // posted and not yet fanned out, in order
+	counts  int           // how many of pending are count frames
+}
+
+// member is one subscription.
+type member struct {
+	sub    room.Sub
+	s      *session
+	o      *outlet
+	at     int32 // place in o.members; -1: not there
+	req    uint32
+	mute   uint16 // no-echo: the session's own publisher number in this room; 0 if it has none
+	counts bool
+	noEcho bool
+	ended  bool // left, cut off, or its session is gone: the outlet must not use it
+}
+
+// Post implements room.Outlet.
+func (o *outlet) Post(b *room.Batch) { o.loop.post(item{kind: itemBatch, outlet: o, batch: b}) }
+
+// Admit implements room.Outlet.
+func (o *outlet) Admit(m any, rp *room.Replay) {
+	o.loop.post(item{kind: itemAdmit, outlet: o, member: m.(*member), replay: rp})
+}
+
+// Cut implements room.Outlet.
+func (o *outlet) Cut(m any, code codec.Code) {
+	o.loop.post(item{kind: itemCut, outlet: o, member: m.(*member), code: code})
+}
+
+// outlet returns the loop's outlet of a room, making it if need be.
+func (l *loop) outlet(r *room.Room) *outlet {
+	o := l.outlets[r]
+	if o == nil {
+		o = &outlet{loop: l, room: r}
+		l.outlets[r] = o
+	}
+	return o
+}
+
+// add collects a batch for the fan-out at the end of the drain.
+func (o *outlet) add(b *room.Batch) {
+	if len(o.pending) == 0 {
+		o.loop.touched = append(o.loop.touched, o)
+	}
+	o.pending = append(o.pending, b)
+	if b.Kind == room.KindCount {
+		o.counts++
+	}
+	if b.Kind == room.KindClosed {
+		o.flush()
+		o.dissolve()
+	}
+}
+
+// flush gives what is pending to every member: one vectored write each. A member whose socket has taken all so far, and
+// that is in no other room, is written to straight from the vectors that all such members share; for any other the
+// batches go by reference through its queue, which is written at the end of the drain. Loop only.
+func (o *outlet) flush() {
+	if len(o.pending) == 0 {
+		return
+	}
+	l := o.loop
+	iov, size, frames := l.iov[:0], 0, 0
+	for _, b := range o.pending {
+		if b.Kind == room.KindCount {
+			continue
+		}
+		iov = append(iov, vector(b.B))
+		size += len(b.B)
+		if b.Kind == room.KindStream {
+			frames += int(b.Last - b.First + 1)
+		}
+	}
+	l.iov = iov[:0]
+	for _, m := range o.members {
+		if m.s.q == nil && len(m.s.members) == 1 && !m.sub.Slow() && m.mute == 0 && (o.counts == 0 || !m.counts) {
+			m.write(iov, size)
+		} else {
+			m.enqueue()
+		}
+	}
+	l.stats.deliveries.Add(uint64(frames * len(o.members)))
+	for i, b := range o.pending {
+		b.Taken()
+		b.Release()
+		o.pending[i] = nil
+	}
+	o.pending, o.counts = o.pending[:0], 0
+}
+
+// write sends all that is pending to a member whose session has nothing queued.
+func (m *member) write(iov []unix.Iovec, size int) {
+	s := m.s
+	if s.closed || s.doomed {
+		return
+	}
+	n, err := s.loop.writev(s.fd, iov, size)
+	if n == size {
+		return
+	}
+	if err != nil && err != unix.EAGAIN {
+		s.doom()
+		return
+	}
+	q := s.needQueue()
+	for _, b := range m.o.pending {
+		if b.Kind == room.KindCount {
+			continue
+		}
+		if n >= len(b.B) {
+			n -= len(b.B)
+			continue
+		}
+		if n > 0 {
+			q.Rest(&m.sub, b, 0, n, len(b.B), s.loop.now)
+			n = 0
+			continue
+		}
+		m.after(q.Push(&m.sub, b, 0, len(b.B), s.loop.now))
+	}
+	s.block()
+}
+
+// enqueue gives what is pending to a member through its session's queue.
+func (m *member) enqueue() {
+	s := m.s
+	if s.closed || s.doomed {
+		return
+	}
+	q := s.needQueue()
+	for _, b := range m.o.pending {
+		if b.Kind == room.KindCount && !m.counts || m.mute != 0 && b.Key.Pub == m.mute && b.Kind != room.KindLeft {
+			continue
+		}
+		m.after(q.Push(&m.sub, b, 0, len(b.B), s.loop.now))
+	}
+	s.mark()
+}
+
+// after does what a policy's outcome asks for.
+func (m *member) after(out room.Outcome) {
+	l := m.s.loop
+	if out.Frames > 0 {
+		l.stats.dropped[m.sub.Policy()].Add(uint64(out.Frames))
+	}
+	if out.CutOff && !m.ended {
+		l.cuts = append(l.cuts, m)
+	}
+	if m.sub.Slow() {
+		l.lagging[m.s] = struct{}{}
+		l.eng.hot(l)
+	}
+}
+
+// admit makes m a member, answers its request, and gives it the replay.
+func (m *member) admit(rp *room.Replay) {
+	s := m.s
+	if m.ended {
+		rp.Release()
+		return
+	}
+	m.at = int32(len(m.o.members))
+	m.o.members = append(m.o.members, m)
+	set := m.o.room.Settings()
+	s.queueControl(&codec.Subscribed{Req: m.req, Room: m.o.room.ID, Policy: set.Policy, Window: uint32(s.loop.eng.rooms.Config().Window)})
+	q := s.needQueue()
+	for _, it := range rp.Items {
+		q.Replay(&m.sub, it, s.loop.now)
+	}
+	for _, mid := range rp.Midway {
+		m.sub.SkipTo(mid)
+	}
+	rp.Release()
+	s.mark()
+}
+
+// leave ends the membership at the subscriber's wish.
+func (m *member) leave(req uint32) {
+	if m.ended {
+		return
+	}
+	if m.s.q != nil {
+		m.s.q.Finish(&m.sub, m.s.loop.now)
+	}
+	m.detach(false)
+	m.s.queueControl(&codec.OK{Req: req})
+}
+
+// cutPolicy is the code for members whose room's policy ends subscriptions that fall behind.
+const cutPolicy = codec.CodeTooSlow
+
+// cut ends the membership with a code; what it had not got is dropped.
+func (m *member) cut(code codec.Code) {
+	if m.ended {
+		return
+	}
+	l := m.s.loop
+	l.stats.cutOff.Add(1)
+	if m.s.q != nil {
+		m.s.q.Forget(&m.sub)
+	}
+	id := m.o.room.ID
+	m.detach(false)
+	m.s.queueControl(&codec.Closed{Room: id, Code: code})
+}
+
+// detach takes m out of its session, its outlet and its room. gone says that its connection broke.
+func (m *member) detach(gone bool) {
+	if m.ended {
+		return
+	}
+	m.ended = true
+	o, s := m.o, m.s
+	s.forget(m)
+	if m.at >= 0 {
+		last := o.members[len(o.members)-1]
+		o.members[m.at] = last
+		last.at = m.at
+		o.members[len(o.members)-1] = nil
+		o.members = o.members[:len(o.members)-1]
+		m.at = -1
+	}
+	if s.q != nil {
+		s.q.Orphan(&m.sub)
+	}
+	o.seats--
+	last := o.seats == 0
+	if last && o.loop.outlets[o.room] == o {
+		delete(o.loop.outlets, o.room)
+	}
+	o.room.Unsubscribe(o, m, m.counts, last, gone, o.loop.now)
+}
+
+// dissolve ends all memberships after the room's last word was delivered.
+func (o *outlet) dissolve() {
+	for len(o.members) > 0 {
+		m := o.members[len(o.members)-1]
+		m.detach(false)
+	}
+	if o.loop.outlets[o.room] == o {
+		delete(o.loop.outlets, o.room)
+	}
+}

@@ -1,0 +1,154 @@
+package engine
+
+import (
+	"errors"
+
+	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/room"
+)
+
+// publication is a session's right to push into a room. It implements room.Holder.
+type publication struct {
+	s      *session
+	p      *room.Publisher
+	acking bool // on the loop's list of publications that wait for acknowledgements
+	ended  bool
+}
+
+// Cut implements room.Holder.
+func (p *publication) Cut(of *room.Publisher, code codec.Code) {
+	p.s.loop.post(item{kind: itemPubCut, pub: p, of: of, code: code})
+}
+
+// AckNow implements room.Holder.
+func (p *publication) AckNow(*room.Publisher) { p.s.loop.post(item{kind: itemAck, pub: p}) }
+
+// Count implements room.Holder.
+func (p *publication) Count(_ *room.Publisher, c codec.Count) {
+	p.s.loop.post(item{kind: itemPubCount, pub: p, count: c})
+}
+
+// push routes a run of frames to its room. An error closes the session.
+func (s *session) push(run room.Run) error {
+	l := s.loop
+	l.stats.framesIn.Add(uint64(run.Frames))
+	l.stats.bytesIn.Add(uint64(len(run.Raw)))
+	pub := s.lastPub
+	if pub == nil || pub.p.Room.ID != run.Room {
+		if pub = s.pubs[run.Room]; pub == nil {
+			s.refuse(run.Room, run.Key.Pub, codec.CodeNotPublishing, run.Frames)
+			return nil
+		}
+		s.lastPub = pub
+	}
+	if run.Key.Pub != pub.p.Num {
+		s.refuse(run.Room, run.Key.Pub, codec.CodeNotPublishing, run.Frames)
+		return nil
+	}
+	_, err := pub.p.Push(pub, run, l.now)
+	if err != nil {
+		return s.refused(err, run.Room, run.Key.Pub, run.Frames)
+	}
+	if !pub.acking {
+		pub.acking = true
+		l.acking = append(l.acking, pub)
+		l.eng.hot(l)
+	}
+	return nil
+}
+
+// pushGap routes a publisher's gap.
+func (s *session) pushGap(g codec.Gap) error {
+	pub := s.pubs[g.Room]
+	if pub == nil || g.Pub != pub.p.Num {
+		s.refuse(g.Room, g.Pub, codec.CodeNotPublishing, 1)
+		return nil
+	}
+	if err := pub.p.PushGap(pub, g, s.loop.now); err != nil {
+		return s.refused(err, g.Room, g.Pub, 1)
+	}
+	return nil
+}
+
+// refused tells the publisher of frames that were not taken; only a broken window closes the connection.
+func (s *session) refused(err error, id codec.RoomID, pub uint16, frames int) error {
+	var re *room.Error
+	if !errors.As(err, &re) || re.Code == codec.CodeFlowViolation {
+		return err
+	}
+	s.refuse(id, pub, re.Code, frames)
+	return nil
+}
+
+// maxRefusals bounds the refusals of one session that wait for the tick: one for each room, publisher number and reason.
+const maxRefusals = 64
+
+// refuse counts frames that were not taken. The next tick tells the publisher; the connection stays open.
+func (s *session) refuse(id codec.RoomID, pub uint16, code codec.Code, frames int) {
+	l := s.loop
+	l.stats.refused.Add(uint64(frames))
+	for i := range s.refusals {
+		if r := &s.refusals[i]; r.Room == id && r.Pub == pub && r.Code == code {
+			r.Frames += uint64(frames)
+			return
+		}
+	}
+	if len(s.refusals) == maxRefusals {
+		s.refusals[maxRefusals-1].Frames += uint64(frames)
+		return
+	}
+	if len(s.refusals) == 0 {
+		l.refusing = append(l.refusing, s)
+		l.eng.hot(l)
+	}
+	s.refusals = append(s.refusals, codec.PushRefused{Room: id, Pub: pub, Code: code, Frames: uint64(frames)})
+}
+
+// sendAcks acknowledges what has arrived. Loop only.
+func (p *publication) sendAcks() {
+	if p.ended {
+		return
+	}
+	p.p.Acks(func(key codec.StreamKey, seq uint64) {
+		p.s.queueControl(&codec.Ack{Room: p.p.Room.ID, StreamKey: key, Seq: seq})
+	})
+}
+
+func (p *publication) sendCount(c codec.Count) {
+	if !p.ended {
+		p.s.queueControl(&c)
+	}
+}
+
+// cut ends the publication: what is still pushed is refused from now on. If the room itself ended and the session
+// subscribes to it too, the subscription's notice serves for both.
+func (p *publication) cut(of *room.Publisher, code codec.Code) {
+	if p.ended || p.p != of {
+		return // the session has published anew since
+	}
+	p.sendAcks()
+	p.end()
+	s, id := p.s, p.p.Room.ID
+	if !roomEnded(code) || s.member(id) == nil {
+		s.queueControl(&codec.Closed{Room: id, Code: code})
+	}
+}
+
+func roomEnded(code codec.Code) bool {
+	switch code {
+	case codec.CodeRemoved, codec.CodeIdle, codec.CodeExpired, codec.CodeNodeLost, codec.CodeGoingAway:
+		return true
+	}
+	return false
+}
+
+// end takes the publication off its session.
+func (p *publication) end() {
+	p.ended = true
+	if p.s.lastPub == p {
+		p.s.lastPub = nil
+	}
+	if p.s.pubs[p.p.Room.ID] == p {
+		delete(p.s.pubs, p.p.Room.ID)
+	}
+}

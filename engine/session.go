@@ -1,0 +1,288 @@
+package engine
+
+import (
+	"errors"
+
+	"github.com/panjf2000/gnet/v2"
+
+	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/room"
+)
+
+// session is one connection. It lives on one loop, which alone touches it.
+//
+// An idle subscriber is a session and one member and should stay small: what only publishers or slow readers need is
+// allocated when it is needed (benchmarks: BenchmarkIdleSubscriber).
+type session struct {
+	// Fixed after open.
+	conn     gnet.Conn
+	loop     *loop
+	id       uint64
+	fd       int
+	openedAt int64 // ns
+
+	// Set by hello.
+	account  string
+	instance uint64
+
+	// The loop's.
+	phase    phase
+	closed   bool  // OnClose has run: the descriptor is no longer ours
+	doomed   bool  // on the loop's list of sessions to close
+	dirty    bool  // on the loop's list of sessions to write
+	blocked  bool  // the socket takes no more; the blocker watches it
+	closing  bool  // close as soon as the queue is empty
+	heard    bool  // something was read since the last look
+	silent   uint8 // looks in a row at which nothing had been heard
+	at       int32
+	partial  []byte // the beginning of a frame whose end was not read yet
+	q        *room.Queue
+	members  []*member
+	pubs     map[codec.RoomID]*publication
+	lastPub  *publication // of pubs, the one used last
+	refusals []codec.PushRefused
+}
+
+// phase says what the next bytes must be.
+type phase uint8
+
+const (
+	phasePreface phase = iota
+	phaseHello
+	phaseOpen
+)
+
+// feed takes what was read: whole frames are handled, the beginning of one is kept. An error closes the session; a
+// *codec.ProtocolError is told first. Loop only.
+func (s *session) feed(b []byte) error {
+	s.heard = true
+	for len(s.partial) > 0 {
+		n, need, err := s.complete(b)
+		if err != nil {
+			return err
+		}
+		b = b[n:]
+		if need {
+			return nil
+		}
+	}
+	for len(b) > 0 {
+		n, err := s.step(b)
+		if err == codec.ErrIncomplete {
+			s.partial = append(s.partial, b...)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// complete moves bytes from b to the partial frame until that is whole, and handles it. It returns how many bytes it took
+// and whether more are needed.
+func (s *session) complete(b []byte) (n int, more bool, err error) {
+	for {
+		want := s.want()
+		k := min(want-len(s.partial), len(b)-n)
+		s.partial = append(s.partial, b[n:n+k]...)
+		n += k
+		if len(s.partial) < want {
+			return n, true, nil
+		}
+		_, err := s.step(s.partial)
+		if err == codec.ErrIncomplete && s.want() > len(s.partial) {
+			continue // the length is known now
+		}
+		if cap(s.partial) > 4096 && len(s.pubs) == 0 {
+			s.partial = nil
+		}
+		s.partial = s.partial[:0]
+		return n, false, err
+	}
+}
+
+// want returns how many bytes the partial frame needs before it is worth another look.
+func (s *session) want() int {
+	if s.phase == phasePreface {
+		return codec.PrefaceSize
+	}
+	if len(s.partial) < codec.LengthSize {
+		return codec.LengthSize
+	}
+	return max(codec.LengthSize+1, codec.LengthSize+int(s.partial[0])<<8|int(s.partial[1]))
+}
+
+// step handles what b starts with: the preface, one control frame, or a run of stream frames. It returns how long that was.
+func (s *session) step(b []byte) (n int, err error) {
+	if s.phase == phasePreface {
+		p, err := codec.ParsePreface(b)
+		if err != nil {
+			return 0, err
+		}
+		return codec.PrefaceSize, s.negotiate(p)
+	}
+	if s.phase == phaseOpen && len(b) > codec.LengthSize && b[codec.LengthSize]&codec.TypeStream != 0 {
+		run, err := room.ScanRun(b)
+		if err != nil {
+			return 0, err
+		}
+		return len(run.Raw), s.push(run)
+	}
+	limit := codec.MaxFrame
+	if s.phase != phaseOpen {
+		limit = codec.MaxHandshakeFrame
+	}
+	frame, typ, err := codec.Next(b, limit)
+	if err != nil {
+		return 0, err
+	}
+	return len(frame), s.dispatch(typ, frame)
+}
+
+// send answers the session that is being read: the frames go out together when its read is done.
+func (s *session) send(c codec.Control) { s.loop.out = c.Append(s.loop.out) }
+
+// sendOut writes the answers collected by send.
+func (s *session) sendOut() {
+	l := s.loop
+	if len(l.out) == 0 {
+		return
+	}
+	defer func() { l.out = l.out[:0] }()
+	if s.closed {
+		return
+	}
+	n := 0
+	if s.q == nil {
+		var err error
+		if n, err = l.write(s.fd, l.out); n == len(l.out) {
+			return
+		} else if err != nil && !again(err) {
+			s.doom()
+			return
+		}
+		s.block()
+	}
+	b := l.eng.pool.Copy(room.KindControl, l.out[n:])
+	s.needQueue().Append(b, 0, len(b.B), l.now)
+	b.Release()
+}
+
+// queueControl queues a frame outside of a read; it goes out at the end of the drain.
+func (s *session) queueControl(c codec.Control) {
+	if s.closed || s.doomed {
+		return
+	}
+	b := s.loop.eng.pool.Encode(c)
+	s.needQueue().Append(b, 0, len(b.B), s.loop.now)
+	b.Release()
+	s.mark()
+}
+
+func (s *session) needQueue() *room.Queue {
+	if s.q == nil {
+		s.q = s.loop.queue()
+	}
+	return s.q
+}
+
+// mark puts the session on the list of those to be written at the end of the drain.
+func (s *session) mark() {
+	if !s.dirty && !s.blocked && !s.closed {
+		s.dirty = true
+		s.loop.dirty = append(s.loop.dirty, s)
+	}
+}
+
+// doom has the session closed as soon as no list is being walked. What is queued is lost.
+func (s *session) doom() {
+	if !s.doomed && !s.closed {
+		s.doomed = true
+		s.loop.doomed = append(s.loop.doomed, s)
+	}
+}
+
+// fail tells the peer why and closes the connection once that is written.
+func (s *session) fail(code codec.Code, text string) {
+	l := s.loop
+	l.stats.failed.Add(1)
+	l.eng.log.Debug().Uint64("conn_id", s.id).Str("account", s.account).Stringer("reason", code).Str("detail", text).Msg("session failed")
+	s.send(&codec.Error{Code: code, Text: text})
+	s.sendOut()
+	s.finish()
+}
+
+// finish closes the connection once everything queued is written. A peer that does not read is cut off by the tick.
+func (s *session) finish() {
+	s.closing = true
+	if s.q == nil {
+		s.doom()
+	}
+}
+
+// failErr is fail for an error of feed.
+func (s *session) failErr(err error) {
+	var pe *codec.ProtocolError
+	var re *room.Error
+	switch {
+	case errors.As(err, &pe):
+		s.fail(pe.Code, pe.Text)
+	case errors.As(err, &re):
+		s.fail(re.Code, re.Text)
+	default:
+		s.doom()
+	}
+}
+
+// forget takes a member off the session's list.
+func (s *session) forget(m *member) {
+	for i, x := range s.members {
+		if x == m {
+			n := len(s.members) - 1
+			s.members[i], s.members[n] = s.members[n], nil
+			s.members = s.members[:n]
+			return
+		}
+	}
+}
+
+func (s *session) member(id codec.RoomID) *member {
+	for _, m := range s.members {
+		if m.o.room.ID == id {
+			return m
+		}
+	}
+	return nil
+}
+
+// onClose releases all that the session holds. gnet closes the descriptor right after.
+func (s *session) onClose() {
+	l := s.loop
+	s.closed = true
+	if s.phase != phaseOpen {
+		l.greeted(s)
+	}
+	for len(s.members) > 0 {
+		s.members[len(s.members)-1].detach(true)
+	}
+	for _, p := range s.pubs {
+		p.p.Detach(p, l.now)
+		p.ended = true
+	}
+	if s.q != nil {
+		s.q.Clear()
+		l.putQueue(s.q)
+		s.q = nil
+	}
+	delete(l.blocked, s.id)
+	delete(l.lagging, s)
+	last := l.sessions[len(l.sessions)-1]
+	l.sessions[s.at], last.at = last, s.at
+	l.sessions[len(l.sessions)-1] = nil
+	l.sessions = l.sessions[:len(l.sessions)-1]
+	l.stats.sessions.Add(-1)
+	l.eng.conns.Add(-1)
+	l.eng.log.Debug().Uint64("conn_id", s.id).Str("account", s.account).Msg("session closed")
+}

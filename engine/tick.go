@@ -1,0 +1,204 @@
+package engine
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/timedge/timedge/codec"
+)
+
+const (
+	// tickEvery is how long acknowledgements and refusals are collected.
+	tickEvery = 25 * time.Millisecond
+	// sweepTicks is how many ticks lie between two sweeps over the rooms.
+	sweepTicks = 4
+	// idleTicks is how many ticks a loop without anything pending is left alone.
+	idleTicks = 40
+)
+
+// tick is the engine's only clock: it sweeps the rooms, and posts a tick to the loops that have something pending at every
+// tick, to the others once a second.
+func (e *Engine) tick() {
+	defer e.ticker.Done()
+	t := time.NewTicker(tickEvery)
+	defer t.Stop()
+	for n := uint64(1); ; n++ {
+		select {
+		case <-e.stop:
+			return
+		case <-t.C:
+		}
+		for _, l := range e.loops {
+			if l.stats.hot.Swap(false) || n%idleTicks == 0 || e.pool.Alive() > e.cfg.MemoryBound {
+				l.post(item{kind: itemTick})
+			}
+		}
+		if n%sweepTicks == 0 {
+			e.rooms.Sweep(time.Now().UnixNano())
+		}
+	}
+}
+
+// hot asks for the next tick. Loop only.
+func (e *Engine) hot(l *loop) {
+	if !l.stats.hot.Load() {
+		l.stats.hot.Store(true)
+	}
+}
+
+// tick does what time brings to a loop's sessions. Loop only.
+func (l *loop) tick() {
+	l.acks()
+	for _, s := range l.refusing {
+		for i := range s.refusals {
+			s.queueControl(&s.refusals[i])
+		}
+		s.refusals = s.refusals[:0]
+	}
+	clear(l.refusing)
+	l.refusing = l.refusing[:0]
+	l.lag()
+	l.relieve()
+	l.handshakes()
+	if l.now-l.pingedAt >= int64(l.eng.cfg.Ping)/4 {
+		l.pingedAt = l.now
+		l.pings()
+	}
+}
+
+// acks sends what the publishers wait for.
+func (l *loop) acks() {
+	kept := l.acking[:0]
+	for _, p := range l.acking {
+		p.sendAcks()
+		if p.ended || !p.p.Pending() {
+			p.acking = false
+			continue
+		}
+		kept = append(kept, p)
+	}
+	clear(l.acking[len(kept):])
+	l.acking = kept
+	if len(kept) > 0 {
+		l.eng.hot(l)
+	}
+}
+
+// lag applies the bounds on age, and tells what was missed, for all sessions that are behind.
+func (l *loop) lag() {
+	for _, s := range l.blocked {
+		l.lagging[s] = struct{}{}
+	}
+	queued := 0
+	for s := range l.lagging {
+		slow := s.blocked
+		for _, m := range s.members {
+			if s.q != nil {
+				m.after(s.q.Check(&m.sub, l.now))
+			}
+			if m.sub.Slow() {
+				slow = true
+				s.needQueue().Tell(&m.sub, l.now)
+			}
+		}
+		if s.q != nil {
+			queued += s.q.Bytes()
+			if s.q.Bytes() > l.eng.cfg.QueueSession || s.closing && l.now-s.openedAt > int64(l.eng.cfg.Ping) {
+				l.stats.cutOff.Add(1)
+				s.doom()
+			}
+			s.mark()
+		}
+		if !slow {
+			delete(l.lagging, s)
+		}
+	}
+	l.stats.queued.Store(int64(queued))
+	if len(l.lagging) > 0 {
+		l.eng.hot(l)
+	}
+}
+
+// relieve sheds the session with the largest queue while the process holds more than its bound: first what its policies
+// allow to drop, and if that frees nothing, the session itself.
+func (l *loop) relieve() {
+	if l.eng.pool.Alive() <= l.eng.cfg.MemoryBound {
+		return
+	}
+	var worst *session
+	for s := range l.lagging {
+		if s.q != nil && !s.doomed && (worst == nil || s.q.Bytes() > worst.q.Bytes()) {
+			worst = s
+		}
+	}
+	l.eng.hot(l)
+	if worst == nil {
+		return
+	}
+	before := worst.q.Bytes()
+	for _, m := range worst.members {
+		m.after(worst.q.Relieve(&m.sub, l.now))
+	}
+	l.stats.shed.Add(1)
+	l.eng.log.Warn().Uint64("conn_id", worst.id).Str("account", worst.account).Int("queued", before).Msg("memory bound reached; slowest session shed")
+	if worst.q.Bytes() == before {
+		worst.doom()
+	}
+}
+
+// handshakes cuts off connections that do not say hello in time. The list is in order of time.
+func (l *loop) handshakes() {
+	limit := l.now - int64(l.eng.cfg.HelloTimeout)
+	for _, s := range append([]*session(nil), l.greeting...) {
+		if s.openedAt > limit {
+			break
+		}
+		if !s.closing {
+			s.fail(codec.CodeHelloTimeout, "no hello in time")
+		}
+	}
+	if len(l.greeting) > 0 {
+		l.eng.hot(l)
+	}
+}
+
+// pings asks silent clients whether they are there, and closes those that do not answer.
+func (l *loop) pings() {
+	for _, s := range l.sessions {
+		switch {
+		case s.phase != phaseOpen:
+		case s.heard:
+			s.heard, s.silent = false, 0
+		default:
+			switch s.silent++; {
+			case s.silent == 4:
+				s.queueControl(&codec.Ping{Echo: uint64(l.now)})
+			case s.silent >= 8:
+				l.stats.silent.Add(1)
+				s.fail(codec.CodeSilent, "nothing heard for too long")
+				s.doom()
+			}
+		}
+	}
+}
+
+// loopStats are read by the metrics while the loop runs.
+type loopStats struct {
+	hot        atomic.Bool // wants the next tick
+	sessions   atomic.Int64
+	queued     atomic.Int64
+	reads      atomic.Uint64
+	framesIn   atomic.Uint64
+	bytesIn    atomic.Uint64
+	deliveries atomic.Uint64
+	writes     atomic.Uint64
+	bytesOut   atomic.Uint64
+	wakes      atomic.Uint64
+	blocks     atomic.Uint64
+	dropped    [8]atomic.Uint64 // by policy
+	cutOff     atomic.Uint64
+	shed       atomic.Uint64
+	refused    atomic.Uint64
+	failed     atomic.Uint64
+	silent     atomic.Uint64
+}

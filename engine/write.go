@@ -1,0 +1,114 @@
+package engine
+
+import (
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxVectors is the most slices the kernel takes in one call (IOV_MAX).
+const maxVectors = 1024
+
+func vector(b []byte) unix.Iovec {
+	v := unix.Iovec{Base: unsafe.SliceData(b)}
+	v.SetLen(len(b))
+	return v
+}
+
+func again(err error) bool { return err == unix.EAGAIN || err == unix.EINTR }
+
+// writev writes the vectors, size bytes in all, to a socket that never blocks, and returns how many bytes it took: fewer
+// than size together with a nil error or EAGAIN when the socket is full. The vectors are not changed. The caller holds
+// references to what they point to.
+//
+// The raw system call saves the scheduler's bookkeeping, which a call that cannot block does not need.
+func (l *loop) writev(fd int, iov []unix.Iovec, size int) (n int, err error) {
+	for n < size {
+		part := iov
+		if len(part) > maxVectors {
+			part = part[:maxVectors]
+		}
+		want := 0
+		for i := range part {
+			want += int(part[i].Len)
+		}
+		r, _, errno := unix.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(part))), uintptr(len(part)))
+		l.stats.writes.Add(1)
+		if errno == unix.EINTR {
+			continue
+		}
+		if errno != 0 {
+			err = errno
+			break
+		}
+		n += int(r)
+		if int(r) < want {
+			break
+		}
+		iov = iov[len(part):]
+	}
+	l.stats.bytesOut.Add(uint64(n))
+	return n, err
+}
+
+// write is writev for one slice.
+func (l *loop) write(fd int, b []byte) (n int, err error) {
+	iov := [1]unix.Iovec{vector(b)}
+	n, err = l.writev(fd, iov[:], len(b))
+	runtime.KeepAlive(b)
+	return n, err
+}
+
+// flushBytes bounds one call's bytes, so that a session with much to send does not hold the loop for long.
+const flushBytes = 1 << 20
+
+// flush writes what is queued until the queue is empty or the socket full. Loop only.
+func (s *session) flush() {
+	l := s.loop
+	if s.q == nil || s.blocked || s.closed || s.doomed {
+		return
+	}
+	for !s.q.Empty() {
+		l.heads = s.q.Head(l.heads[:0], maxVectors)
+		iov, size := l.iov[:0], 0
+		for _, h := range l.heads {
+			iov = append(iov, vector(h))
+			if size += len(h); size >= flushBytes {
+				break
+			}
+		}
+		l.iov = iov[:0]
+		n, err := l.writev(s.fd, iov, size)
+		if err != nil && !again(err) {
+			s.doom()
+			return
+		}
+		s.q.Advance(n)
+		if n < size {
+			s.block()
+			return
+		}
+	}
+	l.putQueue(s.q)
+	s.q = nil
+	if s.closing {
+		s.doom()
+	}
+}
+
+// block has the session's socket watched until it takes bytes again.
+func (s *session) block() {
+	if s.blocked || s.closed || s.doomed {
+		return
+	}
+	l := s.loop
+	s.blocked = true
+	l.blocked[s.id] = s
+	l.stats.blocks.Add(1)
+	l.eng.hot(l)
+	if err := l.blocker.watch(s.fd, s.id); err != nil {
+		l.eng.log.Error().Err(err).Uint64("conn_id", s.id).Msg("cannot watch a full socket")
+		s.doom()
+	}
+}

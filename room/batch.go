@@ -1,0 +1,152 @@
+package room
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/valyala/bytebufferpool"
+
+	"github.com/timedge/timedge/codec"
+)
+
+// Batch is one or more whole frames in a pooled buffer, shared by reference between a stream's log, the loops' mailboxes
+// and the queues of subscribers. Its bytes never change once it is shared.
+//
+// Every holder has one reference: Retain before handing on, Release when done. Below zero panics.
+type Batch struct {
+	// Fixed before the batch is shared.
+	B           []byte // the frames as they go to the socket
+	Key         codec.StreamKey
+	First, Last uint64    // sequence numbers, both included; zero for frames about the room
+	Kind        BatchKind // what the frames are
+	Keyed       bool      // the stream has key frames
+	stream      *stream   // told when every outlet has taken the batch; may be nil
+	buf         *bytebufferpool.ByteBuffer
+	pool        *Pool
+
+	refs    atomic.Int32
+	outlets atomic.Int32 // outlets that have not taken it yet
+}
+
+// BatchKind says what a batch holds.
+type BatchKind uint8
+
+// The kinds of batches.
+const (
+	KindControl BatchKind = iota // frames about the room or the session: never dropped
+	KindStream                   // a run of frames of one stream
+	KindDrop                     // one gap frame made for one subscriber, which a later drop may widen
+	KindCount                    // one count frame, for those who asked
+	KindLeft                     // one left frame; Key.Pub is the publisher
+	KindClosed                   // one closed frame: the room ended, nothing follows
+)
+
+// batchOverhead is what a batch costs beside its buffer, for the bounds on memory: the struct and its entry in a log.
+const batchOverhead = 192
+
+// Pool hands out batches. The zero value is ready to use.
+//
+// Buffers come from one bytebufferpool per size class, so that a small frame that is kept for long does not hold a large
+// buffer.
+type Pool struct {
+	classes [len(classSizes)]bytebufferpool.Pool
+	structs sync.Pool
+	alive   atomic.Int64
+	count   atomic.Int64
+}
+
+var classSizes = [...]int{128, 512, 2 << 10, 8 << 10, 32 << 10, 128 << 10, 1 << 20}
+
+func classOf(n int) int {
+	for i, s := range classSizes {
+		if n <= s {
+			return i
+		}
+	}
+	return -1
+}
+
+// Get returns an empty batch with one reference and room for n bytes to be appended to B.
+func (p *Pool) Get(n int) *Batch {
+	b, _ := p.structs.Get().(*Batch)
+	if b == nil {
+		b = &Batch{pool: p}
+	}
+	if c := classOf(n); c >= 0 {
+		b.buf = p.classes[c].Get()
+		if cap(b.buf.B) < n {
+			b.buf.B = make([]byte, 0, classSizes[c])
+		}
+		b.B = b.buf.B[:0]
+	} else {
+		b.B = make([]byte, 0, n)
+	}
+	p.alive.Add(int64(cap(b.B)) + batchOverhead)
+	p.count.Add(1)
+	b.refs.Store(1)
+	return b
+}
+
+// Copy returns a batch of the given kind that holds a copy of frames.
+func (p *Pool) Copy(kind BatchKind, frames []byte) *Batch {
+	b := p.Get(len(frames))
+	b.B = append(b.B, frames...)
+	b.Kind = kind
+	return b
+}
+
+// Encode returns a control batch that holds one frame.
+func (p *Pool) Encode(c codec.Control) *Batch {
+	b := p.Get(classSizes[0])
+	b.B = c.Append(b.B)
+	return b
+}
+
+// Alive returns the bytes held by batches that somebody still refers to.
+func (p *Pool) Alive() int64 { return p.alive.Load() }
+
+// Outstanding returns the number of batches that somebody still refers to.
+func (p *Pool) Outstanding() int64 { return p.count.Load() }
+
+// Retain adds a reference and returns b.
+func (b *Batch) Retain() *Batch {
+	if b.refs.Add(1) <= 1 {
+		panic("room: retain of a released batch")
+	}
+	return b
+}
+
+// Release drops a reference; the last one returns the buffer to the pool.
+func (b *Batch) Release() {
+	n := b.refs.Add(-1)
+	if n > 0 {
+		return
+	}
+	if n < 0 {
+		panic("room: batch released too often")
+	}
+	p := b.pool
+	p.alive.Add(-int64(cap(b.B)) - batchOverhead)
+	p.count.Add(-1)
+	if b.buf != nil {
+		// B may have outgrown the buffer it started in; what goes back is the larger one, in the class it now belongs to.
+		b.buf.B = b.B[:0]
+		if c := classOf(cap(b.B)); c >= 0 {
+			p.classes[c].Put(b.buf)
+		}
+	}
+	b.B, b.buf, b.stream = nil, nil, nil
+	b.Key, b.First, b.Last, b.Kind, b.Keyed = codec.StreamKey{}, 0, 0, KindControl, false
+	p.structs.Put(b)
+}
+
+// Taken is called by an outlet that has put the batch into its subscribers' queues or sockets. When the last outlet has,
+// the frames count as arrived, and the publisher may forget them (but for lossless rooms, where subscribers say so).
+func (b *Batch) Taken() {
+	if b.stream != nil && b.outlets.Add(-1) == 0 {
+		b.stream.taken(b.Last, len(b.B))
+	}
+}
+
+// cost is what the batch counts for in the bounds on memory.
+func (b *Batch) cost() int { return cap(b.B) + batchOverhead }

@@ -1,0 +1,214 @@
+package room
+
+import (
+	"sync/atomic"
+
+	"github.com/timedge/timedge/codec"
+)
+
+// Holder is the session that pushes as a publisher. All three only append to a mailbox: Cut and Count are called under
+// the room's mutex, AckNow from any loop.
+type Holder interface {
+	// Cut ends the session's part: the room ended, the right was revoked, or another session took over.
+	Cut(p *Publisher, code codec.Code)
+	// AckNow says that enough has arrived to acknowledge without waiting for the next tick.
+	AckNow(p *Publisher)
+	// Count tells how many are in the room.
+	Count(p *Publisher, c codec.Count)
+}
+
+// who identifies a client over its reconnections.
+type who struct {
+	account  string
+	instance uint64
+}
+
+// Publisher is (account, instance) pushing into a room under a small number.
+type Publisher struct {
+	Room   *Room
+	Num    uint16
+	room   *Room
+	who    who
+	window int64
+
+	// Guarded by the room's mutex.
+	streams []*stream
+	counts  bool
+	since   int64 // when its session left or it was ended; 0 while a session holds it
+	ended   codec.Code
+
+	holder  atomic.Pointer[Holder]
+	pushed  atomic.Int64 // bytes taken from the publisher
+	done    atomic.Int64 // of these, bytes arrived
+	told    atomic.Int64 // of these, bytes acknowledged
+	nudging atomic.Bool  // AckNow was called and Acks was not yet
+}
+
+// Window returns how many bytes may be unacknowledged.
+func (p *Publisher) Window() int { return int(p.window) }
+
+// Pending reports whether frames wait for an acknowledgement to be sent, now or later.
+func (p *Publisher) Pending() bool { return p.pushed.Load() != p.told.Load() }
+
+// arrived counts bytes that need not be sent again, and asks for an early acknowledgement when many wait. Any goroutine.
+func (p *Publisher) arrived(n int) {
+	if p.done.Add(int64(n))-p.told.Load() < p.window/4 {
+		return
+	}
+	if h := p.holder.Load(); h != nil && p.nudging.CompareAndSwap(false, true) {
+		(*h).AckNow(p)
+	}
+}
+
+// Acks calls yield for every stream with news since the last call.
+func (p *Publisher) Acks(yield func(key codec.StreamKey, seq uint64)) {
+	p.room.mu.Lock()
+	defer p.room.mu.Unlock()
+	p.nudging.Store(false)
+	p.told.Store(p.done.Load())
+	for _, s := range p.streams {
+		if seq := s.acked.Load(); seq > s.told {
+			s.told = seq
+			yield(s.key, seq)
+		}
+	}
+}
+
+// find returns the publisher's stream of a dtype, making it if need be. Room's mutex.
+func (p *Publisher) find(dtype uint8) *stream {
+	for _, s := range p.streams {
+		if s.key.Dtype == dtype {
+			return s
+		}
+	}
+	s := &stream{key: codec.StreamKey{Pub: p.Num, Dtype: dtype}, pub: p, next: 1}
+	p.streams = append(p.streams, s)
+	if p.room.loss != nil {
+		p.room.loss.begin(s)
+	}
+	return s
+}
+
+// Push takes a run of frames from the session h: checks rights and order, keeps the frames in the log and posts them to
+// every outlet. The run is copied; its bytes are the caller's again on return. now is in nanoseconds.
+//
+// It returns how many of the frames were new; frames that the room has already are not errors but replays. A refusal is
+// an *Error; ErrFlow means that the connection is to be closed.
+func (p *Publisher) Push(h Holder, run Run, now int64) (fresh int, err error) {
+	r := p.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := p.mayPush(h); err != nil {
+		return 0, err
+	}
+	if p.pushed.Load()-p.done.Load() > 2*p.window {
+		return 0, ErrFlow
+	}
+	r.lastPush.Store(now)
+	s := p.find(run.Key.Dtype)
+	if run.First < s.next {
+		r.table.stats.Replays.Add(min(uint64(run.Frames), s.next-run.First))
+		s.told = 0 // the publisher has missed an acknowledgement
+		if run.Last < s.next {
+			p.pushed.Add(1)
+			p.arrived(1) // so that the acknowledgement goes out though nothing new is pending
+			return 0, nil
+		}
+		if run, err = ScanRun(run.Raw[offsetOf(run.Raw, run.First, s.next):]); err != nil {
+			return 0, err
+		}
+	}
+	if run.First != s.next {
+		return 0, ErrSequence
+	}
+	if run.Cont != s.open {
+		return 0, ErrPieces
+	}
+	size := run.largest
+	if run.Cont {
+		size = max(size, s.openSize+run.head)
+	}
+	if max(size, run.tail) > r.table.cfg.MaxPayload {
+		return 0, ErrPayload
+	}
+
+	b := r.table.pool.Copy(KindStream, run.Raw)
+	b.Key, b.First, b.Last, b.stream = s.key, run.First, run.Last, s
+	s.keyed = s.keyed || run.Keyed
+	b.Keyed = s.keyed
+	s.advance(&run, r.set.Policy)
+	s.append(b, run.First, run.Last)
+	if run.Init {
+		s.keepInit(b, run.First, run.Last)
+	}
+	s.trim()
+	p.pushed.Add(int64(len(b.B)))
+	r.frames += uint64(run.Frames)
+	r.bytes += uint64(len(b.B))
+	r.post(b)
+	b.Release()
+	return run.Frames, nil
+}
+
+// PushGap takes a publisher's word that it gave up frames which it had numbered.
+func (p *Publisher) PushGap(h Holder, g codec.Gap, now int64) error {
+	r := p.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := p.mayPush(h); err != nil {
+		return err
+	}
+	s := p.find(g.Dtype)
+	if g.To < s.next {
+		return nil
+	}
+	if g.From > s.next {
+		return ErrSequence
+	}
+	r.lastPush.Store(now)
+	g = codec.Gap{Room: r.ID, StreamKey: s.key, From: s.next, To: g.To, Reason: codec.GapPublisher}
+	b := r.table.pool.Encode(&g)
+	b.Key, b.First, b.Last, b.stream = s.key, g.From, g.To, s
+	s.next, s.open = g.To+1, false
+	s.append(b, g.From, g.To)
+	s.trim()
+	p.pushed.Add(int64(len(b.B)))
+	r.post(b)
+	b.Release()
+	return nil
+}
+
+func (p *Publisher) mayPush(h Holder) error {
+	switch {
+	case p.room.ended != 0:
+		return ErrUnknown
+	case p.ended == codec.CodeRevoked:
+		return ErrRevoked
+	case p.ended != 0:
+		return ErrNotPublishing
+	}
+	if cur := p.holder.Load(); cur == nil || *cur != h {
+		return ErrSuperseded
+	}
+	return nil
+}
+
+// advance moves the stream's state past a run.
+func (s *stream) advance(run *Run, policy codec.Policy) {
+	s.next = run.Last + 1
+	switch {
+	case run.startSeq == 0: // goes on with the message that was open
+		s.openSize += run.head
+	case run.More:
+		s.openSize, s.openSeq = run.tail, run.startSeq
+	}
+	s.open = run.More
+	switch {
+	case policy == codec.PolicyLatest && run.startSeq != 0 && !run.Init:
+		s.groupSeq = run.startSeq
+	case policy == codec.PolicyLive || policy == codec.PolicyDisconnect:
+		if run.keySeq != 0 {
+			s.groupSeq = run.keySeq
+		}
+	}
+}

@@ -1,0 +1,404 @@
+package room
+
+import (
+	"slices"
+	"time"
+
+	"github.com/timedge/timedge/codec"
+)
+
+// Queue holds what one session's socket has not taken yet, of all rooms it subscribes to, in order and by reference. It
+// belongs to the session's loop. The zero value is an empty queue.
+type Queue struct {
+	pool  *Pool
+	segs  []seg // segs[head:] wait
+	head  int
+	bytes int
+
+	views []view // scratch of shed
+	kept  []seg  // likewise
+}
+
+// seg is a part of a batch that holds whole frames, waiting for the socket.
+type seg struct {
+	b             *Batch
+	beg, pos, end int   // pos moves from beg to end as the socket takes the bytes
+	at            int64 // when it was queued, ns
+	sub           *Sub  // nil: answers and the like, which no policy touches
+}
+
+func (g *seg) left() int { return g.end - g.pos }
+
+// Sub is one subscription's account in its session's queue, and what it has missed. Embed it in the loop's member.
+type Sub struct {
+	set    *Settings
+	room   codec.RoomID
+	queued int // bytes in the queue
+	slow   *slow
+}
+
+// Init prepares the account of a subscription to r.
+func (s *Sub) Init(r *Room) { s.set, s.room = &r.set, r.ID }
+
+// Slow reports whether the subscription waits for a point to resume at, so that what it gets must pass its Queue.
+func (s *Sub) Slow() bool { return s.slow != nil }
+
+// Policy returns the room's policy.
+func (s *Sub) Policy() codec.Policy { return s.set.Policy }
+
+// NewQueue returns an empty queue whose notices come from pool.
+func NewQueue(pool *Pool) *Queue { return &Queue{pool: pool} }
+
+// Bytes returns how much waits.
+func (q *Queue) Bytes() int { return q.bytes }
+
+// Empty reports whether nothing waits.
+func (q *Queue) Empty() bool { return q.head == len(q.segs) }
+
+// OldestAt returns when the oldest waiting bytes were queued; the queue is not empty.
+func (q *Queue) OldestAt() int64 { return q.segs[q.head].at }
+
+// Append queues bytes of b from off to end that no policy may drop. It takes a reference of its own.
+func (q *Queue) Append(b *Batch, off, end int, now int64) {
+	q.add(seg{b.Retain(), off, off, end, now, nil})
+}
+
+// Rest queues what a socket did not take of a batch for s: the bytes from pos on, of frames that start at off. No policy acts
+// yet. It takes a reference of its own.
+func (q *Queue) Rest(s *Sub, b *Batch, off, pos, end int, now int64) {
+	q.add(seg{b.Retain(), off, pos, end, now, s})
+}
+
+// Replay queues an item of a replay for s. No policy acts. It takes a reference of its own.
+func (q *Queue) Replay(s *Sub, it ReplayItem, now int64) {
+	if it.Off < it.End {
+		q.add(seg{it.B.Retain(), it.Off, it.Off, it.End, now, s})
+	}
+}
+
+// Orphan lets what waits for s go out although s is no longer there; no policy touches it any more.
+func (q *Queue) Orphan(s *Sub) {
+	for i := q.head; s.queued > 0 && i < len(q.segs); i++ {
+		if g := &q.segs[i]; g.sub == s {
+			s.queued -= g.left()
+			g.sub = nil
+		}
+	}
+	s.queued, s.slow = 0, nil
+}
+
+func (q *Queue) add(g seg) {
+	if q.head > 32 && q.head*2 > len(q.segs) {
+		n := copy(q.segs, q.segs[q.head:])
+		clear(q.segs[n:])
+		q.segs, q.head = q.segs[:n], 0
+	}
+	q.segs = append(q.segs, g)
+	n := g.left()
+	q.bytes += n
+	if g.sub != nil {
+		g.sub.queued += n
+	}
+}
+
+// Push queues the frames of b from off to end for s, leaving out what s has to skip, and lets the room's policy act. It takes
+// a reference of its own. It returns what the policy did.
+func (q *Queue) Push(s *Sub, b *Batch, off, end int, now int64) (out Outcome) {
+	if s.slow != nil && b.Kind != KindCount {
+		off = q.resume(s, b, off, end, now, &out)
+		if off == end {
+			return out
+		}
+	}
+	q.add(seg{b.Retain(), off, off, end, now, s})
+	out.merge(q.Check(s, now))
+	return out
+}
+
+// Outcome says what a policy did to a subscription.
+type Outcome struct {
+	Frames, Bytes int  // dropped
+	CutOff        bool // the subscription must end: policy disconnect
+}
+
+func (o *Outcome) merge(p Outcome) {
+	o.Frames += p.Frames
+	o.Bytes += p.Bytes
+	o.CutOff = o.CutOff || p.CutOff
+}
+
+// Check lets the policy of the room of s act if s is over its bounds. Call it for every subscription that has something
+// queued, from time to time, for the bound on age.
+func (q *Queue) Check(s *Sub, now int64) (out Outcome) {
+	switch s.set.Policy {
+	case codec.PolicyLossless:
+		return out
+	case codec.PolicyLatest:
+		if s.queued > 0 {
+			out = q.shed(s, now, shedLatest)
+		}
+		return out
+	}
+	if s.queued <= s.set.QueueBytes && !q.stale(s, now) {
+		return out
+	}
+	if s.set.Policy == codec.PolicyDisconnect {
+		return Outcome{CutOff: true}
+	}
+	// A pass over the queue that found nothing to drop is not repeated for every frame that comes.
+	if s.slow != nil && s.queued < s.slow.quietBytes && now < s.slow.quietUntil {
+		return out
+	}
+	out = q.shed(s, now, shedOld)
+	if s.queued > 2*s.set.QueueBytes {
+		out.merge(q.shed(s, now, shedCurrent))
+	}
+	if s.queued > 2*s.set.QueueBytes {
+		out.merge(q.shed(s, now, shedAll))
+	}
+	if out.Frames == 0 && s.queued > 0 {
+		sl := s.slowState()
+		sl.quietBytes = s.queued + s.set.QueueBytes/8
+		sl.quietUntil = now + int64(s.set.QueueAge)/8
+	}
+	return out
+}
+
+// stale reports whether the oldest bytes of s have waited longer than the bound. The queue is in order of time, so the
+// first of s is the oldest.
+func (q *Queue) stale(s *Sub, now int64) bool {
+	if s.queued == 0 {
+		return false
+	}
+	limit := now - int64(s.set.QueueAge)
+	for i := q.head; i < len(q.segs) && q.segs[i].at < limit; i++ {
+		if q.segs[i].sub == s {
+			return true
+		}
+	}
+	return false
+}
+
+// Relieve drops all that may be dropped of s, whatever the bounds: the process holds too much.
+func (q *Queue) Relieve(s *Sub, now int64) Outcome {
+	switch s.set.Policy {
+	case codec.PolicyLossless, codec.PolicyDisconnect:
+		return Outcome{CutOff: true}
+	}
+	return q.shed(s, now, shedAll)
+}
+
+// Forget drops all that waits for s but a frame begun: the subscription has ended. It returns how many bytes that were.
+func (q *Queue) Forget(s *Sub) int {
+	n := q.shed(s, 0, shedForget).Bytes
+	q.Orphan(s)
+	return n
+}
+
+// Finish queues the notices that s still waits for, because its room ends.
+func (q *Queue) Finish(s *Sub, now int64) {
+	if s.slow == nil {
+		return
+	}
+	for i := range s.slow.streams {
+		q.tell(s, &s.slow.streams[i], now)
+	}
+	s.slow = nil
+}
+
+// Head appends up to limit of the waiting slices to dst, in order, for one vectored write.
+func (q *Queue) Head(dst [][]byte, limit int) [][]byte {
+	for i := q.head; i < len(q.segs) && limit > 0; i++ {
+		g := &q.segs[i]
+		dst = append(dst, g.b.B[g.pos:g.end])
+		limit--
+	}
+	return dst
+}
+
+// Advance says that the socket has taken n bytes.
+func (q *Queue) Advance(n int) {
+	q.bytes -= n
+	for n > 0 {
+		g := &q.segs[q.head]
+		k := min(n, g.left())
+		n -= k
+		g.pos += k
+		if g.sub != nil {
+			g.sub.queued -= k
+		}
+		if g.pos == g.end {
+			g.b.Release()
+			*g = seg{}
+			q.head++
+		}
+	}
+	if q.head == len(q.segs) {
+		q.segs, q.head = q.segs[:0], 0
+	}
+}
+
+// Clear drops everything: the session is gone.
+func (q *Queue) Clear() {
+	for i := q.head; i < len(q.segs); i++ {
+		g := &q.segs[i]
+		if g.sub != nil {
+			g.sub.queued -= g.left()
+		}
+		g.b.Release()
+		*g = seg{}
+	}
+	q.segs, q.head, q.bytes = q.segs[:0], 0, 0
+}
+
+// slow is what a subscription that lost frames has to make up for.
+type slow struct {
+	streams    []skip
+	quietBytes int   // no policy before so much is queued ...
+	quietUntil int64 // ... or so late
+	toldAt     int64
+}
+
+// skip is a stream that a subscription does not get at the moment.
+type skip struct {
+	key      codec.StreamKey
+	from, to uint64 // missed and not yet told; from 0: none
+	reason   codec.GapReason
+	waiting  bool // until a key message, or in a keyless stream any message, begins
+	finish   bool // the pieces of a message begun still pass
+}
+
+func (s *Sub) slowState() *slow {
+	if s.slow == nil {
+		s.slow = &slow{}
+	}
+	return s.slow
+}
+
+func (s *Sub) skip(key codec.StreamKey) *skip {
+	sl := s.slowState()
+	for i := range sl.streams {
+		if sl.streams[i].key == key {
+			return &sl.streams[i]
+		}
+	}
+	sl.streams = append(sl.streams, skip{key: key})
+	return &sl.streams[len(sl.streams)-1]
+}
+
+// SkipTo makes s wait for the next point of a stream to start at.
+func (s *Sub) SkipTo(m Midway) {
+	k := s.skip(m.Key)
+	k.waiting, k.reason = true, codec.GapJoined
+}
+
+// settle forgets the slow state when nothing is left of it.
+func (s *Sub) settle(now int64) {
+	sl := s.slow
+	if sl == nil {
+		return
+	}
+	kept := sl.streams[:0]
+	for _, k := range sl.streams {
+		if k.waiting || k.from != 0 {
+			kept = append(kept, k)
+		}
+	}
+	sl.streams = kept
+	if len(kept) == 0 && now >= sl.quietUntil {
+		s.slow = nil
+	}
+}
+
+// tell queues the notice of what was missed of a stream.
+func (q *Queue) tell(s *Sub, k *skip, now int64) {
+	if k.from == 0 {
+		return
+	}
+	q.add(q.notice(s, k.key, k.from, k.to, k.reason, now))
+	k.from, k.reason = 0, 0
+}
+
+func (q *Queue) notice(s *Sub, key codec.StreamKey, from, to uint64, reason codec.GapReason, now int64) seg {
+	b := q.pool.Encode(&codec.Gap{Room: s.room, StreamKey: key, From: from, To: to, Reason: reason})
+	b.Kind, b.Key, b.First, b.Last = KindDrop, key, from, to
+	return seg{b, 0, 0, len(b.B), now, s}
+}
+
+// TellEvery is how long a notice may wait when no later frame of its stream makes it go out.
+const TellEvery = 100 * time.Millisecond
+
+// Tell queues the notices that have waited for long enough. Call it for every slow subscription from time to time.
+func (q *Queue) Tell(s *Sub, now int64) {
+	if s.slow == nil || now-s.slow.toldAt < int64(TellEvery) {
+		return
+	}
+	s.slow.toldAt = now
+	for i := range s.slow.streams {
+		q.tell(s, &s.slow.streams[i], now)
+	}
+	s.settle(now)
+}
+
+// resume passes a batch for a slow subscription: it returns the offset of the first frame that s gets, which is end if
+// there is none, after queueing the notice of what came before. A batch about a publisher or the room lets all notices out first.
+func (q *Queue) resume(s *Sub, b *Batch, off, end int, now int64, out *Outcome) int {
+	if b.Kind != KindStream {
+		for i := range s.slow.streams {
+			k := &s.slow.streams[i]
+			if b.First == 0 || k.key == b.Key {
+				if b.First != 0 { // a gap of the stream itself: the message in progress is broken off
+					k.finish = false
+				}
+				q.tell(s, k, now)
+			}
+		}
+		if b.Kind == KindLeft {
+			s.slow.streams = slices.DeleteFunc(s.slow.streams, func(k skip) bool { return k.key.Pub == b.Key.Pub })
+		}
+		s.settle(now)
+		return off
+	}
+	i := 0
+	for ; i < len(s.slow.streams) && s.slow.streams[i].key != b.Key; i++ {
+	}
+	if i == len(s.slow.streams) {
+		s.settle(now)
+		return off
+	}
+	k := &s.slow.streams[i]
+	if !k.waiting {
+		q.tell(s, k, now)
+		s.settle(now)
+		return off
+	}
+	for off < end {
+		n, f, seq := frameAt(b.B[off:])
+		switch {
+		case k.finish && !f.Start(): // a message begun is finished
+			k.finish = !f.End()
+			q.add(seg{b.Retain(), off, off, off + n, now, s})
+		case f.KeyStart() || f.Start() && !b.Keyed:
+			k.waiting, k.finish = false, false
+			q.tell(s, k, now)
+			s.settle(now)
+			return off
+		case f&codec.FlagInit != 0 && (f.Start() || k.from == 0):
+			q.tell(s, k, now)
+			q.add(seg{b.Retain(), off, off, off + n, now, s})
+		default:
+			k.finish = false
+			if k.from == 0 {
+				k.from = seq
+				if k.reason == 0 {
+					k.reason = codec.GapSlow
+				}
+			}
+			k.to = seq
+			out.Frames++
+			out.Bytes += n
+		}
+		off += n
+	}
+	return end
+}

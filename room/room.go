@@ -1,0 +1,357 @@
+package room
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/timedge/timedge/codec"
+)
+
+// Outlet is where a room's batches go: the members of the room on one event loop. Its methods are called under the room's
+// mutex and only append to a mailbox, so that every outlet sees the room's events in the room's order.
+type Outlet interface {
+	// Post hands over one reference to b. When the batch is in every subscriber's socket or queue the outlet calls Taken,
+	// then Release.
+	Post(b *Batch)
+	// Admit makes m a member from here on: the replay, which it takes over, then all batches posted later.
+	Admit(m any, replay *Replay)
+	// Cut ends the membership of m after all that was posted before.
+	Cut(m any, code codec.Code)
+}
+
+// Room is one virtual room.
+type Room struct {
+	ID    codec.RoomID
+	Owner string
+
+	table    *Table
+	set      Settings
+	created  int64
+	lastPush atomic.Int64
+
+	mu         sync.Mutex
+	ended      codec.Code // why the room ended; 0 while it lives
+	grants     map[string]struct{}
+	pubs       []*Publisher // with those that left a short while ago, for who resumes
+	nextPub    uint16
+	outlets    []Outlet
+	subs       int
+	watchers   int  // subscribers and publishers that asked for counts
+	recount    bool // the count changed since it was last told
+	marked     bool // the table's next sweep will tell it
+	loss       *lossless
+	cacheBytes int
+	frames     uint64
+	bytes      uint64
+}
+
+// Settings returns what the room was registered with. The caller must not change it.
+func (r *Room) Settings() *Settings { return &r.set }
+
+// cached counts bytes that logs hold. Room's mutex.
+func (r *Room) cached(n int) {
+	r.cacheBytes += n
+	r.table.cacheAll.Add(int64(n))
+}
+
+// post hands a batch to every outlet. Room's mutex.
+func (r *Room) post(b *Batch) {
+	n := len(r.outlets)
+	if b.stream != nil {
+		if n == 0 {
+			b.stream.taken(b.Last, len(b.B))
+		}
+		if r.loss != nil {
+			r.loss.posted(b.stream)
+		}
+	}
+	b.outlets.Store(int32(n))
+	for _, o := range r.outlets {
+		o.Post(b.Retain())
+	}
+}
+
+// postControl hands a frame about the room to every outlet. Room's mutex.
+func (r *Room) postControl(kind BatchKind, c codec.Control) {
+	b := r.table.pool.Encode(c)
+	b.Kind = kind
+	r.post(b)
+	b.Release()
+}
+
+// Publish makes h the holder of a publisher number for (account, instance). Publishing again, from the same session or
+// another, takes the number and its streams over. It returns the streams that the room knows of it.
+func (r *Room) Publish(h Holder, account string, instance uint64, counts bool) (*Publisher, []codec.StreamNext, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended != 0 {
+		return nil, nil, ErrUnknown
+	}
+	if account != r.Owner {
+		if _, ok := r.grants[account]; !ok {
+			return nil, nil, ErrNotGranted
+		}
+	}
+	w := who{account, instance}
+	var p *Publisher
+	live := 0
+	for _, q := range r.pubs {
+		if q.ended != 0 {
+			continue
+		}
+		live++
+		if q.who == w {
+			p = q
+		}
+	}
+	if p == nil {
+		if live >= r.table.cfg.MaxPublishers {
+			return nil, nil, ErrPublishers
+		}
+		p = &Publisher{Num: r.freeNum(), Room: r, room: r, who: w, window: int64(r.table.cfg.Window)}
+		r.pubs = append(r.pubs, p)
+		r.postControl(KindControl, &codec.Joined{Room: r.ID, Pub: p.Num, Account: account})
+		r.recount = true
+	} else if old := p.holder.Load(); old != nil && *old != h {
+		(*old).Cut(p, codec.CodeSuperseded)
+	}
+	p.holder.Store(&h)
+	p.since = 0
+	p.nudging.Store(false)
+	r.watch(&p.counts, counts)
+	var next []codec.StreamNext
+	for _, s := range p.streams {
+		next = append(next, codec.StreamNext{Dtype: s.key.Dtype, Next: s.next})
+		s.told = 0
+	}
+	return p, next, nil
+}
+
+// watch notes whether somebody wants counts, and makes the next sweep tell them.
+func (r *Room) watch(is *bool, want bool) {
+	if *is != want {
+		if want {
+			r.watchers++
+		} else {
+			r.watchers--
+		}
+		*is = want
+	}
+	if want {
+		r.recount = true
+	}
+	r.changed()
+}
+
+// changed makes the next sweep tell the count, if it changed and somebody wants it.
+func (r *Room) changed() {
+	if r.recount && r.watchers > 0 && !r.marked {
+		r.marked = true
+		r.table.markCount(r)
+	}
+}
+
+// freeNum returns a publisher number that nobody has; numbers are not used again before all others were.
+func (r *Room) freeNum() uint16 {
+	for {
+		r.nextPub++
+		if r.nextPub == 0 {
+			continue
+		}
+		used := false
+		for _, p := range r.pubs {
+			used = used || p.Num == r.nextPub
+		}
+		if !used {
+			return r.nextPub
+		}
+	}
+}
+
+// Detach says that the session h is gone. The publisher keeps its place for the linger time.
+func (p *Publisher) Detach(h Holder, now int64) {
+	r := p.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if cur := p.holder.Load(); cur == nil || *cur != h || p.ended != 0 {
+		return
+	}
+	p.holder.Store(nil)
+	p.since = now
+	r.watch(&p.counts, false)
+}
+
+// Unpublish ends a publisher at its own wish.
+func (p *Publisher) Unpublish(h Holder, now int64) error {
+	r := p.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := p.mayPush(h); err != nil {
+		return err
+	}
+	r.endPublisher(p, codec.CodeLeft, now)
+	return nil
+}
+
+// endPublisher announces that a publisher is gone. It stays in the list for the linger time, so that a subscriber that
+// resumes can still get its last frames. Room's mutex.
+func (r *Room) endPublisher(p *Publisher, code codec.Code, now int64) {
+	p.ended, p.since = code, now
+	r.watch(&p.counts, false)
+	p.holder.Store(nil)
+	b := r.table.pool.Encode(&codec.Left{Room: r.ID, Pub: p.Num, Code: code})
+	b.Kind, b.Key.Pub = KindLeft, p.Num
+	r.post(b)
+	b.Release()
+	r.recount = true
+	r.changed()
+}
+
+// Grant lets an account push. Granting twice is not an error.
+func (r *Room) Grant(by, account string) error {
+	if len(account) == 0 || len(account) > codec.MaxAccount {
+		return ErrAccount
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.ownedBy(by); err != nil {
+		return err
+	}
+	if r.grants == nil {
+		r.grants = make(map[string]struct{})
+	}
+	r.grants[account] = struct{}{}
+	return nil
+}
+
+// Revoke takes a grant back and ends the account's publishers at once, also in the middle of a message. The owner cannot
+// be revoked.
+func (r *Room) Revoke(by, account string, now int64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.ownedBy(by); err != nil {
+		return err
+	}
+	if account == r.Owner {
+		return ErrOption.With("a room's owner always may push into it")
+	}
+	delete(r.grants, account)
+	for _, p := range r.pubs {
+		if p.who.account == account && p.ended == 0 {
+			h := p.holder.Load()
+			r.endPublisher(p, codec.CodeRevoked, now)
+			if h != nil {
+				(*h).Cut(p, codec.CodeRevoked)
+			}
+		}
+	}
+	return nil
+}
+
+func (r *Room) ownedBy(account string) error {
+	switch {
+	case r.ended != 0:
+		return ErrUnknown
+	case account != r.Owner:
+		return ErrNotOwner
+	}
+	return nil
+}
+
+// end closes the room: everybody in it is told, and what it kept is released. The table forgets it afterwards.
+func (r *Room) end(code codec.Code) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended != 0 {
+		return false
+	}
+	r.ended = code
+	r.postControl(KindClosed, &codec.Closed{Room: r.ID, Code: code})
+	for _, p := range r.pubs {
+		if h := p.holder.Load(); h != nil {
+			(*h).Cut(p, code)
+		}
+		p.release()
+	}
+	r.outlets, r.pubs, r.loss = nil, nil, nil
+	return true
+}
+
+// release empties the logs of a publisher that is gone for good. Room's mutex.
+func (p *Publisher) release() {
+	for _, s := range p.streams {
+		s.clearLog()
+		s.clearInits()
+	}
+}
+
+// sweep does what time brings: publishers whose linger time is over, lossless subscribers that stall, the room's own end.
+func (r *Room) sweep(now int64) (end codec.Code) {
+	cfg := &r.table.cfg
+	if now-r.lastPush.Load() > int64(r.set.Idle) {
+		return codec.CodeIdle
+	}
+	if r.set.Expire > 0 && now-r.created > int64(r.set.Expire) {
+		return codec.CodeExpired
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	kept := r.pubs[:0]
+	for _, p := range r.pubs {
+		if p.since != 0 && now-p.since > int64(cfg.Linger) {
+			if p.ended == 0 {
+				r.endPublisher(p, codec.CodeGone, now)
+			} else {
+				p.release()
+				continue
+			}
+		}
+		kept = append(kept, p)
+	}
+	clear(r.pubs[len(kept):])
+	r.pubs = kept
+	if r.loss != nil {
+		r.loss.sweep(r, now)
+	}
+	return 0
+}
+
+// tellCount sends the count to those who asked for it.
+func (r *Room) tellCount() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.marked = false
+	if !r.recount || r.watchers == 0 || r.ended != 0 {
+		return
+	}
+	r.recount = false
+	c := r.count()
+	for _, p := range r.pubs {
+		if h := p.holder.Load(); h != nil && p.counts {
+			(*h).Count(p, c)
+		}
+	}
+	r.postControl(KindCount, &c)
+}
+
+func (r *Room) count() codec.Count {
+	c := codec.Count{Room: r.ID, Subscribers: uint64(r.subs)}
+	for _, p := range r.pubs {
+		if p.ended == 0 {
+			c.Publishers++
+		}
+	}
+	return c
+}
+
+// Info returns what there is to know of the room.
+func (r *Room) Info(now int64) codec.Info {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.count()
+	return codec.Info{
+		Room: r.ID, Policy: r.set.Policy, Owner: r.Owner, Subscribers: c.Subscribers, Publishers: c.Publishers,
+		Frames: r.frames, Bytes: r.bytes,
+		AgeMillis: uint64(now-r.created) / 1e6, IdleMillis: uint64(max(0, now-r.lastPush.Load())) / 1e6,
+	}
+}
