@@ -41,7 +41,7 @@ const CapNone uint64 = 0
 
 // Subscribe and publish flags.
 const (
-	SubNoEcho   = 1 << 0 // leave out what this very session publishes
+	SubNoEcho   = 1 << 0 // leave out what the same (account, instance) publishes
 	SubCount    = 1 << 1 // send count frames
 	subFlagMask = SubNoEcho | SubCount
 
