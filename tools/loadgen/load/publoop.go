@@ -1,0 +1,463 @@
+package load
+
+import (
+	"container/heap"
+	"fmt"
+	"io"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/timedge/timedge/tools/loadgen/target"
+	"github.com/timedge/timedge/tools/loadgen/verify"
+)
+
+// source is one stream and its schedule. It belongs to the publishing loop.
+type source struct {
+	target.Stream
+	spec   *Stream
+	conn   *publisher
+	window *verify.Window // closed loop
+	frames int            // of one message
+
+	n       uint64 // messages begun
+	due     int64  // open loop: when message n is due
+	phase   int64  // when message 0 was
+	held    int64  // until when the server or the socket did not take more
+	msg     target.Message
+	partial bool // msg is not all sent
+	parked  bool // waits for the connection
+}
+
+// publisher is one publishing connection.
+type publisher struct {
+	slot    int32
+	fd      int
+	wire    target.Publisher
+	sources []*source
+	out     []byte // to be sent, from sent on
+	sent    int
+	tail    []byte
+	blocked bool // waits until the socket takes more
+	parked  []*source
+	state   state
+}
+
+// The publishing loop hands a socket large pieces, but never holds much more than one: what waits here is late.
+const (
+	chunk      = 256 << 10
+	maxBacklog = 2 * chunk
+)
+
+// pubLoop publishes all streams from one thread.
+type pubLoop struct {
+	run    *run
+	cfg    *Config
+	poll   *poller
+	timer  int
+	conns  []*publisher
+	due    dueHeap // open loop
+	all    []*source
+	buf    []byte
+	ready  int
+	begin  int64
+	end    int64
+	lag    *hdrhistogram.Histogram // ns that the generator itself was late, in the measured time
+	niced  bool
+	cpu    [2]time.Duration
+	marked [2]bool
+	err    error
+
+	sleeping atomic.Bool   // waits, and wants to be woken when a window opens
+	messages atomic.Uint64 // published
+	measured uint64        // due (open) or sent (closed) in the measured time
+	behind   uint64        // messages due in the run and never sent, since the server did not take them
+	held     uint64        // messages that were late because the server or its socket did not take more
+	up       chan struct{} // closed when all publishers are ready
+	done     chan struct{} // closed when everything has been published
+	failed   atomic.Bool
+	exited   chan struct{}
+}
+
+func newPubLoop(r *run) (*pubLoop, error) {
+	p, err := newPoller()
+	if err != nil {
+		return nil, err
+	}
+	timer, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC)
+	if err != nil {
+		p.close()
+		return nil, fmt.Errorf("timerfd_create: %w", err)
+	}
+	l := &pubLoop{run: r, cfg: r.cfg, poll: p, timer: timer, buf: make([]byte, defaultReadSize), lag: verify.NewHistogram(),
+		up: make(chan struct{}), done: make(chan struct{}), exited: make(chan struct{})}
+	return l, p.add(timer, timerSlot, 0, unix.EPOLLIN)
+}
+
+// wakeUp is called by receiving loops when a window opens.
+func (l *pubLoop) wakeUp() {
+	if l.sleeping.CompareAndSwap(true, false) {
+		l.poll.wake()
+	}
+}
+
+// prioritise gives the calling thread real-time priority, or, where the system does not allow that, a better nice value.
+// In an open loop the publishing thread does little, but must do it on time beside a busy server. It reports success.
+func prioritise() bool {
+	fifo := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}
+	return unix.SchedSetAttr(0, &fifo, 0) == nil || unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), -10) == nil
+}
+
+// serve connects, publishes from run.begin to run.to, and keeps its connections until the run stops.
+func (l *pubLoop) serve() {
+	runtime.LockOSThread() // and never unlocked: the thread's priority ends with it
+	l.niced = l.cfg.Mode == Open && prioritise()
+	defer close(l.exited)
+	defer l.closeAll()
+	if err := l.connect(); err != nil {
+		l.fail(err)
+		return
+	}
+	running, finished := false, false
+	for {
+		p := phase(l.run.phase.Load())
+		if p == phaseStop {
+			return
+		}
+		now := Now()
+		if !running && p == phaseRun {
+			running = true
+			l.start()
+		}
+		if running && !finished {
+			l.publish(now)
+			finished = l.finished(now)
+			if finished {
+				close(l.done)
+			}
+		}
+		events, err := l.wait(running && !finished)
+		if err != nil {
+			l.fail(err)
+			return
+		}
+		for i := range events {
+			switch ev := &events[i]; ev.Fd {
+			case wakeSlot:
+				l.poll.woken()
+			case timerSlot:
+				var b [8]byte
+				_, _ = unix.Read(l.timer, b[:])
+			default:
+				if err := l.event(l.conns[ev.Fd], ev.Events); err != nil {
+					l.fail(fmt.Errorf("publisher: %w", err))
+					return
+				}
+			}
+		}
+		l.account(Now())
+	}
+}
+
+func (l *pubLoop) fail(err error) {
+	l.err = err
+	l.failed.Store(true)
+	l.run.notify()
+}
+
+// wait sleeps until the next message is due, a window opens or a socket has something.
+func (l *pubLoop) wait(publishing bool) ([]unix.EpollEvent, error) {
+	if !publishing {
+		return l.poll.wait(100)
+	}
+	if l.cfg.Mode == Closed {
+		l.sleeping.Store(true)
+		defer l.sleeping.Store(false)
+		if l.mayPublish() {
+			return l.poll.wait(0)
+		}
+		return l.poll.wait(int(tickEvery / time.Millisecond))
+	}
+	next := l.end
+	if len(l.due) > 0 {
+		next = min(next, l.due[0].due)
+	}
+	now := Now()
+	if next <= now {
+		return l.poll.wait(0)
+	}
+	ts := unix.ItimerSpec{Value: unix.NsecToTimespec(next)}
+	if err := unix.TimerfdSettime(l.timer, unix.TFD_TIMER_ABSTIME, &ts, nil); err != nil {
+		return nil, fmt.Errorf("timerfd_settime: %w", err)
+	}
+	return l.poll.wait(100)
+}
+
+func (l *pubLoop) connect() error {
+	for i, c := range l.conns {
+		fd, err := dial(l.run.sa, l.run.family, 0)
+		if err != nil {
+			return err
+		}
+		c.slot, c.fd, c.state = int32(i), fd, connecting
+		if err := l.poll.add(fd, c.slot, 0, unix.EPOLLIN|unix.EPOLLOUT); err != nil {
+			return err
+		}
+	}
+	if len(l.conns) == 0 {
+		close(l.up)
+	}
+	return nil
+}
+
+// start lays out the schedule. The streams' first messages are spread over one period, so that streams of the same rate
+// do not all fall due at once.
+func (l *pubLoop) start() {
+	l.begin, l.end = l.run.begin.Load(), l.run.to.Load()
+	for i, s := range l.all {
+		if l.cfg.Mode == Open {
+			s.phase = l.begin + int64(float64(i)/float64(len(l.all))*float64(time.Second)/s.spec.Rate)
+			s.due = s.phase
+			l.due = append(l.due, s)
+		}
+	}
+	heap.Init(&l.due)
+}
+
+func (l *pubLoop) finished(now int64) bool {
+	if now < l.end {
+		return false
+	}
+	// A message begun is finished: half of one would be a violation of the generator's own.
+	for _, c := range l.conns {
+		if c.sent < len(c.out) && now < l.end+int64(l.cfg.Drain) {
+			return false
+		}
+	}
+	for _, s := range l.all {
+		if s.partial && now < l.end+int64(l.cfg.Drain) {
+			return false
+		}
+		if l.cfg.Mode == Open && s.due < l.end {
+			l.behind += uint64(float64(l.end-s.due) * s.spec.Rate / float64(time.Second))
+		}
+	}
+	return true
+}
+
+func (l *pubLoop) account(now int64) {
+	for i, at := range [2]int64{l.run.from.Load(), l.run.to.Load()} {
+		if !l.marked[i] && at > 0 && now >= at {
+			l.marked[i], l.cpu[i] = true, threadCPU()
+		}
+	}
+}
+
+// publish sends all that is due, or all that the windows allow.
+func (l *pubLoop) publish(now int64) {
+	if l.cfg.Mode == Closed {
+		for _, s := range l.all {
+			for !s.parked && s.room() && (now < l.end || s.partial) && l.push(s, Now()) {
+			}
+		}
+	} else {
+		for len(l.due) > 0 && l.due[0].due <= now && l.due[0].due < l.end {
+			s := l.due[0]
+			if !l.push(s, now) {
+				heap.Pop(&l.due) // it is parked, and comes back with its due time as it was
+				continue
+			}
+			s.due = s.phase + int64(float64(s.n)*float64(time.Second)/s.spec.Rate)
+			heap.Fix(&l.due, 0)
+		}
+	}
+	for _, c := range l.conns {
+		if c.sent < len(c.out) && !c.blocked {
+			if err := l.flush(c); err != nil {
+				l.fail(fmt.Errorf("publisher: %w", err))
+			}
+		}
+	}
+}
+
+func (s *source) room() bool {
+	return s.window == nil || s.partial || s.window.Credit(s.Seq) >= s.frames
+}
+
+// mayPublish reports whether any stream of a closed loop could go on.
+func (l *pubLoop) mayPublish() bool {
+	for _, s := range l.all {
+		if !s.parked && s.room() {
+			return true
+		}
+	}
+	return false
+}
+
+// push appends the source's next message to its connection. It returns false if the connection takes no more at present;
+// the source is then parked until it does.
+func (l *pubLoop) push(s *source, now int64) bool {
+	c := s.conn
+	if len(c.out)-c.sent >= maxBacklog {
+		if err := l.flush(c); err != nil {
+			l.fail(fmt.Errorf("publisher: %w", err))
+			return false
+		}
+		if len(c.out)-c.sent >= maxBacklog {
+			l.park(s)
+			return false
+		}
+	}
+	if !s.partial {
+		due := s.due
+		if l.cfg.Mode == Closed {
+			due = now
+		}
+		size, flags := s.spec.size(s.n)
+		s.msg = target.Message{Stream: &s.Stream, Due: due, Flags: flags, Size: size}
+		s.partial = true
+	}
+	var done bool
+	c.out, done = c.wire.Append(c.out, &s.msg)
+	if !done {
+		l.park(s)
+		return false
+	}
+	s.partial = false
+	s.n++
+	l.messages.Add(1)
+	if due := s.msg.Due; due >= l.run.from.Load() && due < l.end {
+		l.measured++
+		if l.cfg.Mode == Open {
+			_ = l.lag.RecordValue(max(now-max(due, s.held), 0))
+			if s.held > due {
+				l.held++
+			}
+		}
+	}
+	return true
+}
+
+func (l *pubLoop) park(s *source) {
+	s.parked = true
+	s.conn.parked = append(s.conn.parked, s)
+}
+
+// unpark lets a connection's waiting sources go on.
+func (l *pubLoop) unpark(c *publisher) {
+	now := Now()
+	for _, s := range c.parked {
+		s.parked, s.held = false, now
+		if l.cfg.Mode == Open {
+			heap.Push(&l.due, s)
+		}
+	}
+	c.parked = c.parked[:0]
+}
+
+func (l *pubLoop) flush(c *publisher) error {
+	rest, err := send(c.fd, c.out[c.sent:])
+	if err != nil {
+		return err
+	}
+	if len(rest) == 0 {
+		c.out, c.sent = c.out[:0], 0
+		if c.blocked {
+			c.blocked = false
+			return l.poll.modify(c.fd, c.slot, 0, unix.EPOLLIN)
+		}
+		return nil
+	}
+	c.sent = len(c.out) - len(rest)
+	if c.sent >= maxBacklog {
+		c.out, c.sent = c.out[:copy(c.out, rest)], 0
+	}
+	if !c.blocked {
+		c.blocked = true
+		return l.poll.modify(c.fd, c.slot, 0, unix.EPOLLIN|unix.EPOLLOUT)
+	}
+	return nil
+}
+
+func (l *pubLoop) event(c *publisher, events uint32) error {
+	if c.state == connecting {
+		if err := connected(c.fd); err != nil {
+			return err
+		}
+		c.state, c.blocked = greeting, true
+		c.out = c.wire.Open(c.out)
+	}
+	if events&unix.EPOLLIN != 0 {
+		if err := l.read(c); err != nil {
+			return err
+		}
+	} else if events&(unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		return io.EOF
+	}
+	if events&unix.EPOLLOUT != 0 {
+		if err := l.flush(c); err != nil {
+			return err
+		}
+	}
+	if len(c.out)-c.sent < chunk {
+		l.unpark(c)
+	}
+	return nil
+}
+
+func (l *pubLoop) read(c *publisher) error {
+	had := copy(l.buf, c.tail)
+	n, err := unix.Read(c.fd, l.buf[had:])
+	switch {
+	case err == unix.EAGAIN || err == unix.EINTR:
+		return nil
+	case err != nil:
+		return fmt.Errorf("read: %w", err)
+	case n == 0:
+		return io.EOF
+	}
+	b := l.buf[:had+n]
+	pending := len(c.out) - c.sent
+	used, out, err := c.wire.Scan(b, c.out)
+	c.out = out
+	if err != nil {
+		return err
+	}
+	c.tail = append(c.tail[:0], b[used:]...)
+	if c.state == greeting && c.wire.Ready() {
+		c.state = receiving
+		if l.ready++; l.ready == len(l.conns) {
+			close(l.up)
+		}
+	}
+	if len(c.out)-c.sent > pending && !c.blocked {
+		return l.flush(c)
+	}
+	return nil
+}
+
+func (l *pubLoop) closeAll() {
+	for _, c := range l.conns {
+		if c.fd > 0 {
+			_ = unix.Close(c.fd)
+		}
+	}
+	_ = unix.Close(l.timer)
+}
+
+// dueHeap orders sources by when their next message is due.
+type dueHeap []*source
+
+func (h dueHeap) Len() int           { return len(h) }
+func (h dueHeap) Less(i, j int) bool { return h[i].due < h[j].due }
+func (h dueHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *dueHeap) Push(x any)        { *h = append(*h, x.(*source)) }
+func (h *dueHeap) Pop() any {
+	old := *h
+	s := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return s
+}

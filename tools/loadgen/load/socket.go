@@ -1,0 +1,137 @@
+package load
+
+import (
+	"fmt"
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// poller is an epoll instance with an eventfd that wakes it. Its owner waits; anyone may wake.
+type poller struct {
+	ep, ev int
+	events []unix.EpollEvent
+}
+
+// wakeSlot stands in the events of a poller's own eventfd, timerSlot in those of a timer.
+const (
+	wakeSlot  = -1
+	timerSlot = -2
+)
+
+func newPoller() (*poller, error) {
+	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("epoll_create1: %w", err)
+	}
+	ev, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		_ = unix.Close(ep)
+		return nil, fmt.Errorf("eventfd: %w", err)
+	}
+	p := &poller{ep: ep, ev: ev, events: make([]unix.EpollEvent, 1024)}
+	return p, p.add(ev, wakeSlot, 0, unix.EPOLLIN)
+}
+
+func (p *poller) close() {
+	_ = unix.Close(p.ep)
+	_ = unix.Close(p.ev)
+}
+
+// add watches fd. slot and generation come back with its events.
+func (p *poller) add(fd int, slot, generation int32, events uint32) error {
+	return unix.EpollCtl(p.ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: slot, Pad: generation})
+}
+
+func (p *poller) modify(fd int, slot, generation int32, events uint32) error {
+	return unix.EpollCtl(p.ep, unix.EPOLL_CTL_MOD, fd, &unix.EpollEvent{Events: events, Fd: slot, Pad: generation})
+}
+
+func (p *poller) remove(fd int) { _ = unix.EpollCtl(p.ep, unix.EPOLL_CTL_DEL, fd, nil) }
+
+// wait returns the events of at most millis milliseconds; -1 waits for ever.
+func (p *poller) wait(millis int) ([]unix.EpollEvent, error) {
+	n, err := unix.EpollWait(p.ep, p.events, millis)
+	if err == unix.EINTR {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("epoll_wait: %w", err)
+	}
+	return p.events[:n], nil
+}
+
+// wake ends a wait from another goroutine.
+func (p *poller) wake() {
+	_, _ = unix.Write(p.ev, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // fails only when a wake-up is pending already
+}
+
+// woken takes the wake-ups off the eventfd.
+func (p *poller) woken() {
+	var b [8]byte
+	_, _ = unix.Read(p.ev, b[:])
+}
+
+// resolve turns host:port into a socket address.
+func resolve(addr string) (unix.Sockaddr, int, error) {
+	a, err := net.ResolveTCPAddr("tcp", addr)
+	if err != nil {
+		return nil, 0, err
+	}
+	if ip := a.IP.To4(); ip != nil || a.IP == nil {
+		sa := &unix.SockaddrInet4{Port: a.Port, Addr: [4]byte{127, 0, 0, 1}}
+		if ip != nil {
+			copy(sa.Addr[:], ip)
+		}
+		return sa, unix.AF_INET, nil
+	}
+	sa := &unix.SockaddrInet6{Port: a.Port}
+	copy(sa.Addr[:], a.IP.To16())
+	return sa, unix.AF_INET6, nil
+}
+
+// dial begins a connection without waiting for it. receive is the size of its receive buffer, 0 for the kernel's choice.
+func dial(sa unix.Sockaddr, family, receive int) (int, error) {
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("socket: %w", err)
+	}
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if receive > 0 {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receive)
+	}
+	if err := unix.Connect(fd, sa); err != nil && err != unix.EINPROGRESS {
+		_ = unix.Close(fd)
+		return -1, fmt.Errorf("connect: %w", err)
+	}
+	return fd, nil
+}
+
+// connected returns the outcome of a connection begun with dial, once its socket is writable.
+func connected(fd int) error {
+	e, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && e != 0 {
+		err = unix.Errno(e)
+	}
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	return nil
+}
+
+// send writes what the socket takes of b and returns what is left.
+func send(fd int, b []byte) ([]byte, error) {
+	for len(b) > 0 {
+		n, err := unix.Write(fd, b)
+		switch {
+		case err == unix.EAGAIN:
+			return b, nil
+		case err == unix.EINTR:
+		case err != nil:
+			return b, fmt.Errorf("write: %w", err)
+		default:
+			b = b[n:]
+		}
+	}
+	return nil, nil
+}

@@ -1,0 +1,488 @@
+package load
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/timedge/timedge/tools/loadgen/verify"
+)
+
+// The rhythms of a receiving loop.
+const (
+	tickEvery = 25 * time.Millisecond // of what wires want said from time to time
+	slowEvery = 5 * time.Millisecond  // of those that read at half speed
+)
+
+// subLoop receives for many subscribers on one thread. Its fields belong to that thread, but for those said to be shared.
+type subLoop struct {
+	run    *run
+	cfg    *Config
+	poll   *poller
+	rng    *rand.Rand
+	buf    []byte // what one read gives, behind the tail of the read before
+	conns  []*subscriber
+	free   []int32
+	begin  []*subscriber // to connect, next last
+	joins  []*subscriber // late joiners, soonest last
+	churn  []*subscriber // in the order in which they will leave
+	slow   []*subscriber // half
+	due    int64         // when the next of churn leaves
+	nextUp int64         // when the next connection may begin, if their rate is limited
+	dials  int           // being connected
+	tickAt int64
+	slowAt int64
+	sinks  [classes]*verify.Sink
+
+	connect  *hdrhistogram.Histogram // ns from connect to subscribed
+	turns    *hdrhistogram.Histogram // ns of one turn of the loop, in the measured time
+	errs     map[string]int          // of judged subscribers
+	cut      map[string]int          // of the others
+	joined   int                     // connections begun in all
+	made     [classes]int            // subscribers, by class
+	started  bool
+	draining bool
+	from, to mark // counts and thread time when the measured time began and ended
+	err      error
+
+	// Shared with whoever drives the run.
+	ready     atomic.Int64 // subscriptions made
+	failed    atomic.Int64 // judged subscribers lost
+	delivered atomic.Uint64
+	drained   atomic.Bool
+	first     atomic.Pointer[string] // the first judged subscriber's error
+}
+
+// firstError is why the first judged subscriber was lost. Any goroutine may ask.
+func (l *subLoop) firstError() error {
+	if text := l.first.Load(); text != nil {
+		return errors.New(*text)
+	}
+	return nil
+}
+
+// mark is a reading of a loop's totals at a moment.
+type mark struct {
+	at       int64
+	messages uint64
+	bytes    uint64
+	cpu      time.Duration
+}
+
+func newSubLoop(r *run, index int) (*subLoop, error) {
+	p, err := newPoller()
+	if err != nil {
+		return nil, err
+	}
+	l := &subLoop{run: r, cfg: r.cfg, poll: p, rng: rand.New(rand.NewPCG(r.cfg.Seed, uint64(index))),
+		buf: make([]byte, r.cfg.ReadSize+tailMax), connect: verify.NewHistogram(), turns: verify.NewHistogram(),
+		errs: make(map[string]int), cut: make(map[string]int)}
+	for c := range l.sinks {
+		s := verify.NewSink()
+		s.Every, s.Check = r.cfg.Mode == Open, r.cfg.Check
+		l.sinks[c] = s
+	}
+	return l, nil
+}
+
+// tailMax bounds what a wire may leave untaken: a whole control frame.
+const tailMax = 64 << 10
+
+func (l *subLoop) newSubscriber(room int, c class) *subscriber {
+	t := verify.NewTracker(l.sinks[c])
+	t.Strict = l.cfg.Strict || c != late && c != changing
+	t.Window = l.run.window
+	l.made[c]++
+	return &subscriber{room: room, class: c, track: t, wire: l.run.target.Subscriber(room, t), fd: -1}
+}
+
+// serve runs the loop until the run stops it. It keeps its thread, so that thread times are its own.
+func (l *subLoop) serve() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer l.closeAll()
+	for {
+		now := Now()
+		phase := phase(l.run.phase.Load())
+		if phase == phaseStop {
+			return
+		}
+		l.timers(now, phase)
+		events, err := l.poll.wait(l.pause())
+		if err != nil {
+			l.err = err
+			return
+		}
+		begun := Now()
+		for i := range events {
+			ev := &events[i]
+			if ev.Fd == wakeSlot {
+				l.poll.woken()
+				continue
+			}
+			// A connection that was closed in this turn may still have an event waiting, its slot another owner.
+			if s := l.conns[ev.Fd]; s != nil && s.generation == ev.Pad {
+				l.event(s, ev.Events)
+			}
+		}
+		l.account(begun, Now(), len(events) > 0)
+	}
+}
+
+// pause is how long, in ms, the loop may wait for events.
+func (l *subLoop) pause() int {
+	switch {
+	case len(l.begin) > 0 && l.cfg.ConnRate > 0:
+		return 1
+	case len(l.slow) > 0:
+		return int(slowEvery / time.Millisecond)
+	case len(l.joins) > 0 || len(l.churn) > 0:
+		return 2
+	}
+	return int(tickEvery / time.Millisecond)
+}
+
+// account keeps the totals that a run is measured by.
+func (l *subLoop) account(begun, now int64, worked bool) {
+	var m mark
+	for _, s := range l.sinks {
+		m.messages += s.Messages
+		m.bytes += s.Bytes
+	}
+	l.delivered.Store(m.messages)
+	if !l.started {
+		return
+	}
+	from, to := l.run.from.Load(), l.run.to.Load()
+	if now >= from && l.from.at == 0 {
+		m.at, m.cpu = now, threadCPU()
+		l.from = m
+	}
+	if now >= to && l.to.at == 0 {
+		m.at, m.cpu = now, threadCPU()
+		l.to = m
+	}
+	if worked && begun >= from && begun < to {
+		_ = l.turns.RecordValue(now - begun)
+	}
+}
+
+// timers does what is due at a time rather than at an event.
+func (l *subLoop) timers(now int64, p phase) {
+	l.connectMore(now)
+	if p == phaseConnect {
+		return
+	}
+	if !l.started {
+		l.start(now)
+	}
+	for len(l.joins) > 0 && l.joins[len(l.joins)-1].joinAt <= now {
+		s := l.joins[len(l.joins)-1]
+		l.joins = l.joins[:len(l.joins)-1]
+		l.begin = append(l.begin, s)
+	}
+	for p == phaseRun && len(l.churn) > 0 && l.due <= now {
+		l.due += int64(float64(time.Second) / l.run.churnPerLoop)
+		l.replace()
+	}
+	if len(l.slow) > 0 && now >= l.slowAt {
+		l.slowAt = now + int64(slowEvery)
+		for _, s := range slices.Clone(l.slow) {
+			l.readHalf(s, now)
+		}
+	}
+	if now >= l.tickAt {
+		l.tickAt = now + int64(tickEvery)
+		l.tick()
+		if p == phaseDrain {
+			l.draining = true
+		}
+	}
+	if l.draining && !l.drained.Load() {
+		l.drained.Store(l.complete())
+	}
+}
+
+// start begins the run proper: everybody is connected, publishers are about to begin.
+func (l *subLoop) start(now int64) {
+	l.started = true
+	for _, s := range l.sinks {
+		s.From, s.To = l.run.from.Load(), l.run.to.Load()
+	}
+	span := float64(l.run.to.Load() - now)
+	if w := float64(l.cfg.LateWithin); w > 0 {
+		span = min(span, w)
+	}
+	for _, s := range l.joins {
+		s.joinAt = now + int64(l.rng.Float64()*span)
+	}
+	slices.SortFunc(l.joins, func(a, b *subscriber) int { return int(min(max(b.joinAt-a.joinAt, -1), 1)) })
+	if len(l.churn) > 0 {
+		l.due = now + int64(float64(time.Second)/l.run.churnPerLoop)
+	}
+	for _, s := range l.conns {
+		if s == nil {
+			continue
+		}
+		switch s.class {
+		case stalled:
+			l.poll.remove(s.fd)
+		case half:
+			l.poll.remove(s.fd)
+			s.budgetAt = now
+			l.slow = append(l.slow, s)
+		}
+	}
+}
+
+// replace closes the changing subscriber that has been there longest and connects another.
+func (l *subLoop) replace() {
+	old := l.churn[0]
+	l.churn = append(l.churn[:0], l.churn[1:]...)
+	if old.state != gone {
+		l.close(old)
+	}
+	s := l.newSubscriber(old.room, changing)
+	l.churn = append(l.churn, s)
+	l.begin = append(l.begin, s)
+}
+
+// tick lets wires speak. Only lossless rooms need it.
+func (l *subLoop) tick() {
+	if !l.run.ticks {
+		return
+	}
+	for _, s := range l.conns {
+		if s != nil && s.state == receiving && s.class != stalled {
+			s.out = s.wire.Tick(s.out)
+			l.flush(s)
+		}
+	}
+}
+
+// connectMore begins connections, so many at once as the run allows.
+func (l *subLoop) connectMore(now int64) {
+	for len(l.begin) > 0 && l.dials < l.cfg.Connecting {
+		if l.cfg.ConnRate > 0 {
+			if l.nextUp > now {
+				return
+			}
+			l.nextUp = max(l.nextUp, now-int64(time.Second)) + int64(float64(time.Second)*float64(l.cfg.Loops)/l.cfg.ConnRate)
+		}
+		s := l.begin[len(l.begin)-1]
+		l.begin = l.begin[:len(l.begin)-1]
+		receive := l.cfg.Receive
+		if s.class == stalled || s.class == half {
+			receive = slowReceive
+		}
+		s.begun = Now()
+		fd, err := dial(l.run.sa, l.run.family, receive)
+		if err != nil {
+			s.state = gone
+			l.lost(s, err)
+			continue
+		}
+		s.fd, s.state = fd, connecting
+		l.place(s)
+		l.dials++
+		if err := l.poll.add(fd, s.slot, s.generation, unix.EPOLLIN|unix.EPOLLOUT); err != nil {
+			l.fail(s, err)
+		}
+	}
+}
+
+// place gives a connection a slot.
+func (l *subLoop) place(s *subscriber) {
+	if n := len(l.free); n > 0 {
+		s.slot = l.free[n-1]
+		l.free = l.free[:n-1]
+		l.conns[s.slot] = s
+	} else {
+		s.slot = int32(len(l.conns))
+		l.conns = append(l.conns, s)
+	}
+	l.joined++
+	s.generation = int32(l.joined)
+}
+
+func (l *subLoop) event(s *subscriber, events uint32) {
+	if s.state == connecting {
+		if err := connected(s.fd); err != nil {
+			l.fail(s, err)
+			return
+		}
+		s.state = greeting
+		s.out = s.wire.Open(s.out)
+		if !l.flush(s) {
+			return
+		}
+		if err := l.poll.modify(s.fd, s.slot, s.generation, unix.EPOLLIN); err != nil {
+			l.fail(s, err)
+			return
+		}
+	}
+	if events&(unix.EPOLLIN|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		l.read(s, l.cfg.ReadSize)
+	}
+}
+
+// read takes one read of at most limit bytes from the socket and hands it to the wire. It returns the bytes read.
+func (l *subLoop) read(s *subscriber, limit int) int {
+	had := copy(l.buf, s.tail)
+	n, err := unix.Read(s.fd, l.buf[had:had+limit])
+	switch {
+	case err == unix.EAGAIN || err == unix.EINTR:
+		return 0
+	case err != nil:
+		l.fail(s, fmt.Errorf("read: %w", err))
+		return 0
+	case n == 0:
+		l.fail(s, io.EOF)
+		return 0
+	}
+	b := l.buf[:had+n]
+	s.track.Begin(Now())
+	used, out, err := s.wire.Scan(b, s.out)
+	s.out = out
+	if err != nil {
+		l.fail(s, err)
+		return n
+	}
+	if len(b)-used > tailMax {
+		l.fail(s, errors.New("a unit of the protocol is larger than the generator's buffer"))
+		return n
+	}
+	s.tail = append(s.tail[:0], b[used:]...)
+	if s.state == greeting && s.wire.Ready() {
+		s.state = receiving
+		l.dials--
+		_ = l.connect.RecordValue(Now() - s.begun)
+		l.ready.Add(1)
+	}
+	if len(s.out) > 0 {
+		l.flush(s)
+	}
+	return n
+}
+
+// readHalf lets a slow reader read what its rate allows since the last time.
+func (l *subLoop) readHalf(s *subscriber, now int64) {
+	s.budget += l.run.roomBytes / 2 * float64(now-s.budgetAt) / float64(time.Second)
+	s.budgetAt = now
+	for s.budget >= 1 && s.state == receiving {
+		n := l.read(s, min(int(s.budget), l.cfg.ReadSize))
+		if n == 0 {
+			return
+		}
+		s.budget -= float64(n)
+	}
+}
+
+// flush sends what a connection has to say; it reports whether the connection still lives. These are few bytes, requests
+// and acknowledgements: what the socket does not take waits for the next time.
+func (l *subLoop) flush(s *subscriber) bool {
+	rest, err := send(s.fd, s.out)
+	if err != nil {
+		l.fail(s, err)
+		return false
+	}
+	s.out = append(s.out[:0], rest...)
+	return true
+}
+
+// fail closes a connection that broke.
+func (l *subLoop) fail(s *subscriber, err error) {
+	l.close(s)
+	l.lost(s, err)
+}
+
+func (l *subLoop) lost(s *subscriber, err error) {
+	text := err.Error()
+	if err == io.EOF {
+		text = "connection closed by the server"
+	}
+	if !s.class.judged() {
+		l.cut[text]++
+		return
+	}
+	l.errs[text]++
+	l.first.CompareAndSwap(nil, &text)
+	l.failed.Add(1)
+	l.run.notify()
+}
+
+func (l *subLoop) close(s *subscriber) {
+	if s.fd < 0 {
+		return
+	}
+	if s.state == connecting || s.state == greeting {
+		l.dials--
+	}
+	_ = unix.Close(s.fd)
+	s.fd, s.state, s.tail = -1, gone, nil
+	l.conns[s.slot] = nil
+	l.free = append(l.free, s.slot)
+	l.slow = slices.DeleteFunc(l.slow, func(o *subscriber) bool { return o == s })
+}
+
+func (l *subLoop) closeAll() {
+	l.unfinished()
+	for _, s := range l.conns {
+		if s != nil {
+			l.close(s)
+		}
+	}
+}
+
+// complete reports whether every judged subscriber has all that was sent to its room.
+func (l *subLoop) complete() bool {
+	for _, s := range l.conns {
+		if s != nil && s.class.judged() && l.missing(s) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// missing is the number of frames that were sent to a subscriber's room and have neither come nor been announced as
+// missing. Those who were not there from the beginning are asked only about streams they have seen.
+func (l *subLoop) missing(s *subscriber) uint64 {
+	var frames, seen uint64
+	s.track.Streams(func(k verify.Key, number uint32, next uint64) {
+		if st := l.run.stream(number); st != nil {
+			seen++
+			frames += st.Seq + 1 - min(next, st.Seq+1)
+		}
+	})
+	if s.class == healthy && seen < uint64(len(l.run.rooms[s.room])) {
+		frames = 0
+		for _, st := range l.run.rooms[s.room] {
+			frames += st.Seq
+		}
+		s.track.Streams(func(_ verify.Key, number uint32, next uint64) {
+			if l.run.stream(number) != nil && next > 0 {
+				frames -= min(next-1, frames)
+			}
+		})
+	}
+	return frames
+}
+
+func (l *subLoop) unfinished() {
+	if !l.draining {
+		return
+	}
+	for _, s := range l.conns {
+		if s != nil && s.class.judged() && s.state == receiving {
+			l.sinks[s.class].Unfinished += l.missing(s)
+		}
+	}
+}
