@@ -66,7 +66,8 @@ test-short: need ## Run tests without the race detector, leaving out what they c
 .PHONY: test-bench
 test-bench: ## Run every benchmark once, to see that it runs
 	@echo "== every benchmark, once"
-	@go test -short -run='^$$' -bench=. -benchtime=1x -timeout=15m ./...
+	@set -o pipefail; go test -short -run='^$$' -bench=. -benchtime=1x -timeout=15m ./... | \
+		{ grep -vE '^(Benchmark|goos:|goarch:|pkg:|cpu:|PASS)' || true; }
 
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME (10m); FUZZ=regexp picks some
