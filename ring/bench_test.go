@@ -27,11 +27,11 @@ func BenchmarkChain(b *testing.B) {
 				r := New(members(n))
 				dst := make([]Member, 0, cachedDepth)
 				for i := range rooms {
-					r.Relay(i * spread)
+					r.Relay((i + 1) * spread)
 				}
 				b.ReportAllocs()
 				for i := uint64(0); b.Loop(); i++ {
-					dst = r.AppendChain(dst[:0], i%rooms*spread, cachedDepth)
+					dst = r.AppendChain(dst[:0], (i%rooms+1)*spread, cachedDepth)
 				}
 			})
 		}

@@ -51,7 +51,8 @@ func simulate(w io.Writer, nodes, rooms int, seed uint64) {
 	chains, costFirst := place(r, numbers)
 	_, costAgain := place(r, numbers)
 
-	fmt.Fprintf(w, "\nbalance: rooms per node\n  %-12s %10s %10s %10s %10s %12s\n", "place", "mean", "least", "most", "deviation", "chance alone")
+	fmt.Fprintf(w, "\nbalance: rooms per node\n  %-12s %10s %10s %10s %10s %12s\n",
+		"place", "mean", "least", "most", "deviation", "chance alone")
 	for k, place := range []string{"relay", "2nd", "3rd", "4th"}[:min(depth, nodes)] {
 		printBalance(w, place, chains, k, index)
 	}
