@@ -111,7 +111,7 @@ func (s *session) want() int {
 	if len(s.partial) < codec.LengthSize {
 		return codec.LengthSize
 	}
-	return max(codec.LengthSize+1, codec.LengthSize+int(s.partial[0])<<8|int(s.partial[1]))
+	return codec.LengthSize + max(1, int(s.partial[0])<<8|int(s.partial[1]))
 }
 
 // step handles what b starts with: the preface, one control frame, or a run of stream frames. It returns how long that was.
