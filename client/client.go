@@ -2,97 +2,158 @@ package client
 
 import (
 	"context"
-	"errors"
+	crand "crypto/rand"
+	"encoding/binary"
+	"sync"
 
 	"github.com/timedge/timedge/codec"
 )
 
-var errInProgress = errors.New("client: in progress")
+// Client is one connection to one server at a time, and what is done over it: requests, a Publisher and a Subscription for each
+// room. Close it when it is no longer needed.
+type Client struct {
+	// Fixed.
+	opts     Options
+	instance uint64 // the same over all connections: with the account it says who publishes
+	stop     context.CancelFunc
+	done     chan struct{} // closed when all goroutines have ended
+	rounds   int           // run's own: rounds of the servers since a connection last stood for a while
 
-// Client is a connection to a server.
-type Client struct{}
+	mu       sync.Mutex    // taken before a subscription's, never while holding one
+	err      error         // why the client ended
+	link     *link         // the connection in use; nil while there is none
+	leaving  chan struct{} // while following a go-away: told when no request is out that must not be sent twice
+	lastReq  uint32
+	requests map[uint32]*request // not yet answered
+	pubs     map[codec.RoomID]*Publisher
+	subs     map[codec.RoomID]*Subscription
 
-// Dial connects.
-func Dial(ctx context.Context, o Options) (*Client, error) { return nil, errInProgress }
-
-// Close ends the client.
-func (c *Client) Close() error { return errInProgress }
-
-// Register asks for a new room and returns its number.
-func (c *Client) Register(ctx context.Context, o RoomOptions) (codec.RoomID, error) {
-	return 0, errInProgress
+	// The streams that have something to send, in the order of their turns.
+	firstReady, lastReady *outStream
 }
 
-// Remove ends a room.
-func (c *Client) Remove(ctx context.Context, room codec.RoomID) error { return errInProgress }
-
-// Grant lets account push into the room.
-func (c *Client) Grant(ctx context.Context, room codec.RoomID, account string) error {
-	return errInProgress
+// Dial connects to one of the servers, each being tried once, in random order, and says hello. When none can be had it returns the
+// error of each. From then on the client reconnects by itself, trying for ever, until Close is called or a server says that
+// connecting again is of no use, as when the account is not let in.
+//
+// ctx bounds Dial alone.
+func Dial(ctx context.Context, o Options) (*Client, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{
+		opts: o, instance: newInstance(), done: make(chan struct{}),
+		requests: make(map[uint32]*request),
+		pubs:     make(map[codec.RoomID]*Publisher),
+		subs:     make(map[codec.RoomID]*Subscription),
+	}
+	l, err := c.round(ctx, order(o.Servers, ""))
+	if err != nil {
+		return nil, err
+	}
+	run, stop := context.WithCancel(context.Background())
+	c.stop = stop
+	c.attach(l)
+	go func() {
+		defer close(c.done)
+		c.finish(c.run(run, l))
+	}()
+	return c, nil
 }
 
-// Revoke takes a grant back.
-func (c *Client) Revoke(ctx context.Context, room codec.RoomID, account string) error {
-	return errInProgress
+func newInstance() uint64 {
+	var b [8]byte
+	crand.Read(b[:])
+	return binary.BigEndian.Uint64(b[:])
 }
 
-// Stat tells what there is to know of a room.
-func (c *Client) Stat(ctx context.Context, room codec.RoomID) (codec.Info, error) {
-	return codec.Info{}, errInProgress
+// Close ends the client at once, and with it its publishers and subscriptions, whose methods return ErrClosed. What is pushed and
+// not acknowledged may be lost: Flush before. Close waits for the client's goroutines and returns nil.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	if c.err == nil {
+		c.err = ErrClosed
+	}
+	c.mu.Unlock()
+	c.stop()
+	<-c.done
+	return nil
 }
 
-// Publish makes the client a publisher of the room.
-func (c *Client) Publish(ctx context.Context, room codec.RoomID, o PublishOptions) (*Publisher, error) {
-	return nil, errInProgress
+// finish ends everything, for want of a connection. Close discards what subscriptions hold; after any other end it is still to be
+// had.
+func (c *Client) finish(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.err = err
+	}
+	for num, r := range c.requests {
+		delete(c.requests, num)
+		r.answer <- answer{err: c.err}
+	}
+	for _, p := range c.pubs {
+		p.end(c.err)
+	}
+	for room, s := range c.subs {
+		delete(c.subs, room)
+		s.end(c.err, c.err == ErrClosed)
+	}
 }
 
-// Push pushes through a publisher that the client opens and keeps for the room.
-func (c *Client) Push(ctx context.Context, room codec.RoomID, dtype uint8, payload []byte) error {
-	return errInProgress
+// enqueue gives a stream its turn, if it has something to send and has none yet. c.mu held.
+func (c *Client) enqueue(st *outStream) {
+	if st.queued || !st.p.live || !st.waits() {
+		return
+	}
+	st.queued = true
+	if c.lastReady == nil {
+		c.firstReady = st
+		if c.link != nil {
+			signal(c.link.wake)
+		}
+	} else {
+		c.lastReady.after = st
+	}
+	c.lastReady = st
 }
 
-// Subscribe asks for all streams of a room.
-func (c *Client) Subscribe(ctx context.Context, room codec.RoomID, o SubscribeOptions) (*Subscription, error) {
-	return nil, errInProgress
+// nextStream takes the stream whose turn it is, nil if there is none. c.mu held.
+func (c *Client) nextStream() *outStream {
+	st := c.firstReady
+	if st == nil {
+		return nil
+	}
+	if c.firstReady = st.after; c.firstReady == nil {
+		c.lastReady = nil
+	}
+	st.queued, st.after = false, nil
+	return st
 }
 
-// Unsubscribe ends the client's subscription to the room.
-func (c *Client) Unsubscribe(ctx context.Context, room codec.RoomID) error { return errInProgress }
-
-// Publisher pushes into one room.
-type Publisher struct{}
-
-// Room returns the room that p pushes into.
-func (p *Publisher) Room() codec.RoomID { return 0 }
-
-// Policy returns the room's policy.
-func (p *Publisher) Policy() codec.Policy { return 0 }
-
-// Push sends one message.
-func (p *Publisher) Push(ctx context.Context, dtype uint8, kind Kind, payload []byte) error {
-	return errInProgress
+// dequeue takes the streams of a publisher, or all with nil, from those that have something to send. c.mu held.
+func (c *Client) dequeue(p *Publisher) {
+	st := c.firstReady
+	c.firstReady, c.lastReady = nil, nil
+	for st != nil {
+		next := st.after
+		st.queued, st.after = false, nil
+		if p != nil && st.p != p {
+			c.enqueue(st)
+		}
+		st = next
+	}
 }
 
-// Flush waits until all that was pushed is acknowledged.
-func (p *Publisher) Flush(ctx context.Context) error { return errInProgress }
-
-// Counts returns the channel of counts.
-func (p *Publisher) Counts() <-chan codec.Count { return nil }
-
-// Close flushes and ends the publisher.
-func (p *Publisher) Close(ctx context.Context) error { return errInProgress }
-
-// Subscription receives from one room.
-type Subscription struct{}
-
-// Room returns the room that s receives from.
-func (s *Subscription) Room() codec.RoomID { return 0 }
-
-// Policy returns the room's policy.
-func (s *Subscription) Policy() codec.Policy { return 0 }
-
-// Next returns the next event.
-func (s *Subscription) Next(ctx context.Context) (Event, error) { return nil, errInProgress }
-
-// Close ends the subscription.
-func (s *Subscription) Close() error { return errInProgress }
+// sendAcks sends the acknowledgements that s has put together.
+func (c *Client) sendAcks(s *Subscription) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.link == nil || c.subs[s.room] != s {
+		return // the next connection is told
+	}
+	for i := range s.acks {
+		c.link.send(&s.acks[i])
+	}
+}

@@ -1,0 +1,130 @@
+package client
+
+import (
+	"sync"
+
+	"github.com/timedge/timedge/codec"
+)
+
+// chunk is pooled memory that holds whole frames, one after the other.
+type chunk struct {
+	b    []byte // what is written; its capacity is the chunk's size
+	last uint64 // sending: number of the last frame in b
+	refs int    // the queue, and the writer while it writes; under the same lock as the queue
+	next *chunk
+}
+
+// Two sizes, so that the many streams with a small frame now and then do not hold the memory of the largest.
+const (
+	smallChunk = 8 << 10
+	largeChunk = codec.MaxFrame
+)
+
+var (
+	smallChunks = sync.Pool{New: func() any { return &chunk{b: make([]byte, 0, smallChunk)} }}
+	largeChunks = sync.Pool{New: func() any { return &chunk{b: make([]byte, 0, largeChunk)} }}
+)
+
+func newChunk(size int) *chunk {
+	var ch *chunk
+	if size <= smallChunk {
+		ch = smallChunks.Get().(*chunk)
+	} else {
+		ch = largeChunks.Get().(*chunk)
+	}
+	ch.b, ch.last, ch.refs, ch.next = ch.b[:0], 0, 1, nil
+	return ch
+}
+
+func (ch *chunk) release() {
+	ch.refs--
+	switch {
+	case ch.refs > 0:
+	case ch.refs < 0:
+		panic("client: chunk released twice")
+	case cap(ch.b) == smallChunk:
+		smallChunks.Put(ch)
+	default:
+		largeChunks.Put(ch)
+	}
+}
+
+// frameQueue is a queue of frames in chunks: first in, first out, each frame in one piece of memory. It has no lock of its own.
+type frameQueue struct {
+	head, tail *chunk
+	off        int // of the first frame in head
+	bytes      int // in all
+}
+
+// room returns the chunk that has room for n more bytes, at most codec.MaxFrame. The caller appends them to its b.
+func (q *frameQueue) room(n int) *chunk {
+	q.bytes += n
+	if q.tail != nil && cap(q.tail.b)-len(q.tail.b) >= n {
+		return q.tail
+	}
+	size := n
+	if q.tail != nil {
+		size = largeChunk // the stream is busy
+	}
+	ch := newChunk(size)
+	if q.tail == nil {
+		q.head = ch
+	} else {
+		q.tail.next = ch
+	}
+	q.tail = ch
+	return ch
+}
+
+// push adds a copy of frame.
+func (q *frameQueue) push(frame []byte) {
+	ch := q.room(len(frame))
+	ch.b = append(ch.b, frame...)
+}
+
+// front returns the first frame, or nil if there is none.
+func (q *frameQueue) front() []byte {
+	if q.head == nil {
+		return nil
+	}
+	return frameAt(q.head.b[q.off:])
+}
+
+// pop drops the first frame. What front returned is no longer valid.
+func (q *frameQueue) pop() {
+	n := len(q.front())
+	q.off += n
+	q.bytes -= n
+	if q.off < len(q.head.b) {
+		return
+	}
+	old := q.head
+	q.head, q.off = old.next, 0
+	if q.head == nil {
+		q.tail = nil
+	}
+	old.release()
+}
+
+// each calls yield for every frame from the first on, until it returns false.
+func (q *frameQueue) each(yield func(frame []byte) bool) {
+	off := q.off
+	for ch := q.head; ch != nil; ch, off = ch.next, 0 {
+		for off < len(ch.b) {
+			f := frameAt(ch.b[off:])
+			if !yield(f) {
+				return
+			}
+			off += len(f)
+		}
+	}
+}
+
+func (q *frameQueue) clear() {
+	for q.head != nil {
+		next := q.head.next
+		q.head.release()
+		q.head = next
+	}
+	*q = frameQueue{}
+}

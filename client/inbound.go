@@ -1,0 +1,285 @@
+package client
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/timedge/timedge/codec"
+)
+
+// inbound turns the frames of one room, in the order in which they came, into events. It checks the rule of streams
+// (docs/architecture.md): the next thing on a stream is the frame expected, or a gap that begins there. It has no lock, no clock
+// but for delaying acknowledgements, and does no I/O.
+type inbound struct {
+	room       codec.RoomID
+	maxPayload int
+	streams    map[codec.StreamKey]*inStream
+	last       *inStream // of the last stream frame: most come in runs
+	pubs       map[uint16]string
+	msg        Message // the one handed out
+	held       int     // size of the frame whose event the caller has; 0: none
+
+	// What take looked at last, to be marked as consumed.
+	cur    *inStream
+	curSeq uint64
+
+	// Acknowledgements, in lossless rooms only.
+	lossless bool
+	window   int
+	owed     int // bytes consumed and not acknowledged
+	dirty    []*inStream
+	acked    time.Time // when the last acknowledgement was given
+}
+
+// inStream is one stream of the room.
+type inStream struct {
+	key      codec.StreamKey
+	expected uint64
+	consumed uint64 // highest number that the caller has done with
+	dirty    bool   // consumed is not acknowledged
+
+	// The message of which pieces have come.
+	first uint64 // number of its first piece; 0: there is none
+	flags codec.Flags
+	join  []byte // memory is kept from message to message
+	skip  bool   // pieces up to the next message are of no use, which has been told
+}
+
+// ackDelay is how long consumed frames may wait for an acknowledgement while the caller finds the next event ready each time. It
+// must be well below the server's bound for a stalled subscriber.
+const ackDelay = 250 * time.Millisecond
+
+// resume notes the terms of a subscription, the first time and after each reconnection, when the server may have missed what was
+// acknowledged.
+func (in *inbound) resume(m *codec.Subscribed, maxPayload int) {
+	in.maxPayload = maxPayload
+	in.lossless, in.window = m.Policy == codec.PolicyLossless, int(m.Window)
+	for _, st := range in.streams {
+		if in.lossless && st.consumed > 0 {
+			in.mark(st)
+		}
+	}
+}
+
+// find returns the stream of a key, making it if need be.
+func (in *inbound) find(key codec.StreamKey) *inStream {
+	if in.last != nil && in.last.key == key {
+		return in.last
+	}
+	st := in.streams[key]
+	if st == nil {
+		st = &inStream{key: key, expected: 1}
+		if in.streams == nil {
+			in.streams = make(map[codec.StreamKey]*inStream)
+		}
+		in.streams[key] = st
+	}
+	in.last = st
+	return st
+}
+
+// take reads the next frame. keep says that it is to be given once more: only a fault before it was told. An event may alias the
+// frame, and is valid until the next call.
+func (in *inbound) take(frame []byte) (ev Event, keep bool, err error) {
+	in.cur = nil
+	if isStream(frame) {
+		return in.piece(frame)
+	}
+	switch frame[offType] {
+	case codec.TypeGap:
+		return in.gap(frame)
+	case codec.TypeJoined:
+		var m codec.Joined
+		m.Parse(frame)
+		if in.pubs == nil {
+			in.pubs = make(map[uint16]string)
+		}
+		in.pubs[m.Pub] = m.Account
+		return &Joined{m.Room, m.Pub, m.Account}, false, nil
+	case codec.TypeLeft:
+		var m codec.Left
+		m.Parse(frame)
+		account := in.pubs[m.Pub]
+		in.forget(m.Pub)
+		return &Left{m.Room, m.Pub, account, m.Code}, false, nil
+	case codec.TypeCount:
+		var m codec.Count
+		m.Parse(frame)
+		return &Count{m.Room, m.Subscribers, m.Publishers}, false, nil
+	case codec.TypeSubscribed:
+		return &Resumed{in.room}, false, nil
+	}
+	return nil, false, nil
+}
+
+func (in *inbound) piece(frame []byte) (ev Event, keep bool, err error) {
+	var f codec.Stream
+	if err := codec.ParseStream(frame, &f); err != nil {
+		panic("client: the reader let a malformed frame through")
+	}
+	st := in.find(f.StreamKey)
+	switch {
+	case f.Seq < st.expected:
+		return nil, false, in.fault(st, st.expected, f.Seq, "a frame that was there already")
+	case f.Seq > st.expected:
+		err := in.fault(st, st.expected, f.Seq, "frames missing without a gap")
+		st.expected = f.Seq
+		st.cut()
+		return nil, true, err
+	case f.Flags.Start() && st.first != 0:
+		err := in.fault(st, st.expected, f.Seq, "a message that does not end")
+		st.cut()
+		return nil, true, err
+	}
+	st.expected++
+	in.cur, in.curSeq = st, f.Seq
+
+	if f.Flags.Start() {
+		st.first, st.flags, st.join, st.skip = f.Seq, f.Flags, st.join[:0], false
+	} else if st.first == 0 {
+		if st.skip {
+			return nil, false, nil
+		}
+		st.skip = true
+		return nil, false, in.fault(st, f.Seq, f.Seq, "a message that does not begin")
+	}
+	if len(st.join)+len(f.Payload) > in.maxPayload {
+		st.cut()
+		return nil, false, in.fault(st, f.Seq, f.Seq, "a message above the largest size")
+	}
+	payload := f.Payload
+	if !f.Flags.Start() || !f.Flags.End() {
+		st.join = append(st.join, f.Payload...)
+		payload = st.join
+	}
+	if !f.Flags.End() {
+		return nil, false, nil
+	}
+	in.msg = Message{
+		Room: in.room, Publisher: in.pubs[f.Pub], Pub: f.Pub, Dtype: f.Dtype, Kind: kindOf(st.flags),
+		First: st.first, Last: f.Seq, Payload: payload,
+	}
+	st.first = 0
+	return &in.msg, false, nil
+}
+
+func (in *inbound) gap(frame []byte) (ev Event, keep bool, err error) {
+	var m codec.Gap
+	m.Parse(frame)
+	st := in.find(m.StreamKey)
+	if m.From != st.expected {
+		err := in.fault(st, st.expected, m.From, "a gap that does not begin at the frame expected")
+		if m.From > st.expected {
+			st.expected = m.From
+			return nil, true, err
+		}
+		st.expected = max(st.expected, m.To+1)
+		st.cut()
+		return nil, false, err
+	}
+	ev = &Gap{
+		Room: in.room, Publisher: in.pubs[m.Pub], Pub: m.Pub, Dtype: m.Dtype,
+		From: m.From, To: m.To, Reason: m.Reason, Interrupted: st.first,
+	}
+	st.expected = m.To + 1
+	st.cut()
+	st.skip = false
+	in.cur, in.curSeq = st, m.To
+	return ev, false, nil
+}
+
+// cut drops what there is of a message; the rest of it, if it comes, is of no use.
+func (st *inStream) cut() { st.first, st.skip = 0, st.first != 0 }
+
+func (in *inbound) fault(st *inStream, expected, got uint64, text string) error {
+	return &StreamError{in.room, st.key.Pub, st.key.Dtype, expected, got, text}
+}
+
+// forget drops the streams of a publisher that left: the number means nobody now.
+func (in *inbound) forget(pub uint16) {
+	delete(in.pubs, pub)
+	for key := range in.streams {
+		if key.Pub == pub {
+			delete(in.streams, key)
+		}
+	}
+	in.last = nil
+}
+
+// consume marks what take looked at last, a frame of n bytes, as done with.
+func (in *inbound) consume(n int) {
+	if in.cur == nil || !in.lossless {
+		return
+	}
+	in.cur.consumed = in.curSeq
+	in.owed += n
+	in.mark(in.cur)
+	in.cur = nil
+}
+
+func (in *inbound) mark(st *inStream) {
+	if !st.dirty {
+		st.dirty = true
+		in.dirty = append(in.dirty, st)
+	}
+}
+
+// takeAcks adds the acknowledgements that are due to dst: all that are owed if the caller is about to wait, or if they make a
+// quarter of the window or are older than ackDelay; otherwise none.
+func (in *inbound) takeAcks(dst []codec.Ack, waits bool) []codec.Ack {
+	if len(in.dirty) == 0 {
+		return dst
+	}
+	now := time.Now()
+	if !waits && in.owed < in.window/4 && now.Sub(in.acked) < ackDelay {
+		return dst
+	}
+	in.acked = now
+	for i, st := range in.dirty {
+		dst = append(dst, codec.Ack{Room: in.room, StreamKey: st.key, Seq: st.consumed})
+		st.dirty, in.dirty[i] = false, nil
+	}
+	in.dirty, in.owed = in.dirty[:0], 0
+	return dst
+}
+
+// maxPositions is how many streams fit into a subscribe frame.
+const maxPositions = (codec.MaxFrame - 64) / 9
+
+// positions returns, per stream, the last frame or gap end received: what take has seen, and then what still waits in q.
+func (in *inbound) positions(q *frameQueue) ([]codec.Position, error) {
+	last := make(map[codec.StreamKey]uint64, len(in.streams))
+	for key, st := range in.streams {
+		last[key] = st.expected - 1
+	}
+	skip := in.held > 0
+	q.each(func(frame []byte) bool {
+		switch {
+		case skip: // take has seen it
+			skip = false
+		case isStream(frame) || frame[offType] == codec.TypeGap:
+			last[streamOf(frame)] = lastSeq(frame)
+		case frame[offType] == codec.TypeLeft:
+			for key := range last {
+				if key.Pub == streamOf(frame).Pub {
+					delete(last, key)
+				}
+			}
+		}
+		return true
+	})
+	have := make([]codec.Position, 0, len(last))
+	for key, seq := range last {
+		if seq > 0 {
+			have = append(have, codec.Position{StreamKey: key, Last: seq})
+		}
+	}
+	if len(have) > maxPositions {
+		return nil, ErrTooManyStreams
+	}
+	slices.SortFunc(have, func(a, b codec.Position) int {
+		return cmp.Or(cmp.Compare(a.Pub, b.Pub), cmp.Compare(a.Dtype, b.Dtype))
+	})
+	return have, nil
+}

@@ -1,0 +1,228 @@
+package client
+
+import "github.com/timedge/timedge/codec"
+
+// outStream is one dtype of a publisher: the frames that are not acknowledged, and how many of them the connection has.
+//
+//	acknowledged | taken by the writer | waiting
+//	             head                  cur
+//
+// A new connection moves cur back to the head. The client's mutex guards all but turn.
+type outStream struct {
+	p     *Publisher
+	dtype uint8
+	turn  chan struct{} // full while a Push is at work, for the pieces of a message stand together
+
+	open    bool   // the last frame's message goes on
+	stopped bool   // what a Push is at work on can no longer be completed
+	base    uint64 // how many frames were numbered before the numbers began anew
+	next    uint64 // number of the next frame
+	acked   uint64 // highest number acknowledged
+	wrote   uint64 // highest number that any connection took: a server may have it
+	q       frameQueue
+	cur     *chunk // nil: where the queue begins
+	curOff  int
+
+	queued bool       // in the list of streams that have something to send
+	after  *outStream // next in that list
+}
+
+// push adds one frame of a message.
+func (st *outStream) push(flags codec.Flags, payload []byte) {
+	f := codec.Stream{Room: st.p.room, StreamKey: codec.StreamKey{Pub: st.p.pub, Dtype: st.dtype}, Flags: flags, Seq: st.next}
+	ch := st.q.room(codec.StreamHeaderSize + len(payload))
+	ch.b = codec.AppendStreamHeader(ch.b, &f, len(payload))
+	ch.b = append(ch.b, payload...)
+	ch.last = st.next
+	st.next++
+	st.open = !flags.End()
+}
+
+// pushGap gives up the next number.
+func (st *outStream) pushGap() {
+	ch := st.q.room(codec.GapSize)
+	ch.b = st.gap(st.next, st.next).Append(ch.b)
+	ch.last = st.next
+	st.next++
+	st.open = false
+	st.p.window.used += codec.GapSize
+}
+
+func (st *outStream) gap(from, to uint64) *codec.Gap {
+	return &codec.Gap{
+		Room: st.p.room, StreamKey: codec.StreamKey{Pub: st.p.pub, Dtype: st.dtype},
+		From: from, To: to, Reason: codec.GapPublisher,
+	}
+}
+
+// cursor returns where the waiting frames begin, nil if there are none.
+func (st *outStream) cursor() (*chunk, int) {
+	ch, off := st.cur, st.curOff
+	if ch == nil {
+		ch, off = st.q.head, st.q.off
+	}
+	for ch != nil && off == len(ch.b) {
+		ch, off = ch.next, 0
+	}
+	return ch, off
+}
+
+// waits reports whether there is anything to send.
+func (st *outStream) waits() bool {
+	ch, _ := st.cursor()
+	return ch != nil
+}
+
+// take hands out the waiting frames of one chunk, at most limit bytes of them but at least one frame if limit is that of
+// an unused window. The chunk is retained for the caller.
+func (st *outStream) take(limit int, first bool) (part []byte, held *chunk) {
+	ch, off := st.cursor()
+	if ch == nil {
+		return nil, nil
+	}
+	end, last := len(ch.b), ch.last
+	if end-off > limit {
+		for end = off; end < len(ch.b); {
+			f := frameAt(ch.b[end:])
+			if end+len(f)-off > limit && !(first && end == off) {
+				break
+			}
+			end, last = end+len(f), lastSeq(f)
+		}
+		if end == off {
+			return nil, nil
+		}
+	}
+	st.cur, st.curOff = ch, end
+	st.wrote = max(st.wrote, last)
+	ch.refs++
+	return ch.b[off:end], ch
+}
+
+// drop forgets the first frame and returns its size.
+func (st *outStream) drop() int {
+	n := len(st.q.front())
+	if st.cur == st.q.head && st.curOff == st.q.off+n && st.curOff == len(st.cur.b) {
+		st.cur, st.curOff = nil, 0 // the chunk goes
+	}
+	st.q.pop()
+	return n
+}
+
+// acknowledge forgets the frames up to seq that the connection has and returns their size.
+func (st *outStream) acknowledge(seq uint64) (n int) {
+	for st.cur != nil && !(st.cur == st.q.head && st.curOff == st.q.off) {
+		last := lastSeq(st.q.front())
+		if last > seq {
+			break
+		}
+		st.acked = last
+		n += st.drop()
+	}
+	return n
+}
+
+// retract takes the waiting frames back that no connection ever took and that are not below first. It returns their size.
+// They must be the last ones of the queue.
+func (st *outStream) retract(first uint64) (n int) {
+	from := max(first, st.wrote+1)
+	if from >= st.next {
+		return 0
+	}
+	ch, off := st.cursor()
+	for ch != nil {
+		for off < len(ch.b) {
+			f := frameAt(ch.b[off:])
+			if firstSeq(f) >= from {
+				n = st.cut(ch, off, from)
+				st.next = from
+				return n
+			}
+			off += len(f)
+		}
+		ch, off = ch.next, 0
+	}
+	return 0
+}
+
+// cut drops the queue's end from off in ch on, which begins with frame from, and returns its size.
+func (st *outStream) cut(ch *chunk, off int, from uint64) (n int) {
+	n = len(ch.b) - off
+	for x := ch.next; x != nil; {
+		n += len(x.b)
+		next := x.next
+		x.release()
+		x = next
+	}
+	ch.b, ch.last, ch.next, st.q.tail = ch.b[:off], from-1, nil, ch
+	if st.q.bytes -= n; st.q.bytes == 0 {
+		st.q.clear()
+		st.rewind()
+	} else if off == 0 { // no chunk is ever empty
+		prev := st.q.head
+		for prev.next != ch {
+			prev = prev.next
+		}
+		prev.next, st.q.tail = nil, prev
+		ch.release()
+	}
+	return n
+}
+
+// rewind makes the next connection begin with the first unacknowledged frame.
+func (st *outStream) rewind() { st.cur, st.curOff = nil, 0 }
+
+// resume brings the stream in line with a server that expects frame next: what it has is forgotten, the rest waits to be
+// sent again. If the server wants frames that are no longer here it returns the first number that is, otherwise next: what
+// lies between is to be given up by a gap. A message whose beginning is lost that way goes with it, and so does, if
+// headless is set, one whose beginning the server has forgotten.
+func (st *outStream) resume(next uint64, headless bool) (from uint64, freed int, lost bool) {
+	st.rewind()
+	for f := st.q.front(); f != nil && lastSeq(f) < next; f = st.q.front() {
+		freed += st.drop()
+	}
+	st.acked = max(st.acked, next-1)
+	st.wrote = max(st.wrote, next-1)
+	st.next = max(st.next, next)
+	if st.first() > next || headless {
+		n, was := st.behead()
+		freed, lost = freed+n, was
+	}
+	return st.first(), freed, lost
+}
+
+// restart makes the stream a new one, numbered from 1, of the publisher number pub.
+func (st *outStream) restart(pub uint16) (freed int, lost bool) {
+	st.rewind()
+	freed, lost = st.behead()
+	less := st.first() - 1
+	for ch, off := st.q.head, st.q.off; ch != nil; ch, off = ch.next, 0 {
+		for off < len(ch.b) {
+			f := frameAt(ch.b[off:])
+			readdress(f, pub, less)
+			off += len(f)
+		}
+		ch.last -= less
+	}
+	st.base, st.next, st.acked, st.wrote = st.base+less, st.next-less, 0, 0
+	return freed, lost
+}
+
+// first returns the number that the queue begins with, or would begin with.
+func (st *outStream) first() uint64 {
+	if f := st.q.front(); f != nil {
+		return firstSeq(f)
+	}
+	return st.next
+}
+
+// behead drops the rest of a message whose beginning is gone. If a Push is still at work on it, that is told to stop.
+func (st *outStream) behead() (freed int, lost bool) {
+	for f := st.q.front(); f != nil && continues(f); f = st.q.front() {
+		freed, lost = freed+st.drop(), true
+	}
+	if st.q.front() == nil && st.open {
+		st.open, st.stopped, lost = false, true, true
+	}
+	return freed, lost
+}

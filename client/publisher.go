@@ -1,0 +1,535 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/timedge/timedge/codec"
+)
+
+// Publisher pushes messages into one room. Its methods may be called at once, also Push: messages of one dtype are sent in the
+// order in which their pushes began, and those of different dtypes take turns piece by piece, so that a large one does not hold
+// up the small ones of another dtype. For that, give each dtype a goroutine of its own.
+//
+// It survives reconnections: what is not acknowledged is kept and sent again. It ends by Close, with its room, when its right is
+// taken back, and with its client; Push then says why.
+type Publisher struct {
+	c      *Client
+	room   codec.RoomID
+	flags  uint8
+	counts chan codec.Count
+	opened chan struct{} // closed when the server has answered for the first time, or p ended
+	ended  chan struct{} // closed when err is set
+
+	streams [256]atomic.Pointer[outStream] // by dtype; made under the client's mutex
+
+	// Guarded by the client's mutex.
+	err        error // why it ended
+	fault      error // to be told once: a message was lost
+	pub        uint16
+	policy     codec.Policy
+	maxPayload int
+	on         *link // where the server answered last
+	live       bool  // the server has answered on the connection in use: streams may be sent
+	answered   bool  // it has answered at all
+	headless   bool  // the server refused a piece: it has forgotten the message's beginning
+	retries    int   // answers or refusals in a row that made no progress
+	window     window
+	inflight   int // bytes that the connection in use has taken and that are not acknowledged
+	all        []*outStream
+	progress   chan struct{} // closed at the next acknowledgement; nil if nobody waits
+}
+
+// Publish makes the client a publisher of the room, which takes its owner or an account that the owner granted. It waits for the
+// server's answer. A client has one Publisher for a room at a time (ErrPublishing). Repeated after a reconnection if it was not
+// answered.
+func (c *Client) Publish(ctx context.Context, room codec.RoomID, o PublishOptions) (*Publisher, error) {
+	c.mu.Lock()
+	if c.err != nil {
+		defer c.mu.Unlock()
+		return nil, c.err
+	}
+	if c.pubs[room] != nil {
+		c.mu.Unlock()
+		return nil, ErrPublishing
+	}
+	p := c.newPublisher(room, o)
+	c.mu.Unlock()
+
+	select {
+	case <-p.opened:
+	case <-ctx.Done():
+		p.leave()
+		return nil, ctx.Err()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p.err != nil {
+		return nil, p.err
+	}
+	return p, nil
+}
+
+// newPublisher makes a publisher and asks the server for it. c.mu held.
+func (c *Client) newPublisher(room codec.RoomID, o PublishOptions) *Publisher {
+	p := &Publisher{
+		c: c, room: room,
+		counts: make(chan codec.Count, 1),
+		opened: make(chan struct{}),
+		ended:  make(chan struct{}),
+	}
+	if o.Counts {
+		p.flags = codec.PubCount
+	}
+	c.pubs[room] = p
+	c.askPublish(p)
+	return p
+}
+
+// Push pushes a delta message through a publisher that the client opens at the first call and keeps for the room. It is for those
+// who push now and then; see Publisher.Push for what it waits for.
+func (c *Client) Push(ctx context.Context, room codec.RoomID, dtype uint8, payload []byte) error {
+	c.mu.Lock()
+	if c.err != nil {
+		defer c.mu.Unlock()
+		return c.err
+	}
+	p := c.pubs[room]
+	if p == nil {
+		p = c.newPublisher(room, PublishOptions{})
+	}
+	c.mu.Unlock()
+	return p.Push(ctx, dtype, Delta, payload)
+}
+
+// Room returns the room that p pushes into.
+func (p *Publisher) Room() codec.RoomID { return p.room }
+
+// Policy returns the room's policy.
+func (p *Publisher) Policy() codec.Policy {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	return p.policy
+}
+
+// Counts returns a channel with the numbers of subscribers and publishers in the room, if PublishOptions asked for them. It holds
+// the newest only, and is closed when p ends.
+func (p *Publisher) Counts() <-chan codec.Count { return p.counts }
+
+// Push sends one message into the stream of that dtype. It copies the payload, which is the caller's again on return, and returns
+// when the whole message is on its way; Flush tells when it has arrived. While as much is unacknowledged as the server allows,
+// Push waits: for the slowest subscriber in a lossless room, for the server in any other, and for a new connection if there is
+// none.
+//
+// A payload above the server's limit is refused with payload_size before anything is sent. When ctx ends in the middle of a large
+// message, what was not sent of it is taken back, and if some was, subscribers are told by a gap. Once p has ended every call
+// returns why: a *RefusedError, a *ClosedError, a *ConnectionError or ErrClosed. A message that got lost because the server gave
+// the publisher up while the connection was broken is told once, as a *ClosedError with CodeGone; the call that tells it has
+// pushed nothing, and the next one works.
+func (p *Publisher) Push(ctx context.Context, dtype uint8, kind Kind, payload []byte) error {
+	if kind > Init {
+		return fmt.Errorf("client: push: unknown kind %d", kind)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	st := p.streams[dtype].Load()
+	if st == nil {
+		st = p.stream(dtype)
+	}
+	select {
+	case st.turn <- struct{}{}:
+	default:
+		select {
+		case st.turn <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-p.ended:
+		}
+	}
+	err := p.push(ctx, st, kind.flags(), payload)
+	<-st.turn
+	return err
+}
+
+func (p *Publisher) push(ctx context.Context, st *outStream, flags codec.Flags, payload []byte) error {
+	c := p.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := p.awaitOpen(ctx); err != nil {
+		return err
+	}
+	if len(payload) > p.maxPayload {
+		return &RefusedError{codec.CodePayloadSize, fmt.Sprintf("payload of %d bytes, at most %d", len(payload), p.maxPayload)}
+	}
+	st.stopped = false
+	first := uint64(0)
+	for {
+		piece := payload[:min(len(payload), codec.MaxPiece)]
+		payload = payload[len(piece):]
+		if n := codec.StreamHeaderSize + len(piece); !p.window.take(n) {
+			if err := p.awaitWindow(ctx, n); err != nil {
+				p.giveUp(st, first)
+				return err
+			}
+			if st.stopped {
+				p.window.release(n)
+				p.fault = nil
+				return &ClosedError{p.room, codec.CodeGone}
+			}
+		}
+		f := flags
+		if len(payload) > 0 {
+			f |= codec.FlagMore
+		}
+		if first == 0 {
+			first = st.next
+		} else {
+			f |= codec.FlagCont
+		}
+		st.push(f, piece)
+		c.enqueue(st)
+		if len(payload) == 0 {
+			return nil
+		}
+	}
+}
+
+// awaitOpen waits until the server has answered for the first time and returns what is to be told before a push. c.mu held, but
+// not while it waits.
+func (p *Publisher) awaitOpen(ctx context.Context) error {
+	if !p.answered && p.err == nil {
+		p.c.mu.Unlock()
+		var err error
+		select {
+		case <-p.opened:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		p.c.mu.Lock()
+		if err != nil {
+			return err
+		}
+	}
+	if p.err != nil {
+		return p.err
+	}
+	return p.takeFault()
+}
+
+func (p *Publisher) takeFault() error {
+	err := p.fault
+	p.fault = nil
+	return err
+}
+
+// awaitWindow waits for n bytes of the window. c.mu held, but not while it waits.
+func (p *Publisher) awaitWindow(ctx context.Context, n int) error {
+	x := p.window.wait(n)
+	p.c.mu.Unlock()
+	var err error
+	granted := false
+	select {
+	case <-x.granted:
+		granted = true
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-p.ended:
+	}
+	p.c.mu.Lock()
+	if granted {
+		x.done()
+	} else {
+		p.window.leave(x)
+	}
+	if p.err != nil {
+		return p.err
+	}
+	return err
+}
+
+// giveUp takes back what it can of the unfinished message that began with frame first, and gives up the rest. c.mu held.
+func (p *Publisher) giveUp(st *outStream, first uint64) {
+	if first == 0 || st.stopped || p.err != nil {
+		return
+	}
+	p.window.release(st.retract(first))
+	st.open = false
+	if st.next > first { // some of it is out
+		st.pushGap()
+		p.c.enqueue(st)
+	}
+}
+
+// stream returns the stream of a dtype, making it if need be.
+func (p *Publisher) stream(dtype uint8) *outStream {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	return p.makeStream(dtype)
+}
+
+func (p *Publisher) makeStream(dtype uint8) *outStream {
+	st := p.streams[dtype].Load()
+	if st == nil {
+		st = &outStream{p: p, dtype: dtype, turn: make(chan struct{}, 1), next: 1}
+		p.streams[dtype].Store(st)
+		p.all = append(p.all, st)
+	}
+	return st
+}
+
+// Flush waits until all that was pushed before the call is acknowledged: in a lossless room until every subscriber has consumed
+// it, in any other until the server has it. Its errors are those of Push.
+func (p *Publisher) Flush(ctx context.Context) error {
+	c := p.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := p.awaitOpen(ctx); err != nil {
+		return err
+	}
+	type target struct {
+		st  *outStream
+		seq uint64
+	}
+	var targets []target
+	for _, st := range p.all {
+		targets = append(targets, target{st, st.base + st.next - 1})
+	}
+	for {
+		for len(targets) > 0 && (targets[0].st.base+targets[0].st.acked >= targets[0].seq || targets[0].st.q.front() == nil) {
+			targets = targets[1:]
+		}
+		if len(targets) == 0 {
+			return p.takeFault()
+		}
+		if p.progress == nil {
+			p.progress = make(chan struct{})
+		}
+		progress := p.progress
+		c.mu.Unlock()
+		var err error
+		select {
+		case <-progress:
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-p.ended:
+		}
+		c.mu.Lock()
+		if p.err != nil {
+			return p.err
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// Close flushes and then ends the publisher, so that subscribers are told that it left. It returns what Flush returns; the
+// publisher ends in any case. Close of a publisher that has ended returns nil if it was closed, otherwise why it ended.
+func (p *Publisher) Close(ctx context.Context) error {
+	if err := p.Flush(ctx); err != nil {
+		p.leave()
+		if closed, ok := err.(*ClosedError); ok && closed.Code == codec.CodeLeft {
+			return nil
+		}
+		return err
+	}
+	c := p.c
+	_, err := c.call(ctx, resend, func(req uint32) codec.Control {
+		m := new(codec.Unpublish)
+		m.Req, m.Room = req, p.room
+		return m
+	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p.end(&ClosedError{p.room, codec.CodeLeft})
+	if _, refused := err.(*RefusedError); refused {
+		return nil // the server had ended it already, and all had arrived
+	}
+	return err
+}
+
+// leave ends the publisher and tells the server without waiting.
+func (p *Publisher) leave() {
+	c := p.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p.err != nil {
+		return
+	}
+	p.end(&ClosedError{p.room, codec.CodeLeft})
+	c.post(settle, func(req uint32) codec.Control {
+		m := new(codec.Unpublish)
+		m.Req, m.Room = req, p.room
+		return m
+	})
+}
+
+// end ends the publisher for good. c.mu held.
+func (p *Publisher) end(err error) {
+	if p.err != nil {
+		return
+	}
+	p.err, p.live = err, false
+	if p.c.pubs[p.room] == p {
+		delete(p.c.pubs, p.room)
+	}
+	p.c.dequeue(p)
+	for _, st := range p.all {
+		st.q.clear()
+		st.rewind()
+	}
+	close(p.ended)
+	close(p.counts)
+	if !p.answered {
+		close(p.opened)
+	}
+}
+
+// published takes the server's answer: the streams are brought in line with what it has, and go on. c.mu held. An error is a
+// fault of the server.
+func (p *Publisher) published(m *codec.Published, l *link) error {
+	if m.Window < codec.MaxFrame {
+		return &codec.ProtocolError{Code: codec.CodeMalformed, Text: "window smaller than a frame"}
+	}
+	fresh := p.answered && m.Pub != p.pub // the server had given this publisher up and counts a new one
+	if fresh && p.on == l {
+		return &codec.ProtocolError{Code: codec.CodeMalformed, Text: "another publisher number on the same connection"}
+	}
+	next := make(map[uint8]uint64, len(m.Streams))
+	for _, s := range m.Streams {
+		next[s.Dtype] = s.Next
+		p.makeStream(s.Dtype)
+	}
+	p.on, p.pub, p.policy, p.maxPayload = l, m.Pub, m.Policy, l.maxPayload()
+	freed, lost := 0, false
+	for _, st := range p.all {
+		var n int
+		var was bool
+		if fresh {
+			n, was = st.restart(m.Pub)
+		}
+		freed, lost = freed+n, lost || was
+		from := st.first() // a stream that the server does not know begins with the oldest frame there is
+		if known := next[st.dtype]; known != 0 {
+			from = known
+		}
+		var begin uint64
+		begin, n, was = st.resume(from, p.headless)
+		freed, lost = freed+n, lost || was
+		if begin > from {
+			l.send(st.gap(from, begin-1))
+		}
+	}
+	p.headless = false
+	if lost {
+		p.fault = &ClosedError{p.room, codec.CodeGone}
+	}
+	p.live, p.inflight = true, 0
+	p.window.resize(int(m.Window))
+	p.window.release(freed)
+	for _, st := range p.all {
+		p.c.enqueue(st)
+	}
+	if !p.answered {
+		p.answered = true
+		close(p.opened)
+	}
+	p.progressed()
+	return nil
+}
+
+// publishRefused takes a refusal as the answer to publish. c.mu held.
+func (p *Publisher) publishRefused(code codec.Code, text string) {
+	if p.err != nil {
+		return
+	}
+	if !p.answered || !code.Retry() {
+		p.end(&RefusedError{code, text})
+		return
+	}
+	p.askLater(code)
+}
+
+// pushRefused takes a refusal of frames. What may succeed when tried again, and a server that has lost the thread, are met with
+// another publish, whose answer tells what the server has; the rest ends p. c.mu held.
+func (p *Publisher) pushRefused(code codec.Code) {
+	thread := code == codec.CodeSequence || code == codec.CodeBadPieces
+	switch {
+	case p.err != nil:
+	case !code.Retry() && !thread || thread && p.retries == maxRetries:
+		p.end(&RefusedError{code, "push"})
+	case !p.live: // asked already
+	case thread:
+		p.headless = code == codec.CodeBadPieces
+		p.retries++
+		p.pause()
+		p.c.askPublish(p)
+	default:
+		p.askLater(code)
+	}
+}
+
+// maxRetries is how often a publisher is brought in line with the server again before anything is acknowledged in between.
+const maxRetries = 3
+
+// pause stops the publisher's streams until the server has answered the next publish.
+func (p *Publisher) pause() {
+	p.c.dequeue(p)
+	p.live = false
+}
+
+// askLater publishes again after a pause, if the connection is still the same then: a new one begins with that anyhow.
+func (p *Publisher) askLater(code codec.Code) {
+	c, l := p.c, p.c.link
+	c.opts.Logger.Warn("publisher refused, will try again", "room", p.room.String(), "reason", code.String())
+	p.pause()
+	p.retries++
+	time.AfterFunc(c.jitter(p.retries), func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if p.err == nil && !p.live && l != nil && c.link == l {
+			c.askPublish(p)
+		}
+	})
+}
+
+// acknowledged takes an ack. c.mu held.
+func (p *Publisher) acknowledged(dtype uint8, seq uint64) {
+	st := p.streams[dtype].Load()
+	if st == nil {
+		return
+	}
+	n := st.acknowledge(seq)
+	if n == 0 {
+		return
+	}
+	p.retries = 0
+	p.inflight -= n
+	p.window.release(n)
+	for _, st := range p.all { // those that the window held back
+		p.c.enqueue(st)
+	}
+	p.progressed()
+}
+
+func (p *Publisher) progressed() {
+	if p.progress != nil {
+		close(p.progress)
+		p.progress = nil
+	}
+}
+
+// counted passes a count on, in the place of one that was not taken. c.mu held.
+func (p *Publisher) counted(n codec.Count) {
+	if p.flags&codec.PubCount == 0 || p.err != nil {
+		return
+	}
+	select {
+	case <-p.counts:
+	default:
+	}
+	p.counts <- n
+}

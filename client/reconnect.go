@@ -1,0 +1,244 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/timedge/timedge/codec"
+)
+
+// run keeps the client connected, beginning with l, until ctx ends or it is of no use. It returns why. When it returns, no
+// goroutine of any connection is left.
+func (c *Client) run(ctx context.Context, l *link) error {
+	log := c.opts.Logger
+	for {
+		log.Info("connected", "server", l.server, "node", l.welcome.Node, "session", l.welcome.Session)
+		since := time.Now()
+		next, err := c.serve(ctx, l)
+		l.fail(errEnded)
+		l.wait()
+		if time.Since(since) >= c.opts.BackoffMax {
+			c.rounds = 0
+		}
+		if err == nil && next == nil {
+			c.mu.Lock()
+			cause := l.err
+			c.mu.Unlock()
+			if final(cause) {
+				return cause
+			}
+			log.Warn("connection lost", "server", l.server, "reason", cause.Error())
+			next, err = c.connect(ctx, order(c.opts.Servers, l.server))
+		}
+		if err != nil {
+			return err
+		}
+		l = next
+		c.attach(l)
+	}
+}
+
+// attach makes a new connection the one in use and takes up again on it what is going on: publishers, subscriptions, and requests
+// that are not answered.
+func (c *Client) attach(l *link) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.link, c.leaving = l, nil
+	again := make([]*request, 0, len(c.requests))
+	for _, r := range c.requests {
+		again = append(again, r)
+	}
+	for _, p := range c.pubs {
+		c.askPublish(p)
+	}
+	for _, s := range c.subs {
+		c.askSubscribe(s)
+	}
+	slices.SortFunc(again, func(a, b *request) int { return int(a.num) - int(b.num) })
+	for _, r := range again {
+		l.ask(r)
+	}
+	l.start()
+}
+
+// detach forgets the connection in use. c.mu held.
+func (c *Client) detach() {
+	l := c.link
+	c.link = nil
+	for num, r := range c.requests {
+		switch {
+		case r.p != nil || r.s != nil || r.abandoned:
+			delete(c.requests, num)
+		case r.broke == settle:
+			delete(c.requests, num)
+			r.answer <- answer{control: &codec.OK{Req: num}}
+		case r.broke == fail && r.pos <= l.taken:
+			delete(c.requests, num)
+			r.answer <- answer{err: ErrUnanswered}
+		default:
+			r.pos = unsent
+		}
+	}
+	c.dequeue(nil)
+	for _, p := range c.pubs {
+		p.live = false
+	}
+}
+
+// serve watches over a connection until it breaks, or until the server asks to leave and another connection is there. It returns
+// that other one, or the error that ends the client.
+func (c *Client) serve(ctx context.Context, l *link) (*link, error) {
+	tick := time.Duration(l.welcome.PingMillis) * time.Millisecond / 2
+	var ticks <-chan time.Time
+	if tick > 0 {
+		t := time.NewTicker(tick)
+		defer t.Stop()
+		ticks = t.C
+	}
+	silent := 0 // ticks in a row
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, ErrClosed
+		case <-l.broken:
+			return nil, nil
+		case m := <-l.away:
+			return c.leave(ctx, l, m)
+		case <-ticks:
+			if silent++; l.heard.Swap(false) {
+				silent = 0
+			}
+			paused := l.paused.Load()
+			if silent > 4 && !paused {
+				l.fail(&ConnectionError{l.server, codec.CodeSilent, "heard nothing"})
+				return nil, nil
+			}
+			// While nothing is read the server's pings are not answered: pings of our own show that we live.
+			if silent >= 2 {
+				c.mu.Lock()
+				l.send(&codec.Ping{Echo: uint64(time.Now().UnixNano())})
+				c.mu.Unlock()
+			}
+		}
+	}
+}
+
+// leave follows a go-away: it connects elsewhere while l still works.
+func (c *Client) leave(ctx context.Context, l *link, m codec.GoAway) (*link, error) {
+	within := time.Duration(m.WithinMillis) * time.Millisecond
+	c.opts.Logger.Info("server asks to leave", "server", l.server, "reason", m.Code.String(), "within", within)
+	if err := pause(ctx, l, rand.N(within/2+1)); err != nil {
+		return nil, err
+	}
+	servers := append(order(m.Addrs, ""), order(c.opts.Servers, l.server)...)
+	var next *link
+	err := error(nil)
+	if c.rounds == 0 { // the pause was above
+		next, err = c.round(ctx, servers)
+		c.rounds++
+	}
+	if next == nil && !final(err) {
+		next, err = c.connect(ctx, servers)
+	}
+	if err != nil {
+		return nil, err
+	}
+
+	// Requests that must not be sent twice are answered first; new ones wait for the new connection.
+	c.mu.Lock()
+	settled := make(chan struct{}, 1)
+	c.leaving = settled
+	c.checkLeave()
+	c.mu.Unlock()
+	timer := time.NewTimer(within / 4)
+	defer timer.Stop()
+	select {
+	case <-settled:
+	case <-timer.C:
+	case <-l.broken:
+	case <-ctx.Done():
+	}
+	return next, nil
+}
+
+// connect goes round the servers until one of them takes the client, with a pause before each round.
+func (c *Client) connect(ctx context.Context, servers []string) (*link, error) {
+	for {
+		if err := pause(ctx, nil, c.jitter(c.rounds)); err != nil {
+			return nil, err
+		}
+		l, err := c.round(ctx, servers)
+		c.rounds++
+		if err == nil {
+			return l, nil
+		}
+		if final(err) {
+			return nil, err
+		}
+		if ctx.Err() != nil {
+			return nil, ErrClosed
+		}
+		c.opts.Logger.Warn("no server to be had", "reason", err.Error())
+		servers = order(c.opts.Servers, "")
+	}
+}
+
+// round tries each server once. It returns the errors of all if none takes the client, and at once the one error that is final.
+func (c *Client) round(ctx context.Context, servers []string) (*link, error) {
+	var errs []error
+	for _, s := range servers {
+		l, err := c.open(ctx, s)
+		if err == nil {
+			return l, nil
+		}
+		var no *ConnectionError
+		if final(err) && errors.As(err, &no) {
+			return nil, no
+		}
+		errs = append(errs, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, errors.Join(errs...)
+}
+
+// jitter returns a random time before the n-th attempt, n from 0: full jitter, as in "Exponential Backoff And Jitter" (AWS
+// Architecture Blog, 2015).
+func (c *Client) jitter(n int) time.Duration {
+	limit := c.opts.BackoffMax
+	if n < 32 {
+		limit = min(limit, c.opts.BackoffMin<<n)
+	}
+	return rand.N(limit + 1)
+}
+
+// pause waits for d, or until l breaks.
+func pause(ctx context.Context, l *link, d time.Duration) error {
+	var broken chan struct{}
+	if l != nil {
+		broken = l.broken
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-broken:
+	case <-ctx.Done():
+		return ErrClosed
+	}
+	return nil
+}
+
+// order returns the servers in random order, the one just left last.
+func order(servers []string, left string) []string {
+	out := slices.Clone(servers)
+	rand.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	if i := slices.Index(out, left); i >= 0 {
+		out = append(slices.Delete(out, i, i+1), left)
+	}
+	return out
+}

@@ -1,0 +1,316 @@
+package client
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/timedge/timedge/codec"
+)
+
+// Subscription receives all streams of one room, as events from Next, which has one caller at a time.
+//
+// What arrives while Next is not called is held up to Options.ReceiveBuffer bytes; then the client's connection is not read any
+// more, and everything else on it waits. In a live room the server then drops what this subscriber cannot take, and says so by a
+// Gap.
+//
+// It survives reconnections: every stream goes on after the last frame received, or with a Gap that says what is missing. It ends
+// by Close, with its room, and with its client; Next says why, after all that came before.
+type Subscription struct {
+	c      *Client
+	room   codec.RoomID
+	flags  uint8
+	opened chan struct{} // closed when the server has answered for the first time, or s ended
+	ready  chan struct{} // holds a value when there may be something to take
+	space  chan struct{} // holds a value when there may be room for the reader
+	acks   []codec.Ack   // Next's own
+
+	mu       sync.Mutex // a leaf: taken under the client's mutex, never the other way round
+	err      error      // why it ended; told when q is empty
+	gone     bool       // closed by the caller: what comes is thrown away
+	answered bool
+	retries  int
+	limit    int // bytes to hold
+	starved  bool
+	q        frameQueue // frames about this room as they came
+	policy   codec.Policy
+	in       inbound
+}
+
+// Subscribe asks for all streams of a room: anyone who knows its number may. It waits for the server's answer. Streams that are
+// going on already begin with their init messages and their newest group, see Gap. A client has one subscription to a room at a
+// time.
+func (c *Client) Subscribe(ctx context.Context, room codec.RoomID, o SubscribeOptions) (*Subscription, error) {
+	c.mu.Lock()
+	if c.err != nil {
+		defer c.mu.Unlock()
+		return nil, c.err
+	}
+	if c.subs[room] != nil {
+		c.mu.Unlock()
+		return nil, &RefusedError{codec.CodeSubscribed, "this client subscribes to the room already"}
+	}
+	s := &Subscription{
+		c: c, room: room, limit: c.opts.ReceiveBuffer,
+		opened: make(chan struct{}), ready: make(chan struct{}, 1), space: make(chan struct{}, 1),
+	}
+	s.in.room = room
+	if o.NoEcho {
+		s.flags |= codec.SubNoEcho
+	}
+	if o.Counts {
+		s.flags |= codec.SubCount
+	}
+	c.subs[room] = s
+	c.askSubscribe(s)
+	c.mu.Unlock()
+
+	select {
+	case <-s.opened:
+	case <-ctx.Done():
+		s.Close()
+		return nil, ctx.Err()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.answered {
+		return nil, s.err
+	}
+	return s, nil
+}
+
+// Unsubscribe ends the client's subscription to the room and waits for the server's answer. What was received and not yet taken is
+// thrown away; Next returns a *ClosedError with CodeLeft.
+func (c *Client) Unsubscribe(ctx context.Context, room codec.RoomID) error {
+	c.mu.Lock()
+	s := c.subs[room]
+	if c.err != nil || s == nil {
+		defer c.mu.Unlock()
+		if c.err != nil {
+			return c.err
+		}
+		return &RefusedError{codec.CodeNotSubscribed, "this client does not subscribe to the room"}
+	}
+	delete(c.subs, room)
+	c.mu.Unlock()
+	s.end(&ClosedError{room, codec.CodeLeft}, true)
+	_, err := c.call(ctx, settle, unsubscribe(room))
+	return err
+}
+
+func unsubscribe(room codec.RoomID) func(req uint32) codec.Control {
+	return func(req uint32) codec.Control {
+		m := new(codec.Unsubscribe)
+		m.Req, m.Room = req, room
+		return m
+	}
+}
+
+// Close ends the subscription as Unsubscribe does, without waiting for the server. It returns nil.
+func (s *Subscription) Close() error {
+	c := s.c
+	c.mu.Lock()
+	if c.subs[s.room] == s {
+		delete(c.subs, s.room)
+		c.post(settle, unsubscribe(s.room))
+	}
+	c.mu.Unlock()
+	s.end(&ClosedError{s.room, codec.CodeLeft}, true)
+	return nil
+}
+
+// Room returns the room that s receives from.
+func (s *Subscription) Room() codec.RoomID { return s.room }
+
+// Policy returns the room's policy.
+func (s *Subscription) Policy() codec.Policy {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.policy
+}
+
+// end ends the subscription. What waits in the queue is still to be had unless discard is set. The first end counts, but for
+// discard.
+func (s *Subscription) end(err error, discard bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if discard && !s.gone {
+		s.gone = true
+		if s.in.held > 0 { // the caller still has the payload: that chunk is left to the garbage collector
+			s.q.head.refs++
+			s.in.held = 0
+		}
+		s.q.clear()
+		s.err = err
+	}
+	if s.err == nil {
+		s.err = err
+	}
+	s.open()
+	signal(s.ready)
+	signal(s.space)
+}
+
+// open lets Subscribe return. s.mu held.
+func (s *Subscription) open() {
+	select {
+	case <-s.opened:
+	default:
+		close(s.opened)
+	}
+}
+
+// Next waits for the next event and returns it. An event, with its payload, is the caller's until the next call of Next. In a
+// lossless room that next call is also what tells the publisher that the event was consumed.
+//
+// It returns a *StreamError in the place where the server broke the rule of streams; the subscription goes on. It returns ctx's
+// error when ctx ends before there is an event; nothing is lost by that. After the end it returns the reason on every call: a
+// *ClosedError, a *ConnectionError, ErrTooManyStreams or ErrClosed.
+func (s *Subscription) Next(ctx context.Context) (Event, error) {
+	for {
+		s.mu.Lock()
+		ev, more, err := s.step()
+		s.acks = s.in.takeAcks(s.acks[:0], !more)
+		wake := s.starved && s.q.bytes <= s.limit/2
+		if wake {
+			s.starved = false
+		}
+		s.mu.Unlock()
+		if wake {
+			signal(s.space)
+		}
+		if len(s.acks) > 0 {
+			s.c.sendAcks(s)
+		}
+		if ev != nil || err != nil {
+			return ev, err
+		}
+		if more {
+			continue
+		}
+		select {
+		case <-s.ready:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// step takes one frame. more says that it is worth calling again at once. s.mu held.
+func (s *Subscription) step() (ev Event, more bool, err error) {
+	in := &s.in
+	if in.held > 0 {
+		in.consume(in.held)
+		in.held = 0
+		s.q.pop()
+	}
+	frame := s.q.front()
+	if frame == nil {
+		return nil, s.err != nil, s.err
+	}
+	if frame[offType] == codec.TypeClosed {
+		var m codec.Closed
+		m.Parse(frame)
+		s.err = &ClosedError{s.room, m.Code}
+		s.q.clear() // nothing follows
+		return nil, true, s.err
+	}
+	ev, keep, err := in.take(frame)
+	switch {
+	case ev != nil:
+		in.held = len(frame)
+	case !keep:
+		in.consume(len(frame))
+		s.q.pop()
+	}
+	return ev, true, err
+}
+
+// deliver takes a run of whole frames from the reader. It returns how many bytes it took, fewer than given when the buffer is full,
+// and whether the caller has closed s.
+func (s *Subscription) deliver(run []byte) (n int, gone bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		return len(run), true
+	}
+	for n < len(run) {
+		f := frameAt(run[n:])
+		if s.q.bytes > 0 && s.q.bytes+len(f) > s.limit {
+			s.starved = true
+			break
+		}
+		s.q.push(f)
+		n += len(f)
+	}
+	signal(s.ready)
+	return n, false
+}
+
+// append adds a frame however full the buffer is.
+func (s *Subscription) append(frame []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.gone {
+		s.q.push(frame)
+		signal(s.ready)
+	}
+}
+
+// subscribed takes the server's answer: from now on frames of the room belong to s. frame is the answer itself; it marks the place
+// in the order of events.
+func (s *Subscription) subscribed(m *codec.Subscribed, frame []byte, maxPayload int) {
+	s.mu.Lock()
+	s.policy, s.retries = m.Policy, 0
+	s.in.resume(m, maxPayload)
+	first := !s.answered
+	s.answered = true
+	s.open()
+	s.mu.Unlock()
+	if !first {
+		s.append(frame)
+	}
+}
+
+// refused takes the server's refusal. c.mu held.
+func (s *Subscription) refused(code codec.Code, text string) {
+	c, l := s.c, s.c.link
+	s.mu.Lock()
+	answered := s.answered
+	s.retries++
+	retries := s.retries
+	s.mu.Unlock()
+	if answered && code.Retry() {
+		c.opts.Logger.Warn("subscription refused, will try again", "room", s.room.String(), "reason", code.String())
+		time.AfterFunc(c.jitter(retries), func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if c.subs[s.room] == s && l != nil && c.link == l {
+				c.askSubscribe(s)
+			}
+		})
+		return
+	}
+	if c.subs[s.room] == s {
+		delete(c.subs, s.room)
+	}
+	if answered {
+		s.end(&ClosedError{s.room, code}, false)
+	} else {
+		s.end(&RefusedError{code, text}, false)
+	}
+}
+
+// positions returns the last frame received of every stream, for resuming.
+func (s *Subscription) positions() ([]codec.Position, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.in.positions(&s.q)
+}
+
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
