@@ -3,7 +3,9 @@ package codec
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
+	"math"
 	"math/big"
 	"regexp"
 	"strconv"
@@ -222,4 +224,27 @@ func (d documentFrame) encode(fields map[string]any, ext []extField) ([]byte, er
 		body = append(appendLEB128(appendLEB128(body, number(e.Tag).Uint64()), uint64(len(b))), b...)
 	}
 	return append(binary.BigEndian.AppendUint16(nil, uint16(len(body))), body...), nil
+}
+
+// extremes returns the lowest and the highest value of a field, as vectors write them.
+func (f layoutField) extremes() []any {
+	low := json.Number("0")
+	if !f.zero {
+		low = "1"
+	}
+	switch f.typ {
+	case "u8", "u16", "u48", "varint32":
+		return []any{low, json.Number(strconv.FormatUint(1<<layoutBits[f.typ]-1, 10))}
+	case "u64", "varint":
+		return []any{string(low), strconv.FormatUint(math.MaxUint64, 10)}
+	case "bits":
+		return []any{json.Number("0"), json.Number(strconv.Itoa(f.arg))}
+	case "string":
+		return []any{"", strings.Repeat("a", f.arg)}
+	case "bytes":
+		return []any{"", strings.Repeat("5a", f.arg)}
+	case "list":
+		return []any{[]any{}}
+	}
+	return []any{""}
 }

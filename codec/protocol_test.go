@@ -118,16 +118,23 @@ func TestProtocolLayouts(t *testing.T) {
 	}
 }
 
+// typicalFields returns the fields of the first vector of each type.
+func typicalFields(t testing.TB) map[string]map[string]any {
+	t.Helper()
+	m := map[string]map[string]any{}
+	for _, v := range loadVectors(t).Frame {
+		if _, ok := m[v.Type]; !ok {
+			m[v.Type] = v.Fields
+		}
+	}
+	return m
+}
+
 // TestProtocolEdges breaks the rules of each layout, one field at a time, in what the document says is valid: the code
 // must refuse what the document refuses.
 func TestProtocolEdges(t *testing.T) {
 	frames := documentFrames(t)
-	typical := map[string]map[string]any{}
-	for _, v := range loadVectors(t).Frame {
-		if _, ok := typical[v.Type]; !ok {
-			typical[v.Type] = v.Fields
-		}
-	}
+	typical := typicalFields(t)
 	check := func(t *testing.T, f documentFrame, loose int, value any, code Code) {
 		t.Helper()
 		fields := maps.Clone(typical[f.name])
