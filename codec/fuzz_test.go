@@ -156,8 +156,8 @@ func FuzzSplit(f *testing.F) {
 	})
 }
 
-// FuzzRoundTrip: the code and PROTOCOL.md agree on what parses, and that encodes to the same bytes. Optional fields are skipped by Parse, so what is missing at the
-// end must be such fields with even tags.
+// FuzzRoundTrip: the code and PROTOCOL.md agree on what parses, and that encodes to the same bytes. Optional fields are
+// skipped by Parse, so what is missing at the end must be such fields with even tags.
 func FuzzRoundTrip(f *testing.F) {
 	seed(f, func(b []byte) { f.Add(b) })
 	frames := documentFrames(f)
