@@ -12,11 +12,11 @@ import (
 func (s *session) negotiate(p codec.Preface) error {
 	v := codec.Choose(p.A, p.B)
 	s.loop.out = codec.AppendServerPreface(s.loop.out, v)
+	s.phase = phaseHello
 	if v == 0 {
 		return &codec.ProtocolError{Code: codec.CodeVersion, Text: fmt.Sprintf(
 			"this server speaks versions %d to %d, the client %d to %d", codec.VersionMin, codec.VersionMax, p.A, p.B)}
 	}
-	s.phase = phaseHello
 	return nil
 }
 

@@ -84,15 +84,14 @@ func (s *session) feed(b []byte) error {
 // and whether more are needed.
 func (s *session) complete(b []byte) (n int, more bool, err error) {
 	for {
-		want := s.want()
-		k := min(want-len(s.partial), len(b)-n)
+		k := min(s.want()-len(s.partial), len(b)-n)
 		s.partial = append(s.partial, b[n:n+k]...)
 		n += k
-		if len(s.partial) < want {
-			return n, true, nil
-		}
 		_, err := s.step(s.partial)
-		if err == codec.ErrIncomplete && s.want() > len(s.partial) {
+		if err == codec.ErrIncomplete {
+			if n == len(b) {
+				return n, true, nil
+			}
 			continue // the length is known now
 		}
 		if cap(s.partial) > 4096 && len(s.pubs) == 0 {
@@ -209,6 +208,9 @@ func (s *session) fail(code codec.Code, text string) {
 	l := s.loop
 	l.stats.failed.Add(1)
 	l.eng.log.Debug().Uint64("conn_id", s.id).Str("account", s.account).Stringer("reason", code).Str("detail", text).Msg("session failed")
+	if s.phase == phasePreface { // the peer reads our preface before anything else
+		l.out = codec.AppendServerPreface(l.out, codec.VersionMax)
+	}
 	s.send(&codec.Error{Code: code, Text: text})
 	s.sendOut()
 	s.finish()
