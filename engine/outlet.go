@@ -177,8 +177,11 @@ func (m *member) admit(rp *room.Replay) {
 	}
 	m.at = int32(len(m.o.members))
 	m.o.members = append(m.o.members, m)
-	set := m.o.room.Settings()
-	s.queueControl(&codec.Subscribed{Req: m.req, Room: m.o.room.ID, Policy: set.Policy, Window: uint32(s.loop.eng.rooms.Config().Window)})
+	answer := &codec.Subscribed{Req: m.req, Room: m.o.room.ID, Policy: m.sub.Policy()}
+	if answer.Policy == codec.PolicyLossless {
+		answer.Window = uint32(s.loop.eng.rooms.Config().Window)
+	}
+	s.queueControl(answer)
 	q := s.needQueue()
 	for _, it := range rp.Items {
 		q.Replay(&m.sub, it, s.loop.now)
