@@ -44,10 +44,11 @@ func (s *session) dispatch(typ byte, frame []byte) error {
 		if err := m.Parse(frame); err != nil {
 			return err
 		}
-		if sub := s.member(m.Room); sub != nil {
-			return sub.o.room.Ack(sub, m.StreamKey, m.Seq, s.loop.now)
+		sub := s.member(m.Room)
+		if sub != nil && sub.o.room.Ack(sub, m.StreamKey, m.Seq, s.loop.now) != nil {
+			return &codec.ProtocolError{Code: codec.CodeFlowViolation, Text: "an acknowledgement of what was never sent"}
 		}
-		return nil // the room has just ended
+		return nil // without a subscription: the room has just ended
 	case codec.TypeGap:
 		var m codec.Gap
 		if err := m.Parse(frame); err != nil {
@@ -93,7 +94,7 @@ func (s *session) hello(frame []byte) error {
 		return err
 	}
 	if m.Account == "" {
-		return &codec.ProtocolError{Code: codec.CodeAuthFailed, Text: "an account name is needed"}
+		return &codec.ProtocolError{Code: codec.CodeBadAccount, Text: "an account name is needed"}
 	}
 	e := s.loop.eng
 	s.account, s.instance = m.Account, m.Instance
