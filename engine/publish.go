@@ -49,12 +49,17 @@ func (s *session) push(run room.Run) error {
 	if err != nil {
 		return s.refused(err, run.Room, run.Key.Pub, run.Frames)
 	}
-	if !pub.acking {
-		pub.acking = true
-		l.acking = append(l.acking, pub)
+	pub.awaitAcks()
+	return nil
+}
+
+// awaitAcks has the ticks look for acknowledgements until none is outstanding.
+func (p *publication) awaitAcks() {
+	if l := p.s.loop; !p.acking {
+		p.acking = true
+		l.acking = append(l.acking, p)
 		l.eng.hot(l)
 	}
-	return nil
 }
 
 // pushGap routes a publisher's gap.
@@ -67,6 +72,7 @@ func (s *session) pushGap(g codec.Gap) error {
 	if err := pub.p.PushGap(pub, g, s.loop.now); err != nil {
 		return s.refused(err, g.Room, g.Pub, 1)
 	}
+	pub.awaitAcks()
 	return nil
 }
 
