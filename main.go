@@ -1,0 +1,260 @@
+// Command timedge is an edge server for live stream data, and its command line.
+//
+// This file holds the flags and the configuration, nothing else. Each command has a file of its own: serve.go, push.go, sub.go, and
+// rooms.go for the small ones; connect.go is how the client commands reach a server, explain.go turns errors into one plain line.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"os/user"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/dustin/go-humanize"
+
+	"github.com/timedge/timedge/client"
+	"github.com/timedge/timedge/codec"
+)
+
+// version is set by the linker: see the Makefile.
+var version = "unknown"
+
+// commandLine is all that can be set. A flag comes before its environment variable, that before the default; what is not known,
+// flag or variable, is an error.
+type commandLine struct {
+	Serve    serveCmd    `cmd:"" help:"Serve clients."`
+	Push     pushCmd     `cmd:"" help:"Push a file, or standard input, into a room."`
+	Sub      subCmd      `cmd:"" help:"Receive a room's streams."`
+	Register registerCmd `cmd:"" help:"Register a room and print its number."`
+	Remove   removeCmd   `cmd:"" help:"End a room; only its owner may."`
+	Grant    grantCmd    `cmd:"" help:"Let an account push into a room; only the room's owner may."`
+	Revoke   revokeCmd   `cmd:"" help:"Take a grant back and cut the account off at once."`
+	Room     roomCmd     `cmd:"" help:"Show what there is to know of a room."`
+	Version  versionCmd  `cmd:"" help:"Print the version."`
+}
+
+type serveCmd struct {
+	Listen   []string      `placeholder:"ADDR" default:"127.0.0.1:7400" env:"TIMEDGE_LISTEN" help:"Where clients connect; several, comma-separated (${default})."`
+	Admin    string        `placeholder:"ADDR" default:"127.0.0.1:7401" env:"TIMEDGE_ADMIN" help:"Where /healthz, /readyz and /metrics are served; empty: nowhere (${default})."`
+	Node     string        `placeholder:"NAME" env:"TIMEDGE_NODE" help:"The node's name (the host's)."`
+	Loops    int           `placeholder:"N" env:"TIMEDGE_LOOPS" help:"Event loops (one per processor)."`
+	Idle     time.Duration `placeholder:"TIME" default:"5m" env:"TIMEDGE_IDLE" help:"A room ends after so long without a push (${default})."`
+	Payload  size          `placeholder:"SIZE" default:"16MiB" env:"TIMEDGE_PAYLOAD" help:"The largest payload (${default})."`
+	Queue    size          `placeholder:"SIZE" default:"4MiB" env:"TIMEDGE_QUEUE" help:"What is queued for one subscriber of a room before its policy acts (${default})."`
+	QueueAge time.Duration `placeholder:"TIME" default:"2s" env:"TIMEDGE_QUEUE_AGE" help:"How old that may be (${default})."`
+	Stall    time.Duration `placeholder:"TIME" default:"10s" env:"TIMEDGE_STALL" help:"A subscriber that holds a lossless room up for so long is cut off (${default})."`
+	Conns    int           `placeholder:"N" env:"TIMEDGE_CONNS" help:"Connections at once (20000, or what the descriptor limit leaves)."`
+	Memory   size          `placeholder:"SIZE" default:"1GiB" env:"TIMEDGE_MEMORY" help:"Bytes of frames held in memory before the slowest subscribers are shed (${default})."`
+	Drain    time.Duration `placeholder:"TIME" default:"10s" env:"TIMEDGE_DRAIN" help:"How long the end may take, from SIGTERM on (${default})."`
+	LogLevel string        `placeholder:"LEVEL" default:"info" enum:"debug,info,warn,error" env:"TIMEDGE_LOG_LEVEL" help:"debug, info, warn or error (${default})."`
+}
+
+// serverFlags are common to all commands that talk to a server.
+type serverFlags struct {
+	Server  []string `placeholder:"ADDR" default:"${server}" env:"TIMEDGE_SERVER" help:"Servers, comma-separated; one that answers is used (${default})."`
+	Account string   `placeholder:"NAME" default:"${user}" env:"TIMEDGE_ACCOUNT" help:"Who to be (${default})."`
+	Verbose bool     `short:"v" help:"Tell of every connection on standard error, not only of those lost."`
+}
+
+// roomFlags are the wishes for a new room.
+type roomFlags struct {
+	Policy   policy        `placeholder:"POLICY" default:"live" help:"What happens to a subscriber that falls behind: live, latest, disconnect or lossless (${default})."`
+	Idle     time.Duration `placeholder:"TIME" help:"The room ends after so long without a push (the server's default)."`
+	Expire   time.Duration `placeholder:"TIME" help:"The room ends after so long in any case (never)."`
+	Queue    size          `placeholder:"SIZE" help:"What is queued for one subscriber before the policy acts (the server's default)."`
+	QueueAge time.Duration `placeholder:"TIME" help:"How old that may be (the server's default)."`
+	MaxSubs  int           `placeholder:"N" help:"Subscribers at once (the server's bound)."`
+}
+
+type pushCmd struct {
+	serverFlags
+	roomFlags
+	Room     roomID `placeholder:"ROOM" help:"Push into this room; without, one is registered, and removed at the end."`
+	Realtime bool   `help:"Keep to the stream's own times instead of pushing as fast as it goes."`
+	Wait     uint64 `placeholder:"N" help:"Hold until so many subscribers are there."`
+	Dtype    uint8  `placeholder:"N" help:"Number of the stream within the room (${default})." default:"0"`
+	File     string `arg:"" help:"What to push: MPEG-TS, fragmented MP4, WebM, or any other bytes; - is standard input."`
+}
+
+type subCmd struct {
+	serverFlags
+	Output    string   `short:"o" placeholder:"FILE" default:"-" help:"Where to write; - is standard output (${default})."`
+	Dtype     []uint8  `placeholder:"N" help:"Only these streams; several, comma-separated (all, as they come)."`
+	Publisher []string `placeholder:"NAME" help:"Only what these accounts push; several, comma-separated (all, as it comes)."`
+	Room      roomID   `arg:"" help:"The room's number."`
+}
+
+type registerCmd struct {
+	serverFlags
+	roomFlags
+}
+
+type removeCmd struct {
+	serverFlags
+	Room roomID `arg:"" help:"The room's number."`
+}
+
+type roomCmd struct {
+	serverFlags
+	Room roomID `arg:"" help:"The room's number."`
+}
+
+type grantCmd struct {
+	serverFlags
+	Room    roomID `arg:"" help:"The room's number."`
+	Grantee string `arg:"" name:"name" help:"The account that may push."`
+}
+
+type revokeCmd struct {
+	serverFlags
+	Room    roomID `arg:"" help:"The room's number."`
+	Grantee string `arg:"" name:"name" help:"The account that may not push any more."`
+}
+
+type versionCmd struct{}
+
+// Run prints the version.
+func (*versionCmd) Run(std *streams) error {
+	_, err := fmt.Fprintln(std.out, "timedge", version)
+	return err
+}
+
+// roomID is a room's number as an argument.
+type roomID struct{ codec.RoomID }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (r *roomID) UnmarshalText(b []byte) (err error) {
+	if r.RoomID, err = codec.ParseRoomID(string(b)); err != nil {
+		return fmt.Errorf("%q is no room: %w", b, err)
+	}
+	return nil
+}
+
+// policy is a room's policy as a flag.
+type policy struct{ codec.Policy }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *policy) UnmarshalText(b []byte) error {
+	var ok bool
+	if p.Policy, ok = codec.ParsePolicy(string(b)); !ok {
+		return fmt.Errorf("%q is no policy: live, latest, disconnect or lossless", b)
+	}
+	return nil
+}
+
+// size is a number of bytes as a flag: 4MiB, 100kB, 65536.
+type size int64
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *size) UnmarshalText(b []byte) error {
+	n, err := humanize.ParseBytes(string(b))
+	if err != nil || n > 1<<50 {
+		return fmt.Errorf("%q is no size: write 4MiB, 100kB or 65536", b)
+	}
+	*s = size(n)
+	return nil
+}
+
+// streams are the process's own, for the commands to use.
+type streams struct {
+	in       io.Reader
+	out, err *os.File
+}
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+// Exit statuses.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 128 + int(syscall.SIGINT)
+)
+
+// run parses, runs the command, and writes what went wrong as one line.
+func run(args []string) int {
+	std := &streams{os.Stdin, os.Stdout, os.Stderr}
+	parser := newParser()
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	if err := unknownVariables(parser, os.Environ()); err != nil {
+		return complain(std.err, err, exitUsage)
+	}
+	k, err := parser.Parse(args)
+	if err != nil {
+		return complain(std.err, usageError(err), exitUsage)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	k.BindTo(ctx, (*context.Context)(nil))
+	switch err := k.Run(std); {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		return complain(std.err, errors.New("interrupted"), exitInterrupted)
+	default:
+		return complain(std.err, err, exitFailed)
+	}
+}
+
+func newParser() *kong.Kong {
+	return kong.Must(&commandLine{}, kong.Name("timedge"),
+		kong.Description("An edge server for live streams: timedge serve, then timedge push FILE, then timedge sub ROOM."),
+		kong.Vars{"server": client.DefaultServer, "user": userName()},
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}))
+}
+
+// complain writes an error as one line.
+func complain(w io.Writer, err error, status int) int {
+	fmt.Fprintln(w, "timedge:", strings.ReplaceAll(err.Error(), "\n", "; "))
+	return status
+}
+
+// usageError says where to read on.
+func usageError(err error) error {
+	command := ""
+	if p, ok := errors.AsType[*kong.ParseError](err); ok && p.Context.Selected() != nil {
+		command = " " + p.Context.Selected().Name
+	}
+	return fmt.Errorf("%w; see timedge%s --help", err, command)
+}
+
+// unknownVariables finds what looks like a setting and is none, for a misspelt one would be passed over in silence. Kubernetes
+// puts some of the kind into every process beside a service of the same name.
+func unknownVariables(parser *kong.Kong, environ []string) error {
+	var known, unknown []string
+	for _, n := range parser.Model.Leaves(false) {
+		for _, f := range n.Flags {
+			known = append(known, f.Envs...)
+		}
+	}
+	for _, e := range environ {
+		name, _, _ := strings.Cut(e, "=")
+		service := strings.HasPrefix(name, "TIMEDGE_SERVICE_") || strings.HasPrefix(name, "TIMEDGE_PORT")
+		if strings.HasPrefix(name, "TIMEDGE_") && !service && !slices.Contains(known, name) {
+			unknown = append(unknown, name)
+		}
+	}
+	if len(unknown) > 0 {
+		slices.Sort(unknown)
+		return fmt.Errorf("unknown in the environment: %s; see --help for what there is, and unset these", strings.Join(unknown, ", "))
+	}
+	return nil
+}
+
+// userName is the default account.
+func userName() string {
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		return u.Username
+	}
+	return "anonymous"
+}

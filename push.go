@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+
+	"github.com/timedge/timedge/client"
+	"github.com/timedge/timedge/client/media"
+	"github.com/timedge/timedge/codec"
+)
+
+// Run pushes a file. A room registered for it is removed once all has been delivered, or when the command is interrupted; it is left
+// to run idle when the file cannot be read to its end, so that nobody takes the part for the whole.
+func (p *pushCmd) Run(ctx context.Context, std *streams) error {
+	if p.Room.RoomID != 0 && p.roomFlags != (roomFlags{}) {
+		return errors.New("--room names a room that exists: --policy and other wishes for a new room go with 'timedge register'")
+	}
+	in, total, err := p.open(std)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	c, err := p.dial(ctx, std)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+
+	room := p.Room.RoomID
+	if room == 0 {
+		if room, err = c.Register(ctx, p.options()); err != nil {
+			return p.explain(err, 0)
+		}
+	}
+	if _, err := fmt.Fprintln(std.out, "room", room); err != nil {
+		return err
+	}
+	err = p.push(ctx, std, c, room, in, total)
+	if p.Room.RoomID == 0 && (err == nil || ctx.Err() != nil) {
+		parting, cancel := context.WithTimeout(context.WithoutCancel(ctx), partingTime)
+		defer cancel()
+		if removed := c.Remove(parting, room); err == nil {
+			err = removed
+		}
+	}
+	return p.explain(err, room)
+}
+
+// open returns the input and its size, -1 if that is not known.
+func (p *pushCmd) open(std *streams) (io.ReadCloser, int64, error) {
+	if p.File == "-" {
+		return io.NopCloser(std.in), -1, nil
+	}
+	f, err := os.Open(p.File)
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, 0, errors.Join(err, f.Close())
+	case info.IsDir():
+		return nil, 0, errors.Join(fmt.Errorf("%s is a directory: name a file", p.File), f.Close())
+	case !info.Mode().IsRegular():
+		return f, -1, nil
+	}
+	return f, info.Size(), nil
+}
+
+// push pushes the input, unit by unit, and waits until it is delivered.
+func (p *pushCmd) push(ctx context.Context, std *streams, c *client.Client, room codec.RoomID, in io.Reader, total int64) error {
+	pub, err := c.Publish(ctx, room, client.PublishOptions{Counts: p.Wait > 0})
+	if err != nil {
+		return err
+	}
+	if err := p.await(ctx, std, pub); err != nil {
+		return err
+	}
+	units, err := media.NewSplitter(in)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", p.File, err)
+	}
+	if p.Realtime && units.Format() == media.Raw {
+		fmt.Fprintf(std.err, "timedge: --realtime does nothing: %s is neither MPEG-TS, fragmented MP4 nor WebM\n", p.File)
+	}
+	bar := progress(std, total)
+	defer bar.Close()
+	var pace pacer
+	for {
+		u, err := units.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("read %s: %w", p.File, err)
+		}
+		if p.Realtime {
+			if err := pace.until(ctx, u.Time); err != nil {
+				return err
+			}
+		}
+		if err := pub.Push(ctx, p.Dtype, kinds[u.Kind], u.Data); err != nil {
+			return err
+		}
+		_ = bar.Add(len(u.Data))
+	}
+	if err := pub.Flush(ctx); err != nil {
+		return err
+	}
+	return pub.Close(ctx)
+}
+
+var kinds = [...]client.Kind{media.Delta: client.Delta, media.Key: client.Key, media.Init: client.Init}
+
+// await holds until the subscribers wanted are there.
+func (p *pushCmd) await(ctx context.Context, std *streams, pub *client.Publisher) error {
+	if p.Wait == 0 {
+		return nil
+	}
+	fmt.Fprintf(std.err, "timedge: waiting for %d to subscribe: timedge sub %v\n", p.Wait, pub.Room())
+	for {
+		select {
+		case n, ok := <-pub.Counts():
+			if !ok {
+				return pub.Flush(ctx) // says why it ended
+			}
+			if n.Subscribers >= p.Wait {
+				return nil
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// pacer keeps to a stream's own times.
+type pacer struct {
+	started time.Time     // when the stream was at zero
+	last    time.Duration // newest time
+	running bool
+}
+
+// jump is how far a stream's time may leap before that is taken for a new beginning instead of something to wait for.
+const jump = 10 * time.Second
+
+// until waits for the time of a unit, counted from the first one's. Units without a time go at once.
+func (p *pacer) until(ctx context.Context, t time.Duration) error {
+	if t == media.NoTime {
+		return nil
+	}
+	if !p.running || t > p.last+jump || t < p.last-jump {
+		p.started, p.running = time.Now().Add(-t), true
+	}
+	p.last = t
+	wait := time.Until(p.started.Add(t))
+	if wait <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// progress shows how far a stream is, where there is somebody to see it. total is in bytes; -1: not known.
+func progress(std *streams, total int64) *progressbar.ProgressBar {
+	return progressbar.NewOptions64(total,
+		progressbar.OptionSetWriter(std.err),
+		progressbar.OptionSetVisibility(term.IsTerminal(int(std.err.Fd()))),
+		progressbar.OptionShowBytes(true),
+		progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionClearOnFinish(),
+	)
+}

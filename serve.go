@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/term"
+
+	"github.com/timedge/timedge/client"
+	"github.com/timedge/timedge/engine"
+	"github.com/timedge/timedge/room"
+)
+
+// Run serves until ctx ends, then drains. What could not go out in time is logged, and no failure.
+func (c *serveCmd) Run(ctx context.Context, std *streams) error {
+	log := c.logger(std.err)
+	admin, err := c.listenAdmin()
+	if err != nil {
+		return err
+	}
+	e, err := engine.Start(c.config(log))
+	if err != nil {
+		return errors.Join(explainListen(err), closeIf(admin))
+	}
+	failed := make(chan error, 1)
+	pages := http.Server{Handler: e.Handler(), ReadHeaderTimeout: 10 * time.Second}
+	if admin != nil {
+		go func() { failed <- pages.Serve(admin) }()
+	}
+	c.greet(std, e.Addrs(), admin)
+
+	select {
+	case <-ctx.Done():
+		log.Info().Dur("within", c.Drain).Msg("draining")
+	case err = <-failed:
+		log.Error().Err(err).Msg("the admin listener failed")
+	}
+	within, cancel := context.WithTimeout(context.Background(), c.Drain)
+	defer cancel()
+	if unfinished := e.Shutdown(within); unfinished != nil {
+		log.Warn().Err(unfinished).Msg("not drained in time")
+	}
+	_ = pages.Close() // after the drain, which /readyz tells of
+	log.Info().Msg("stopped")
+	return err
+}
+
+// logger writes for people where people look, JSON elsewhere.
+func (c *serveCmd) logger(w *os.File) zerolog.Logger {
+	level, _ := zerolog.ParseLevel(c.LogLevel) // one of the flag's enum
+	log := zerolog.New(w)
+	if term.IsTerminal(int(w.Fd())) {
+		log = zerolog.New(zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly})
+	}
+	return log.Level(level).With().Timestamp().Logger()
+}
+
+func (c *serveCmd) config(log zerolog.Logger) engine.Config {
+	return engine.Config{
+		Listen: c.Listen, Node: c.Node, Loops: c.Loops, Log: log,
+		MaxConns: c.Conns, MemoryBound: int64(c.Memory),
+		Rooms: room.Config{
+			Idle: c.Idle, MaxPayload: int(c.Payload), QueueBytes: int(c.Queue), QueueAge: c.QueueAge, Stall: c.Stall,
+		},
+	}
+}
+
+// listenAdmin returns nil if there is to be no admin listener.
+func (c *serveCmd) listenAdmin() (net.Listener, error) {
+	if c.Admin == "" {
+		return nil, nil
+	}
+	ln, err := net.Listen("tcp", c.Admin)
+	if err != nil {
+		return nil, fmt.Errorf("--admin: %w", explainListen(err))
+	}
+	return ln, nil
+}
+
+func closeIf(ln net.Listener) error {
+	if ln == nil {
+		return nil
+	}
+	return ln.Close()
+}
+
+// greet says where to connect, and what to type next. The first line is for programs, too.
+func (c *serveCmd) greet(std *streams, addrs []net.Addr, admin net.Listener) {
+	var to []string
+	for _, a := range addrs {
+		to = append(to, a.String())
+	}
+	fmt.Fprintf(std.out, "timedge serves on %s\n", strings.Join(to, ","))
+	if admin != nil {
+		fmt.Fprintf(std.out, "health and metrics are on http://%s (/healthz /readyz /metrics)\n", admin.Addr())
+	}
+	server := ""
+	if to[0] != client.DefaultServer {
+		server = " --server " + to[0]
+	}
+	fmt.Fprintf(std.out, `
+In a second terminal, push a file (a video, or anything); it prints the room's number:
+  %[1]s push%[2]s --realtime --wait 1 FILE
+In a third, receive it; a video plays with "| ffplay -" behind:
+  %[1]s sub%[2]s ROOM > copy
+Ctrl-C ends the server.
+`, os.Args[0], server)
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/timedge/timedge/client"
+	"github.com/timedge/timedge/client/media"
+	"github.com/timedge/timedge/codec"
+)
+
+// TestPacer lets units go at their times; the clock is synctest's.
+func TestPacer(t *testing.T) {
+	const none = media.NoTime
+	for _, test := range []struct {
+		name  string
+		units []time.Duration // times of the units
+		gone  []time.Duration // when they go, from the first on
+	}{
+		{"from anywhere", ms(5000, 5040, 5080), ms(0, 40, 80)},
+		{"without times", []time.Duration{none, none}, ms(0, 0)},
+		{"header first", []time.Duration{none, 7 * time.Second, 8 * time.Second}, ms(0, 0, 1000)},
+		{"pictures out of order", ms(0, 120, 40, 80, 160), ms(0, 120, 120, 120, 160)},
+		{"time leaps ahead", ms(0, 40, 3600_000, 3600_040), ms(0, 40, 40, 80)},
+		{"time starts anew", ms(60_000, 60_040, 0, 40), ms(0, 40, 40, 80)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var p pacer
+				begin := time.Now()
+				for i, u := range test.units {
+					if err := p.until(t.Context(), u); err != nil {
+						t.Fatal(err)
+					}
+					if got := time.Since(begin); got != test.gone[i] {
+						t.Errorf("unit %d goes at %v, want %v", i, got, test.gone[i])
+					}
+				}
+			})
+		})
+	}
+}
+
+func ms(ns ...int) (ds []time.Duration) {
+	for _, n := range ns {
+		ds = append(ds, time.Duration(n)*time.Millisecond)
+	}
+	return ds
+}
+
+func TestPacerStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var p pacer
+		if err := p.until(ctx, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.until(ctx, 5*time.Second); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a unit due after the end goes with %v", err)
+		}
+	})
+}
+
+func TestDescribeGap(t *testing.T) {
+	for _, test := range []struct {
+		gap  client.Gap
+		want string
+	}{
+		{client.Gap{Publisher: "ann", From: 1, To: 699, Reason: codec.GapJoined},
+			"missing: frames 1 to 699 of ann's stream 0: pushed before this subscriber joined"},
+		{client.Gap{Publisher: "bob", Dtype: 3, From: 7, To: 7, Reason: codec.GapSlow},
+			"missing: frame 7 of bob's stream 3: this subscriber did not keep up"},
+		{client.Gap{Publisher: "bob", From: 9, To: 12, Interrupted: 8, Reason: codec.GapExpired},
+			"missing: frames 9 to 12, and with them the start of a message from frame 8 on, of bob's stream 0: " +
+				"not kept long enough to go on where the connection broke"},
+	} {
+		if got := describeGap(&test.gap); got != test.want {
+			t.Errorf("got  %s\nwant %s", got, test.want)
+		}
+	}
+}
+
+// TestEveryReason: no reason and no code is told as a number.
+func TestEveryReason(t *testing.T) {
+	for r := codec.GapJoined; !strings.HasPrefix(r.String(), "gap_"); r++ {
+		if gapReasons[r] == "" {
+			t.Errorf("gap reason %v has no words", r)
+		}
+	}
+	for code, name := range codec.Codes() {
+		ends := code >= 400 || code.Retry()
+		if _, ok := plainCodes[code]; ends && !ok {
+			t.Errorf("code %s has no words", name)
+		}
+	}
+}
+
+func TestUnknownVariables(t *testing.T) {
+	parser := newParser()
+	for _, test := range []struct {
+		name    string
+		environ []string
+		want    string // the names, or nothing
+	}{
+		{"none", []string{"HOME=/", "TIME=1"}, ""},
+		{"known", []string{"TIMEDGE_SERVER=x", "TIMEDGE_LISTEN=y", "TIMEDGE_LOG_LEVEL=z"}, ""},
+		{"misspelt", []string{"TIMEDGE_SEVER=x", "TIMEDGE_LISTN="}, "TIMEDGE_LISTN, TIMEDGE_SEVER"},
+		{"those of Kubernetes", []string{"TIMEDGE_SERVICE_HOST=10.0.0.1", "TIMEDGE_PORT=tcp://10.0.0.1:7400"}, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			err := unknownVariables(parser, test.environ)
+			if (err != nil) != (test.want != "") || err != nil && !strings.Contains(err.Error(), ": "+test.want+";") {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+		})
+	}
+}
