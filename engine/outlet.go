@@ -195,7 +195,8 @@ func (m *member) admit(rp *room.Replay) {
 
 // leave ends the membership at the subscriber's wish.
 func (m *member) leave(req uint32) {
-	if m.ended {
+	if m.ended { // meanwhile: cut off, or asked for twice
+		m.s.queueControl(m.s.loop.eng.refusal(req, room.ErrNotSubscribed))
 		return
 	}
 	if m.s.q != nil {
