@@ -167,8 +167,9 @@ func (s *session) publish(m *codec.Publish) {
 			s.pubs = make(map[codec.RoomID]*publication)
 		}
 		s.pubs[m.Room] = pub
-		if sub := s.member(m.Room); sub != nil && sub.noEcho {
-			sub.mute = p.Num
+		if sub := s.member(m.Room); sub != nil && sub.noEcho && sub.mute != p.Num {
+			// Through the mailbox: frames under the session's last number may still be there.
+			s.loop.post(item{kind: itemMute, outlet: sub.o, member: sub, id: uint64(p.Num)})
 		}
 		s.send(&codec.Published{
 			Req: m.Req, Room: r.ID, Pub: p.Num, Policy: r.Settings().Policy, Window: uint32(p.Window()), Streams: next,

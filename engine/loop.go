@@ -131,6 +131,9 @@ func (l *loop) handle(it *item) {
 	case itemCut:
 		it.outlet.flush()
 		it.member.cut(it.code)
+	case itemMute:
+		it.outlet.flush()
+		it.member.mute = uint16(it.id)
 	case itemPubCut:
 		it.pub.cut(it.of, it.code)
 	case itemAck:

@@ -37,6 +37,7 @@ const (
 	itemAdmit                    // member joins outlet, with replay
 	itemLeave                    // member leaves at its own wish; id is the request's number
 	itemCut                      // member is cut off with code
+	itemMute                     // member gets nothing more of publisher id
 	itemPubCut                   // the publication ended with code
 	itemAck                      // the publication has acknowledgements to send now
 	itemPubCount                 // the publication asked for count
