@@ -135,13 +135,16 @@ func (l *loop) relieve() {
 	if worst == nil {
 		return
 	}
-	before := worst.q.Bytes()
+	before, cut := worst.q.Bytes(), false
 	for _, m := range worst.members {
-		m.after(worst.q.Relieve(&m.sub, l.now))
+		out := worst.q.Relieve(&m.sub, l.now)
+		m.after(out)
+		cut = cut || out.CutOff
 	}
 	l.stats.shed.Add(1)
 	l.eng.log.Warn().Uint64("conn_id", worst.id).Str("account", worst.account).Int("queued", before).Msg("memory bound reached; slowest session shed")
-	if worst.q.Bytes() == before {
+	if worst.q.Bytes() == before && !cut {
+		l.stats.cutOff.Add(1)
 		worst.doom()
 	}
 }
