@@ -55,6 +55,10 @@ func (l *loop) outlet(r *room.Room) *outlet {
 
 // add collects a batch for the fan-out at the end of the drain.
 func (o *outlet) add(b *room.Batch) {
+	if b.Kind == room.KindClosed {
+		o.flush()
+		o.endPublications()
+	}
 	if len(o.pending) == 0 {
 		o.loop.touched = append(o.loop.touched, o)
 	}
@@ -65,6 +69,16 @@ func (o *outlet) add(b *room.Batch) {
 	if b.Kind == room.KindClosed {
 		o.flush()
 		o.dissolve()
+	}
+}
+
+// endPublications ends those of the members' sessions before the room's last word, which serves for both.
+func (o *outlet) endPublications() {
+	for _, m := range o.members {
+		if p := m.s.pubs[o.room.ID]; p != nil {
+			p.sendAcks()
+			p.end()
+		}
 	}
 }
 

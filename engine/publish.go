@@ -127,25 +127,14 @@ func (p *publication) sendCount(c codec.Count) {
 }
 
 // cut ends the publication: what is still pushed is refused from now on. If the room itself ended and the session
-// subscribes to it too, the subscription's notice serves for both.
+// subscribes to it too, the outlet has ended the publication already.
 func (p *publication) cut(of *room.Publisher, code codec.Code) {
 	if p.ended || p.p != of {
 		return // the session has published anew since
 	}
 	p.sendAcks()
 	p.end()
-	s, id := p.s, p.p.Room.ID
-	if !roomEnded(code) || s.member(id) == nil {
-		s.queueControl(&codec.Closed{Room: id, Code: code})
-	}
-}
-
-func roomEnded(code codec.Code) bool {
-	switch code {
-	case codec.CodeRemoved, codec.CodeIdle, codec.CodeExpired, codec.CodeNodeLost, codec.CodeGoingAway:
-		return true
-	}
-	return false
+	p.s.queueControl(&codec.Closed{Room: p.p.Room.ID, Code: code})
 }
 
 // end takes the publication off its session.
