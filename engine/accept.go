@@ -86,6 +86,11 @@ func (e *Engine) adopt(c net.Conn) error {
 		e.greeting.Add(-1)
 		return err
 	}
+	if s.loop == nil { // the reactor could not watch it, and has closed it
+		e.conns.Add(-1)
+		e.greeting.Add(-1)
+		return unix.ENOMEM
+	}
 	return nil
 }
 
