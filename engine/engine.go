@@ -85,19 +85,41 @@ func (e *Engine) startLoops() error {
 	}
 	for i := range e.cfg.Loops {
 		l := &loop{
-			eng: e, idx: i, outlets: make(map[*room.Room]*outlet), blocked: make(map[uint64]*session),
+			eng: e, idx: i, wakeFD: -1, outlets: make(map[*room.Room]*outlet), blocked: make(map[uint64]*session),
 			lagging: make(map[*session]struct{}),
 		}
 		if l.blocker, err = newBlocker(l); err == nil {
+			e.loops = append(e.loops, l)
 			err = l.connect()
 		}
 		if err != nil {
-			_ = e.reactors.Stop()
+			_ = e.stopLoops()
 			return fmt.Errorf("event loop: %w", err)
 		}
-		e.loops = append(e.loops, l)
 	}
 	return nil
+}
+
+// stopLoops ends the reactors, which closes every session, and what belongs to the loops.
+func (e *Engine) stopLoops() error {
+	for _, l := range e.loops {
+		l.blocker.stop()
+	}
+	err := e.reactors.Stop()
+	for _, l := range e.loops {
+		if l.wakeFD >= 0 {
+			_ = unix.Close(l.wakeFD)
+		}
+		for _, it := range l.box.take(nil) { // what came after the reactor's end
+			if it.batch != nil {
+				it.batch.Release()
+			}
+			if it.replay != nil {
+				it.replay.Release()
+			}
+		}
+	}
+	return err
 }
 
 // connect gives the reactor with the fewest connections, which has none yet, the far end of the loop's socket pair.
@@ -293,25 +315,11 @@ func (l *loop) closeShare(share float64) (left, queued int) {
 func (e *Engine) close() error {
 	close(e.stop)
 	e.ticker.Wait()
-	for _, l := range e.loops {
-		l.blocker.stop()
-	}
-	err := e.reactors.Stop()
-	for _, l := range e.loops {
-		_ = unix.Close(l.wakeFD)
-		for _, it := range l.box.take(nil) { // what came after the reactor's end
-			if it.batch != nil {
-				it.batch.Release()
-			}
-			if it.replay != nil {
-				it.replay.Release()
-			}
-		}
-	}
-	return err
+	return e.stopLoops()
 }
 
-// gnetLog hands gnet's own messages on.
+// gnetLog hands gnet's own messages on. What it warns of is a connection that closed while an event for it was on its way:
+// that is no news when many hang up at once.
 type gnetLog struct{ log zerolog.Logger }
 
 func (g gnetLog) Debugf(format string, args ...any) {
@@ -321,7 +329,7 @@ func (g gnetLog) Infof(format string, args ...any) {
 	g.log.Debug().Str("from", "gnet").Msgf(format, args...)
 }
 func (g gnetLog) Warnf(format string, args ...any) {
-	g.log.Warn().Str("from", "gnet").Msgf(format, args...)
+	g.log.Debug().Str("from", "gnet").Msgf(format, args...)
 }
 func (g gnetLog) Errorf(format string, args ...any) {
 	g.log.Error().Str("from", "gnet").Msgf(format, args...)
