@@ -34,6 +34,10 @@ type Result struct {
 	Server    *Usage    `json:"server,omitempty"`
 	Generator Generator `json:"generator"`
 
+	// Unfinished says that the server was still delivering when the wait for the rest was given up: it did not keep up,
+	// and what had not arrived is not counted against it.
+	Unfinished bool `json:"unfinished,omitempty"`
+
 	Errors  map[string]int `json:"errors,omitempty"`  // of subscribers that should not have had any
 	Cut     map[string]int `json:"cut,omitempty"`     // of those that read slowly on purpose
 	Failed  []string       `json:"failed,omitempty"`  // broken promises: the run fails
@@ -209,6 +213,10 @@ const saturated = 0.9
 // judge says what was broken, and what makes the figures worthless.
 func (r *Result) judge(run *run) {
 	for name, c := range r.Classes {
+		unfinished := c.Counts.Unfinished
+		if r.Unfinished {
+			unfinished = 0
+		}
 		for _, v := range []struct {
 			n    uint64
 			what string
@@ -219,7 +227,7 @@ func (r *Result) judge(run *run) {
 			{c.Counts.BadGap, "gaps announced out of place"},
 			{c.Counts.BadPieces, "pieces that make no message"},
 			{c.Counts.BadPayload, "payloads damaged"},
-			{c.Counts.Unfinished, "frames that never arrived"},
+			{unfinished, "frames that never arrived"},
 		} {
 			if v.n > 0 {
 				r.Failed = append(r.Failed, fmt.Sprintf("%s subscribers: %d %s", name, v.n, v.what))

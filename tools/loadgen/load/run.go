@@ -339,8 +339,8 @@ func (r *run) measure(ctx context.Context, res *Result, hooks Hooks) error {
 	to := time.NewTimer(time.Duration(r.to.Load() - Now()))
 	defer from.Stop()
 	defer to.Stop()
-	var deadline <-chan time.Time
 	done, stage, last := r.pub.done, "warming up", uint64(0)
+	var moved, drainFrom int64 // when something was last delivered; when draining began
 	stuck := 0
 	for {
 		select {
@@ -353,10 +353,9 @@ func (r *run) measure(ctx context.Context, res *Result, hooks Hooks) error {
 			res.process.end()
 		case <-done:
 			done, stage = nil, "draining"
-			deadline = time.After(r.cfg.Drain)
+			drainFrom = Now()
+			moved = drainFrom
 			r.setPhase(phaseDrain)
-		case <-deadline:
-			return nil
 		case <-r.changed:
 		case <-ctx.Done():
 			return ctx.Err()
@@ -367,11 +366,20 @@ func (r *run) measure(ctx context.Context, res *Result, hooks Hooks) error {
 				hooks.Progress(Progress{Stage: stage, Delivered: delivered, Elapsed: time.Duration(Now() - r.begin.Load()),
 					Total: r.cfg.Warmup + r.cfg.Duration})
 			}
+			if delivered != last {
+				stuck, last, moved = 0, delivered, Now()
+			}
+			// What is on its way is waited for while something arrives, but not for ever: a server that has fallen far
+			// behind is not a server that loses frames.
+			if done == nil && Now()-moved > int64(r.cfg.Drain) {
+				return nil
+			}
+			if done == nil && Now()-drainFrom > DrainLimit*int64(r.cfg.Drain) {
+				res.Unfinished = true
+				return nil
+			}
 			if r.cfg.Mode == Closed && done != nil && Now() > r.begin.Load() {
-				if stuck++; delivered != last {
-					stuck, last = 0, delivered
-				}
-				if stuck == closedStuck {
+				if stuck++; stuck == closedStuck {
 					return errors.New("closed loop: nothing was delivered for 10 s; a subscriber misses frames, or the server stands still" +
 						r.diagnosis())
 				}
@@ -393,6 +401,9 @@ func (r *run) measure(ctx context.Context, res *Result, hooks Hooks) error {
 		}
 	}
 }
+
+// DrainLimit is how many times Config.Drain the end of a run may take while something still arrives.
+const DrainLimit = 3
 
 // closedStuck is how many ticks of measure a closed loop may stand still.
 const closedStuck = 100

@@ -88,6 +88,9 @@ func Summary(w io.Writer, r *load.Result) {
 	if r.Behind > 0 || r.Held > 0 {
 		fmt.Fprintf(w, "  held up      %d messages sent late and %d not at all: the server did not take more\n", r.Held, r.Behind)
 	}
+	if r.Unfinished {
+		fmt.Fprintf(w, "  did not keep up: still delivering %v after the last message was sent\n", load.DrainLimit*c.Drain)
+	}
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(tw, "  latency\tsamples\tp50\tp90\tp99\tp99.9\tmax\t")
 	for _, name := range slices.Sorted(maps.Keys(r.Classes)) {

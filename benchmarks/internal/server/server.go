@@ -1,0 +1,196 @@
+// Package server builds, starts and stops the servers that the benchmarks compare, each set up as its own documentation
+// advises for many subscribers and nothing stored. Start at [Kind.Start].
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Settings are what a start may choose.
+type Settings struct {
+	Dir     string // for configuration files and logs; the caller removes it
+	Loops   int    // timedge: event loops; limit: threads; redis: I/O threads. 0 is the server's default
+	Read    int    // limit: bytes of one read
+	Binary  string // timedge and limit: the program
+	MaxConn int    // connections expected at most
+}
+
+// Kind is one kind of server.
+type Kind struct {
+	Name    string
+	command func(port int, s Settings) (*exec.Cmd, error)
+	version func(s Settings) (string, error)
+}
+
+// Kinds are all kinds of servers, in the order in which tables show them.
+var Kinds = []Kind{
+	{"limit", limitCommand, func(Settings) (string, error) { return firstLine("gcc", "--version") }},
+	{"timedge", timedgeCommand, func(s Settings) (string, error) { return s.Revision() }},
+	{"nats", natsCommand, func(Settings) (string, error) { return firstLine("nats-server", "--version") }},
+	{"redis", redisCommand, func(Settings) (string, error) { return firstLine("redis-server", "--version") }},
+	{"mosquitto", mosquittoCommand, func(Settings) (string, error) { return firstLine("mosquitto", "-h") }},
+}
+
+// Find returns the kind of the given name.
+func Find(name string) (Kind, error) {
+	for _, k := range Kinds {
+		if k.Name == name {
+			return k, nil
+		}
+	}
+	return Kind{}, fmt.Errorf("unknown server %q", name)
+}
+
+// Running is a server that has been started and accepts connections.
+type Running struct {
+	Addr string
+	PID  int
+
+	cmd    *exec.Cmd
+	log    *os.File
+	exited chan struct{}
+}
+
+// Version returns what the server says of itself.
+func (k Kind) Version(s Settings) (string, error) { return k.version(s) }
+
+// startTimeout bounds the wait for a server to accept connections.
+const startTimeout = 10 * time.Second
+
+// Start starts the server on a free port of 127.0.0.1 and waits until it accepts connections. The caller stops it.
+func (k Kind) Start(ctx context.Context, s Settings) (*Running, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	cmd, err := k.command(port, s)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", k.Name, err)
+	}
+	log, err := os.Create(filepath.Join(s.Dir, k.Name+".log"))
+	if err != nil {
+		return nil, err
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		_ = log.Close()
+		return nil, fmt.Errorf("%s: %w (the Debian packages are nats-server, redis-server, mosquitto)", k.Name, err)
+	}
+	r := &Running{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), PID: cmd.Process.Pid, cmd: cmd, log: log, exited: make(chan struct{})}
+	go func() { _ = cmd.Wait(); close(r.exited) }()
+	if err := r.await(ctx); err != nil {
+		r.Stop()
+		b, _ := os.ReadFile(log.Name())
+		return nil, fmt.Errorf("%s: %w\n%s", k.Name, err, bytes.TrimSpace(b))
+	}
+	return r, nil
+}
+
+// await dials until the server accepts.
+func (r *Running) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", r.Addr)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-r.exited:
+			return errors.New("ended at once")
+		case <-ctx.Done():
+			return fmt.Errorf("does not accept connections: %w", err)
+		case <-tick.C:
+		}
+	}
+}
+
+// Stop ends the server, at the latest after a few seconds by force, and returns when it has ended.
+func (r *Running) Stop() {
+	_ = r.cmd.Process.Signal(os.Interrupt)
+	select {
+	case <-r.exited:
+	case <-time.After(3 * time.Second):
+		_ = r.cmd.Process.Kill()
+		<-r.exited
+	}
+	_ = r.log.Close()
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+func limitCommand(port int, s Settings) (*exec.Cmd, error) {
+	return exec.Command(s.Binary, strconv.Itoa(port), strconv.Itoa(s.Read), strconv.Itoa(max(s.Loops, 1))), nil
+}
+
+func timedgeCommand(port int, s Settings) (*exec.Cmd, error) {
+	admin, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"serve", "--listen", fmt.Sprintf("127.0.0.1:%d", port), "--admin", fmt.Sprintf("127.0.0.1:%d", admin)}
+	if s.Loops > 0 {
+		args = append(args, "--loops", strconv.Itoa(s.Loops))
+	}
+	return exec.Command(s.Binary, args...), nil
+}
+
+// NATS stores nothing and limits nothing here by default but 64 MiB pending per connection, more than any run's window.
+func natsCommand(port int, s Settings) (*exec.Cmd, error) {
+	return exec.Command("nats-server", "--addr", "127.0.0.1", "--port", strconv.Itoa(port)), nil
+}
+
+// Redis is told to store nothing, and not to cut off subscribers that lag, since the others do not either.
+func redisCommand(port int, s Settings) (*exec.Cmd, error) {
+	args := []string{"--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--save", "", "--appendonly", "no", "--dir", s.Dir,
+		"--maxclients", strconv.Itoa(max(s.MaxConn, 10000)), "--client-output-buffer-limit", "pubsub", "0", "0", "0"}
+	if s.Loops > 1 {
+		args = append(args, "--io-threads", strconv.Itoa(s.Loops))
+	}
+	return exec.Command("redis-server", args...), nil
+}
+
+// Mosquitto is told to store nothing, log nothing, drop nothing, and not to wait for more before it sends.
+func mosquittoCommand(port int, s Settings) (*exec.Cmd, error) {
+	conf := filepath.Join(s.Dir, "mosquitto.conf")
+	text := fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\npersistence false\nlog_dest none\nset_tcp_nodelay true\n"+
+		"max_queued_messages 0\nmax_inflight_messages 0\nmax_connections -1\n", port)
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		return nil, err
+	}
+	return exec.Command("mosquitto", "-c", conf), nil
+}
+
+// firstLine runs a program and returns the first line of what it prints. Exit codes are ignored: mosquitto -h ends with 3.
+func firstLine(name string, args ...string) (string, error) {
+	out, err := exec.Command(name, args...).CombinedOutput()
+	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	if line == "" {
+		return "", err
+	}
+	return line, nil
+}
+
+// Revision names the commit of the tree that the working directory is in.
+func (s Settings) Revision() (string, error) {
+	return firstLine("git", "describe", "--tags", "--always", "--dirty=+", "--abbrev=12")
+}

@@ -1,0 +1,260 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand"
+	"os"
+	"slices"
+
+	"github.com/timedge/timedge/benchmarks/internal/server"
+	"github.com/timedge/timedge/tools/loadgen/load"
+)
+
+// job is one cell of the tables: a load, to be run on every target in every round.
+type job struct {
+	part string // of the comparison
+	cfg  load.Config
+}
+
+func (j *job) key() string {
+	return fmt.Sprintf("%s/%d/%d/%d", j.part, j.cfg.Rooms, j.cfg.Subscribers, payload(&j.cfg))
+}
+
+func payload(c *load.Config) int {
+	if len(c.Streams) == 0 {
+		return 0
+	}
+	return c.Streams[0].Payload
+}
+
+// outcome is what came of a job on a target in a round.
+type outcome struct {
+	job    *job
+	target string
+	result *load.Result
+	no     string // why the target cannot do it
+	broken string // why there is no figure though it should
+}
+
+type bench struct {
+	ctx       context.Context
+	dir, root string
+	timedge   string
+	limit     string
+	versions  map[string]string
+	reads     map[int]int // the limit program's best read size, by payload
+	rates     map[int]float64
+}
+
+func (b *bench) setUp() (err error) {
+	if slices.Contains(cli.Targets, "limit") {
+		if b.limit, err = server.BuildLimit(b.root, b.dir); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(cli.Targets, "timedge") {
+		if b.timedge = cli.Timedge; b.timedge == "" {
+			if b.timedge, err = server.BuildTimedge(b.root, b.dir); err != nil {
+				return err
+			}
+		}
+	}
+	for _, t := range cli.Targets {
+		k, err := server.Find(t)
+		if err != nil {
+			return err
+		}
+		if b.versions[t], err = k.Version(server.Settings{}); err != nil {
+			return fmt.Errorf("%s: %w", t, err)
+		}
+	}
+	return nil
+}
+
+func has(part string) bool { return slices.Contains(cli.Only, part) }
+
+// jobs lists the cells. Rates for the latency part have been found before.
+func (b *bench) jobs() []*job {
+	var jobs []*job
+	base := load.Config{Rooms: 1, Publishers: 1, Warmup: cli.Warmup, Duration: cli.Duration}
+	add := func(part string, change func(c *load.Config)) {
+		j := &job{part: part, cfg: base}
+		j.cfg.Scenario = part
+		change(&j.cfg)
+		jobs = append(jobs, j)
+	}
+	for _, subs := range cli.Subs {
+		if has("throughput") {
+			for _, size := range cli.Sizes {
+				add("throughput", func(c *load.Config) {
+					c.Mode, c.Window, c.Subscribers, c.Streams = load.Closed, cli.Window, subs, []load.Stream{{Payload: size}}
+				})
+			}
+		}
+		if has("latency") {
+			add("latency", func(c *load.Config) {
+				c.Mode, c.Subscribers, c.Streams = load.Open, subs, []load.Stream{{Payload: cli.Payload, Rate: b.rates[subs]}}
+			})
+		}
+	}
+	if has("idle") {
+		add("idle", func(c *load.Config) { c.Idle, c.Subscribers = true, cli.Idle })
+	}
+	if has("rooms") {
+		// The same deliveries per second from many rooms and from one: 10 subscribers x 30/s x rooms.
+		stream := load.Stream{Payload: cli.Payload, Rate: 30}
+		add("rooms", func(c *load.Config) {
+			c.Mode, c.Rooms, c.Subscribers, c.Streams = load.Open, cli.Rooms, 10, []load.Stream{stream}
+		})
+		add("rooms", func(c *load.Config) {
+			c.Mode, c.Subscribers = load.Open, cli.Rooms*10
+			c.Streams = []load.Stream{stream}
+		})
+	}
+	return jobs
+}
+
+// all finds the read sizes and rates, and then runs the rounds.
+func (b *bench) all() ([]outcome, error) {
+	if slices.Contains(cli.Targets, "limit") {
+		if err := b.findReads(); err != nil {
+			return nil, err
+		}
+	}
+	if has("latency") {
+		if err := b.findRates(); err != nil {
+			return nil, err
+		}
+	}
+	jobs := b.jobs()
+	rng := rand.New(rand.NewSource(cli.Seed))
+	var outcomes []outcome
+	for round := range cli.Rounds {
+		type step struct {
+			j      *job
+			target string
+		}
+		var steps []step
+		for _, j := range jobs {
+			for _, t := range cli.Targets {
+				steps = append(steps, step{j, t})
+			}
+		}
+		rng.Shuffle(len(steps), func(i, k int) { steps[i], steps[k] = steps[k], steps[i] })
+		for i, s := range steps {
+			if err := b.ctx.Err(); err != nil {
+				return nil, err
+			}
+			fmt.Fprintf(os.Stderr, "round %d of %d, run %d of %d: %s on %s\n", round+1, cli.Rounds, i+1, len(steps), s.j.key(), s.target)
+			o := b.once(s.j, s.target, b.reads[payload(&s.j.cfg)])
+			if o.broken != "" {
+				fmt.Fprintln(os.Stderr, "  no figure:", o.broken)
+			}
+			outcomes = append(outcomes, o)
+		}
+	}
+	return outcomes, nil
+}
+
+// once runs a job on a fresh server.
+func (b *bench) once(j *job, target string, read int) outcome {
+	o := outcome{job: j, target: target}
+	dir, err := os.MkdirTemp(b.dir, target)
+	if err != nil {
+		o.broken = err.Error()
+		return o
+	}
+	_ = os.Chmod(dir, 0o755) // mosquitto gives up root before it writes
+	k, err := server.Find(target)
+	if err != nil {
+		o.broken = err.Error()
+		return o
+	}
+	s := server.Settings{Dir: dir, Read: max(read, 64<<10), MaxConn: j.cfg.Rooms*j.cfg.Subscribers + 2000}
+	switch target {
+	case "limit":
+		s.Binary = b.limit
+	case "timedge":
+		s.Binary, s.Loops = b.timedge, cli.Loops
+	}
+	srv, err := k.Start(b.ctx, s)
+	if err != nil {
+		o.broken = err.Error()
+		return o
+	}
+	defer srv.Stop()
+	cfg := j.cfg
+	cfg.Target, cfg.Addr, cfg.ServerPID = target, srv.Addr, srv.PID
+	res, err := load.Run(b.ctx, cfg, load.Hooks{})
+	switch {
+	case errors.Is(err, load.ErrCannot):
+		o.no = err.Error()
+	case err != nil:
+		o.broken = err.Error()
+	case len(res.Failed) > 0:
+		o.broken = res.Failed[0]
+	default:
+		o.result = res
+	}
+	return o
+}
+
+// findReads tries the limit program's read sizes and keeps the one with the least processor time per delivery.
+func (b *bench) findReads() error {
+	sizes := slices.Clone(cli.Sizes)
+	if has("latency") || has("rooms") || has("idle") {
+		sizes = append(sizes, cli.Payload)
+	}
+	for _, size := range sizes {
+		best := 0.0
+		for _, read := range cli.Reads {
+			j := &job{part: "read size", cfg: load.Config{Scenario: "read-size", Rooms: 1, Publishers: 1, Subscribers: 100, Mode: load.Closed,
+				Window: cli.Window, Warmup: cli.Warmup / 2, Duration: cli.Duration / 2, Streams: []load.Stream{{Payload: size}}}}
+			o := b.once(j, "limit", read)
+			if o.result == nil {
+				return fmt.Errorf("limit, read size %d: %s", read, o.broken+o.no)
+			}
+			if cost := o.result.Server.PerDelivery; best == 0 || cost < best {
+				best, b.reads[size] = cost, read
+			}
+		}
+		fmt.Fprintf(os.Stderr, "limit at %d B: best read size %d\n", size, b.reads[size])
+	}
+	return nil
+}
+
+// findRates finds the offered load of the latency part: half of what NATS carries in a closed loop, for all alike.
+func (b *bench) findRates() error {
+	b.rates = make(map[int]float64)
+	for _, subs := range cli.Subs {
+		if b.rates[subs] = cli.Rate; cli.Rate > 0 {
+			continue
+		}
+		var rates []float64
+		for range 3 {
+			j := &job{part: "rate", cfg: load.Config{Scenario: "rate", Rooms: 1, Publishers: 1, Subscribers: subs, Mode: load.Closed,
+				Window: cli.Window, Warmup: cli.Warmup, Duration: cli.Duration, Streams: []load.Stream{{Payload: cli.Payload}}}}
+			o := b.once(j, "nats", 0)
+			if o.result == nil {
+				return fmt.Errorf("finding the rate: %s", o.broken+o.no)
+			}
+			rates = append(rates, o.result.Rate/float64(subs)/2)
+		}
+		b.rates[subs] = float64(int(median(rates)))
+		fmt.Fprintf(os.Stderr, "offered load with %d subscribers: %.0f messages/s\n", subs, b.rates[subs])
+	}
+	return nil
+}
+
+func median(v []float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
+	v = slices.Sorted(slices.Values(v))
+	if n := len(v); n%2 == 0 {
+		return (v[n/2-1] + v[n/2]) / 2
+	}
+	return v[len(v)/2]
+}
