@@ -102,10 +102,10 @@ func (e *Engine) startLoops() error {
 
 // stopLoops ends the reactors, which closes every session, and what belongs to the loops.
 func (e *Engine) stopLoops() error {
-	for _, l := range e.loops {
-		l.blocker.stop()
-	}
 	err := e.reactors.Stop()
+	for _, l := range e.loops {
+		l.blocker.stop() // after the reactors, which use its descriptors
+	}
 	for _, l := range e.loops {
 		if l.wakeFD >= 0 {
 			_ = unix.Close(l.wakeFD)

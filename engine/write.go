@@ -25,13 +25,12 @@ func again(err error) bool { return err == unix.EAGAIN || err == unix.EINTR }
 // The raw system call saves the scheduler's bookkeeping, which a call that cannot block does not need.
 func (l *loop) writev(fd int, iov []unix.Iovec, size int) (n int, err error) {
 	for n < size {
-		part := iov
+		part, want := iov, size-n
 		if len(part) > maxVectors {
-			part = part[:maxVectors]
-		}
-		want := 0
-		for i := range part {
-			want += int(part[i].Len)
+			part, want = part[:maxVectors], 0
+			for i := range part {
+				want += int(part[i].Len)
+			}
 		}
 		r, _, errno := unix.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(part))), uintptr(len(part)))
 		l.stats.writes.Add(1)
@@ -60,16 +59,20 @@ func (l *loop) write(fd int, b []byte) (n int, err error) {
 	return n, err
 }
 
-// flushBytes bounds one call's bytes, so that a session with much to send does not hold the loop for long.
+// flushBytes bounds the bytes of one call, more or less, so that a session with much to send does not hold the loop for long.
 const flushBytes = 1 << 20
 
-// flush writes what is queued until the queue is empty or the socket full. Loop only.
+// flush writes what is queued until the queue is empty, the socket full, or flushBytes are out. Loop only.
 func (s *session) flush() {
 	l := s.loop
 	if s.q == nil || s.blocked || s.closed || s.doomed {
 		return
 	}
-	for !s.q.Empty() {
+	for total := 0; !s.q.Empty(); {
+		if total >= flushBytes { // the others' turn; the blocker brings us back at once
+			s.block()
+			return
+		}
 		l.heads = s.q.Head(l.heads[:0], maxVectors)
 		iov, size := l.iov[:0], 0
 		for _, h := range l.heads {
@@ -85,6 +88,7 @@ func (s *session) flush() {
 			return
 		}
 		s.q.Advance(n)
+		total += n
 		if n < size {
 			s.block()
 			return
