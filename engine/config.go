@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/room"
@@ -24,7 +25,7 @@ type Config struct {
 
 	HelloTimeout  time.Duration // from the connection to a whole hello; default 2 s
 	Ping          time.Duration // silence after which a side pings; after twice as long it closes; default 20 s
-	MaxConns      int           // connections at once; default 20,000 or what the descriptor limit leaves
+	MaxConns      int           // connections at once; default 20,000, or what the descriptor limit leaves if that is less
 	MaxHandshakes int           // connections without a hello at once; default 4,096
 	ReadBuffer    int           // bytes one read may take; default 256 KiB
 	SendBuffer    int           // kernel send buffer of a client, bytes; default 256 KiB
@@ -45,7 +46,7 @@ func (c *Config) fill() error {
 	def(&c.Loops, runtime.GOMAXPROCS(0))
 	def(&c.HelloTimeout, 2*time.Second)
 	def(&c.Ping, 20*time.Second)
-	def(&c.MaxConns, 20_000)
+	def(&c.MaxConns, min(20_000, descriptors()-spareDescriptors))
 	def(&c.MaxHandshakes, 4096)
 	def(&c.ReadBuffer, 256<<10)
 	def(&c.SendBuffer, 256<<10)
@@ -69,6 +70,18 @@ func (c *Config) fill() error {
 	bad(c.MemoryBound < 16<<20, "memory bound: %d is below 16 MiB", c.MemoryBound)
 	bad(len(c.Node) > codec.MaxAccount, "node name: longer than %d bytes", codec.MaxAccount)
 	return errors.Join(errs...)
+}
+
+// spareDescriptors are left for what is not a client: listeners, loops, node links, files, and connections on their way in.
+const spareDescriptors = 128
+
+// descriptors returns how many the process may have open.
+func descriptors() int {
+	var lim unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) != nil || lim.Cur > 1<<30 {
+		return 1 << 30
+	}
+	return int(lim.Cur)
 }
 
 func def[T comparable](v *T, d T) {
