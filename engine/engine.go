@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -191,12 +192,9 @@ func (l *loop) open(s *session, c gnet.Conn) {
 
 // greeted takes a session off the list of those that have not said hello.
 func (l *loop) greeted(s *session) {
-	for i, x := range l.greeting {
-		if x == s {
-			l.greeting = append(l.greeting[:i], l.greeting[i+1:]...)
-			l.eng.greeting.Add(-1)
-			return
-		}
+	if i := slices.Index(l.greeting, s); i >= 0 {
+		l.greeting = slices.Delete(l.greeting, i, i+1)
+		l.eng.greeting.Add(-1)
 	}
 }
 

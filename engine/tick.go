@@ -12,7 +12,7 @@ const (
 	tickEvery = 25 * time.Millisecond
 	// sweepTicks is how many ticks lie between two sweeps over the rooms.
 	sweepTicks = 4
-	// idleTicks is how many ticks a loop without anything pending is left alone.
+	// idleTicks is how many ticks at most a loop without anything pending is left alone.
 	idleTicks = 40
 )
 
@@ -22,6 +22,7 @@ func (e *Engine) tick() {
 	defer e.ticker.Done()
 	t := time.NewTicker(tickEvery)
 	defer t.Stop()
+	idle := max(1, min(idleTicks, uint64(e.cfg.Ping/pingLooks/tickEvery)))
 	for n := uint64(1); ; n++ {
 		select {
 		case <-e.stop:
@@ -29,7 +30,7 @@ func (e *Engine) tick() {
 		case <-t.C:
 		}
 		for _, l := range e.loops {
-			if l.stats.hot.Swap(false) || n%idleTicks == 0 || e.pool.Alive() > e.cfg.MemoryBound {
+			if l.stats.hot.Swap(false) || n%idle == 0 || e.pool.Alive() > e.cfg.MemoryBound {
 				l.post(item{kind: itemTick})
 			}
 		}
@@ -60,7 +61,7 @@ func (l *loop) tick() {
 	l.lag()
 	l.relieve()
 	l.handshakes()
-	if l.now-l.pingedAt >= int64(l.eng.cfg.Ping)/4 {
+	if l.now-l.pingedAt >= int64(l.eng.cfg.Ping)/pingLooks {
 		l.pingedAt = l.now
 		l.pings()
 	}
@@ -152,7 +153,7 @@ func (l *loop) relieve() {
 // handshakes cuts off connections that do not say hello in time. The list is in order of time.
 func (l *loop) handshakes() {
 	limit := l.now - int64(l.eng.cfg.HelloTimeout)
-	for _, s := range append([]*session(nil), l.greeting...) {
+	for _, s := range l.greeting {
 		if s.openedAt > limit {
 			break
 		}
@@ -165,6 +166,9 @@ func (l *loop) handshakes() {
 	}
 }
 
+// pingLooks is how often in a ping time a loop looks who has been silent.
+const pingLooks = 4
+
 // pings asks silent clients whether they are there, and closes those that do not answer.
 func (l *loop) pings() {
 	for _, s := range l.sessions {
@@ -174,9 +178,9 @@ func (l *loop) pings() {
 			s.heard, s.silent = false, 0
 		default:
 			switch s.silent++; {
-			case s.silent == 4:
+			case s.silent == pingLooks:
 				s.queueControl(&codec.Ping{Echo: uint64(l.now)})
-			case s.silent >= 8:
+			case s.silent >= 2*pingLooks:
 				l.stats.silent.Add(1)
 				s.fail(codec.CodeSilent, "nothing heard for too long")
 				s.doom()
