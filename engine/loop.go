@@ -23,6 +23,7 @@ type loop struct {
 	now        int64 // ns, of the callback that runs
 	sessions   []*session
 	greeting   []*session // without a hello yet, oldest first
+	closing    []*session // finished, oldest first
 	outlets    map[*room.Room]*outlet
 	touched    []*outlet  // outlets with batches to fan out in this drain
 	dirty      []*session // sessions with queued bytes to be written in this drain

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/panjf2000/gnet/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/room"
@@ -19,7 +20,7 @@ type session struct {
 	loop     *loop
 	id       uint64
 	fd       int
-	openedAt int64 // ns
+	openedAt int64 // ns; once closing: when that began
 
 	// Set by hello.
 	account  string
@@ -31,7 +32,7 @@ type session struct {
 	doomed   bool  // on the loop's list of sessions to close
 	dirty    bool  // on the loop's list of sessions to write
 	blocked  bool  // the socket takes no more; the blocker watches it
-	closing  bool  // close as soon as the queue is empty
+	closing  bool  // finish was called: the last word is said or queued, and what is still read is not looked at
 	heard    bool  // something was read since the last look
 	silent   uint8 // looks in a row at which nothing had been heard
 	at       int32
@@ -171,7 +172,7 @@ func (s *session) sendOut() {
 
 // queueControl queues a frame outside of a read; it goes out at the end of the drain.
 func (s *session) queueControl(c codec.Control) {
-	if s.closed || s.doomed {
+	if s.closed || s.doomed || s.closing {
 		return
 	}
 	b := s.loop.eng.pool.Encode(c)
@@ -216,12 +217,42 @@ func (s *session) fail(code codec.Code, text string) {
 	s.finish()
 }
 
-// finish closes the connection once everything queued is written. A peer that does not read is cut off by the tick.
+// finish ends the session gently: it leaves its rooms, what is queued goes out, then our half of the connection is closed and
+// the peer has until closeWithin to close its own. To close at once, with bytes of the peer's unread, would reset the
+// connection and take from the peer what it had not read yet, the reason of the closing included.
 func (s *session) finish() {
-	s.closing = true
+	if s.closing || s.closed {
+		return
+	}
+	l := s.loop
+	if s.phase != phaseOpen {
+		l.greeted(s)
+	}
+	s.leaveRooms()
+	s.closing, s.openedAt, s.partial = true, l.now, nil
+	l.closing = append(l.closing, s)
+	l.eng.hot(l)
 	if s.q == nil {
+		s.halfClose()
+	}
+}
+
+func (s *session) halfClose() {
+	if err := unix.Shutdown(s.fd, unix.SHUT_WR); err != nil {
 		s.doom()
 	}
+}
+
+// leaveRooms ends the session's memberships and publications, as a broken connection does.
+func (s *session) leaveRooms() {
+	for len(s.members) > 0 {
+		s.members[len(s.members)-1].detach(true)
+	}
+	for _, p := range s.pubs {
+		p.p.Detach(p, s.loop.now)
+		p.ended = true
+	}
+	s.pubs, s.lastPub = nil, nil
 }
 
 // failErr is fail for an error of feed.
@@ -266,13 +297,7 @@ func (s *session) onClose() {
 	if s.phase != phaseOpen {
 		l.greeted(s)
 	}
-	for len(s.members) > 0 {
-		s.members[len(s.members)-1].detach(true)
-	}
-	for _, p := range s.pubs {
-		p.p.Detach(p, l.now)
-		p.ended = true
-	}
+	s.leaveRooms()
 	if s.q != nil {
 		s.q.Clear()
 		l.putQueue(s.q)

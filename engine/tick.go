@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -61,6 +62,7 @@ func (l *loop) tick() {
 	l.lag()
 	l.relieve()
 	l.handshakes()
+	l.closings()
 	if l.now-l.pingedAt >= int64(l.eng.cfg.Ping)/pingLooks {
 		l.pingedAt = l.now
 		l.pings()
@@ -104,7 +106,7 @@ func (l *loop) lag() {
 		}
 		if s.q != nil {
 			queued += s.q.Bytes()
-			if s.q.Bytes() > l.eng.cfg.QueueSession || s.closing && l.now-s.openedAt > int64(l.eng.cfg.Ping) {
+			if s.q.Bytes() > l.eng.cfg.QueueSession {
 				l.stats.cutOff.Add(1)
 				s.doom()
 			}
@@ -153,15 +155,28 @@ func (l *loop) relieve() {
 // handshakes cuts off connections that do not say hello in time. The list is in order of time.
 func (l *loop) handshakes() {
 	limit := l.now - int64(l.eng.cfg.HelloTimeout)
-	for _, s := range l.greeting {
-		if s.openedAt > limit {
-			break
-		}
-		if !s.closing {
-			s.fail(codec.CodeHelloTimeout, "no hello in time")
-		}
+	for len(l.greeting) > 0 && l.greeting[0].openedAt <= limit {
+		l.greeting[0].fail(codec.CodeHelloTimeout, "no hello in time") // takes it off the list
 	}
 	if len(l.greeting) > 0 {
+		l.eng.hot(l)
+	}
+}
+
+// closeWithin is how long a peer has to take the last words and to close its half of the connection.
+const closeWithin = 2 * time.Second
+
+// closings closes connections whose peers do not.
+func (l *loop) closings() {
+	limit := l.now - int64(closeWithin)
+	l.closing = slices.DeleteFunc(l.closing, func(s *session) bool {
+		if !s.closed && s.openedAt > limit {
+			return false
+		}
+		s.doom()
+		return true
+	})
+	if len(l.closing) > 0 {
 		l.eng.hot(l)
 	}
 }
@@ -173,7 +188,7 @@ const pingLooks = 4
 func (l *loop) pings() {
 	for _, s := range l.sessions {
 		switch {
-		case s.phase != phaseOpen:
+		case s.phase != phaseOpen || s.closing:
 		case s.heard:
 			s.heard, s.silent = false, 0
 		default:
@@ -183,7 +198,6 @@ func (l *loop) pings() {
 			case s.silent >= 2*pingLooks:
 				l.stats.silent.Add(1)
 				s.fail(codec.CodeSilent, "nothing heard for too long")
-				s.doom()
 			}
 		}
 	}

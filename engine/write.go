@@ -97,7 +97,7 @@ func (s *session) flush() {
 	l.putQueue(s.q)
 	s.q = nil
 	if s.closing {
-		s.doom()
+		s.halfClose()
 	}
 }
 
