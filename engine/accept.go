@@ -60,7 +60,7 @@ func (e *Engine) accept(ln net.Listener) {
 		}
 		select {
 		case <-time.After(backoff):
-		case <-e.stop:
+		case <-e.noAccept:
 			return
 		}
 		backoff = min(2*backoff, acceptBackoffMax)

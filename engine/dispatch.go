@@ -60,6 +60,10 @@ func (s *session) dispatch(typ byte, frame []byte) error {
 	if err != nil {
 		return err
 	}
+	if req, begins := beginning(c); begins && s.loop.eng.draining.Load() {
+		s.answer(req, errGoingAway)
+		return nil
+	}
 	switch m := c.(type) {
 	case *codec.Register:
 		s.register(m)
@@ -85,6 +89,22 @@ func (s *session) dispatch(typ byte, frame []byte) error {
 		return &codec.ProtocolError{Code: codec.CodeUnexpected, Text: "a client does not send this frame"}
 	}
 	return nil
+}
+
+// errGoingAway refuses what would begin anew on a node that drains.
+var errGoingAway = &room.Error{Code: codec.CodeGoingAway, Text: "this node is shutting down"}
+
+// beginning returns the request's number and whether it would begin something.
+func beginning(c codec.Control) (req uint32, begins bool) {
+	switch m := c.(type) {
+	case *codec.Register:
+		return m.Req, true
+	case *codec.Publish:
+		return m.Req, true
+	case *codec.Subscribe:
+		return m.Req, true
+	}
+	return 0, false
 }
 
 // hello opens the session.

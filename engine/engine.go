@@ -33,6 +33,7 @@ type Engine struct {
 	listeners []net.Listener
 	accepts   sync.WaitGroup
 	ticker    sync.WaitGroup
+	noAccept  chan struct{} // closed: the listeners are
 	stop      chan struct{} // closed: the ticker ends
 
 	nextID   atomic.Uint64
@@ -49,7 +50,7 @@ func Start(cfg Config) (*Engine, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
-	e := &Engine{cfg: cfg, log: cfg.Log, stop: make(chan struct{})}
+	e := &Engine{cfg: cfg, log: cfg.Log, noAccept: make(chan struct{}), stop: make(chan struct{})}
 	e.rooms = room.NewTable(cfg.Rooms, rand.Reader, &e.pool)
 	for _, addr := range cfg.Listen {
 		ln, err := net.Listen("tcp", addr)
@@ -245,11 +246,14 @@ func (l *loop) onLoop(f func()) {
 // done, and closes. It returns ctx's error if something was still queued then. Call it once.
 func (e *Engine) Shutdown(ctx context.Context) error {
 	e.draining.Store(true)
+	close(e.noAccept)
 	e.closeListeners()
 	e.accepts.Wait()
 	within := uint32(e.cfg.DrainSpread.Milliseconds())
-	for _, l := range e.loops {
+	told := make([]int, len(e.loops)) // sessions of each loop
+	for i, l := range e.loops {
 		l.onLoop(func() {
+			told[i] = len(l.sessions)
 			for _, s := range l.sessions {
 				if s.phase == phaseOpen {
 					s.queueControl(&codec.GoAway{Code: codec.CodeGoingAway, WithinMillis: within})
@@ -267,10 +271,10 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	var err error
 	for {
 		left, queued := 0, 0
-		share := float64(time.Since(start)) / float64(e.cfg.DrainSpread)
-		for _, l := range e.loops {
+		share := max(0, 1-float64(time.Since(start))/float64(e.cfg.DrainSpread)) // that may still be here
+		for i, l := range e.loops {
 			l.onLoop(func() {
-				n, q := l.closeShare(share)
+				n, q := l.closeDownTo(int(share * float64(told[i])))
 				left, queued = left+n, queued+q
 			})
 		}
@@ -290,19 +294,17 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	return errors.Join(err, e.close())
 }
 
-// closeShare closes the given share of the sessions that have nothing queued; it returns how many are left, and how many of
-// these have something queued. Loop only.
-func (l *loop) closeShare(share float64) (left, queued int) {
-	n := int(share * float64(len(l.sessions)))
-	if share >= 1 {
-		n = len(l.sessions)
-	}
+// closeDownTo ends sessions that have nothing queued until only keep are left that it has not ended. It returns how many
+// connections there are still, and how many of these have something queued. Loop only.
+func (l *loop) closeDownTo(keep int) (left, queued int) {
+	excess := len(l.sessions) - len(l.closing) - keep
 	for _, s := range l.sessions {
-		if s.q != nil {
+		switch {
+		case s.q != nil:
 			queued++
-		} else if n > 0 {
-			s.doom()
-			n--
+		case excess > 0 && !s.closing:
+			s.finish()
+			excess--
 		}
 	}
 	l.settle()
