@@ -165,12 +165,16 @@ func (p *Publisher) push(ctx context.Context, st *outStream, flags codec.Flags, 
 		return &RefusedError{codec.CodePayloadSize, fmt.Sprintf("payload of %d bytes, at most %d", len(payload), p.maxPayload)}
 	}
 	st.stopped = false
+	var share *outStream
+	if len(payload) > codec.MaxPiece {
+		share = st
+	}
 	first := uint64(0)
 	for {
 		piece := payload[:min(len(payload), codec.MaxPiece)]
 		payload = payload[len(piece):]
-		if n := codec.StreamHeaderSize + len(piece); !p.window.take(n) {
-			if err := p.awaitWindow(ctx, n); err != nil {
+		if n := codec.StreamHeaderSize + len(piece); !p.window.take(n, share) {
+			if err := p.awaitWindow(ctx, n, share); err != nil {
 				p.giveUp(st, first)
 				return err
 			}
@@ -226,8 +230,8 @@ func (p *Publisher) takeFault() error {
 }
 
 // awaitWindow waits for n bytes of the window. c.mu held, but not while it waits.
-func (p *Publisher) awaitWindow(ctx context.Context, n int) error {
-	x := p.window.wait(n)
+func (p *Publisher) awaitWindow(ctx context.Context, n int, share *outStream) error {
+	x := p.window.wait(n, share)
 	p.c.mu.Unlock()
 	var err error
 	granted := false
@@ -240,7 +244,7 @@ func (p *Publisher) awaitWindow(ctx context.Context, n int) error {
 	}
 	p.c.mu.Lock()
 	if granted {
-		x.done()
+		p.window.done(x)
 	} else {
 		p.window.leave(x)
 	}

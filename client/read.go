@@ -200,12 +200,15 @@ func (l *link) event(m codec.Control, frame []byte) error {
 		}
 	case *codec.Closed:
 		c.mu.Lock()
-		p := c.pubs[room]
-		if p != nil && m.Code != codec.CodeTooSlow {
-			p.end(&ClosedError{room, m.Code})
-		}
-		if p != nil && (m.Code == codec.CodeRevoked || m.Code == codec.CodeSuperseded) {
-			s = nil // the publisher's part alone
+		switch m.Code {
+		case codec.CodeTooSlow, codec.CodeReplaced: // the subscription alone
+		case codec.CodeRevoked, codec.CodeSuperseded: // the publishing alone
+			s = nil
+			fallthrough
+		default:
+			if p := c.pubs[room]; p != nil {
+				p.end(&ClosedError{room, m.Code})
+			}
 		}
 		if s != nil {
 			delete(l.subs, room)

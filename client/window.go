@@ -1,31 +1,33 @@
 package client
 
-import (
-	"slices"
-	"sync"
-)
+import "slices"
 
-// window is a budget of bytes for what is pushed and not acknowledged. Pushes that find it used up are served in the order
-// in which they came, so that a stream of large messages cannot keep the small ones of another stream waiting. The client's
-// mutex guards it.
+// window is a budget of bytes for what is pushed and not acknowledged. Pushes that find it used up are served in the order in
+// which they came. A stream may have three quarters of it for messages of several pieces, so that a picture larger than the
+// window leaves room for the sound. The client's mutex guards it.
 type window struct {
 	size, used int
 	waiting    []*waiter
+	free       []*waiter // to be used again
 }
 
 // waiter is a push that waits for n bytes. They are its own when granted holds a value.
 type waiter struct {
 	n       int
+	st      *outStream // whose share counts; nil: none
 	granted chan struct{}
 }
 
-var waiters = sync.Pool{New: func() any { return &waiter{granted: make(chan struct{}, 1)} }}
-
 func (w *window) fits(n int) bool { return w.used+n <= w.size || w.used == 0 && w.size > 0 }
 
-// take takes n bytes if they are to be had at once.
-func (w *window) take(n int) bool {
-	if len(w.waiting) > 0 || !w.fits(n) {
+// exceeds reports whether n more bytes are above the stream's share.
+func (w *window) exceeds(n int, st *outStream) bool {
+	return st != nil && st.q.bytes > 0 && st.q.bytes+n > w.size-w.size/4
+}
+
+// take takes n bytes if they are to be had at once. st is the stream whose share counts, nil if none does.
+func (w *window) take(n int, st *outStream) bool {
+	if len(w.waiting) > 0 || !w.fits(n) || w.exceeds(n, st) {
 		return false
 	}
 	w.used += n
@@ -33,15 +35,21 @@ func (w *window) take(n int) bool {
 }
 
 // wait queues up for n bytes. The caller releases the lock, waits for granted, and calls either done or leave.
-func (w *window) wait(n int) *waiter {
-	x := waiters.Get().(*waiter)
-	x.n = n
+func (w *window) wait(n int, st *outStream) *waiter {
+	var x *waiter
+	if i := len(w.free) - 1; i >= 0 {
+		x, w.free = w.free[i], w.free[:i]
+	} else {
+		x = &waiter{granted: make(chan struct{}, 1)}
+	}
+	x.n, x.st = n, st
 	w.waiting = append(w.waiting, x)
+	w.grant() // those before it may wait for their share only
 	return x
 }
 
 // done ends a wait that was granted: the caller has received from granted.
-func (x *waiter) done() { waiters.Put(x) }
+func (w *window) done(x *waiter) { w.free = append(w.free, x) }
 
 // leave gives up a wait, and gives back what was granted in the meantime.
 func (w *window) leave(x *waiter) {
@@ -52,7 +60,7 @@ func (w *window) leave(x *waiter) {
 		i := slices.Index(w.waiting, x)
 		w.waiting = slices.Delete(w.waiting, i, i+1)
 	}
-	waiters.Put(x)
+	w.done(x)
 	w.grant()
 }
 
@@ -68,11 +76,17 @@ func (w *window) resize(size int) {
 }
 
 func (w *window) grant() {
-	n := 0
-	for n < len(w.waiting) && w.fits(w.waiting[n].n) {
-		w.used += w.waiting[n].n
-		w.waiting[n].granted <- struct{}{}
-		n++
+	for i := 0; i < len(w.waiting); {
+		x := w.waiting[i]
+		if w.exceeds(x.n, x.st) {
+			i++
+			continue
+		}
+		if !w.fits(x.n) {
+			return
+		}
+		w.used += x.n
+		x.granted <- struct{}{}
+		w.waiting = slices.Delete(w.waiting, i, i+1)
 	}
-	w.waiting = slices.Delete(w.waiting, 0, n)
 }
