@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime/pprof"
 	"time"
 
 	"github.com/timedge/timedge/tools/loadgen/load"
@@ -76,10 +77,11 @@ func (o *overrides) apply(c *load.Config) {
 
 // outputs are the forms in which a result may be kept.
 type outputs struct {
-	JSON  string `type:"path" help:"Write the result to this file." placeholder:"FILE"`
-	Bench string `type:"path" help:"Append Go benchmark lines to this file; - prints them." placeholder:"FILE"`
-	HTML  string `type:"path" help:"Write a report with plots to this file." placeholder:"FILE"`
-	Quiet bool   `short:"q" help:"No progress bar."`
+	JSON    string `type:"path" help:"Write the result to this file." placeholder:"FILE"`
+	Bench   string `type:"path" help:"Append Go benchmark lines to this file; - prints them." placeholder:"FILE"`
+	HTML    string `type:"path" help:"Write a report with plots to this file." placeholder:"FILE"`
+	Profile string `type:"path" help:"Write a processor profile of the generator itself to this file." placeholder:"FILE"`
+	Quiet   bool   `short:"q" help:"No progress bar."`
 }
 
 func (o *outputs) write(results ...*load.Result) error {
@@ -96,6 +98,25 @@ func (o *outputs) write(results ...*load.Result) error {
 	return nil
 }
 
+// profile begins the generator's own profile, if one is wanted; the function it returns ends it.
+func (o *outputs) profile() (stop func(), err error) {
+	if o.Profile == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(o.Profile)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = f.Close()
+	}, nil
+}
+
 type runCmd struct {
 	Scenario string `arg:"" help:"Name or file."`
 	overrides
@@ -108,6 +129,11 @@ func (c *runCmd) Run(ctx context.Context) error {
 		return err
 	}
 	c.apply(&s.Config)
+	stop, err := c.profile()
+	if err != nil {
+		return err
+	}
+	defer stop()
 	bar := report.NewBar(os.Stderr, s.Name, c.Quiet)
 	res, err := load.Run(ctx, s.Config, load.Hooks{Progress: bar.Update})
 	bar.Close()

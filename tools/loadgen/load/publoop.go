@@ -42,6 +42,7 @@ type publisher struct {
 	sent    int
 	tail    []byte
 	blocked bool // waits until the socket takes more
+	dirty   bool // stands in pubLoop.dirty
 	parked  []*source
 	state   state
 }
@@ -59,7 +60,8 @@ type pubLoop struct {
 	poll   *poller
 	timer  int
 	conns  []*publisher
-	due    dueHeap // open loop
+	dirty  []*publisher // with something to send since the last flush
+	due    dueHeap      // open loop
 	all    []*source
 	buf    []byte
 	ready  int
@@ -171,7 +173,7 @@ func (l *pubLoop) fail(err error) {
 // wait sleeps until the next message is due, a window opens or a socket has something.
 func (l *pubLoop) wait(publishing bool) ([]unix.EpollEvent, error) {
 	if !publishing {
-		return l.poll.wait(100)
+		return l.poll.wait(20)
 	}
 	if l.cfg.Mode == Closed {
 		l.sleeping.Store(true)
@@ -193,7 +195,7 @@ func (l *pubLoop) wait(publishing bool) ([]unix.EpollEvent, error) {
 	if err := unix.TimerfdSettime(l.timer, unix.TFD_TIMER_ABSTIME, &ts, nil); err != nil {
 		return nil, fmt.Errorf("timerfd_settime: %w", err)
 	}
-	return l.poll.wait(100)
+	return l.poll.wait(20)
 }
 
 func (l *pubLoop) connect() error {
@@ -213,13 +215,17 @@ func (l *pubLoop) connect() error {
 	return nil
 }
 
+// grid is the step on which streams begin. With very many streams several then fall due at one moment and are sent by one
+// turn of the loop, instead of each waking it.
+const grid = 250 * time.Microsecond
+
 // start lays out the schedule. The streams' first messages are spread over one period, so that streams of the same rate
 // do not all fall due at once.
 func (l *pubLoop) start() {
 	l.begin, l.end = l.run.begin.Load(), l.run.to.Load()
 	for i, s := range l.all {
 		if l.cfg.Mode == Open {
-			s.phase = l.begin + int64(float64(i)/float64(len(l.all))*float64(time.Second)/s.spec.Rate)
+			s.phase = l.begin + int64(time.Duration(float64(i)/float64(len(l.all))*float64(time.Second)/s.spec.Rate).Truncate(grid))
 			s.due = s.phase
 			l.due = append(l.due, s)
 		}
@@ -274,13 +280,15 @@ func (l *pubLoop) publish(now int64) {
 			heap.Fix(&l.due, 0)
 		}
 	}
-	for _, c := range l.conns {
+	for _, c := range l.dirty {
+		c.dirty = false
 		if c.sent < len(c.out) && !c.blocked {
 			if err := l.flush(c); err != nil {
 				l.fail(fmt.Errorf("publisher: %w", err))
 			}
 		}
 	}
+	l.dirty = l.dirty[:0]
 }
 
 func (s *source) room() bool {
@@ -319,6 +327,10 @@ func (l *pubLoop) push(s *source, now int64) bool {
 		size, flags := s.spec.size(s.n)
 		s.msg = target.Message{Stream: &s.Stream, Due: due, Flags: flags, Size: size}
 		s.partial = true
+	}
+	if !c.dirty {
+		c.dirty = true
+		l.dirty = append(l.dirty, c)
 	}
 	var done bool
 	c.out, done = c.wire.Append(c.out, &s.msg)
@@ -410,7 +422,7 @@ func (l *pubLoop) event(c *publisher, events uint32) error {
 
 func (l *pubLoop) read(c *publisher) error {
 	had := copy(l.buf, c.tail)
-	n, err := unix.Read(c.fd, l.buf[had:])
+	n, err := read(c.fd, l.buf[had:])
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
 		return nil

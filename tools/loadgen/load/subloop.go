@@ -337,7 +337,7 @@ func (l *subLoop) event(s *subscriber, events uint32) {
 // read takes one read of at most limit bytes from the socket and hands it to the wire. It returns the bytes read.
 func (l *subLoop) read(s *subscriber, limit int) int {
 	had := copy(l.buf, s.tail)
-	n, err := unix.Read(s.fd, l.buf[had:had+limit])
+	n, err := read(s.fd, l.buf[had:had+limit])
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
 		return 0
