@@ -31,6 +31,8 @@ type Result struct {
 	Classes map[string]*Class `json:"classes"` // by class of subscriber; counts are of the whole run
 	Connect *Histogram        `json:"connect"` // from the connection's beginning to the subscription
 
+	First *Histogram `json:"first"` // to the first message, of those who joined during the run
+
 	Server    *Usage    `json:"server,omitempty"`
 	Generator Generator `json:"generator"`
 
@@ -120,7 +122,7 @@ func (h *Histogram) Raw() (*hdrhistogram.Histogram, error) {
 
 // Encode makes the result ready to be written as JSON.
 func (r *Result) Encode() error {
-	all := []*Histogram{r.Connect, r.Generator.Lag, r.Generator.Turn}
+	all := []*Histogram{r.Connect, r.First, r.Generator.Lag, r.Generator.Turn}
 	for _, c := range r.Classes {
 		all = append(all, c.Latency)
 	}
@@ -147,7 +149,7 @@ func newResult(c *Config) *Result {
 func (r *Result) collect(run *run) {
 	r.Classes = make(map[string]*Class)
 	r.Errors, r.Cut = make(map[string]int), make(map[string]int)
-	connect, turns := verify.NewHistogram(), verify.NewHistogram()
+	connect, first, turns := verify.NewHistogram(), verify.NewHistogram(), verify.NewHistogram()
 	var latency [classes]*hdrhistogram.Histogram
 	var counts [classes]verify.Counts
 	var cpu time.Duration
@@ -160,6 +162,7 @@ func (r *Result) collect(run *run) {
 			counts[c].Add(&s.Counts)
 		}
 		connect.Merge(l.connect)
+		first.Merge(l.served)
 		turns.Merge(l.turns)
 		for e, n := range l.errs {
 			r.Errors[e] += n
@@ -185,7 +188,7 @@ func (r *Result) collect(run *run) {
 			r.Classes[c.String()] = &Class{Subscribers: n, Counts: counts[c], Latency: Describe(latency[c])}
 		}
 	}
-	r.Connect = Describe(connect)
+	r.Connect, r.First = Describe(connect), Describe(first)
 	r.Published, r.Behind, r.Held = run.pub.measured, run.pub.behind, run.pub.held
 	r.Generator.Lag, r.Generator.Turn, r.Generator.Priority = Describe(run.pub.lag), Describe(turns), run.pub.niced
 	if r.Seconds > 0 {

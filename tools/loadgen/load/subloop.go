@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -43,6 +44,7 @@ type subLoop struct {
 	sinks  [classes]*verify.Sink
 
 	connect  *hdrhistogram.Histogram // ns from connect to subscribed
+	served   *hdrhistogram.Histogram // ns from connect to the first message, of those who join during the run
 	turns    *hdrhistogram.Histogram // ns of one turn of the loop, in the measured time
 	errs     map[string]int          // of judged subscribers
 	cut      map[string]int          // of the others
@@ -83,7 +85,7 @@ func newSubLoop(r *run, index int) (*subLoop, error) {
 		return nil, err
 	}
 	l := &subLoop{run: r, cfg: r.cfg, poll: p, rng: rand.New(rand.NewPCG(r.cfg.Seed, uint64(index))),
-		buf: make([]byte, r.cfg.ReadSize+tailMax), connect: verify.NewHistogram(), turns: verify.NewHistogram(),
+		buf: make([]byte, r.cfg.ReadSize+tailMax), connect: verify.NewHistogram(), served: verify.NewHistogram(), turns: verify.NewHistogram(),
 		errs: make(map[string]int), cut: make(map[string]int)}
 	for c := range l.sinks {
 		s := verify.NewSink()
@@ -100,6 +102,9 @@ func (l *subLoop) newSubscriber(room int, c class) *subscriber {
 	t := verify.NewTracker(l.sinks[c])
 	t.Strict = l.cfg.Strict || c != late && c != changing
 	t.Window = l.run.window
+	if c == late || c == changing {
+		t.Since = math.MaxInt64 // until it has subscribed
+	}
 	l.made[c]++
 	return &subscriber{room: room, class: c, track: t, wire: l.run.target.Subscriber(room, t), fd: -1}
 }
@@ -361,10 +366,20 @@ func (l *subLoop) read(s *subscriber, limit int) int {
 		return n
 	}
 	s.tail = append(s.tail[:0], b[used:]...)
+	if !s.served && s.track.Received() {
+		s.served = true
+		if s.class == late || s.class == changing && l.started {
+			_ = l.served.RecordValue(s.track.Now - s.begun)
+		}
+	}
 	if s.state == greeting && s.wire.Ready() {
 		s.state = receiving
 		l.dials--
-		_ = l.connect.RecordValue(Now() - s.begun)
+		now := Now()
+		_ = l.connect.RecordValue(now - s.begun)
+		if s.class == late || s.class == changing {
+			s.track.Since = now
+		}
 		l.ready.Add(1)
 	}
 	if len(s.out) > 0 {

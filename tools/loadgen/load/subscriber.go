@@ -46,6 +46,7 @@ type subscriber struct {
 	fd               int
 	state            state
 	begun            int64  // when its connection was begun
+	served           bool   // a message has come
 	joinAt           int64  // late joiners: when to begin
 	tail             []byte // received, not yet taken by the wire
 	out              []byte // to be sent

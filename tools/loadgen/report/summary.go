@@ -97,6 +97,7 @@ func Summary(w io.Writer, r *load.Result) {
 		row(tw, name, r.Classes[name].Latency)
 	}
 	row(tw, "connect", r.Connect)
+	row(tw, "to first message", r.First)
 	_ = tw.Flush()
 	for _, name := range slices.Sorted(maps.Keys(r.Classes)) {
 		cl := r.Classes[name]

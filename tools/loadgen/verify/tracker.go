@@ -45,6 +45,8 @@ type Tracker struct {
 
 	// Strict makes a stream begin at frame 1, as timedge promises. Otherwise it begins wherever the first frame says.
 	Strict bool
+	// Since leaves messages out of the latencies that were due before it: what a late joiner is given of the past.
+	Since int64
 	// Window returns the closed loop of a stream, or nil. It is asked once per stream.
 	Window func(number uint32) *Window
 
@@ -52,6 +54,7 @@ type Tracker struct {
 	streams []*stream
 	index   map[Key]*stream // only once there are several
 	cur     *stream
+	got     bool // a whole message has come
 	sampled bool // a latency of this read has been recorded
 
 	body    *stream // whose payload is being received
@@ -65,6 +68,15 @@ func NewTracker(sink *Sink) *Tracker { return &Tracker{sink: sink} }
 
 // Begin starts the scan of what one read gave: now is when it had been read.
 func (t *Tracker) Begin(now int64) { t.Now, t.sampled = now, false }
+
+// Received reports whether any whole message has come.
+func (t *Tracker) Received() bool { return t.got }
+
+func (t *Tracker) sample(due int64) {
+	if due >= t.Since {
+		t.sink.record(due, t.Now)
+	}
+}
 
 // Left returns how many bytes of the payload begun with Frame are still to come.
 func (t *Tracker) Left() int { return t.left }
@@ -201,10 +213,11 @@ func (t *Tracker) Body(b []byte) int {
 		return n
 	}
 	if t.last {
+		t.got = true
 		t.sink.Messages++
 		if t.sink.Every || !t.sampled {
 			t.sampled = true
-			t.sink.record(s.due, t.Now)
+			t.sample(s.due)
 		}
 	}
 	if s.next > s.mark {
@@ -270,7 +283,7 @@ func (t *Tracker) Walk(b []byte) int {
 		}
 		if t.sink.Every || !t.sampled {
 			t.sampled = true
-			t.sink.record(int64(binary.BigEndian.Uint64(h[20:])), t.Now)
+			t.sample(int64(binary.BigEndian.Uint64(h[20:])))
 		}
 		if stamp := binary.BigEndian.Uint64(h[28:]); stamp != next<<24|uint64(s.number) {
 			t.sink.BadPayload++
