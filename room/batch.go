@@ -19,10 +19,11 @@ type Batch struct {
 	Key         codec.StreamKey
 	First, Last uint64    // sequence numbers, both included; zero for frames about the room
 	Kind        BatchKind // what the frames are
-	Keyed       bool      // the stream has key frames
+	Keyed       bool      // the stream has key frames, and the room's policy goes by them
 	stream      *stream   // told when every outlet has taken the batch; may be nil
 	buf         *bytebufferpool.ByteBuffer
 	pool        *Pool
+	charged     int64 // what the pool counts as alive for it
 
 	refs    atomic.Int32
 	outlets atomic.Int32 // outlets that have not taken it yet
@@ -81,10 +82,17 @@ func (p *Pool) Get(n int) *Batch {
 	} else {
 		b.B = make([]byte, 0, n)
 	}
-	p.alive.Add(int64(cap(b.B)) + batchOverhead)
 	p.count.Add(1)
 	b.refs.Store(1)
+	b.charge()
 	return b
+}
+
+// charge counts the batch as it is now.
+func (b *Batch) charge() {
+	c := int64(b.cost())
+	b.pool.alive.Add(c - b.charged)
+	b.charged = c
 }
 
 // Copy returns a batch of the given kind that holds a copy of frames.
@@ -99,6 +107,7 @@ func (p *Pool) Copy(kind BatchKind, frames []byte) *Batch {
 func (p *Pool) Encode(c codec.Control) *Batch {
 	b := p.Get(classSizes[0])
 	b.B = c.Append(b.B)
+	b.charge() // it may have outgrown its buffer
 	return b
 }
 
@@ -126,22 +135,26 @@ func (b *Batch) Release() {
 		panic("room: batch released too often")
 	}
 	p := b.pool
-	p.alive.Add(-int64(cap(b.B)) - batchOverhead)
+	p.alive.Add(-b.charged)
 	p.count.Add(-1)
 	if b.buf != nil {
 		// B may have outgrown the buffer it started in; what goes back is the larger one, in the class it now belongs to.
-		b.buf.B = b.B[:0]
+		// It goes back at its full length: bytebufferpool learns from the lengths what is worth keeping, and keeps nothing
+		// in a pool that has seen only empty buffers.
 		if c := classOf(cap(b.B)); c >= 0 {
+			b.buf.B = b.B[:cap(b.B)]
 			p.classes[c].Put(b.buf)
 		}
 	}
-	b.B, b.buf, b.stream = nil, nil, nil
+	b.B, b.buf, b.stream, b.charged = nil, nil, nil, 0
 	b.Key, b.First, b.Last, b.Kind, b.Keyed = codec.StreamKey{}, 0, 0, KindControl, false
 	p.structs.Put(b)
 }
 
 // Taken is called by an outlet that has put the batch into its subscribers' queues or sockets. When the last outlet has,
 // the frames count as arrived, and the publisher may forget them (but for lossless rooms, where subscribers say so).
+//
+// A loop whose outlet went away may be late with what was posted before, so batches of a stream may count out of order.
 func (b *Batch) Taken() {
 	if b.stream != nil && b.outlets.Add(-1) == 0 {
 		b.stream.taken(b.Last, len(b.B))

@@ -22,6 +22,7 @@ type Config struct {
 	MaxRooms               int           // rooms in all
 	MaxRoomsPerAccount     int
 	MaxPublishers          int // publishers in one room at once
+	MaxGrants              int // accounts granted in one room
 	MaxSubscribers         int // subscribers in one room, also the most that a room may ask for
 }
 
@@ -34,7 +35,8 @@ func DefaultConfig() Config {
 		Window: 4 << 20, Stall: 10 * time.Second, Linger: 10 * time.Second,
 		History: 256 << 10, CacheRoom: 64 << 20, CacheAll: 512 << 20,
 		MaxPayload: codec.DefaultMaxPayload,
-		MaxRooms:   1 << 20, MaxRoomsPerAccount: 1 << 17, MaxPublishers: 1 << 10, MaxSubscribers: 1 << 20,
+		MaxRooms:   1 << 20, MaxRoomsPerAccount: 1 << 17, MaxPublishers: 1 << 10, MaxGrants: 1 << 14,
+		MaxSubscribers: 1 << 20,
 	}
 }
 
@@ -57,7 +59,10 @@ func (c *Config) fill() {
 	def(&c.MaxRooms, d.MaxRooms)
 	def(&c.MaxRoomsPerAccount, d.MaxRoomsPerAccount)
 	def(&c.MaxPublishers, d.MaxPublishers)
+	def(&c.MaxGrants, d.MaxGrants)
 	def(&c.MaxSubscribers, d.MaxSubscribers)
+	// Numbers of publishers have 16 bits, and those that left keep theirs for a while.
+	c.MaxPublishers = min(c.MaxPublishers, 1<<15-1)
 }
 
 func def[T comparable](v *T, d T) {

@@ -13,6 +13,9 @@ type Replay struct {
 	// Midway lists streams that stand in the middle of a message or group whose beginning is gone; the member takes them
 	// up at the next message, or key message where there are such.
 	Midway []Midway
+	// Mute is the number under which the same client publishes, which the member is not to be sent; 0 if there is none or
+	// echoes are wanted.
+	Mute uint16
 }
 
 // ReplayItem is a part of a batch.
@@ -21,13 +24,15 @@ type ReplayItem struct {
 	Off, End int
 }
 
-// Midway is a stream to be taken up at the start of its next message. From is the next frame's number.
+// Midway is a stream to be taken up at the start of its next message. From is the next frame's number. Init says that the
+// replay ends within an init message, which goes on.
 type Midway struct {
 	Key  codec.StreamKey
 	From uint64
+	Init bool
 }
 
-// Release drops the references of a replay that is not used.
+// Release drops the references of a replay.
 func (rp *Replay) Release() {
 	for _, it := range rp.Items {
 		it.B.Release()
@@ -46,13 +51,29 @@ func (rp *Replay) gap(s *stream, from, to uint64, reason codec.GapReason) {
 	}
 }
 
-// span adds the frames of sp from number from on.
-func (rp *Replay) span(sp *span, from uint64) {
-	off := sp.off
-	if from > sp.first && sp.b.Kind == KindStream {
-		off += offsetOf(sp.bytes(), sp.first, from)
+// span adds the frames of sp that lie between from and to, both included.
+func (rp *Replay) span(s *stream, sp *span, from, to uint64) {
+	from, to = max(from, sp.first), min(to, sp.last)
+	switch {
+	case from > to:
+	case sp.b.Kind != KindStream: // the publisher's own gap
+		rp.gap(s, from, to, codec.GapPublisher)
+	default:
+		off := sp.off + offsetOf(sp.bytes(), sp.first, from)
+		end := sp.end
+		if to < sp.last {
+			end = off + offsetOf(sp.b.B[off:sp.end], from, to+1)
+		}
+		rp.Items = append(rp.Items, ReplayItem{sp.b.Retain(), off, end})
 	}
-	rp.Items = append(rp.Items, ReplayItem{sp.b.Retain(), off, sp.end})
+}
+
+// log adds what the log holds from frame number from on.
+func (rp *Replay) log(s *stream, from uint64) {
+	log := s.spans()
+	for i := range log {
+		rp.span(s, &log[i], from, log[i].last)
+	}
 }
 
 // Join describes a subscriber.
@@ -65,6 +86,22 @@ type Join struct {
 	Have     []codec.Position // the last frame of each stream it has seen, when it resumes
 }
 
+// positions is what a resuming client has seen.
+type positions struct {
+	last map[codec.StreamKey]uint64
+	pubs map[uint16]bool // true: the room still knows the publisher
+}
+
+func (j *Join) positions() (h positions) {
+	if len(j.Have) > 0 {
+		h.last, h.pubs = make(map[codec.StreamKey]uint64, len(j.Have)), make(map[uint16]bool)
+		for _, p := range j.Have {
+			h.last[p.StreamKey], h.pubs[p.Pub] = p.Last, false
+		}
+	}
+	return h
+}
+
 // Subscribe makes a member of o admitted with the replay that fits it, and adds o to the room's outlets if it is not there.
 // Lossless rooms: the subscriber owes acknowledgements from where it starts.
 func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
@@ -75,14 +112,13 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	}
 	var seat *seat
 	if r.loss != nil {
-		seat = r.loss.seat(who{j.Account, j.Instance}, len(j.Have) > 0)
+		seat = r.loss.kept(who{j.Account, j.Instance}, len(j.Have) > 0)
 	}
 	if r.subs >= r.set.MaxSubs && (seat == nil || seat.member == nil) {
 		return ErrFull
 	}
-	if seat != nil {
-		seat.noEcho = j.NoEcho
-		r.loss.take(r, seat, o, j.Member, now)
+	if r.loss != nil {
+		seat = r.loss.take(seat, o, &j, now)
 	}
 	r.subs++
 	r.recount = true
@@ -91,22 +127,38 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	}
 	r.changed()
 
-	rp := &Replay{}
+	rp, have := &Replay{}, j.positions()
 	for _, p := range r.pubs {
-		if p.ended == 0 {
-			rp.control(r, &codec.Joined{Room: r.ID, Pub: p.Num, Account: p.who.account})
+		_, known := have.pubs[p.Num]
+		if known {
+			have.pubs[p.Num] = true
 		}
-		if j.NoEcho && p.who == (who{j.Account, j.Instance}) {
+		if p.ended != 0 && !known && !seat.knows(p) {
 			continue
 		}
-		for _, s := range p.streams {
-			r.replay(rp, s, &j, seat)
+		rp.control(r, &codec.Joined{Room: r.ID, Pub: p.Num, Account: p.who.account})
+		if j.NoEcho && p.who == (who{j.Account, j.Instance}) {
+			seat.forget(p)
+			if p.ended == 0 {
+				rp.Mute = p.Num
+			}
+		} else {
+			for _, s := range p.streams {
+				r.replay(rp, s, have, seat)
+			}
 		}
-		if p.ended != 0 && slices.ContainsFunc(j.Have, func(h codec.Position) bool { return h.Pub == p.Num }) {
+		if p.ended != 0 {
 			rp.control(r, &codec.Left{Room: r.ID, Pub: p.Num, Code: p.ended})
 		}
 	}
-	r.forgotten(rp, j.Have)
+	r.forgotten(rp, &j, have)
+	if r.loss != nil {
+		for _, p := range r.pubs {
+			for _, s := range p.streams {
+				r.loss.update(s)
+			}
+		}
+	}
 	if !slices.Contains(r.outlets, o) {
 		r.outlets = append(r.outlets, o)
 	}
@@ -115,76 +167,92 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 }
 
 // forgotten tells a resuming subscriber that publishers it knew are gone, and that their streams may have gone on.
-func (r *Room) forgotten(rp *Replay, have []codec.Position) {
-	var told []uint16
-	for _, h := range have {
-		if slices.ContainsFunc(r.pubs, func(p *Publisher) bool { return p.Num == h.Pub }) {
+func (r *Room) forgotten(rp *Replay, j *Join, have positions) {
+	for _, h := range j.Have {
+		if have.pubs[h.Pub] || have.last[h.StreamKey] == codec.MaxSeq {
 			continue
 		}
-		if h.Last < codec.MaxSeq {
-			rp.control(r, &codec.Gap{Room: r.ID, StreamKey: h.StreamKey, From: h.Last + 1, To: codec.MaxSeq, Reason: codec.GapExpired})
-		}
-		if !slices.Contains(told, h.Pub) {
-			told = append(told, h.Pub)
-		}
+		rp.control(r, &codec.Gap{Room: r.ID, StreamKey: h.StreamKey, From: have.last[h.StreamKey] + 1, To: codec.MaxSeq, Reason: codec.GapExpired})
+		have.last[h.StreamKey] = codec.MaxSeq // told
 	}
-	for _, pub := range told {
-		rp.control(r, &codec.Left{Room: r.ID, Pub: pub, Code: codec.CodeGone})
+	for _, h := range j.Have {
+		if !have.pubs[h.Pub] {
+			rp.control(r, &codec.Left{Room: r.ID, Pub: h.Pub, Code: codec.CodeGone})
+			have.pubs[h.Pub] = true // told
+		}
 	}
 }
 
 // replay adds what a joining or resuming member needs of one stream.
-func (r *Room) replay(rp *Replay, s *stream, j *Join, seat *seat) {
+func (r *Room) replay(rp *Replay, s *stream, have positions, seat *seat) {
 	pos, reason := uint64(1), codec.GapJoined
-	resuming := false
-	for _, h := range j.Have {
-		if h.StreamKey == s.key {
-			pos, reason, resuming = h.Last+1, codec.GapExpired, true
-		}
+	if last, ok := have.last[s.key]; ok {
+		pos, reason = last+1, codec.GapExpired
 	}
-	if s.pub.ended != 0 && !resuming {
-		return
-	}
-	if resuming || len(j.Have) > 0 {
-		if pos >= s.next {
+	start := s.start()
+	if len(have.last) > 0 {
+		switch {
+		case pos >= s.next:
 			seat.start(s, s.next-1)
 			return
-		}
-		if len(s.log) > 0 && s.log[0].first <= pos {
-			r.replayFrom(rp, s, pos)
+		case s.has(pos):
+			rp.log(s, pos)
 			seat.start(s, pos-1)
 			return
 		}
+		start = max(start, pos)
 	}
-	start := s.next
-	if s.groupSeq != 0 {
-		start = s.groupSeq
-	} else if s.open && len(s.log) > 0 && s.log[0].first <= s.openSeq {
-		start = s.openSeq
-	}
-	start = max(start, pos)
 	for i := range s.inits {
-		if sp := &s.inits[i]; sp.first >= pos && sp.last < start {
-			rp.gap(s, pos, sp.first-1, reason)
-			rp.span(sp, sp.first)
-			pos = sp.last + 1
+		sp := &s.inits[i]
+		from, to := max(sp.first, pos), min(sp.last, start-1)
+		if from <= to {
+			rp.gap(s, pos, from-1, reason)
+			rp.span(s, sp, from, to)
+			pos = to + 1
 		}
 	}
 	rp.gap(s, pos, start-1, reason)
-	r.replayFrom(rp, s, start)
-	if start == s.next && (s.open || s.keyed && s.groupSeq == 0 && r.loss == nil && r.set.Policy != codec.PolicyLatest) {
-		rp.Midway = append(rp.Midway, Midway{s.key, s.next})
+	rp.log(s, start)
+	if start == s.next && (s.open() || s.grouped() && s.groupSeq == 0) {
+		rp.Midway = append(rp.Midway, Midway{s.key, s.next, s.open() && pos == s.next})
 	}
 	seat.start(s, start-1)
 }
 
-// replayFrom adds the log from frame number from on, which the log holds or which is the next.
-func (r *Room) replayFrom(rp *Replay, s *stream, from uint64) {
-	for i := range s.log {
-		if sp := &s.log[i]; sp.last >= from {
-			rp.span(sp, from)
+// start returns the frame at which a late joiner takes the stream up, apart from init messages: the newest group, in a
+// lossless room the oldest message that is not acknowledged, otherwise the message in progress or the next.
+func (s *stream) start() uint64 {
+	switch {
+	case s.pub.room.loss != nil:
+		return s.unacked()
+	case s.groupSeq != 0:
+		return s.groupSeq
+	case s.open() && !s.grouped() && s.has(s.openSeq):
+		return s.openSeq
+	}
+	return s.next
+}
+
+// unacked returns the start of the oldest message, or gap, in the log of which nothing is acknowledged.
+func (s *stream) unacked() uint64 {
+	log := s.spans()
+	for i := range log {
+		sp := &log[i]
+		if sp.last <= s.low {
+			continue
+		}
+		if sp.b.Kind != KindStream {
+			return max(sp.first, s.low+1)
+		}
+		for b := sp.bytes(); len(b) > 0; {
+			n, f, seq := frameAt(b)
+			if seq > s.low && f.Start() {
+				return seq
+			}
+			b = b[n:]
 		}
 	}
+	return s.next
 }
 
 // Unsubscribe says that a member of o has left; the outlet has forgotten it already. last says that it was o's last one.
@@ -207,6 +275,6 @@ func (r *Room) Unsubscribe(o Outlet, member any, counts, last, gone bool, now in
 		}
 	}
 	if r.loss != nil {
-		r.loss.leave(r, member, gone, now)
+		r.loss.leave(member, gone, now)
 	}
 }

@@ -89,6 +89,17 @@ func (p *Publisher) find(dtype uint8) *stream {
 	return s
 }
 
+// replayed makes the next acknowledgement repeat where the stream stands: the publisher has missed one.
+func (p *Publisher) replayed(s *stream) {
+	s.told = 0
+	p.pushed.Add(1)
+	p.arrived(1) // as if something new had arrived, or the acknowledgement would wait for that
+}
+
+// overWindow reports whether the publisher has sent more than any window allows. What is on its way to it, acknowledgements
+// not yet told, is on its side of the account, so it is given twice the window.
+func (p *Publisher) overWindow() bool { return p.pushed.Load()-p.done.Load() > 2*p.window }
+
 // Push takes a run of frames from the session h: checks rights and order, keeps the frames in the log and posts them to
 // every outlet. The run is copied; its bytes are the caller's again on return. now is in nanoseconds.
 //
@@ -101,17 +112,14 @@ func (p *Publisher) Push(h Holder, run Run, now int64) (fresh int, err error) {
 	if err := p.mayPush(h); err != nil {
 		return 0, err
 	}
-	if p.pushed.Load()-p.done.Load() > 2*p.window {
+	if p.overWindow() {
 		return 0, ErrFlow
 	}
-	r.lastPush.Store(now)
 	s := p.find(run.Key.Dtype)
 	if run.First < s.next {
 		r.table.stats.Replays.Add(min(uint64(run.Frames), s.next-run.First))
-		s.told = 0 // the publisher has missed an acknowledgement
+		p.replayed(s)
 		if run.Last < s.next {
-			p.pushed.Add(1)
-			p.arrived(1) // so that the acknowledgement goes out though nothing new is pending
 			return 0, nil
 		}
 		if run, err = ScanRun(run.Raw[offsetOf(run.Raw, run.First, s.next):]); err != nil {
@@ -121,7 +129,7 @@ func (p *Publisher) Push(h Holder, run Run, now int64) (fresh int, err error) {
 	if run.First != s.next {
 		return 0, ErrSequence
 	}
-	if run.Cont != s.open {
+	if !follows(run.first, s.last) {
 		return 0, ErrPieces
 	}
 	size := run.largest
@@ -135,18 +143,16 @@ func (p *Publisher) Push(h Holder, run Run, now int64) (fresh int, err error) {
 	b := r.table.pool.Copy(KindStream, run.Raw)
 	b.Key, b.First, b.Last, b.stream = s.key, run.First, run.Last, s
 	s.keyed = s.keyed || run.Keyed
-	b.Keyed = s.keyed
-	s.advance(&run, r.set.Policy)
+	b.Keyed = s.grouped()
+	s.advance(&run)
 	s.append(b, run.First, run.Last)
 	if run.Init {
-		s.keepInit(b, run.First, run.Last)
+		s.keepInit(b, &run)
 	}
 	s.trim()
-	p.pushed.Add(int64(len(b.B)))
 	r.frames += uint64(run.Frames)
 	r.bytes += uint64(len(b.B))
-	r.post(b)
-	b.Release()
+	p.post(b, now)
 	return run.Frames, nil
 }
 
@@ -158,24 +164,33 @@ func (p *Publisher) PushGap(h Holder, g codec.Gap, now int64) error {
 	if err := p.mayPush(h); err != nil {
 		return err
 	}
+	if p.overWindow() {
+		return ErrFlow
+	}
 	s := p.find(g.Dtype)
 	if g.To < s.next {
+		p.replayed(s)
 		return nil
 	}
 	if g.From > s.next {
 		return ErrSequence
 	}
-	r.lastPush.Store(now)
 	g = codec.Gap{Room: r.ID, StreamKey: s.key, From: s.next, To: g.To, Reason: codec.GapPublisher}
 	b := r.table.pool.Encode(&g)
 	b.Key, b.First, b.Last, b.stream = s.key, g.From, g.To, s
-	s.next, s.open = g.To+1, false
+	s.next, s.last = g.To+1, 0
 	s.append(b, g.From, g.To)
 	s.trim()
-	p.pushed.Add(int64(len(b.B)))
-	r.post(b)
-	b.Release()
+	p.post(b, now)
 	return nil
+}
+
+// post hands a batch of a stream of p to every outlet, and the caller's reference with it.
+func (p *Publisher) post(b *Batch, now int64) {
+	p.room.lastPush.Store(now)
+	p.pushed.Add(int64(len(b.B)))
+	p.room.post(b)
+	b.Release()
 }
 
 func (p *Publisher) mayPush(h Holder) error {
@@ -191,24 +206,4 @@ func (p *Publisher) mayPush(h Holder) error {
 		return ErrSuperseded
 	}
 	return nil
-}
-
-// advance moves the stream's state past a run.
-func (s *stream) advance(run *Run, policy codec.Policy) {
-	s.next = run.Last + 1
-	switch {
-	case run.startSeq == 0: // goes on with the message that was open
-		s.openSize += run.head
-	case run.More:
-		s.openSize, s.openSeq = run.tail, run.startSeq
-	}
-	s.open = run.More
-	switch {
-	case policy == codec.PolicyLatest && run.startSeq != 0 && !run.Init:
-		s.groupSeq = run.startSeq
-	case policy == codec.PolicyLive || policy == codec.PolicyDisconnect:
-		if run.keySeq != 0 {
-			s.groupSeq = run.keySeq
-		}
-	}
 }

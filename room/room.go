@@ -1,6 +1,7 @@
 package room
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -54,6 +55,12 @@ func (r *Room) cached(n int) {
 	r.table.cacheAll.Add(int64(n))
 }
 
+// overCache reports whether the logs hold more than they may. Room's mutex.
+func (r *Room) overCache() bool {
+	cfg := &r.table.cfg
+	return r.cacheBytes > cfg.CacheRoom || r.table.cacheAll.Load() > int64(cfg.CacheAll)
+}
+
 // post hands a batch to every outlet. Room's mutex.
 func (r *Room) post(b *Batch) {
 	n := len(r.outlets)
@@ -80,7 +87,8 @@ func (r *Room) postControl(kind BatchKind, c codec.Control) {
 }
 
 // Publish makes h the holder of a publisher number for (account, instance). Publishing again, from the same session or
-// another, takes the number and its streams over. It returns the streams that the room knows of it.
+// another, takes the number and its streams over, and asks h at once to acknowledge what has arrived. It returns the
+// streams that the room knows of it.
 func (r *Room) Publish(h Holder, account string, instance uint64, counts bool) (*Publisher, []codec.StreamNext, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -108,6 +116,9 @@ func (r *Room) Publish(h Holder, account string, instance uint64, counts bool) (
 		if live >= r.table.cfg.MaxPublishers {
 			return nil, nil, ErrPublishers
 		}
+		if len(r.pubs) >= 2*r.table.cfg.MaxPublishers {
+			r.forgetOldest()
+		}
 		p = &Publisher{Num: r.freeNum(), Room: r, room: r, who: w, window: int64(r.table.cfg.Window)}
 		r.pubs = append(r.pubs, p)
 		r.postControl(KindControl, &codec.Joined{Room: r.ID, Pub: p.Num, Account: account})
@@ -123,6 +134,11 @@ func (r *Room) Publish(h Holder, account string, instance uint64, counts bool) (
 	for _, s := range p.streams {
 		next = append(next, codec.StreamNext{Dtype: s.key.Dtype, Next: s.next})
 		s.told = 0
+	}
+	if len(next) > 0 { // what arrived while the client was away it has not been told
+		p.told.Store(-1)
+		p.nudging.Store(true)
+		h.AckNow(p)
 	}
 	return p, next, nil
 }
@@ -165,6 +181,21 @@ func (r *Room) freeNum() uint16 {
 		if !used {
 			return r.nextPub
 		}
+	}
+}
+
+// forgetOldest lets go of the publisher that ended first, before its linger time is over: clients that come and go quickly
+// must not use up numbers and memory. Room's mutex.
+func (r *Room) forgetOldest() {
+	oldest := -1
+	for i, p := range r.pubs {
+		if p.ended != 0 && (oldest < 0 || p.since < r.pubs[oldest].since) {
+			oldest = i
+		}
+	}
+	if oldest >= 0 {
+		r.pubs[oldest].release()
+		r.pubs = slices.Delete(r.pubs, oldest, oldest+1)
 	}
 }
 
@@ -217,6 +248,9 @@ func (r *Room) Grant(by, account string) error {
 	if err := r.ownedBy(by); err != nil {
 		return err
 	}
+	if _, ok := r.grants[account]; !ok && len(r.grants) >= r.table.cfg.MaxGrants {
+		return ErrOption.With("the room has as many grants as it may have")
+	}
 	if r.grants == nil {
 		r.grants = make(map[string]struct{})
 	}
@@ -227,6 +261,9 @@ func (r *Room) Grant(by, account string) error {
 // Revoke takes a grant back and ends the account's publishers at once, also in the middle of a message. The owner cannot
 // be revoked.
 func (r *Room) Revoke(by, account string, now int64) error {
+	if len(account) == 0 || len(account) > codec.MaxAccount {
+		return ErrAccount
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.ownedBy(by); err != nil {
@@ -283,6 +320,9 @@ func (p *Publisher) release() {
 		s.clearLog()
 		s.clearInits()
 	}
+	if p.room.loss != nil {
+		p.room.loss.released(p)
+	}
 }
 
 // sweep does what time brings: publishers whose linger time is over, lossless subscribers that stall, the room's own end.
@@ -311,7 +351,7 @@ func (r *Room) sweep(now int64) (end codec.Code) {
 	clear(r.pubs[len(kept):])
 	r.pubs = kept
 	if r.loss != nil {
-		r.loss.sweep(r, now)
+		r.loss.sweep(r.table, now)
 	}
 	return 0
 }
@@ -352,6 +392,6 @@ func (r *Room) Info(now int64) codec.Info {
 	return codec.Info{
 		Room: r.ID, Policy: r.set.Policy, Owner: r.Owner, Subscribers: c.Subscribers, Publishers: c.Publishers,
 		Frames: r.frames, Bytes: r.bytes,
-		AgeMillis: uint64(now-r.created) / 1e6, IdleMillis: uint64(max(0, now-r.lastPush.Load())) / 1e6,
+		AgeMillis: uint64(max(0, now-r.created)) / 1e6, IdleMillis: uint64(max(0, now-r.lastPush.Load())) / 1e6,
 	}
 }

@@ -19,11 +19,13 @@ type Run struct {
 	More        bool // the last frame's message goes on
 	Keyed       bool // at least one frame is a key frame
 
-	keySeq   uint64 // the last key message's first frame; 0 if none
-	startSeq uint64 // the last message's first frame; 0 if none starts here
-	head     int    // payload bytes of the message that the first frame continues
-	tail     int    // payload bytes of the unfinished message at the end
-	largest  int    // payload bytes of the largest message that begins and ends in the run
+	first    codec.Flags // of the first frame
+	last     codec.Flags // of the last frame
+	keySeq   uint64      // the last key message's first frame; 0 if none
+	startSeq uint64      // the last message's first frame; 0 if none starts here
+	head     int         // payload bytes of the message that the first frame continues
+	tail     int         // payload bytes of the unfinished message at the end
+	largest  int         // payload bytes of the largest message that begins and ends in the run
 }
 
 // maxRun bounds the bytes of a run, so that its buffer falls into a size class.
@@ -32,8 +34,8 @@ const maxRun = 128 << 10
 const seqMask = 1<<48 - 1
 
 // ScanRun reads the run at the front of b, which must start with a stream frame. It stops before the first frame that is
-// not whole, not of the same stream, not the next in sequence, or would mix init with other frames; a run of one frame
-// is a run. It returns codec.ErrIncomplete if not even one frame is whole, and a *codec.ProtocolError if the first frame
+// not whole, not of the same stream, not the next in sequence, not the piece that must come, or would mix init with other
+// frames, and before the run gets longer than a buffer of the largest size class; a run of one frame is a run. It returns codec.ErrIncomplete if not even one frame is whole, and a *codec.ProtocolError if the first frame
 // is no legal frame; a later illegal frame only ends the run and is found by the next scan.
 func ScanRun(b []byte) (run Run, err error) {
 	frame, _, err := codec.Next(b, codec.MaxFrame)
@@ -47,6 +49,7 @@ func ScanRun(b []byte) (run Run, err error) {
 	run.Room, run.Key, run.First = s.Room, s.StreamKey, s.Seq
 	run.Init = s.Flags&codec.FlagInit != 0
 	run.Cont = s.Flags&codec.FlagCont != 0
+	run.first = s.Flags
 	run.add(s.Flags, s.Seq, len(s.Payload))
 
 	// The frames that follow differ in length, flags and sequence only, so compare the rest as two words.
@@ -62,7 +65,7 @@ func ScanRun(b []byte) (run Run, err error) {
 			binary.BigEndian.Uint64(h[3:]) != room || h[11] != pubHigh || w&^seqMask != pubDtype ||
 			w&seqMask != seq+1 || n < codec.StreamHeaderSize || n > codec.MaxFrame ||
 			at+n > len(b) || at+n > maxRun ||
-			(f&codec.FlagInit != 0) != run.Init || f.Start() != flags.End() {
+			(f&codec.FlagInit != 0) != run.Init || !follows(f, flags) {
 			break
 		}
 		seq++
@@ -71,8 +74,17 @@ func ScanRun(b []byte) (run Run, err error) {
 		at += n
 	}
 	run.Raw, run.Last = b[:at:at], seq
-	run.More = !flags.End()
+	run.last, run.More = flags, !flags.End()
 	return run, nil
+}
+
+// follows reports whether a frame with flags f may come after one with flags prev: it goes on with prev's message if and
+// only if that has more pieces, and the pieces of a message are alike.
+func follows(f, prev codec.Flags) bool {
+	if f.Start() || prev.End() {
+		return f.Start() && prev.End()
+	}
+	return (f^prev)&(codec.FlagKey|codec.FlagInit) == 0
 }
 
 func (r *Run) add(f codec.Flags, seq uint64, payload int) {

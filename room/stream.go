@@ -12,17 +12,23 @@ type stream struct {
 	pub *Publisher
 
 	// Guarded by the room's mutex.
-	next     uint64 // the sequence number expected next
-	open     bool   // the last frame's message goes on
-	openSize int    // payload bytes of that message so far
-	openSeq  uint64 // its first frame
-	keyed    bool   // has had a key frame
-	log      []span // contiguous, oldest first
+	next     uint64      // the sequence number expected next
+	last     codec.Flags // of the frame before it; 0 after a gap
+	openSize int         // payload bytes so far of the message that goes on
+	openSeq  uint64      // its first frame
+	keyed    bool        // has had a key frame
+	log      []span      // log[head:] is contiguous, oldest first
+	head     int
 	logCost  int
 	groupSeq uint64 // first frame of the newest group in the log; 0 if there is none
 	inits    []span // the newest init messages in a row
 	initLast uint64
 	told     uint64 // the last acknowledgement handed to the publisher's session
+
+	// Lossless rooms only, see lossless.update.
+	low    uint64 // all seats have acknowledged so far
+	atLow  int    // how many of them stand there; 0: nobody sits in the room
+	counts int    // how many spans of log[head:] were counted as arrived
 
 	acked atomic.Uint64 // all up to here has arrived
 }
@@ -36,30 +42,45 @@ type span struct {
 
 func (s *span) bytes() []byte { return s.b.B[s.off:s.end] }
 
-// taken records that every outlet has taken the frames up to last. Batches of a stream pass every outlet in order, so
-// this is called in order too. Any goroutine.
+// open reports whether the message of the last frame goes on.
+func (s *stream) open() bool { return !s.last.End() }
+
+// grouped reports whether the stream is taken up at key messages only.
+func (s *stream) grouped() bool {
+	p := s.pub.room.set.Policy
+	return s.keyed && (p == codec.PolicyLive || p == codec.PolicyDisconnect)
+}
+
+// taken records that every outlet has taken the frames up to last. Any goroutine.
 func (s *stream) taken(last uint64, n int) {
 	if s.pub.room.set.Policy == codec.PolicyLossless {
 		return
 	}
-	s.acked.Store(last)
+	for old := s.acked.Load(); old < last && !s.acked.CompareAndSwap(old, last); old = s.acked.Load() {
+	}
 	s.pub.arrived(n)
 }
 
 // keepFrom returns the oldest frame that a late joiner or a lossless subscriber may still need.
-func (s *stream) keepFrom(p codec.Policy) uint64 {
+func (s *stream) keepFrom() uint64 {
+	if s.pub.room.set.Policy == codec.PolicyLossless {
+		return s.low + 1
+	}
 	from := s.next
-	switch {
-	case p == codec.PolicyLossless:
-		from = s.acked.Load() + 1
-	case s.groupSeq != 0:
+	if s.groupSeq != 0 {
 		from = s.groupSeq
 	}
-	if s.open {
+	if s.open() {
 		from = min(from, s.openSeq)
 	}
 	return from
 }
+
+// spans returns the log.
+func (s *stream) spans() []span { return s.log[s.head:] }
+
+// has reports whether the log reaches back to frame seq.
+func (s *stream) has(seq uint64) bool { return s.head < len(s.log) && s.log[s.head].first <= seq }
 
 // append adds a batch to the log. The log takes a reference.
 func (s *stream) append(b *Batch, first, last uint64) {
@@ -68,71 +89,78 @@ func (s *stream) append(b *Batch, first, last uint64) {
 	s.pub.room.cached(b.cost())
 }
 
-// trim releases what nobody needs any more.
+// trim releases what nobody needs any more. When a bound on caches is reached the log is emptied, and if that is not enough
+// the init messages too: one room never holds more than CacheRoom and what its lossless windows need.
 func (s *stream) trim() {
 	r := s.pub.room
 	history := r.table.cfg.History
 	if p := r.set.Policy; p == codec.PolicyLatest || p == codec.PolicyLossless {
 		history = 0
 	}
-	keep := s.keepFrom(r.set.Policy)
-	n := 0
-	for n < len(s.log) && s.log[n].last < keep && s.logCost-s.log[n].b.cost() >= history {
-		s.drop(n)
-		n++
+	keep := s.keepFrom()
+	for s.head < len(s.log) && s.log[s.head].last < keep && s.logCost-s.log[s.head].b.cost() >= history {
+		s.drop()
 	}
-	s.shift(n)
-	if r.cacheBytes > r.table.cfg.CacheRoom || r.table.cacheAll.Load() > int64(r.table.cfg.CacheAll) {
-		// A lossless log is bounded by its publisher's window and must not be emptied.
-		if r.set.Policy != codec.PolicyLossless {
-			s.clearLog()
-			r.table.stats.CacheOverflows.Add(1)
-		}
+	// Moving the rest down only when it is the smaller half costs less than one move for each span in all.
+	if s.head > 32 && s.head*2 > len(s.log) {
+		n := copy(s.log, s.log[s.head:])
+		clear(s.log[n:])
+		s.log, s.head = s.log[:n], 0
 	}
+	if r.set.Policy == codec.PolicyLossless || !r.overCache() {
+		return // a lossless log is bounded by its publisher's window and must not be emptied
+	}
+	s.clearLog()
+	if r.overCache() {
+		s.clearInits()
+	}
+	r.table.stats.CacheOverflows.Add(1)
 }
 
-func (s *stream) drop(i int) {
-	c := s.log[i].b.cost()
+// drop releases the oldest span.
+func (s *stream) drop() {
+	sp := &s.log[s.head]
+	c := sp.b.cost()
 	s.logCost -= c
 	s.pub.room.cached(-c)
-	s.log[i].b.Release()
-	s.log[i].b = nil
-}
-
-// shift forgets the first n spans, which were dropped. Moving the rest down keeps the slice from growing; n is small
-// against what is appended between two calls.
-func (s *stream) shift(n int) {
-	if n > 0 {
-		s.log = s.log[:copy(s.log, s.log[n:])]
-	}
+	sp.b.Release()
+	*sp = span{}
+	s.head++
+	s.counts = max(0, s.counts-1)
 }
 
 func (s *stream) clearLog() {
-	for i := range s.log {
-		s.drop(i)
+	for s.head < len(s.log) {
+		s.drop()
 	}
-	s.log, s.groupSeq = s.log[:0], 0
+	s.log, s.head, s.groupSeq = s.log[:0], 0, 0
+	if cap(s.log) > 1024 {
+		s.log = nil // a burst must not pin its size
+	}
 }
 
-// maxInits bounds what a stream may ask to be retained for late joiners.
+// maxInits bounds what a stream may have retained for late joiners, in bytes. Longer runs of init messages are not retained.
 const maxInits = 1 << 20
 
 // keepInit retains an init run: a run that follows the retained one directly is added to it, any other replaces it.
-func (s *stream) keepInit(b *Batch, first, last uint64) {
+func (s *stream) keepInit(b *Batch, run *Run) {
 	size := len(b.B)
-	if len(s.inits) > 0 && s.initLast+1 == first {
+	if len(s.inits) > 0 && s.initLast+1 == run.First {
 		for i := range s.inits {
 			size += s.inits[i].end - s.inits[i].off
 		}
 	} else {
 		s.clearInits()
+		if run.Cont {
+			return // the beginning of the message was too long to be retained
+		}
 	}
 	if size > maxInits {
 		s.clearInits()
 		return
 	}
-	s.inits = append(s.inits, span{b.Retain(), 0, len(b.B), first, last})
-	s.initLast = last
+	s.inits = append(s.inits, span{b.Retain(), 0, len(b.B), run.First, run.Last})
+	s.initLast = run.Last
 	s.pub.room.cached(b.cost())
 }
 
@@ -142,4 +170,25 @@ func (s *stream) clearInits() {
 		sp.b.Release()
 	}
 	s.inits, s.initLast = nil, 0
+}
+
+// advance moves the stream's state past a run.
+func (s *stream) advance(run *Run) {
+	s.next, s.last = run.Last+1, run.last
+	switch {
+	case run.startSeq == 0: // goes on with the message that was open
+		s.openSize += run.head
+	case run.More:
+		s.openSize, s.openSeq = run.tail, run.startSeq
+	}
+	switch s.pub.room.set.Policy {
+	case codec.PolicyLatest:
+		if run.startSeq != 0 && !run.Init {
+			s.groupSeq = run.startSeq
+		}
+	case codec.PolicyLive, codec.PolicyDisconnect:
+		if run.keySeq != 0 {
+			s.groupSeq = run.keySeq
+		}
+	}
 }

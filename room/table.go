@@ -2,6 +2,7 @@ package room
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -112,7 +113,7 @@ func (t *Table) Register(owner string, m *codec.Register, now int64) (*Room, err
 		var b [8]byte
 		if _, err := io.ReadFull(t.rand, b[:]); err != nil {
 			t.disclaim(owner)
-			return nil, err
+			return nil, fmt.Errorf("room: draw a number: %w", err)
 		}
 		r.ID = codec.RoomID(binary.BigEndian.Uint64(b[:]))
 		if r.ID != 0 && t.insert(r) {
