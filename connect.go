@@ -6,10 +6,8 @@ import (
 	"time"
 
 	"github.com/timedge/timedge/client"
+	"github.com/timedge/timedge/codec"
 )
-
-// partingTime is how long a command that has been interrupted may take to say goodbye.
-const partingTime = 2 * time.Second
 
 // connectTime is how long a command looks for a server that answers.
 const connectTime = 5 * time.Second
@@ -20,8 +18,7 @@ func (f *serverFlags) dial(ctx context.Context, std *streams) (*client.Client, e
 	if f.Verbose {
 		level = slog.LevelDebug
 	}
-	log := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: level, ReplaceAttr: terse}))
-	o := client.Options{Servers: f.Server, Account: f.Account, Logger: log}
+	o := client.Options{Servers: f.Server, Account: f.Account, Logger: slog.New(&notes{w: std.err, level: level})}
 	ctx, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
 	c, err := client.Dial(ctx, o)
@@ -31,18 +28,13 @@ func (f *serverFlags) dial(ctx context.Context, std *streams) (*client.Client, e
 	return c, nil
 }
 
-// terse leaves out what a person at a terminal knows.
-func terse(_ []string, a slog.Attr) slog.Attr {
-	if a.Key == slog.TimeKey || a.Key == slog.LevelKey {
-		return slog.Attr{}
+// options are the wishes as the SDK takes them, with the policy for those who named none.
+func (f *roomFlags) options(byDefault codec.Policy) client.RoomOptions {
+	if f.Policy != nil {
+		byDefault = f.Policy.Policy
 	}
-	return a
-}
-
-// options are the wishes as the SDK takes them.
-func (f *roomFlags) options() client.RoomOptions {
 	return client.RoomOptions{
-		Policy: f.Policy.Policy, Idle: f.Idle, Expire: f.Expire,
+		Policy: byDefault, Idle: f.Idle, Expire: f.Expire,
 		QueueBytes: int64(f.Queue), QueueAge: f.QueueAge, MaxSubscribers: f.MaxSubs,
 	}
 }

@@ -97,4 +97,5 @@ var plainCodes = map[codec.Code]string{
 	codec.CodeTooSlow:      "this subscriber did not keep up",
 	codec.CodeLeft:         "it was closed here",
 	codec.CodeGone:         "the connection was lost for too long",
+	codec.CodeReplaced:     "the same client subscribes on another connection",
 }

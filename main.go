@@ -1,7 +1,8 @@
 // Command timedge is an edge server for live stream data, and its command line.
 //
-// This file holds the flags and the configuration, nothing else. Each command has a file of its own: serve.go, push.go, sub.go, and
-// rooms.go for the small ones; connect.go is how the client commands reach a server, explain.go turns errors into one plain line.
+// This file holds the flags and the configuration, nothing else. Each command has a file of its own: serve.go, push.go,
+// sub.go, and rooms.go for the small ones; connect.go is how the client commands reach a server, explain.go turns errors into
+// one plain line.
 package main
 
 import (
@@ -27,8 +28,8 @@ import (
 // version is set by the linker: see the Makefile.
 var version = "unknown"
 
-// commandLine is all that can be set. A flag comes before its environment variable, that before the default; what is not known,
-// flag or variable, is an error.
+// commandLine is all that can be set. A flag comes before its environment variable, that before the default; what is not
+// known, flag or variable, is an error.
 type commandLine struct {
 	Serve    serveCmd    `cmd:"" help:"Serve clients."`
 	Push     pushCmd     `cmd:"" help:"Push a file, or standard input, into a room."`
@@ -42,34 +43,34 @@ type commandLine struct {
 }
 
 type serveCmd struct {
-	Listen   []string      `placeholder:"ADDR" default:"127.0.0.1:7400" env:"TIMEDGE_LISTEN" help:"Where clients connect; several, comma-separated (${default})."`
-	Admin    string        `placeholder:"ADDR" default:"127.0.0.1:7401" env:"TIMEDGE_ADMIN" help:"Where /healthz, /readyz and /metrics are served; empty: nowhere (${default})."`
+	Listen   []string      `placeholder:"ADDR" default:"127.0.0.1:7400" env:"TIMEDGE_LISTEN" help:"Where clients connect (${default})."`
+	Admin    string        `placeholder:"ADDR" default:"127.0.0.1:7401" env:"TIMEDGE_ADMIN" help:"${adminHelp} (${default})."`
 	Node     string        `placeholder:"NAME" env:"TIMEDGE_NODE" help:"The node's name (the host's)."`
 	Loops    int           `placeholder:"N" env:"TIMEDGE_LOOPS" help:"Event loops (one per processor)."`
-	Idle     time.Duration `placeholder:"TIME" default:"5m" env:"TIMEDGE_IDLE" help:"A room ends after so long without a push (${default})."`
+	Idle     time.Duration `placeholder:"TIME" default:"5m" env:"TIMEDGE_IDLE" help:"A room ends so long after its last push (${default})."`
 	Payload  size          `placeholder:"SIZE" default:"16MiB" env:"TIMEDGE_PAYLOAD" help:"The largest payload (${default})."`
-	Queue    size          `placeholder:"SIZE" default:"4MiB" env:"TIMEDGE_QUEUE" help:"What is queued for one subscriber of a room before its policy acts (${default})."`
+	Queue    size          `placeholder:"SIZE" default:"4MiB" env:"TIMEDGE_QUEUE" help:"${queueHelp} (${default})."`
 	QueueAge time.Duration `placeholder:"TIME" default:"2s" env:"TIMEDGE_QUEUE_AGE" help:"How old that may be (${default})."`
-	Stall    time.Duration `placeholder:"TIME" default:"10s" env:"TIMEDGE_STALL" help:"A subscriber that holds a lossless room up for so long is cut off (${default})."`
-	Conns    int           `placeholder:"N" env:"TIMEDGE_CONNS" help:"Connections at once (20000, or what the descriptor limit leaves)."`
-	Memory   size          `placeholder:"SIZE" default:"1GiB" env:"TIMEDGE_MEMORY" help:"Bytes of frames held in memory before the slowest subscribers are shed (${default})."`
-	Drain    time.Duration `placeholder:"TIME" default:"10s" env:"TIMEDGE_DRAIN" help:"How long the end may take, from SIGTERM on (${default})."`
-	LogLevel string        `placeholder:"LEVEL" default:"info" enum:"debug,info,warn,error" env:"TIMEDGE_LOG_LEVEL" help:"debug, info, warn or error (${default})."`
+	Stall    time.Duration `placeholder:"TIME" default:"10s" env:"TIMEDGE_STALL" help:"${stallHelp} (${default})."`
+	Conns    int           `placeholder:"N" env:"TIMEDGE_CONNS" help:"Connections at once (20000, or as the system allows)."`
+	Memory   size          `placeholder:"SIZE" default:"1GiB" env:"TIMEDGE_MEMORY" help:"${memoryHelp} (${default})."`
+	Drain    time.Duration `placeholder:"TIME" default:"10s" env:"TIMEDGE_DRAIN" help:"How long ending may take (${default})."`
+	LogLevel string        `placeholder:"LEVEL" default:"info" enum:"${levels}" env:"TIMEDGE_LOG_LEVEL" help:"${enum} (${default})."`
 }
 
 // serverFlags are common to all commands that talk to a server.
 type serverFlags struct {
-	Server  []string `placeholder:"ADDR" default:"${server}" env:"TIMEDGE_SERVER" help:"Servers, comma-separated; one that answers is used (${default})."`
+	Server  []string `placeholder:"ADDR" default:"${server}" env:"TIMEDGE_SERVER" help:"Servers, of which one is used (${default})."`
 	Account string   `placeholder:"NAME" default:"${user}" env:"TIMEDGE_ACCOUNT" help:"Who to be (${default})."`
 	Verbose bool     `short:"v" help:"Tell of every connection on standard error, not only of those lost."`
 }
 
 // roomFlags are the wishes for a new room.
 type roomFlags struct {
-	Policy   policy        `placeholder:"POLICY" default:"live" help:"What happens to a subscriber that falls behind: live, latest, disconnect or lossless (${default})."`
-	Idle     time.Duration `placeholder:"TIME" help:"The room ends after so long without a push (the server's default)."`
+	Policy   *policy       `placeholder:"POLICY" help:"${policyHelp}"`
+	Idle     time.Duration `placeholder:"TIME" help:"The room ends so long after the last push (the server's default)."`
 	Expire   time.Duration `placeholder:"TIME" help:"The room ends after so long in any case (never)."`
-	Queue    size          `placeholder:"SIZE" help:"What is queued for one subscriber before the policy acts (the server's default)."`
+	Queue    size          `placeholder:"SIZE" help:"${queueHelp} (the server's default)."`
 	QueueAge time.Duration `placeholder:"TIME" help:"How old that may be (the server's default)."`
 	MaxSubs  int           `placeholder:"N" help:"Subscribers at once (the server's bound)."`
 }
@@ -206,10 +207,22 @@ func run(args []string) int {
 	}
 }
 
+// helpTexts are those too long for a tag.
+var helpTexts = kong.Vars{
+	"levels":     "debug,info,warn,error",
+	"adminHelp":  "Where /healthz, /readyz and /metrics are served; empty: nowhere",
+	"queueHelp":  "What is queued for one subscriber of a room before its policy acts",
+	"stallHelp":  "A subscriber that holds a lossless room up for so long is cut off",
+	"memoryHelp": "Bytes of frames held in memory before the slowest subscribers are shed",
+	"policyHelp": "What happens to a subscriber that falls behind: its part is dropped and announced (live), only the newest is kept " +
+		"(latest), it is cut off (disconnect), or the publisher waits for it (lossless). A file pushed without --realtime is " +
+		"lossless, all else live.",
+}
+
 func newParser() *kong.Kong {
 	return kong.Must(&commandLine{}, kong.Name("timedge"),
 		kong.Description("An edge server for live streams: timedge serve, then timedge push FILE, then timedge sub ROOM."),
-		kong.Vars{"server": client.DefaultServer, "user": userName()},
+		helpTexts, kong.Vars{"server": client.DefaultServer, "user": userName()},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}))
 }
 

@@ -16,8 +16,11 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// Run pushes a file. A room registered for it is removed once all has been delivered, or when the command is interrupted; it is left
-// to run idle when the file cannot be read to its end, so that nobody takes the part for the whole.
+// partingTime is how long a push that has been interrupted may take to remove its room.
+const partingTime = 2 * time.Second
+
+// Run pushes a file. A room registered for it is removed once all has been delivered, or when the command is interrupted; it
+// is left to run idle when the file cannot be read to its end, so that nobody takes the part for the whole.
 func (p *pushCmd) Run(ctx context.Context, std *streams) error {
 	if p.Room.RoomID != 0 && p.roomFlags != (roomFlags{}) {
 		return errors.New("--room names a room that exists: --policy and other wishes for a new room go with 'timedge register'")
@@ -35,12 +38,13 @@ func (p *pushCmd) Run(ctx context.Context, std *streams) error {
 
 	room := p.Room.RoomID
 	if room == 0 {
-		if room, err = c.Register(ctx, p.options()); err != nil {
+		policy := codec.PolicyLive
+		if total >= 0 && !p.Realtime {
+			policy = codec.PolicyLossless // a copy is wanted, not what is newest
+		}
+		if room, err = c.Register(ctx, p.options(policy)); err != nil {
 			return p.explain(err, 0)
 		}
-	}
-	if _, err := fmt.Fprintln(std.out, "room", room); err != nil {
-		return err
 	}
 	err = p.push(ctx, std, c, room, in, total)
 	if p.Room.RoomID == 0 && (err == nil || ctx.Err() != nil) {
@@ -74,15 +78,41 @@ func (p *pushCmd) open(std *streams) (io.ReadCloser, int64, error) {
 	return f, info.Size(), nil
 }
 
-// push pushes the input, unit by unit, and waits until it is delivered.
+// push pushes the input and waits until it is delivered. It returns early when ctx or the publisher ends.
 func (p *pushCmd) push(ctx context.Context, std *streams, c *client.Client, room codec.RoomID, in io.Reader, total int64) error {
-	pub, err := c.Publish(ctx, room, client.PublishOptions{Counts: p.Wait > 0})
+	// Counts also tell, by their end, that the publisher ended.
+	pub, err := c.Publish(ctx, room, client.PublishOptions{Counts: true})
 	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(std.out, "room", room); err != nil {
 		return err
 	}
 	if err := p.await(ctx, std, pub); err != nil {
 		return err
 	}
+	// Nothing interrupts a read of standard input: it is left behind for the process's end.
+	copied := make(chan error, 1)
+	go func() { copied <- p.copy(ctx, std, pub, in, total) }()
+	for {
+		select {
+		case err := <-copied:
+			if err != nil {
+				return err
+			}
+			return pub.Close(ctx) // flushes
+		case _, ok := <-pub.Counts():
+			if !ok {
+				return pub.Flush(ctx) // says why
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// copy pushes the input, unit by unit.
+func (p *pushCmd) copy(ctx context.Context, std *streams, pub *client.Publisher, in io.Reader, total int64) error {
 	units, err := media.NewSplitter(in)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", p.File, err)
@@ -96,7 +126,7 @@ func (p *pushCmd) push(ctx context.Context, std *streams, c *client.Client, room
 	for {
 		u, err := units.Next()
 		if err == io.EOF {
-			break
+			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("read %s: %w", p.File, err)
@@ -111,10 +141,6 @@ func (p *pushCmd) push(ctx context.Context, std *streams, c *client.Client, room
 		}
 		_ = bar.Add(len(u.Data))
 	}
-	if err := pub.Flush(ctx); err != nil {
-		return err
-	}
-	return pub.Close(ctx)
 }
 
 var kinds = [...]client.Kind{media.Delta: client.Delta, media.Key: client.Key, media.Init: client.Init}

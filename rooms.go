@@ -9,6 +9,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/timedge/timedge/client"
+	"github.com/timedge/timedge/codec"
 )
 
 // ask connects, makes one request, and explains what came of it.
@@ -24,7 +25,7 @@ func (f *serverFlags) ask(ctx context.Context, std *streams, room roomID, reques
 // Run registers a room and prints its number.
 func (r *registerCmd) Run(ctx context.Context, std *streams) error {
 	return r.ask(ctx, std, roomID{}, func(c *client.Client) error {
-		room, err := c.Register(ctx, r.options())
+		room, err := c.Register(ctx, r.options(codec.PolicyLive))
 		if err == nil {
 			_, err = fmt.Fprintln(std.out, "room", room)
 		}

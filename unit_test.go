@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -118,5 +119,19 @@ func TestUnknownVariables(t *testing.T) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
 		})
+	}
+}
+
+func TestNotes(t *testing.T) {
+	var b strings.Builder
+	log := slog.New(&notes{w: &b, level: slog.LevelWarn})
+	log.Info("connected")
+	log.Warn("connection lost", "server", "a:1")
+	for range 3 {
+		log.Warn("no server to be had", "reason", errors.New("refused"))
+	}
+	const want = "timedge: connection lost; server: a:1\ntimedge: no server to be had; reason: refused\n"
+	if b.String() != want {
+		t.Errorf("got %q, want %q", b.String(), want)
 	}
 }
