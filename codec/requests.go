@@ -150,23 +150,32 @@ func (*Subscribe) Type() byte { return TypeSubscribe }
 func (m *Subscribe) Append(dst []byte) []byte {
 	dst, at := appendReq(dst, TypeSubscribe, m.Req)
 	dst = append(appendRoom(dst, m.Room), m.Flags)
-	dst = binary.AppendUvarint(dst, uint64(len(m.Have)))
-	for _, p := range m.Have {
+	return end(appendPositions(dst, m.Have), at)
+}
+
+func appendPositions(dst []byte, have []Position) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(have)))
+	for _, p := range have {
 		dst = binary.BigEndian.AppendUint16(dst, p.Pub)
 		dst = appendU48(append(dst, p.Dtype), p.Last)
 	}
-	return end(dst, at)
+	return dst
+}
+
+func (r *reader) positions() (have []Position) {
+	for range r.count(9) {
+		have = append(have, Position{StreamKey{r.pub(), r.u8()}, r.u48()})
+	}
+	return have
 }
 
 func (m *Subscribe) Parse(b []byte) error {
 	r := body(b)
-	m.Req, m.Room, m.Flags, m.Have = r.varint32(), RoomID(r.u64()), r.u8(), nil
+	m.Req, m.Room, m.Flags = r.varint32(), RoomID(r.u64()), r.u8()
 	if m.Flags&^subFlagMask != 0 {
 		r.fail(errMalformed)
 	}
-	for range r.count(9) {
-		m.Have = append(m.Have, Position{StreamKey{r.pub(), r.u8()}, r.u48()})
-	}
+	m.Have = r.positions()
 	return r.done()
 }
 
