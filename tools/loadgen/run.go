@@ -121,6 +121,7 @@ type runCmd struct {
 	Scenario string `arg:"" help:"Name or file."`
 	overrides
 	outputs
+	Procs int `default:"1" help:"Processes that share the run."`
 }
 
 func (c *runCmd) Run(ctx context.Context) error {
@@ -134,9 +135,14 @@ func (c *runCmd) Run(ctx context.Context) error {
 		return err
 	}
 	defer stop()
-	bar := report.NewBar(os.Stderr, s.Name, c.Quiet)
-	res, err := load.Run(ctx, s.Config, load.Hooks{Progress: bar.Update})
-	bar.Close()
+	var res *load.Result
+	if c.Procs > 1 {
+		res, err = runShared(ctx, s.Config, c.Procs)
+	} else {
+		bar := report.NewBar(os.Stderr, s.Name, c.Quiet)
+		res, err = load.Run(ctx, s.Config, load.Hooks{Progress: bar.Update})
+		bar.Close()
+	}
 	if err != nil {
 		return err
 	}

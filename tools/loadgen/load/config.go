@@ -88,6 +88,8 @@ type Config struct {
 	ServerPID  int      `toml:"server_pid" json:"server_pid,omitempty"`  // whose processor time and memory are measured
 	Seed       uint64   `toml:"seed" json:"seed,omitempty"`              // of everything random
 	First      int      `toml:"-" json:"-"`                              // index of the first stream, when several processes share a run
+	Listen     bool     `toml:"-" json:"listen,omitempty"`               // another process publishes; this one only subscribes
+	FirstRoom  int      `toml:"-" json:"-"`                              // likewise, of the first room
 	RoomIDs    []uint64 `toml:"-" json:"-"`
 
 	MaxLag  time.Duration `toml:"max_lag" json:"max_lag_ns"`   // a generator whose p99 send was later is not to be believed; default 2 ms
@@ -174,6 +176,7 @@ func (c *Config) Validate() error {
 	share := c.Stalled + c.Half + c.Late
 	check(c.Stalled >= 0 && c.Half >= 0 && c.Late >= 0 && share <= 1, "stalled, half and late are shares, at most 1 together")
 	check(c.Mode == Open || share == 0 && c.Churn == 0, "slow, late and changing subscribers need an open loop")
+	check(c.Mode == Open || !c.Listen, "a closed loop needs publishers and subscribers of a room in one process")
 	check(c.Mode == Open || c.Subscribers > 0, "a closed loop needs subscribers")
 	if _, err := target.New(c.Target); err != nil {
 		errs = append(errs, err)

@@ -65,6 +65,11 @@ type Hooks struct {
 	// Gate is called when everybody is connected and returns when publishing is to begin, on the clock of Now. Nil begins
 	// at once.
 	Gate func(ctx context.Context) (begin int64, err error)
+	// Sent is called when everything has been published, with the last sequence number of every stream, or nil.
+	Sent func(seqs []uint64)
+	// AwaitSent stands in for publishing in a process that only subscribes (Config.Listen): it returns what another
+	// process's Sent was given.
+	AwaitSent func(ctx context.Context) (seqs []uint64, err error)
 }
 
 // notify makes the driver look at the loops before its next tick.
@@ -101,7 +106,7 @@ func Prepare(ctx context.Context, cfg Config) ([]uint64, error) {
 
 func (c *Config) plan() target.Plan {
 	policy, _ := codec.ParsePolicy(c.Policy)
-	return target.Plan{Addr: c.Addr, Account: c.Account, Rooms: c.Rooms, Policy: policy, QueueBytes: c.QueueBytes,
+	return target.Plan{Addr: c.Addr, Account: c.Account, Rooms: c.Rooms, First: c.FirstRoom, Policy: policy, QueueBytes: c.QueueBytes,
 		QueueMillis: uint64(c.QueueAge / time.Millisecond), IDs: c.RoomIDs}
 }
 
@@ -223,6 +228,10 @@ func (r *run) layOutStreams() {
 		}
 		r.pub.conns = append(r.pub.conns, conns...)
 	}
+	if c.Listen {
+		r.pub.conns = nil
+		return
+	}
 	for _, conn := range r.pub.conns {
 		streams := make([]*target.Stream, len(conn.sources))
 		for i, s := range conn.sources {
@@ -342,7 +351,17 @@ func (r *run) measure(ctx context.Context, res *Result, hooks Hooks) error {
 	to := time.NewTimer(time.Duration(r.to.Load() - Now()))
 	defer from.Stop()
 	defer to.Stop()
-	done, stage, last := r.pub.done, "warming up", uint64(0)
+	var done <-chan struct{} = r.pub.done
+	ended := make(chan struct{})
+	listened := make(chan heard, 1)
+	if r.cfg.Listen {
+		done = ended
+		go func() {
+			seqs, err := hooks.AwaitSent(ctx)
+			listened <- heard{seqs, err}
+		}()
+	}
+	stage, last := "warming up", uint64(0)
 	var moved, drainFrom int64 // when something was last delivered; when draining began
 	stuck := 0
 	for {
@@ -354,7 +373,18 @@ func (r *run) measure(ctx context.Context, res *Result, hooks Hooks) error {
 		case <-to.C:
 			res.server.end()
 			res.process.end()
+		case heard := <-listened:
+			if heard.err != nil {
+				return fmt.Errorf("waiting for the publishing process: %w", heard.err)
+			}
+			for i, seq := range heard.seqs[:min(len(heard.seqs), len(r.sources))] {
+				r.sources[i].Seq = seq // the loops read it once they see the phase
+			}
+			close(ended)
 		case <-done:
+			if hooks.Sent != nil {
+				hooks.Sent(r.sent())
+			}
 			done, stage = nil, "draining"
 			drainFrom = Now()
 			moved = drainFrom
@@ -403,6 +433,21 @@ func (r *run) measure(ctx context.Context, res *Result, hooks Hooks) error {
 			return nil
 		}
 	}
+}
+
+// heard is what another process said that it had sent.
+type heard struct {
+	seqs []uint64
+	err  error
+}
+
+// sent returns the last sequence number of every stream, once nothing is published any more.
+func (r *run) sent() []uint64 {
+	seqs := make([]uint64, len(r.sources))
+	for i, s := range r.sources {
+		seqs[i] = s.Seq
+	}
+	return seqs
 }
 
 // DrainLimit is how many times Config.Drain the end of a run may take while something still arrives.

@@ -1,27 +1,23 @@
 package target
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
-	"strconv"
 
 	"github.com/timedge/timedge/tools/loadgen/verify"
 )
 
 // mqtt speaks MQTT 3.1.1 with QoS 0: a topic per room.
 // https://docs.oasis-open.org/mqtt/mqtt/v3.1.1/mqtt-v3.1.1.html
-type mqtt struct{}
+type mqtt struct{ subjects }
 
-func (*mqtt) Name() string                        { return "mosquitto" }
-func (*mqtt) Caps() Caps                          { return Caps{Rooms: true} }
-func (*mqtt) Prepare(context.Context, Plan) error { return nil }
-func (*mqtt) IDs() []uint64                       { return nil }
+func (*mqtt) Name() string { return "mosquitto" }
+func (*mqtt) Caps() Caps   { return Caps{Rooms: true} }
 
-func (*mqtt) Publisher([]*Stream) Publisher { return &mqttWire{} }
+func (s *mqtt) Publisher([]*Stream) Publisher { return &mqttWire{subjects: s.subjects} }
 
-func (*mqtt) Subscriber(room int, t *verify.Tracker) Subscriber {
-	return &mqttWire{sub: subject(room), t: t}
+func (s *mqtt) Subscriber(room int, t *verify.Tracker) Subscriber {
+	return &mqttWire{subjects: s.subjects, sub: string(s.append(nil, room)), t: t}
 }
 
 // The packet types used, with their fixed flags.
@@ -34,6 +30,7 @@ const (
 )
 
 type mqttWire struct {
+	subjects
 	sub   string
 	t     *verify.Tracker
 	ready bool
@@ -54,7 +51,7 @@ func (w *mqttWire) Tick(out []byte) []byte { return out }
 
 func (w *mqttWire) Append(dst []byte, m *Message) ([]byte, bool) {
 	var name [24]byte
-	topic := strconv.AppendInt(append(name[:0], 'r'), int64(m.Stream.Room), 10)
+	topic := w.append(name[:0], m.Stream.Room)
 	dst = append(dst, mqttPublish)
 	dst = binary.AppendUvarint(dst, uint64(2+len(topic)+m.Size)) // MQTT's remaining length has the same form
 	dst = append(append(dst, 0, byte(len(topic))), topic...)

@@ -2,7 +2,6 @@ package target
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"strconv"
 
@@ -11,23 +10,19 @@ import (
 
 // nats speaks the NATS client protocol: a subject per room, core NATS (at most once), not verbose, no echo.
 // https://docs.nats.io/reference/reference-protocols/nats-protocol
-type nats struct{}
+type nats struct{ subjects }
 
-func (*nats) Name() string                        { return "nats" }
-func (*nats) Caps() Caps                          { return Caps{Rooms: true} }
-func (*nats) Prepare(context.Context, Plan) error { return nil }
-func (*nats) IDs() []uint64                       { return nil }
+func (*nats) Name() string { return "nats" }
+func (*nats) Caps() Caps   { return Caps{Rooms: true} }
 
-func (*nats) Publisher(streams []*Stream) Publisher { return &natsWire{} }
+func (s *nats) Publisher([]*Stream) Publisher { return &natsWire{subjects: s.subjects} }
 
-func (*nats) Subscriber(room int, t *verify.Tracker) Subscriber {
-	return &natsWire{sub: subject(room), t: t}
+func (s *nats) Subscriber(room int, t *verify.Tracker) Subscriber {
+	return &natsWire{subjects: s.subjects, sub: string(s.append(nil, room)), t: t}
 }
 
-// subject is the name of a room with the peers.
-func subject(room int) string { return "r" + strconv.Itoa(room) }
-
 type natsWire struct {
+	subjects
 	sub   string // empty for a publisher
 	t     *verify.Tracker
 	ready bool
@@ -48,8 +43,7 @@ func (w *natsWire) Ready() bool            { return w.ready }
 func (w *natsWire) Tick(out []byte) []byte { return out }
 
 func (w *natsWire) Append(dst []byte, m *Message) ([]byte, bool) {
-	dst = append(dst, "PUB r"...)
-	dst = strconv.AppendInt(dst, int64(m.Stream.Room), 10)
+	dst = w.append(append(dst, "PUB "...), m.Stream.Room)
 	dst = append(dst, ' ')
 	dst = strconv.AppendInt(dst, int64(m.Size), 10)
 	dst = plain(append(dst, "\r\n"...), m)

@@ -2,7 +2,6 @@ package target
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"strconv"
 
@@ -11,20 +10,19 @@ import (
 
 // redis speaks RESP2: a channel per room, pipelined PUBLISH with the replies switched off.
 // https://redis.io/docs/latest/develop/reference/protocol-spec/
-type redis struct{}
+type redis struct{ subjects }
 
-func (*redis) Name() string                        { return "redis" }
-func (*redis) Caps() Caps                          { return Caps{Rooms: true} }
-func (*redis) Prepare(context.Context, Plan) error { return nil }
-func (*redis) IDs() []uint64                       { return nil }
+func (*redis) Name() string { return "redis" }
+func (*redis) Caps() Caps   { return Caps{Rooms: true} }
 
-func (*redis) Publisher([]*Stream) Publisher { return &redisWire{} }
+func (s *redis) Publisher([]*Stream) Publisher { return &redisWire{subjects: s.subjects} }
 
-func (*redis) Subscriber(room int, t *verify.Tracker) Subscriber {
-	return &redisWire{sub: subject(room), t: t}
+func (s *redis) Subscriber(room int, t *verify.Tracker) Subscriber {
+	return &redisWire{subjects: s.subjects, sub: string(s.append(nil, room)), t: t}
 }
 
 type redisWire struct {
+	subjects
 	sub   string
 	t     *verify.Tracker
 	ready bool
@@ -43,7 +41,7 @@ func (w *redisWire) Tick(out []byte) []byte { return out }
 
 func (w *redisWire) Append(dst []byte, m *Message) ([]byte, bool) {
 	var name [24]byte
-	room := strconv.AppendInt(append(name[:0], 'r'), int64(m.Stream.Room), 10)
+	room := w.append(name[:0], m.Stream.Room)
 	dst = append(dst, "*3\r\n$7\r\nPUBLISH\r\n$"...)
 	dst = strconv.AppendInt(dst, int64(len(room)), 10)
 	dst = append(append(append(dst, "\r\n"...), room...), "\r\n$"...)

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"strconv"
 
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/tools/loadgen/verify"
@@ -74,6 +75,7 @@ type Plan struct {
 	Addr    string
 	Account string
 	Rooms   int
+	First   int // index of the first room, when several processes share a run
 	Policy  codec.Policy
 	// QueueBytes and QueueMillis bound what is queued for one subscriber of a room; 0 is the server's default.
 	QueueBytes, QueueMillis uint64
@@ -157,4 +159,20 @@ func plain(dst []byte, m *Message) []byte {
 func plainFrame(t *verify.Tracker, head []byte, size int) {
 	_, seq, number := verify.ReadStamp(head)
 	t.Frame(verify.Key{Room: uint64(number)}, 0, seq, head, size)
+}
+
+// subjects names rooms with the servers that have no rooms but names: r0, r1 ... Nothing needs to be made.
+type subjects struct{ first int }
+
+// Prepare needs nothing from the server.
+func (s *subjects) Prepare(_ context.Context, p Plan) error {
+	s.first = p.First
+	return nil
+}
+
+// IDs returns nil: the names follow from the plan.
+func (*subjects) IDs() []uint64 { return nil }
+
+func (s *subjects) append(dst []byte, room int) []byte {
+	return strconv.AppendInt(append(dst, 'r'), int64(s.first+room), 10)
 }
