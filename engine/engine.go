@@ -297,7 +297,12 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 // closeDownTo ends sessions that have nothing queued until only keep are left that it has not ended. It returns how many
 // connections there are still, and how many of these have something queued. Loop only.
 func (l *loop) closeDownTo(keep int) (left, queued int) {
-	excess := len(l.sessions) - len(l.closing) - keep
+	excess := -keep
+	for _, s := range l.sessions {
+		if !s.closing {
+			excess++
+		}
+	}
 	for _, s := range l.sessions {
 		switch {
 		case s.q != nil:
