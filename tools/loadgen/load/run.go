@@ -101,7 +101,10 @@ func Prepare(ctx context.Context, cfg Config) ([]uint64, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.IDs(), errors.Join(t.Prepare(ctx, cfg.plan()))
+	if err := t.Prepare(ctx, cfg.plan()); err != nil {
+		return nil, fmt.Errorf("%s: %w", cfg.Target, err)
+	}
+	return t.IDs(), nil
 }
 
 func (c *Config) plan() target.Plan {
