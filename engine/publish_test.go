@@ -301,6 +301,20 @@ func TestOneSessionInManyRooms(t *testing.T) {
 		sub.send(&codec.Subscribe{Req: sub.nextReq(), Room: room})
 		vs = append(vs, newVerifier(room))
 	}
+	take := func() any {
+		x := sub.any()
+		for i, v := range vs {
+			if err := v.take(x); err != nil {
+				t.Fatalf("room %d: %v", i, err)
+			}
+		}
+		return x
+	}
+	for left := rooms; left > 0; {
+		if _, ok := take().(*codec.Subscribed); ok {
+			left--
+		}
+	}
 	var b []byte
 	for range frames {
 		for i, s := range srcs {
@@ -311,13 +325,7 @@ func TestOneSessionInManyRooms(t *testing.T) {
 	}
 	pub.write(b)
 	for left := rooms; left > 0; {
-		x := sub.any()
-		for i, v := range vs {
-			if err := v.take(x); err != nil {
-				t.Fatalf("room %d: %v", i, err)
-			}
-		}
-		if f, ok := x.(*codec.Stream); ok && f.Seq == frames {
+		if f, ok := take().(*codec.Stream); ok && f.Seq == frames {
 			left--
 		}
 	}
