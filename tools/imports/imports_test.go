@@ -26,6 +26,10 @@ type layer struct {
 var layers = []layer{
 	{path: "codec"},
 	{path: "ring", foreign: []string{"github.com/cespare/xxhash/v2"}},
+	{path: "auth", project: []string{"codec"}, foreign: []string{
+		"github.com/golang-jwt/jwt/v5",
+		"github.com/rs/zerolog",
+	}},
 	{path: "room", project: []string{"codec"}, foreign: []string{
 		"github.com/cespare/xxhash/v2",
 		"github.com/valyala/bytebufferpool",
