@@ -50,19 +50,7 @@ func (c *Client) Subscribe(ctx context.Context, room codec.RoomID, o SubscribeOp
 		c.mu.Unlock()
 		return nil, &RefusedError{codec.CodeSubscribed, "this client subscribes to the room already"}
 	}
-	s := &Subscription{
-		c: c, room: room, limit: c.opts.ReceiveBuffer,
-		opened: make(chan struct{}), ready: make(chan struct{}, 1), space: make(chan struct{}, 1),
-	}
-	s.in.room = room
-	if o.NoEcho {
-		s.flags |= codec.SubNoEcho
-	}
-	if o.Counts {
-		s.flags |= codec.SubCount
-	}
-	c.subs[room] = s
-	c.askSubscribe(s)
+	s := c.newSubscription(room, o)
 	c.mu.Unlock()
 
 	select {
@@ -77,6 +65,24 @@ func (c *Client) Subscribe(ctx context.Context, room codec.RoomID, o SubscribeOp
 		return nil, s.err
 	}
 	return s, nil
+}
+
+// newSubscription makes a subscription and asks the server for it. c.mu held.
+func (c *Client) newSubscription(room codec.RoomID, o SubscribeOptions) *Subscription {
+	s := &Subscription{
+		c: c, room: room, limit: c.opts.ReceiveBuffer,
+		opened: make(chan struct{}), ready: make(chan struct{}, 1), space: make(chan struct{}, 1),
+	}
+	s.in.room = room
+	if o.NoEcho {
+		s.flags |= codec.SubNoEcho
+	}
+	if o.Counts {
+		s.flags |= codec.SubCount
+	}
+	c.subs[room] = s
+	c.askSubscribe(s)
+	return s
 }
 
 // Unsubscribe ends the client's subscription to the room and waits for the server's answer. What was received and not yet taken is
