@@ -39,6 +39,7 @@ type commandLine struct {
 	Grant    grantCmd    `cmd:"" help:"Let an account push into a room; only the room's owner may."`
 	Revoke   revokeCmd   `cmd:"" help:"Take a grant back and cut the account off at once."`
 	Room     roomCmd     `cmd:"" help:"Show what there is to know of a room."`
+	Token    tokenCmd    `cmd:"" help:"Keep the files of accounts and keys: add, remove, list, key, sign."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
 
