@@ -25,7 +25,8 @@ func TestParseAccounts(t *testing.T) {
 		{"comments and empty lines", "# who\n\n   \n" + good + "  # and no more", ""},
 		{"no newline at the end", strings.TrimSpace(good), ""},
 		{"carriage returns", strings.ReplaceAll(good, "\n", "\r\n"), ""},
-		{"all options", line("alice", "x", "register subscribe=* push="+roomA.String()+" send=bob,carol accept= expires=2027-01-31T13:00:00+01:00"), ""},
+		{"all options", line("alice", "x", "register subscribe=* push="+roomA.String()+" send=bob,carol accept="+
+			" expires=2027-01-31T13:00:00+01:00"), ""},
 		{"account alone", "alice\n", "line 1: " + errFields.Error()},
 		{"a token in place of its hash", "alice tdg_secret\n", "line 1: " + errFields.Error()},
 		{"short hash", "alice sha256:00\n", "line 1: " + errFields.Error()},
@@ -103,7 +104,8 @@ func TestFileAuthenticate(t *testing.T) {
 		alice.MayPush(roomB) || !alice.MaySendTo("bob") || alice.MaySendTo("carol") || alice.Accepts("bob") {
 		t.Errorf("alice has other rights than the file says: %+v", alice)
 	}
-	if bob.MayRegister() || bob.MaySubscribe(roomA) || bob.MayPush(roomA) || bob.MaySendTo("alice") || !bob.Accepts("alice") || bob.Accepts("bob") {
+	if bob.MayRegister() || bob.MaySubscribe(roomA) || bob.MayPush(roomA) || bob.MaySendTo("alice") || !bob.Accepts("alice") ||
+		bob.Accepts("bob") {
 		t.Errorf("bob has other rights than the file says: %+v", bob)
 	}
 }

@@ -8,7 +8,8 @@ import (
 
 // FuzzParseAccounts: any content is a list of accounts or an error, and the accounts written again read the same.
 func FuzzParseAccounts(f *testing.F) {
-	f.Add([]byte("# comment\n\n" + line("alice", "x", "register subscribe=* push="+roomA.String()+" send=bob,carol accept=* expires=2027-01-31T12:00:00Z")))
+	f.Add([]byte("# comment\n\n" + line("alice", "x",
+		"register subscribe=* push="+roomA.String()+" send=bob,carol accept=* expires=2027-01-31T12:00:00Z")))
 	f.Add([]byte(line("alice", "x", "") + line("bob", "y", "expires=0001-01-01T00:00:00Z") + "\r\n"))
 	f.Add([]byte(line("alice", "x", "push=*,a push push= =")))
 	f.Add([]byte("alice sha256:\n\xff\x00"))
