@@ -15,8 +15,9 @@ type Queue struct {
 	head  int
 	bytes int
 
-	views []view // scratch of shed
-	kept  []seg  // likewise
+	views []view                    // scratch of shed
+	byKey map[codec.StreamKey]int32 // likewise: places in views, when they are many
+	kept  []seg                     // likewise
 }
 
 // seg is a part of a batch that holds whole frames, waiting for the socket.
@@ -34,6 +35,7 @@ type Sub struct {
 	set    *Settings
 	room   codec.RoomID
 	queued int // bytes in the queue
+	ripe   int // policy latest: over so many bytes a look for old messages pays
 	slow   *slow
 }
 
@@ -84,7 +86,7 @@ func (q *Queue) Orphan(s *Sub) {
 			g.sub = nil
 		}
 	}
-	s.queued, s.slow = 0, nil
+	s.queued, s.ripe, s.slow = 0, 0, nil
 }
 
 func (q *Queue) add(g seg) {
@@ -103,6 +105,13 @@ func (q *Queue) add(g seg) {
 
 // Push queues the frames of b from off to end for s, leaving out what s has to skip, and lets the room's policy act. It takes
 // a reference of its own. It returns what the policy did.
+//
+// In a latest room old messages go when they make up half of what is queued, so that a push costs no pass over the queue;
+// Check drops them all.
+//
+// In a live room, what is queued for s stays below twice Settings.QueueBytes, or, where that is more, below what the last
+// look found that may not be dropped and an eighth of QueueBytes. Not dropped are the rest of messages begun, the newest init
+// messages, the newest message of each stream without key messages, gaps, and frames about the room.
 func (q *Queue) Push(s *Sub, b *Batch, off, end int, now int64) (out Outcome) {
 	if s.slow != nil && b.Kind != KindCount {
 		off = q.resume(s, b, off, end, now, &out)
@@ -110,8 +119,13 @@ func (q *Queue) Push(s *Sub, b *Batch, off, end int, now int64) (out Outcome) {
 			return out
 		}
 	}
+	if s.queued == 0 {
+		s.ripe = end - off
+	}
 	q.add(seg{b.Retain(), off, off, end, now, s})
-	out.merge(q.Check(s, now))
+	if s.set.Policy != codec.PolicyLatest || s.queued > s.ripe {
+		out.merge(q.Check(s, now))
+	}
 	return out
 }
 
@@ -136,6 +150,7 @@ func (q *Queue) Check(s *Sub, now int64) (out Outcome) {
 	case codec.PolicyLatest:
 		if s.queued > 0 {
 			out = q.shed(s, now, shedLatest)
+			s.ripe = 2 * s.queued
 		}
 		return out
 	}
@@ -145,20 +160,24 @@ func (q *Queue) Check(s *Sub, now int64) (out Outcome) {
 	if s.set.Policy == codec.PolicyDisconnect {
 		return Outcome{CutOff: true}
 	}
-	// A pass over the queue that found nothing to drop is not repeated for every frame that comes.
-	if s.slow != nil && s.queued < s.slow.quietBytes && now < s.slow.quietUntil {
+	if sl := s.slow; sl != nil && s.queued < sl.quietBytes && now < sl.quietUntil {
 		return out
 	}
+	twice := 2 * s.set.QueueBytes
 	out = q.shed(s, now, shedOld)
-	if s.queued > 2*s.set.QueueBytes {
+	if s.queued > twice {
 		out.merge(q.shed(s, now, shedCurrent))
 	}
-	if s.queued > 2*s.set.QueueBytes {
+	if s.queued > twice {
 		out.merge(q.shed(s, now, shedAll))
 	}
-	if out.Frames == 0 && s.queued > 0 {
+	// A pass over the queue that found little to drop is not repeated for every frame that comes.
+	if step := s.set.QueueBytes / 8; out.Bytes < step && s.queued > 0 {
 		sl := s.slowState()
-		sl.quietBytes = s.queued + s.set.QueueBytes/8
+		sl.quietBytes = s.queued + step
+		if s.queued <= twice {
+			sl.quietBytes = min(sl.quietBytes, twice+1)
+		}
 		sl.quietUntil = now + int64(s.set.QueueAge)/8
 	}
 	return out
@@ -179,23 +198,31 @@ func (q *Queue) stale(s *Sub, now int64) bool {
 	return false
 }
 
-// Relieve drops all that may be dropped of s, whatever the bounds: the process holds too much.
+// Relieve drops all that may be dropped of s, whatever the bounds: the process holds too much. Where the policy drops
+// nothing, a subscription that has something queued must end.
 func (q *Queue) Relieve(s *Sub, now int64) Outcome {
+	if s.queued == 0 {
+		return Outcome{}
+	}
 	switch s.set.Policy {
 	case codec.PolicyLossless, codec.PolicyDisconnect:
 		return Outcome{CutOff: true}
+	case codec.PolicyLatest:
+		return q.Check(s, now)
 	}
 	return q.shed(s, now, shedAll)
 }
 
-// Forget drops all that waits for s but a frame begun: the subscription has ended. It returns how many bytes that were.
+// Forget drops all that waits for s but a frame begun, without a notice: the subscription has ended, and the next that its
+// subscriber is told is why. It returns how many bytes that were.
 func (q *Queue) Forget(s *Sub) int {
-	n := q.shed(s, 0, shedForget).Bytes
+	n := q.bytes
+	q.shed(s, 0, shedForget)
 	q.Orphan(s)
-	return n
+	return n - q.bytes
 }
 
-// Finish queues the notices that s still waits for, because its room ends.
+// Finish queues the notices that s still waits for, because it gets nothing more of its room.
 func (q *Queue) Finish(s *Sub, now int64) {
 	if s.slow == nil {
 		return
@@ -234,7 +261,17 @@ func (q *Queue) Advance(n int) {
 		}
 	}
 	if q.head == len(q.segs) {
-		q.segs, q.head = q.segs[:0], 0
+		q.reset()
+	}
+}
+
+// maxIdleSegs bounds the scratch space that an empty queue keeps, so that a burst does not pin its size.
+const maxIdleSegs = 256
+
+func (q *Queue) reset() {
+	q.segs, q.head, q.bytes = q.segs[:0], 0, 0
+	if cap(q.segs) > maxIdleSegs || cap(q.kept) > maxIdleSegs || cap(q.views) > maxIdleSegs {
+		q.segs, q.kept, q.views, q.byKey = nil, nil, nil, nil
 	}
 }
 
@@ -248,7 +285,7 @@ func (q *Queue) Clear() {
 		g.b.Release()
 		*g = seg{}
 	}
-	q.segs, q.head, q.bytes = q.segs[:0], 0, 0
+	q.reset()
 }
 
 // slow is what a subscription that lost frames has to make up for.
@@ -265,7 +302,8 @@ type skip struct {
 	from, to uint64 // missed and not yet told; from 0: none
 	reason   codec.GapReason
 	waiting  bool // until a key message, or in a keyless stream any message, begins
-	finish   bool // the pieces of a message begun still pass
+	finish   bool // while waiting: the pieces of a message begun still pass
+	init     bool // while waiting: the last frame that passed was an init frame, and its message goes on
 }
 
 func (s *Sub) slowState() *slow {
@@ -289,7 +327,7 @@ func (s *Sub) skip(key codec.StreamKey) *skip {
 // SkipTo makes s wait for the next point of a stream to start at.
 func (s *Sub) SkipTo(m Midway) {
 	k := s.skip(m.Key)
-	k.waiting, k.reason = true, codec.GapJoined
+	k.waiting, k.reason, k.init = true, codec.GapJoined, m.Init
 }
 
 // settle forgets the slow state when nothing is left of it.
@@ -310,13 +348,28 @@ func (s *Sub) settle(now int64) {
 	}
 }
 
-// tell queues the notice of what was missed of a stream.
+// tell queues the notice of what was missed of a stream. If the last of the stream in the queue is such a notice, that is
+// widened: a stalled session does not collect them.
 func (q *Queue) tell(s *Sub, k *skip, now int64) {
 	if k.from == 0 {
 		return
 	}
-	q.add(q.notice(s, k.key, k.from, k.to, k.reason, now))
-	k.from, k.reason = 0, 0
+	from := k.from
+	k.from = 0
+	for i := len(q.segs) - 1; i >= q.head; i-- {
+		g := &q.segs[i]
+		if g.sub != s || g.b.Kind != KindDrop || g.pos != g.beg {
+			break
+		}
+		if g.b.Key == k.key {
+			reason := joint(codec.GapReason(g.b.B[g.end-1]), k.reason) // a gap frame ends with its reason
+			n := q.notice(s, k.key, g.b.First, k.to, reason, g.at)
+			g.b.Release()
+			*g = n
+			return
+		}
+	}
+	q.add(q.notice(s, k.key, from, k.to, k.reason, now))
 }
 
 func (q *Queue) notice(s *Sub, key codec.StreamKey, from, to uint64, reason codec.GapReason, now int64) seg {
@@ -341,15 +394,21 @@ func (q *Queue) Tell(s *Sub, now int64) {
 }
 
 // resume passes a batch for a slow subscription: it returns the offset of the first frame that s gets, which is end if
-// there is none, after queueing the notice of what came before. A batch about a publisher or the room lets all notices out first.
+// there is none, after queueing the notice of what came before. A batch about a publisher or the room lets all notices out
+// first.
 func (q *Queue) resume(s *Sub, b *Batch, off, end int, now int64, out *Outcome) int {
 	if b.Kind != KindStream {
 		for i := range s.slow.streams {
 			k := &s.slow.streams[i]
-			if b.First == 0 || k.key == b.Key {
-				if b.First != 0 { // a gap of the stream itself: the message in progress is broken off
-					k.finish = false
-				}
+			switch {
+			case b.First == 0:
+				q.tell(s, k, now)
+			case k.key != b.Key:
+			case k.waiting && k.from != 0: // a gap of the stream itself goes into the notice
+				k.to, k.finish, k.init = b.Last, false, false
+				return end
+			default: // it breaks off the message in progress
+				k.finish, k.init = false, false
 				q.tell(s, k, now)
 			}
 		}
@@ -375,26 +434,27 @@ func (q *Queue) resume(s *Sub, b *Batch, off, end int, now int64, out *Outcome) 
 	for off < end {
 		n, f, seq := frameAt(b.B[off:])
 		switch {
-		case k.finish && !f.Start(): // a message begun is finished
-			k.finish = !f.End()
-			q.add(seg{b.Retain(), off, off, off + n, now, s})
 		case f.KeyStart() || f.Start() && !b.Keyed:
-			k.waiting, k.finish = false, false
+			k.waiting, k.finish, k.init = false, false, false
 			q.tell(s, k, now)
 			s.settle(now)
 			return off
-		case f&codec.FlagInit != 0 && (f.Start() || k.from == 0):
+		case k.finish && !f.Start(): // a message begun is finished
+			k.finish = !f.End()
+			q.add(seg{b.Retain(), off, off, off + n, now, s})
+		case f&codec.FlagInit != 0 && (f.Start() || k.init):
+			k.finish, k.init = false, !f.End()
 			q.tell(s, k, now)
 			q.add(seg{b.Retain(), off, off, off + n, now, s})
 		default:
-			k.finish = false
+			k.finish, k.init = false, false
 			if k.from == 0 {
 				k.from = seq
-				if k.reason == 0 {
-					k.reason = codec.GapSlow
-				}
 			}
 			k.to = seq
+			if k.reason != codec.GapJoined {
+				k.reason = codec.GapSlow
+			}
 			out.Frames++
 			out.Bytes += n
 		}
