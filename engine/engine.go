@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"slices"
@@ -274,7 +275,7 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 		share := max(0, 1-float64(time.Since(start))/float64(e.cfg.DrainSpread)) // that may still be here
 		for i, l := range e.loops {
 			l.onLoop(func() {
-				n, q := l.closeDownTo(int(share * float64(told[i])))
+				n, q := l.closeDownTo(int(math.Ceil(share * float64(told[i]))))
 				left, queued = left+n, queued+q
 			})
 		}

@@ -20,9 +20,9 @@ func (w *wire) reset() {
 // Subscribers hang up and reset in the middle of fan-outs, others take their places (and, the lowest free descriptor being
 // given out first, their descriptors); those who stay see one unbroken stream.
 func TestConnectionsThatCloseInTheMiddleOfAFanOut(t *testing.T) {
-	e := start(t, func(c *engine.Config) { c.SendBuffer = 16 << 10 })
+	e := start(t, func(c *engine.Config) { c.SendBuffer = 64 << 10 })
 	pub := login(t, e, "alice", 1)
-	room := pub.register(codec.Register{})
+	room := pub.register(codec.Register{QueueBytes: 64 << 20, QueueMillis: 60_000})
 	src := newSource(pub, room)
 	stays := make([]*verifier, 4)
 	var wires []*wire

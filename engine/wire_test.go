@@ -36,12 +36,11 @@ func start(t testing.TB, change ...func(*engine.Config)) *engine.Engine {
 
 // wire is a client that speaks bare frames, for what an SDK would not let one do.
 type wire struct {
-	t   testing.TB
-	c   net.Conn
-	buf []byte
-	req uint32
-	// Control frames that came while another was waited for.
-	seen []codec.Control
+	t     testing.TB
+	c     net.Conn
+	buf   []byte // read and not yet looked at
+	chunk []byte // what one read may bring
+	req   uint32
 }
 
 // patience is how long a test waits for something that must come; it bounds a hanging test and asserts nothing.
@@ -79,9 +78,11 @@ func (w *wire) send(c codec.Control) { w.t.Helper(); w.write(c.Append(nil)) }
 
 func (w *wire) fill() error {
 	_ = w.c.SetReadDeadline(time.Now().Add(patience))
-	b := make([]byte, 64<<10)
-	n, err := w.c.Read(b)
-	w.buf = append(w.buf, b[:n]...)
+	if w.chunk == nil {
+		w.chunk = make([]byte, 64<<10)
+	}
+	n, err := w.c.Read(w.chunk)
+	w.buf = append(w.buf, w.chunk[:n]...)
 	return err
 }
 

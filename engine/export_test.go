@@ -1,0 +1,44 @@
+package engine
+
+import (
+	"testing"
+	"time"
+)
+
+// Held returns the bytes of all frames in memory.
+func (e *Engine) Held() int64 { return e.pool.Alive() }
+
+// Batches returns how many batches somebody refers to.
+func (e *Engine) Batches() int64 { return e.pool.Outstanding() }
+
+// AwaitPolicy waits until frames have been dropped for a subscriber that fell behind, or one has been cut off.
+func (e *Engine) AwaitPolicy(t testing.TB) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		n := uint64(0)
+		for _, l := range e.loops {
+			n += l.stats.cutOff.Load()
+			for i := range l.stats.dropped {
+				n += l.stats.dropped[i].Load()
+			}
+		}
+		if n > 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("no policy acted")
+		}
+		time.Sleep(time.Millisecond) // between two looks; what is waited for is the policy
+	}
+}
+
+// AwaitSessions waits until there are no more than n connections.
+func (e *Engine) AwaitSessions(t testing.TB, n int64) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); e.conns.Load() > n; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections", e.conns.Load())
+		}
+	}
+}
