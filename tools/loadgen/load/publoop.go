@@ -200,7 +200,7 @@ func (l *pubLoop) wait(publishing bool) ([]unix.EpollEvent, error) {
 
 func (l *pubLoop) connect() error {
 	for i, c := range l.conns {
-		fd, err := dial(l.run.sa, l.run.family, 0)
+		fd, err := dial(l.run.addr, 0)
 		if err != nil {
 			return err
 		}

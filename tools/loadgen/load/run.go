@@ -5,12 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/tools/loadgen/target"
@@ -31,8 +30,7 @@ const (
 type run struct {
 	cfg    *Config
 	target target.Target
-	sa     unix.Sockaddr
-	family int
+	addr   netip.AddrPort
 
 	phase           atomic.Int32
 	begin, from, to atomic.Int64 // publishing begins; the measured time begins and ends
@@ -177,7 +175,7 @@ func newRun(ctx context.Context, cfg *Config) (*run, error) {
 	}
 	cfg.Strict = t.Caps().Announces
 	r := &run{cfg: cfg, target: t, ticks: plan.Policy == codec.PolicyLossless, changed: make(chan struct{}, 1)}
-	if r.sa, r.family, err = resolve(cfg.Addr); err != nil {
+	if r.addr, err = resolve(cfg.Addr); err != nil {
 		return nil, err
 	}
 	if err := t.Prepare(ctx, plan); err != nil {

@@ -3,6 +3,7 @@ package load
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -96,26 +97,26 @@ func (p *poller) woken() {
 	_, _ = unix.Read(p.ev, b[:])
 }
 
-// resolve turns host:port into a socket address.
-func resolve(addr string) (unix.Sockaddr, int, error) {
+// resolve turns host:port into an address.
+func resolve(addr string) (netip.AddrPort, error) {
 	a, err := net.ResolveTCPAddr("tcp", addr)
 	if err != nil {
-		return nil, 0, err
+		return netip.AddrPort{}, err
 	}
-	if ip := a.IP.To4(); ip != nil || a.IP == nil {
-		sa := &unix.SockaddrInet4{Port: a.Port, Addr: [4]byte{127, 0, 0, 1}}
-		if ip != nil {
-			copy(sa.Addr[:], ip)
-		}
-		return sa, unix.AF_INET, nil
+	p := a.AddrPort()
+	if !p.Addr().IsValid() || p.Addr().IsUnspecified() {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), p.Port()), nil
 	}
-	sa := &unix.SockaddrInet6{Port: a.Port}
-	copy(sa.Addr[:], a.IP.To16())
-	return sa, unix.AF_INET6, nil
+	return netip.AddrPortFrom(p.Addr().Unmap(), p.Port()), nil
 }
 
 // dial begins a connection without waiting for it. receive is the size of its receive buffer, 0 for the kernel's choice.
-func dial(sa unix.Sockaddr, family, receive int) (int, error) {
+func dial(to netip.AddrPort, receive int) (int, error) {
+	var sa unix.Sockaddr = &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
+	family := unix.AF_INET6
+	if to.Addr().Is4() {
+		sa, family = &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}, unix.AF_INET
+	}
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("socket: %w", err)

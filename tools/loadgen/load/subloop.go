@@ -289,7 +289,7 @@ func (l *subLoop) connectMore(now int64) {
 			receive = slowReceive
 		}
 		s.begun = Now()
-		fd, err := dial(l.run.sa, l.run.family, receive)
+		fd, err := dial(l.run.addr, receive)
 		if err != nil {
 			s.state = gone
 			l.lost(s, err)
