@@ -106,7 +106,7 @@ func (t *Table) Register(owner string, m *codec.Register, now int64) (*Room, err
 	}
 	r := &Room{Owner: owner, table: t, set: set, created: now}
 	if set.Policy == codec.PolicyLossless {
-		r.loss = &lossless{}
+		r.loss = &lossless{byMember: make(map[any]*seat)}
 	}
 	r.lastPush.Store(now)
 	for {
