@@ -51,6 +51,7 @@ var layers = []layer{
 		"github.com/remko/go-mkvparse",
 	}},
 	{path: "client", project: []string{"codec", "client/media"}},
+	{path: "promises"}, // tests and nothing else
 	{path: "tools/ringsim", project: []string{"ring"}},
 	{path: "tools", project: []string{"client", "codec", "engine"}, foreign: []string{"*"}},
 	{path: "benchmarks", project: []string{"client", "codec", "engine", "tools"}, foreign: []string{"*"}},
