@@ -19,10 +19,11 @@ import (
 )
 
 var cli struct {
-	Run  runCmd  `cmd:"" help:"Run a scenario: one of 'loadgen list', or a .toml file."`
-	List listCmd `cmd:"" help:"List the scenarios."`
-	Show showCmd `cmd:"" help:"Print a scenario's file, to start one's own from."`
-	Part partCmd `cmd:"" hidden:"" help:"One process of a run that several share."`
+	Run   runCmd   `cmd:"" help:"Run a scenario: one of 'loadgen list', or a .toml file."`
+	Sweep sweepCmd `cmd:"" help:"Raise the rate until the server does not keep up, and find the knee."`
+	List  listCmd  `cmd:"" help:"List the scenarios."`
+	Show  showCmd  `cmd:"" help:"Print a scenario's file, to start one's own from."`
+	Part  partCmd  `cmd:"" hidden:"" help:"One process of a run that several share."`
 }
 
 // Exit codes: a script must be able to tell a broken promise from a machine that was too busy.

@@ -150,6 +150,15 @@ func (c *runCmd) Run(ctx context.Context) error {
 	if err := c.write(res); err != nil {
 		return err
 	}
+	if c.HTML != "" {
+		page, err := report.ResultPage("loadgen: "+s.Name, []*load.Result{res})
+		if err != nil {
+			return err
+		}
+		if err := report.WriteHTML(c.HTML, page); err != nil {
+			return err
+		}
+	}
 	return verdict(res)
 }
 
