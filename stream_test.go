@@ -123,6 +123,7 @@ func expect(t *testing.T, who string, p *process, status, want int) {
 // TestCopy pushes a file larger than every queue and window as fast as it goes: its room is lossless without being told, so
 // both subscribers have all of it.
 func TestCopy(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
 	want := make([]byte, 40<<20)
 	rand.NewChaCha8([32]byte{}).Read(want)
@@ -158,6 +159,7 @@ func TestCopy(t *testing.T) {
 
 // TestPipe pushes what is written to standard input, as it comes, until the end.
 func TestPipe(t *testing.T) {
+	t.Parallel()
 	s := serve(t)
 	r, w := pipe(t)
 	push := s.run(t, r, "push", "--wait", "1", "-")
@@ -192,6 +194,7 @@ func pipe(t *testing.T) (r, w *os.File) {
 // TestInterrupt: a push that is interrupted while it waits for input says so, and takes its room with it; a subscriber has what
 // came until then.
 func TestInterrupt(t *testing.T) {
+	t.Parallel()
 	s := serve(t)
 	r, w := pipe(t)
 	push := s.run(t, r, "push", "-")
@@ -221,6 +224,7 @@ func TestInterrupt(t *testing.T) {
 
 // TestRoomGone: a push whose room is removed ends, though there is no input to push.
 func TestRoomGone(t *testing.T) {
+	t.Parallel()
 	s := serve(t)
 	r, _ := pipe(t)
 	push := s.run(t, r, "push", "-")
@@ -245,6 +249,7 @@ func (s *server) awaitSubscriber(t *testing.T, room string) {
 
 // TestAdmin asks for the pages of the admin listener.
 func TestAdmin(t *testing.T) {
+	t.Parallel()
 	s := serve(t)
 	for page, want := range map[string]string{
 		"/healthz": "ok", "/readyz": "ready", "/metrics": "timedge_rooms 0",

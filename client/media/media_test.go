@@ -343,3 +343,21 @@ func FuzzSplitter(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkSplitter(b *testing.B) {
+	for _, name := range sampleNames {
+		file := bytes.Repeat(sample(b, name), 20)
+		b.Run("file="+name, func(b *testing.B) {
+			b.SetBytes(int64(len(file)))
+			for b.Loop() {
+				s, err := media.NewSplitter(bytes.NewReader(file))
+				for err == nil {
+					_, err = s.Next()
+				}
+				if err != io.EOF {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
