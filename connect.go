@@ -18,7 +18,7 @@ func (f *serverFlags) dial(ctx context.Context, std *streams) (*client.Client, e
 	if f.Verbose {
 		level = slog.LevelDebug
 	}
-	o := client.Options{Servers: f.Server, Account: f.Account, Logger: slog.New(&notes{w: std.err, level: level})}
+	o := client.Options{Servers: f.Server, Account: f.Account, Token: f.Token, Logger: slog.New(&notes{w: std.err, level: level})}
 	ctx, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
 	c, err := client.Dial(ctx, o)

@@ -77,11 +77,12 @@ func plain(code codec.Code) string {
 var plainCodes = map[codec.Code]string{
 	codec.CodeVersion:      "it speaks another version of the protocol: use a timedge of the same release",
 	codec.CodeBadMagic:     "it does not speak timedge's protocol: check the address",
-	codec.CodeAuthFailed:   "it does not accept who you say you are: check --account",
+	codec.CodeAuthFailed:   "it does not accept who you say you are: check --account, and --token or TIMEDGE_TOKEN",
 	codec.CodeBadAccount:   "the account's name is not a valid one: check --account",
 	codec.CodeRoomUnknown:  "the room is not there any more",
 	codec.CodeRoomFull:     "the room has all the subscribers it may have: try again later",
 	codec.CodeBadOption:    "the server does not allow that",
+	codec.CodeNotAllowed:   "your token does not give that right: ask who gave it to you",
 	codec.CodePayloadSize:  "a unit is larger than the server takes: raise --payload there",
 	codec.CodeRevoked:      "the owner took the right to push back",
 	codec.CodeSuperseded:   "the same client pushes on another connection",

@@ -56,6 +56,8 @@ type serveCmd struct {
 	Conns    int           `placeholder:"N" env:"TIMEDGE_CONNS" help:"Connections at once (20000, or as the system allows)."`
 	Memory   size          `placeholder:"SIZE" default:"1GiB" env:"TIMEDGE_MEMORY" help:"${memoryHelp} (${default})."`
 	Drain    time.Duration `placeholder:"TIME" default:"10s" env:"TIMEDGE_DRAIN" help:"How long ending may take (${default})."`
+	Auth     string        `placeholder:"HOW" default:"open" env:"TIMEDGE_AUTH" help:"${authHelp} (${default})."`
+	Insecure bool          `name:"insecure-open" env:"TIMEDGE_INSECURE_OPEN" help:"Let --auth open listen beyond loopback."`
 	LogLevel string        `placeholder:"LEVEL" default:"info" enum:"${levels}" env:"TIMEDGE_LOG_LEVEL" help:"${enum} (${default})."`
 }
 
@@ -63,6 +65,7 @@ type serveCmd struct {
 type serverFlags struct {
 	Server  []string `placeholder:"ADDR" default:"${server}" env:"TIMEDGE_SERVER" help:"Servers, of which one is used (${default})."`
 	Account string   `placeholder:"NAME" default:"${user}" env:"TIMEDGE_ACCOUNT" help:"Who to be (${default})."`
+	Token   string   `placeholder:"TOKEN" env:"TIMEDGE_TOKEN" help:"Proof of the account; better in the environment than here."`
 	Verbose bool     `short:"v" help:"Tell of every connection on standard error, not only of those lost."`
 }
 
@@ -210,7 +213,9 @@ func run(args []string) int {
 
 // helpTexts are those too long for a tag.
 var helpTexts = kong.Vars{
-	"levels":     "debug,info,warn,error",
+	"levels": "debug,info,warn,error",
+	"authHelp": "Who clients are: whoever they say (open), by tokens in a file (file:PATH), or signed tokens (jwt:PATH); see " +
+		"timedge token",
 	"adminHelp":  "Where /healthz, /readyz and /metrics are served; empty: nowhere",
 	"queueHelp":  "What is queued for one subscriber of a room before its policy acts",
 	"stallHelp":  "A subscriber that holds a lossless room up for so long is cut off",
@@ -237,7 +242,9 @@ func complain(w io.Writer, err error, status int) int {
 func usageError(err error) error {
 	command := ""
 	if p, ok := errors.AsType[*kong.ParseError](err); ok && p.Context.Selected() != nil {
-		command = " " + p.Context.Selected().Name
+		for n := p.Context.Selected(); n.Parent != nil; n = n.Parent {
+			command = " " + n.Name + command
+		}
 	}
 	return fmt.Errorf("%w; see timedge%s --help", err, command)
 }

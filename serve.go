@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/term"
 
+	"github.com/timedge/timedge/auth"
 	"github.com/timedge/timedge/client"
 	"github.com/timedge/timedge/engine"
 	"github.com/timedge/timedge/room"
@@ -21,11 +22,19 @@ import (
 // Run serves until ctx ends, then drains. What could not go out in time is logged, and no failure.
 func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	log := c.logger(std.err)
+	who, err := auth.New(c.Auth, log)
+	if err != nil {
+		return fmt.Errorf("--auth: %w", err)
+	}
+	defer who.Close()
+	if auth.IsOpen(who) && c.Insecure {
+		log.Warn().Strs("listen", c.Listen).Msg("anybody who reaches this server may be anyone (--auth open, forced)")
+	}
 	admin, err := c.listenAdmin()
 	if err != nil {
 		return err
 	}
-	e, err := engine.Start(c.config(log))
+	e, err := engine.Start(c.config(log, who))
 	if err != nil {
 		return errors.Join(explainListen(err), closeIf(admin))
 	}
@@ -62,8 +71,9 @@ func (c *serveCmd) logger(w *os.File) zerolog.Logger {
 	return log.Level(level).With().Timestamp().Logger()
 }
 
-func (c *serveCmd) config(log zerolog.Logger) engine.Config {
+func (c *serveCmd) config(log zerolog.Logger, who auth.Authenticator) engine.Config {
 	return engine.Config{
+		Auth: who, InsecureOpen: c.Insecure,
 		Listen: c.Listen, Node: c.Node, Loops: c.Loops, Log: log,
 		MaxConns: c.Conns, MemoryBound: int64(c.Memory),
 		Rooms: room.Config{

@@ -80,7 +80,9 @@ func (c *tokenAddCmd) Run(std *streams) error {
 }
 
 // Run takes an account out.
-func (c *tokenRemoveCmd) Run() error { return explainToken(auth.Remove(c.File, c.Name), c.File, c.Name) }
+func (c *tokenRemoveCmd) Run() error {
+	return explainToken(auth.Remove(c.File, c.Name), c.File, c.Name)
+}
 
 // Run shows the accounts.
 func (c *tokenListCmd) Run(std *streams) error {

@@ -43,6 +43,7 @@ const (
 	CodeSuperseded    Code = 213
 	CodeBadPieces     Code = 214
 	CodePublisherFull Code = 215
+	CodeNotAllowed    Code = 216
 )
 
 // Codes after which the same request may succeed later or elsewhere.
@@ -77,7 +78,7 @@ var codeNames = map[Code]string{
 	CodeNotSubscribed: "not_subscribed", CodeBadOption: "bad_option", CodeSequence: "sequence",
 	CodePayloadSize: "payload_size", CodeRevoked: "revoked", CodeBadAccount: "bad_account",
 	CodeNotPublishing: "not_publishing", CodeSuperseded: "superseded", CodeBadPieces: "bad_pieces",
-	CodePublisherFull: "publishers_full",
+	CodePublisherFull: "publishers_full", CodeNotAllowed: "not_allowed",
 
 	CodeOverloaded: "overloaded", CodeGoingAway: "going_away", CodeRateLimited: "rate_limited",
 	CodeTooManyConns: "too_many_connections", CodeTooManyRooms: "too_many_rooms",

@@ -53,6 +53,7 @@ var (
 	descShed       = desc("shed_total", "Times that the slowest session was shed because the process held too much.")
 	descRefused    = desc("push_refused_frames_total", "Frames that were refused.")
 	descFailed     = desc("session_errors_total", "Sessions closed because of a fault of the client.")
+	descDenied     = desc("auth_denied_total", "Clients whose account and token did not fit, or do not any more.")
 	descAccepted   = desc("accepted_total", "Connections accepted.")
 	descTurned     = desc("turned_away_total", "Connections turned away, by reason.", "reason")
 	descReplays    = desc("replayed_frames_total", "Frames that a publisher sent again and the room had already.")
@@ -105,6 +106,7 @@ func (e *Engine) Collect(ch chan<- prometheus.Metric) {
 	counter(descShed, sum(func(s *loopStats) uint64 { return s.shed.Load() }))
 	counter(descRefused, sum(func(s *loopStats) uint64 { return s.refused.Load() }))
 	counter(descFailed, sum(func(s *loopStats) uint64 { return s.failed.Load() }))
+	counter(descDenied, sum(func(s *loopStats) uint64 { return s.denied.Load() }))
 	counter(descAccepted, e.accepted.Load())
 	for i := range e.turned {
 		counter(descTurned, e.turned[i].Load(), turnedNames[i])

@@ -3,6 +3,8 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
+	"github.com/timedge/timedge/auth"
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/room"
 )
@@ -20,6 +23,11 @@ type Config struct {
 	Node   string   // the node's name; default host name
 	Loops  int      // event loops; default one per processor that Go may use
 	Log    zerolog.Logger
+
+	// Auth says who clients are; nil: whoever they say (auth "open"), which is for loopback addresses unless InsecureOpen.
+	// The caller closes it after Shutdown.
+	Auth         auth.Authenticator
+	InsecureOpen bool
 
 	Rooms room.Config // bounds of rooms
 
@@ -69,6 +77,12 @@ func (c *Config) fill() error {
 	bad(c.ReadBuffer < codec.MaxFrame, "read buffer: %d is below a frame, %d", c.ReadBuffer, codec.MaxFrame)
 	bad(c.MemoryBound < 16<<20, "memory bound: %d is below 16 MiB", c.MemoryBound)
 	bad(len(c.Node) > codec.MaxAccount, "node name: longer than %d bytes", codec.MaxAccount)
+	if (c.Auth == nil || auth.IsOpen(c.Auth)) && !c.InsecureOpen {
+		for _, a := range c.Listen {
+			bad(!loopback(a), "listen: %s can be reached from elsewhere, and without an authenticator anybody may be anyone there: "+
+				"choose an authenticator, a loopback address, or force it", a)
+		}
+	}
 	return errors.Join(errs...)
 }
 
@@ -89,4 +103,17 @@ func def[T comparable](v *T, d T) {
 	if *v == zero {
 		*v = d
 	}
+}
+
+// loopback reports whether only this machine can reach a listen address.
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return true // listening will say what is wrong with it
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
 }

@@ -113,11 +113,11 @@ func (s *session) hello(frame []byte) error {
 	if err := m.Parse(frame); err != nil {
 		return err
 	}
-	if m.Account == "" {
-		return &codec.ProtocolError{Code: codec.CodeBadAccount, Text: "an account name is needed"}
+	if err := s.authenticate(&m); err != nil {
+		return err
 	}
 	e := s.loop.eng
-	s.account, s.instance = m.Account, m.Instance
+	s.instance = m.Instance
 	s.phase = phaseOpen
 	s.loop.greeted(s)
 	s.send(&codec.Welcome{
@@ -158,6 +158,10 @@ func (s *session) withRoom(id codec.RoomID, f func(*room.Room) error) error {
 }
 
 func (s *session) register(m *codec.Register) {
+	if s.identity != nil && !s.identity.MayRegister() {
+		s.answer(m.Req, room.ErrNotAllowed)
+		return
+	}
 	r, err := s.loop.eng.rooms.Register(s.account, m, s.loop.now)
 	if err != nil {
 		s.answer(m.Req, err)
@@ -169,6 +173,10 @@ func (s *session) register(m *codec.Register) {
 }
 
 func (s *session) publish(m *codec.Publish) {
+	if s.identity != nil && !s.identity.MayPush(m.Room) {
+		s.answer(m.Req, room.ErrNotAllowed)
+		return
+	}
 	if s.pubs[m.Room] == nil && len(s.pubs) >= s.loop.eng.cfg.MaxPubsPer {
 		s.answer(m.Req, room.ErrOption.With("the session publishes into as many rooms as it may"))
 		return
@@ -222,6 +230,10 @@ func (s *session) unpublish(id codec.RoomID) error {
 }
 
 func (s *session) subscribe(m *codec.Subscribe) {
+	if s.identity != nil && !s.identity.MaySubscribe(m.Room) {
+		s.answer(m.Req, room.ErrNotAllowed)
+		return
+	}
 	if len(s.members) >= s.loop.eng.cfg.MaxSubsPer {
 		s.answer(m.Req, room.ErrOption.With("the session has as many subscriptions as it may have"))
 		return

@@ -20,26 +20,27 @@ type loop struct {
 	stats   loopStats
 
 	// Owned by the loop.
-	now        int64 // ns, of the callback that runs
-	sessions   []*session
-	greeting   []*session // without a hello yet, oldest first
-	closing    []*session // finished, oldest first
-	outlets    map[*room.Room]*outlet
-	touched    []*outlet  // outlets with batches to fan out in this drain
-	dirty      []*session // sessions with queued bytes to be written in this drain
-	doomed     []*session // sessions to close when no list is being walked
-	cuts       []*member  // members to cut off, likewise
-	lagging    map[*session]struct{}
-	blocked    map[uint64]*session
-	acking     []*publication
-	refusing   []*session
-	spare      []item        // the slice that the mailbox does not use
-	iov        []unix.Iovec  // scratch of writes
-	heads      [][]byte      // likewise
-	out        []byte        // answers to the session that is being read
-	queues     []*room.Queue // empty queues to use again
-	pingedAt   int64
-	drainEndAt int64 // when draining: sessions still here are closed; 0 otherwise
+	now          int64 // ns, of the callback that runs
+	sessions     []*session
+	greeting     []*session // without a hello yet, oldest first
+	closing      []*session // finished, oldest first
+	outlets      map[*room.Room]*outlet
+	touched      []*outlet  // outlets with batches to fan out in this drain
+	dirty        []*session // sessions with queued bytes to be written in this drain
+	doomed       []*session // sessions to close when no list is being walked
+	cuts         []*member  // members to cut off, likewise
+	lagging      map[*session]struct{}
+	blocked      map[uint64]*session
+	acking       []*publication
+	refusing     []*session
+	spare        []item        // the slice that the mailbox does not use
+	iov          []unix.Iovec  // scratch of writes
+	heads        [][]byte      // likewise
+	out          []byte        // answers to the session that is being read
+	queues       []*room.Queue // empty queues to use again
+	identifiedAt int64
+	pingedAt     int64
+	drainEndAt   int64 // when draining: sessions still here are closed; 0 otherwise
 }
 
 // drainRounds bounds how often one wake-up looks into the mailbox again, so that a loop that is posted to without end still

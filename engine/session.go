@@ -6,6 +6,7 @@ import (
 	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/timedge/timedge/auth"
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/room"
 )
@@ -25,6 +26,7 @@ type session struct {
 	// Set by hello.
 	account  string
 	instance uint64
+	identity *auth.Identity // nil: may do everything
 
 	// The loop's.
 	phase    phase

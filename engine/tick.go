@@ -62,6 +62,7 @@ func (l *loop) tick() {
 	l.lag()
 	l.relieve()
 	l.handshakes()
+	l.identities()
 	l.closings()
 	if l.now-l.pingedAt >= int64(l.eng.cfg.Ping)/pingLooks {
 		l.pingedAt = l.now
@@ -221,5 +222,6 @@ type loopStats struct {
 	shed       atomic.Uint64
 	refused    atomic.Uint64
 	failed     atomic.Uint64
+	denied     atomic.Uint64
 	silent     atomic.Uint64
 }

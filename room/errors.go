@@ -38,5 +38,6 @@ var (
 	ErrRevoked       = &Error{codec.CodeRevoked, "the right to push was revoked"}
 	ErrSuperseded    = &Error{codec.CodeSuperseded, "another session of this client publishes now"}
 	ErrFlow          = &Error{codec.CodeFlowViolation, "more unacknowledged bytes than the window"}
+	ErrNotAllowed    = &Error{codec.CodeNotAllowed, "the token does not give this right"}
 	ErrRooms         = &Error{codec.CodeTooManyRooms, "too many rooms"}
 )

@@ -39,7 +39,7 @@ var layers = []layer{
 		"github.com/prometheus/client_golang",
 		"github.com/rs/zerolog",
 	}},
-	{path: "engine", project: []string{"codec", "room", "node"}, foreign: []string{
+	{path: "engine", project: []string{"codec", "auth", "room", "node"}, foreign: []string{
 		gnet,
 		"github.com/prometheus/client_golang",
 		"github.com/rs/zerolog",
@@ -56,7 +56,7 @@ var layers = []layer{
 	{path: "tools", project: []string{"client", "codec", "engine"}, foreign: []string{"*"}},
 	{path: "benchmarks", project: []string{"client", "codec", "engine", "tools"}, foreign: []string{"*"}},
 	// The command line may import all that there is.
-	{path: "", project: []string{"codec", "ring", "room", "node", "engine", "client", "client/media"}, foreign: []string{"*"}},
+	{path: "", project: []string{"codec", "auth", "ring", "room", "node", "engine", "client", "client/media"}, foreign: []string{"*"}},
 }
 
 // gnet is imported by engine alone: what it needs of its caller is known in one place.
