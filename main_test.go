@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"io"
 	"os"
 	"os/exec"
@@ -23,15 +24,18 @@ type process struct {
 	cmd    *exec.Cmd
 	out    *bufio.Reader // its standard output
 	errors bytes.Buffer  // its standard error; read it after end
+	cancel func()
 }
+
+// lifetime is when a process is killed: clients would wait for a server that crashed until the tests' own end.
+const lifetime = 2 * time.Minute
 
 // start starts a timedge. What it needs of the environment goes in env.
 func start(env []string, stdin io.Reader, args ...string) (*process, error) {
-	p := &process{cmd: exec.Command("timedge", args...)}
+	ctx, cancel := context.WithTimeout(context.Background(), lifetime)
+	p := &process{cmd: exec.CommandContext(ctx, "timedge", args...), cancel: cancel}
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=/"}, env...)
 	p.cmd.Stdin, p.cmd.Stderr = stdin, &p.errors
-	// Wait is not to hang on a child that somebody else forgot.
-	p.cmd.WaitDelay = 10 * time.Second
 	pipe, err := p.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -54,6 +58,7 @@ func (p *process) line() (string, error) {
 func (p *process) end() (rest []byte, status int) {
 	rest, _ = io.ReadAll(p.out)
 	_ = p.cmd.Wait()
+	p.cancel()
 	return rest, p.cmd.ProcessState.ExitCode()
 }
 
