@@ -120,6 +120,18 @@ func (q *frameQueue) each(yield func(frame []byte) bool) {
 	}
 }
 
+// keep drops all but the first n bytes, which are the first frame or nothing.
+func (q *frameQueue) keep(n int) {
+	if n == 0 || q.head == nil {
+		q.clear()
+		return
+	}
+	rest := frameQueue{head: q.head.next}
+	rest.clear()
+	q.head.b, q.head.next = q.head.b[:q.off+n], nil
+	q.tail, q.bytes = q.head, n
+}
+
 func (q *frameQueue) clear() {
 	for q.head != nil {
 		next := q.head.next

@@ -352,7 +352,8 @@ func TestRevokedInMessage(t *testing.T) {
 	if err := alice.Revoke(t.Context(), room, "bob"); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-done; !errors.Is(err, &client.ClosedError{Code: codec.CodeRevoked}) && !errors.Is(err, &client.RefusedError{Code: codec.CodeRevoked}) {
+	err := <-done // what is told first
+	if !errors.Is(err, &client.ClosedError{Code: codec.CodeRevoked}) && !errors.Is(err, &client.RefusedError{Code: codec.CodeRevoked}) {
 		t.Errorf("push: %v", err)
 	}
 	for {

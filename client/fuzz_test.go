@@ -14,14 +14,19 @@ func FuzzServer(f *testing.F) {
 		}
 		return b
 	}
-	f.Add(all(&codec.Published{Req: 1, Room: room, Pub: 1, Window: codec.MaxFrame}, ack(1, 1), &codec.Subscribed{Req: 2, Room: room}, frame(1, 0, "a")))
-	f.Add(all(&codec.Subscribed{Req: 2, Room: room, Policy: codec.PolicyLossless, Window: 100}, &codec.Joined{Room: room, Pub: 1, Account: "bob"},
-		gap(1, 3, codec.GapJoined), frame(4, codec.FlagMore, "a"), frame(5, codec.FlagCont, "b"), &codec.Left{Room: room, Pub: 1, Code: codec.CodeLeft}))
+	published := &codec.Published{Req: 1, Room: room, Pub: 1, Window: codec.MaxFrame}
+	subscribed := &codec.Subscribed{Req: 2, Room: room}
+	lossless := &codec.Subscribed{Req: 2, Room: room, Policy: codec.PolicyLossless, Window: 100}
+	joined := &codec.Joined{Room: room, Pub: 1, Account: "bob"}
+	left := &codec.Left{Room: room, Pub: 1, Code: codec.CodeLeft}
+	f.Add(all(published, ack(1, 1), subscribed, frame(1, 0, "a")))
+	f.Add(all(lossless, joined, gap(1, 3, codec.GapJoined), frame(4, codec.FlagMore, "a"), frame(5, codec.FlagCont, "b"), left))
 	f.Add(all(&codec.Published{Req: 1, Room: room, Pub: 1, Window: codec.MaxFrame, Streams: []codec.StreamNext{{Dtype: 1, Next: 9}}},
 		&codec.PushRefused{Room: room, Pub: 1, Code: codec.CodeBadPieces}, &codec.Published{Req: 3, Room: room, Pub: 1, Window: 1 << 20}))
-	f.Add(all(&codec.Subscribed{Req: 2, Room: room}, &codec.Count{Room: room}, &codec.Closed{Room: room, Code: codec.CodeIdle}, frame(1, 0, "")))
-	f.Add(all(&codec.Ping{Echo: 1}, &codec.Pong{}, &codec.GoAway{Addrs: []string{"x"}}, &codec.GoAway{}, &codec.Refused{Req: 1, Code: codec.CodeNotGranted},
-		&codec.Refused{Req: 2, Code: codec.CodeOverloaded}, &codec.Error{Code: codec.CodeSilent}))
+	f.Add(all(subscribed, &codec.Count{Room: room}, &codec.Closed{Room: room, Code: codec.CodeIdle}, frame(1, 0, "")))
+	f.Add(all(&codec.Ping{Echo: 1}, &codec.Pong{}, &codec.GoAway{Addrs: []string{"x"}}, &codec.GoAway{},
+		&codec.Refused{Req: 1, Code: codec.CodeNotGranted}, &codec.Refused{Req: 2, Code: codec.CodeOverloaded},
+		&codec.Error{Code: codec.CodeSilent}))
 	f.Add(all(frame(9, codec.FlagCont, "x"), &codec.Hello{}))
 	f.Add([]byte{0, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -247,8 +247,12 @@ func (in *inbound) takeAcks(dst []codec.Ack, waits bool) []codec.Ack {
 // maxPositions is how many streams fit into a subscribe frame.
 const maxPositions = (codec.MaxFrame - 64) / 9
 
-// positions returns, per stream, the last frame or gap end received: what take has seen, and then what still waits in q.
+// positions returns, per stream, the last frame or gap end received: what take has seen, and then what still waits in q. In a
+// lossless room a position is an acknowledgement, too, so what waits is dropped: the server still has it and sends it again.
 func (in *inbound) positions(q *frameQueue) ([]codec.Position, error) {
+	if in.lossless {
+		q.keep(in.held)
+	}
 	last := make(map[codec.StreamKey]uint64, len(in.streams))
 	for key, st := range in.streams {
 		last[key] = st.expected - 1

@@ -243,6 +243,9 @@ func TestModelPublisher(t *testing.T) {
 	})
 }
 
+// modelSizes are sizes of messages: within a frame, within the window, above it.
+var modelSizes = []int{0, 1, 100, 100, 1000, 40_000, 40_000, 2 * codec.MaxPiece, 3 * codec.MaxPiece, 6 * codec.MaxPiece}
+
 func modelPublisher(seed uint64, breaks int) []string {
 	m := newModel(seed, breaks)
 	c, err := Dial(context.Background(), Options{Servers: []string{"one", "two"}, Dialer: m.dial})
@@ -261,7 +264,7 @@ func modelPublisher(seed uint64, breaks int) []string {
 		rnd := rand.New(rand.NewPCG(seed, uint64(d)+1))
 		all.Go(func() {
 			for i := range uint32(12) {
-				payload := make([]byte, 5+[]int{0, 100, 40_000, 3 * codec.MaxPiece, 7 * codec.MaxPiece}[rnd.IntN(5)])
+				payload := make([]byte, 5+modelSizes[rnd.IntN(len(modelSizes))])
 				payload[0] = d
 				binary.BigEndian.PutUint32(payload[1:], i)
 				push, cancel := context.WithTimeout(ctx, time.Hour)

@@ -268,6 +268,7 @@ func TestInterleaving(t *testing.T) {
 // What a publisher sends again when the connection broke.
 func TestPublisherResumes(t *testing.T) {
 	big := strings.Repeat("x", piece+1) // two frames
+	has := func(next uint64) []codec.StreamNext { return []codec.StreamNext{{Dtype: 1, Next: next}} }
 	named(t, map[string]struct {
 		push   []string           // on dtype 1; the server takes all off the connection
 		acked  uint64             // before the break
@@ -278,18 +279,19 @@ func TestPublisherResumes(t *testing.T) {
 	}{
 		"nothing is acknowledged":           {[]string{"a", "b"}, 0, 1, nil, []string{"1:1 a", "1:2 b", "1:3 end"}, false},
 		"some is":                           {[]string{"a", "b", "c"}, 1, 1, nil, []string{"1:2 b", "1:3 c", "1:4 end"}, false},
-		"the server has more":               {[]string{"a", "b", "c"}, 1, 1, []codec.StreamNext{{Dtype: 1, Next: 3}}, []string{"1:3 c", "1:4 end"}, false},
-		"the server has all":                {[]string{"a", "b", "c"}, 1, 1, []codec.StreamNext{{Dtype: 1, Next: 4}}, []string{"1:4 end"}, false},
-		"the server has half a message":     {[]string{"a", big}, 1, 1, []codec.StreamNext{{Dtype: 1, Next: 3}}, []string{"1:3 cont x", "1:4 end"}, false},
-		"all is acknowledged":               {[]string{"a", "b"}, 2, 1, []codec.StreamNext{{Dtype: 1, Next: 3}}, []string{"1:3 end"}, false},
-		"the server has forgotten some":     {[]string{"a", "b", "c"}, 2, 1, []codec.StreamNext{{Dtype: 1, Next: 1}}, []string{"1:gap 1-2 publisher", "1:3 c", "1:4 end"}, false},
-		"forgotten all":                     {[]string{"a", "b"}, 2, 1, []codec.StreamNext{{Dtype: 1, Next: 2}}, []string{"1:gap 2-2 publisher", "1:3 end"}, false},
-		"forgotten, in a message":           {[]string{"a", big, "c"}, 2, 1, []codec.StreamNext{{Dtype: 1, Next: 2}}, []string{"1:gap 2-3 publisher", "1:4 c", "1:5 end"}, true},
+		"the server has more":               {[]string{"a", "b", "c"}, 1, 1, has(3), []string{"1:3 c", "1:4 end"}, false},
+		"the server has all":                {[]string{"a", "b", "c"}, 1, 1, has(4), []string{"1:4 end"}, false},
+		"the server has half a message":     {[]string{"a", big}, 1, 1, has(3), []string{"1:3 cont x", "1:4 end"}, false},
+		"all is acknowledged":               {[]string{"a", "b"}, 2, 1, has(3), []string{"1:3 end"}, false},
+		"the server has forgotten some":     {[]string{"a", "b", "c"}, 2, 1, has(1), []string{"1:gap 1-2 publisher", "1:3 c", "1:4 end"}, false},
+		"forgotten all":                     {[]string{"a", "b"}, 2, 1, has(2), []string{"1:gap 2-2 publisher", "1:3 end"}, false},
+		"forgotten, in a message":           {[]string{"a", big, "c"}, 2, 1, has(2), []string{"1:gap 2-3 publisher", "1:4 c", "1:5 end"}, true},
 		"another publisher number":          {[]string{"a", "b", "c"}, 2, 9, nil, []string{"1:1 pub 9 c", "1:2 pub 9 end"}, false},
 		"another number, all acknowledged":  {[]string{"a"}, 1, 9, nil, []string{"1:1 pub 9 end"}, false},
 		"another number, in a message":      {[]string{"a", big, "c"}, 2, 9, nil, []string{"1:1 pub 9 c", "1:2 pub 9 end"}, true},
 		"another number, nothing but a cut": {[]string{big}, 1, 9, nil, []string{"1:1 pub 9 end"}, true},
-		"a stream we do not know":           {[]string{"a"}, 1, 1, []codec.StreamNext{{Dtype: 1, Next: 2}, {Dtype: 2, Next: 5}}, []string{"1:2 end"}, false},
+		"a stream we do not know": {[]string{"a"}, 1, 1, append(has(2), codec.StreamNext{Dtype: 2, Next: 5}),
+			[]string{"1:2 end"}, false},
 	}, func(t *testing.T, c struct {
 		push   []string
 		acked  uint64
@@ -438,7 +440,10 @@ func TestPushRefused(t *testing.T) {
 			t.Errorf("push: %v", err)
 		}
 	})
-	named(t, map[string]codec.Code{"not granted": codec.CodeNotGranted, "payload size": codec.CodePayloadSize}, func(t *testing.T, code codec.Code) {
+	named(t, map[string]codec.Code{
+		"not granted":  codec.CodeNotGranted,
+		"payload size": codec.CodePayloadSize,
+	}, func(t *testing.T, code codec.Code) {
 		f := newFake(t)
 		c, p := f.connect(f.options())
 		pub := publish(c, p, 4*codec.MaxFrame, PublishOptions{})

@@ -166,8 +166,9 @@ func (s *Subscription) open() {
 	}
 }
 
-// Next waits for the next event and returns it. An event, with its payload, is the caller's until the next call of Next. In a
-// lossless room that next call is also what tells the publisher that the event was consumed.
+// Next waits for the next event and returns it. An event, with its payload, is the caller's until the next call of Next; whoever
+// needs it longer copies it. In a lossless room that next call is also what tells the publisher that the event was consumed, so a
+// caller that keeps one for longer than the server's bound for stalled subscribers (10 s by default) is cut off with too_slow.
 //
 // It returns a *StreamError in the place where the server broke the rule of streams; the subscription goes on. It returns ctx's
 // error when ctx ends before there is an event; nothing is lost by that. After the end it returns the reason on every call: a

@@ -77,26 +77,83 @@ func TestEvents(t *testing.T) {
 		frames []appender
 		events []string
 	}{
-		"messages in order":     {[]appender{joined, frame(1, init, "h"), frame(2, key, "k"), frame(3, 0, ""), closed}, []string{"joined bob", "message 1-1 init h", "message 2-2 key k", "message 3-3", "closed idle", "closed idle"}},
-		"pieces are joined":     {[]appender{frame(1, key|more, "a"), frame(2, key|more|cont, "b"), frame(3, key|cont, "c"), frame(4, 0, "d")}, []string{"message 1-3 key abc", "message 4-4 d"}},
-		"pieces of two streams": {[]appender{frame(1, more, "a"), other(1, more, "x"), frame(2, cont, "b"), other(2, cont, "y")}, []string{"message 1-2 ab", "message 1-2 xy"}},
-		"late join":             {[]appender{frame(1, init, "h"), gap(2, 699, codec.GapJoined), frame(700, key, "k")}, []string{"message 1-1 init h", "gap 2-699 joined", "message 700-700 key k"}},
-		"a gap in a message":    {[]appender{frame(1, more, "a"), frame(2, more|cont, "b"), gap(3, 9, codec.GapSlow), frame(10, 0, "c")}, []string{"gap 3-9 slow interrupted 1", "message 10-10 c"}},
-		"gaps in a row":         {[]appender{gap(1, 4, codec.GapJoined), gap(5, 5, codec.GapPublisher), frame(6, 0, "a")}, []string{"gap 1-4 joined", "gap 5-5 publisher", "message 6-6 a"}},
-		"an unknown reason":     {[]appender{gap(1, 4, 77)}, []string{"gap 1-4 gap_77"}},
-		"a publisher leaves":    {[]appender{joined, frame(1, more, "a"), left, joined, frame(1, 0, "b")}, []string{"joined bob", "left bob gone", "joined bob", "message 1-1 b"}},
-		"counts, not asked for": {[]appender{&codec.Count{Room: room, Subscribers: 3, Publishers: 1}, closed}, []string{"closed idle"}},
-		"another room's frames": {[]appender{&codec.Stream{Room: 8, StreamKey: codec.StreamKey{Pub: 1}, Seq: 9}, frame(1, 0, "a")}, []string{"message 1-1 a"}},
+		"messages in order": {
+			[]appender{joined, frame(1, init, "h"), frame(2, key, "k"), frame(3, 0, ""), closed},
+			[]string{"joined bob", "message 1-1 init h", "message 2-2 key k", "message 3-3", "closed idle", "closed idle"},
+		},
+		"pieces are joined": {
+			[]appender{frame(1, key|more, "a"), frame(2, key|more|cont, "b"), frame(3, key|cont, "c"), frame(4, 0, "d")},
+			[]string{"message 1-3 key abc", "message 4-4 d"},
+		},
+		"pieces of two streams": {
+			[]appender{frame(1, more, "a"), other(1, more, "x"), frame(2, cont, "b"), other(2, cont, "y")},
+			[]string{"message 1-2 ab", "message 1-2 xy"},
+		},
+		"late join": {
+			[]appender{frame(1, init, "h"), gap(2, 699, codec.GapJoined), frame(700, key, "k")},
+			[]string{"message 1-1 init h", "gap 2-699 joined", "message 700-700 key k"},
+		},
+		"a gap in a message": {
+			[]appender{frame(1, more, "a"), frame(2, more|cont, "b"), gap(3, 9, codec.GapSlow), frame(10, 0, "c")},
+			[]string{"gap 3-9 slow interrupted 1", "message 10-10 c"},
+		},
+		"gaps in a row": {
+			[]appender{gap(1, 4, codec.GapJoined), gap(5, 5, codec.GapPublisher), frame(6, 0, "a")},
+			[]string{"gap 1-4 joined", "gap 5-5 publisher", "message 6-6 a"},
+		},
+		"an unknown reason": {
+			[]appender{gap(1, 4, 77)},
+			[]string{"gap 1-4 gap_77"},
+		},
+		"a publisher leaves": {
+			[]appender{joined, frame(1, more, "a"), left, joined, frame(1, 0, "b")},
+			[]string{"joined bob", "left bob gone", "joined bob", "message 1-1 b"},
+		},
+		"counts, not asked for": {
+			[]appender{&codec.Count{Room: room, Subscribers: 3, Publishers: 1}, closed},
+			[]string{"closed idle"},
+		},
+		"another room's frames": {
+			[]appender{&codec.Stream{Room: 8, StreamKey: codec.StreamKey{Pub: 1}, Seq: 9}, frame(1, 0, "a")},
+			[]string{"message 1-1 a"},
+		},
 
-		"fault: frames missing":        {[]appender{frame(1, 0, "a"), frame(3, 0, "c"), frame(4, 0, "d")}, []string{"message 1-1 a", "fault 3 not 2: frames missing without a gap", "message 3-3 c", "message 4-4 d"}},
-		"fault: missing in a message":  {[]appender{frame(1, more, "a"), frame(3, cont, "c"), frame(4, 0, "d")}, []string{"fault 3 not 2: frames missing without a gap", "message 4-4 d"}},
-		"fault: a frame twice":         {[]appender{frame(1, 0, "a"), frame(1, 0, "a"), frame(2, 0, "b")}, []string{"message 1-1 a", "fault 1 not 2: a frame that was there already", "message 2-2 b"}},
-		"fault: the first is not 1":    {[]appender{frame(7, 0, "a")}, []string{"fault 7 not 1: frames missing without a gap", "message 7-7 a"}},
-		"fault: a gap too late":        {[]appender{frame(1, 0, "a"), gap(5, 6, codec.GapSlow), frame(7, 0, "b")}, []string{"message 1-1 a", "fault 5 not 2: a gap that does not begin at the frame expected", "gap 5-6 slow", "message 7-7 b"}},
-		"fault: a gap too early":       {[]appender{gap(1, 5, codec.GapJoined), gap(4, 8, codec.GapSlow), frame(9, 0, "b")}, []string{"gap 1-5 joined", "fault 4 not 6: a gap that does not begin at the frame expected", "message 9-9 b"}},
-		"fault: a message not begun":   {[]appender{frame(1, cont|more, "a"), frame(2, cont, "b"), frame(3, 0, "c")}, []string{"fault 1 not 1: a message that does not begin", "message 3-3 c"}},
-		"fault: a message not ended":   {[]appender{frame(1, more, "a"), frame(2, 0, "b")}, []string{"fault 2 not 2: a message that does not end", "message 2-2 b"}},
-		"fault: a message much to big": {append(pieces(66, big), frame(67, 0, "end")), []string{"fault 65 not 65: a message above the largest size", "message 67-67 end"}},
+		"fault: frames missing": {
+			[]appender{frame(1, 0, "a"), frame(3, 0, "c"), frame(4, 0, "d")},
+			[]string{"message 1-1 a", "fault 3 not 2: frames missing without a gap", "message 3-3 c", "message 4-4 d"},
+		},
+		"fault: missing in a message": {
+			[]appender{frame(1, more, "a"), frame(3, cont, "c"), frame(4, 0, "d")},
+			[]string{"fault 3 not 2: frames missing without a gap", "message 4-4 d"},
+		},
+		"fault: a frame twice": {
+			[]appender{frame(1, 0, "a"), frame(1, 0, "a"), frame(2, 0, "b")},
+			[]string{"message 1-1 a", "fault 1 not 2: a frame that was there already", "message 2-2 b"},
+		},
+		"fault: the first is not 1": {
+			[]appender{frame(7, 0, "a")},
+			[]string{"fault 7 not 1: frames missing without a gap", "message 7-7 a"},
+		},
+		"fault: a gap too late": {
+			[]appender{frame(1, 0, "a"), gap(5, 6, codec.GapSlow), frame(7, 0, "b")},
+			[]string{"message 1-1 a", "fault 5 not 2: a gap that does not begin at the frame expected", "gap 5-6 slow", "message 7-7 b"},
+		},
+		"fault: a gap too early": {
+			[]appender{gap(1, 5, codec.GapJoined), gap(4, 8, codec.GapSlow), frame(9, 0, "b")},
+			[]string{"gap 1-5 joined", "fault 4 not 6: a gap that does not begin at the frame expected", "message 9-9 b"},
+		},
+		"fault: a message not begun": {
+			[]appender{frame(1, cont|more, "a"), frame(2, cont, "b"), frame(3, 0, "c")},
+			[]string{"fault 1 not 1: a message that does not begin", "message 3-3 c"},
+		},
+		"fault: a message not ended": {
+			[]appender{frame(1, more, "a"), frame(2, 0, "b")},
+			[]string{"fault 2 not 2: a message that does not end", "message 2-2 b"},
+		},
+		"fault: a message much too big": {
+			append(pieces(66, big), frame(67, 0, "end")),
+			[]string{"fault 65 not 65: a message above the largest size", "message 67-67 end"},
+		},
 	}, func(t *testing.T, c struct {
 		frames []appender
 		events []string
@@ -140,7 +197,8 @@ func TestSubscribeOptions(t *testing.T) {
 		s, err := during(func() (*Subscription, error) {
 			return c.Subscribe(t.Context(), room, SubscribeOptions{NoEcho: true, Counts: true})
 		}, func() { sent = p.subscribed(codec.PolicyLatest, 0) })
-		if err != nil || sent.Flags != codec.SubNoEcho|codec.SubCount || len(sent.Have) != 0 || s.Policy() != codec.PolicyLatest || s.Room() != room {
+		if err != nil || sent.Flags != codec.SubNoEcho|codec.SubCount || len(sent.Have) != 0 ||
+			s.Policy() != codec.PolicyLatest || s.Room() != room {
 			t.Errorf("%+v, %v", sent, err)
 		}
 		p.send(&codec.Count{Room: room, Subscribers: 3, Publishers: 1})
@@ -197,6 +255,32 @@ func TestResume(t *testing.T) {
 		}
 		p.send(gap(10, 20, codec.GapExpired), frame(21, 0, "f"))
 		wantEvents(t, s, "resumed", "gap 10-20 expired interrupted 9", "message 21-21 f")
+	})
+}
+
+// In a lossless room a position is an acknowledgement: what the caller has not taken is asked for again.
+func TestResumeLossless(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFake(t)
+		c, p := f.connect(f.options())
+		s := subscribe(c, p, codec.PolicyLossless, codec.MaxFrame)
+		p.send(frame(1, 0, "a"), frame(2, codec.FlagMore, "b"), frame(3, codec.FlagCont, "c"), frame(4, 0, "d"))
+		ev, err := s.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.close()
+		p = f.accept()
+		if m := p.subscribed(codec.PolicyLossless, codec.MaxFrame); len(m.Have) != 1 || m.Have[0].Last != 1 {
+			t.Errorf("has %v, want 1", m.Have)
+		}
+		p.send(frame(2, codec.FlagMore, "b"))
+		synctest.Wait()
+		if payload := string(ev.(*Message).Payload); payload != "a" { // still the caller's
+			t.Errorf("payload %q", payload)
+		}
+		go p.send(frame(3, codec.FlagCont, "c"), frame(4, 0, "d"))
+		wantEvents(t, s, "resumed", "message 2-3 bc", "message 4-4 d")
 	})
 }
 

@@ -1,0 +1,155 @@
+package client
+
+import (
+	"time"
+
+	"github.com/timedge/timedge/codec"
+)
+
+// What the server tells a publisher, and how it goes on from there. All of it is called with the client's mutex held.
+
+// published takes the server's answer: the streams are brought in line with what it has, and go on. An error is a
+// fault of the server.
+func (p *Publisher) published(m *codec.Published, l *link) error {
+	if m.Window < codec.MaxFrame {
+		return &codec.ProtocolError{Code: codec.CodeMalformed, Text: "window smaller than a frame"}
+	}
+	fresh := p.answered && m.Pub != p.pub // the server had given this publisher up and counts a new one
+	if fresh && p.on == l {
+		return &codec.ProtocolError{Code: codec.CodeMalformed, Text: "another publisher number on the same connection"}
+	}
+	next := make(map[uint8]uint64, len(m.Streams))
+	for _, s := range m.Streams {
+		next[s.Dtype] = s.Next
+		p.makeStream(s.Dtype)
+	}
+	p.on, p.pub, p.policy, p.maxPayload = l, m.Pub, m.Policy, l.maxPayload()
+	freed, lost := 0, false
+	for _, st := range p.all {
+		var n int
+		var was bool
+		if fresh {
+			n, was = st.restart(m.Pub)
+		}
+		freed, lost = freed+n, lost || was
+		from := st.first() // a stream that the server does not know begins with the oldest frame there is
+		if known := next[st.dtype]; known != 0 {
+			from = known
+		}
+		var begin uint64
+		begin, n, was = st.resume(from, p.headless)
+		freed, lost = freed+n, lost || was
+		if begin > from {
+			l.send(st.gap(from, begin-1))
+		}
+	}
+	p.headless = false
+	if lost {
+		p.fault = &ClosedError{p.room, codec.CodeGone}
+	}
+	p.live, p.inflight = true, 0
+	p.window.resize(int(m.Window))
+	p.window.release(freed)
+	for _, st := range p.all {
+		p.c.enqueue(st)
+	}
+	if !p.answered {
+		p.answered = true
+		close(p.opened)
+	}
+	p.progressed()
+	return nil
+}
+
+// publishRefused takes a refusal as the answer to publish.
+func (p *Publisher) publishRefused(code codec.Code, text string) {
+	if p.err != nil {
+		return
+	}
+	if !p.answered || !code.Retry() {
+		p.end(&RefusedError{code, text})
+		return
+	}
+	p.askLater(code)
+}
+
+// pushRefused takes a refusal of frames. What may succeed when tried again, and a server that has lost the thread, are met with
+// another publish, whose answer tells what the server has; the rest ends p.
+func (p *Publisher) pushRefused(code codec.Code) {
+	thread := code == codec.CodeSequence || code == codec.CodeBadPieces
+	switch {
+	case p.err != nil:
+	case !code.Retry() && !thread || thread && p.retries == maxRetries:
+		p.end(&RefusedError{code, "push"})
+	case !p.live: // asked already
+	case thread:
+		p.headless = code == codec.CodeBadPieces
+		p.retries++
+		p.pause()
+		p.c.askPublish(p)
+	default:
+		p.askLater(code)
+	}
+}
+
+// maxRetries is how often a publisher is brought in line with the server again before anything is acknowledged in between.
+const maxRetries = 3
+
+// pause stops the publisher's streams until the server has answered the next publish.
+func (p *Publisher) pause() {
+	p.c.dequeue(p)
+	p.live = false
+}
+
+// askLater publishes again after a pause, if the connection is still the same then: a new one begins with that anyhow.
+func (p *Publisher) askLater(code codec.Code) {
+	c, l := p.c, p.c.link
+	c.opts.Logger.Warn("publisher refused, will try again", "room", p.room.String(), "reason", code.String())
+	p.pause()
+	p.retries++
+	time.AfterFunc(c.jitter(p.retries), func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if p.err == nil && !p.live && l != nil && c.link == l {
+			c.askPublish(p)
+		}
+	})
+}
+
+// acknowledged takes an ack.
+func (p *Publisher) acknowledged(dtype uint8, seq uint64) {
+	st := p.streams[dtype].Load()
+	if st == nil {
+		return
+	}
+	n := st.acknowledge(seq)
+	if n == 0 {
+		return
+	}
+	p.retries = 0
+	p.inflight -= n
+	p.window.release(n)
+	for _, st := range p.all { // those that the window held back
+		p.c.enqueue(st)
+	}
+	p.progressed()
+}
+
+func (p *Publisher) progressed() {
+	if p.progress != nil {
+		close(p.progress)
+		p.progress = nil
+	}
+}
+
+// counted passes a count on, in the place of one that was not taken.
+func (p *Publisher) counted(n codec.Count) {
+	if p.flags&codec.PubCount == 0 || p.err != nil {
+		return
+	}
+	select {
+	case <-p.counts:
+	default:
+	}
+	p.counts <- n
+}
