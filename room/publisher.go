@@ -177,7 +177,10 @@ func (p *Publisher) PushGap(h Holder, g codec.Gap, now int64) error {
 	}
 	g = codec.Gap{Room: r.ID, StreamKey: s.key, From: s.next, To: g.To, Reason: codec.GapPublisher}
 	b := r.table.pool.Encode(&g)
-	b.Key, b.First, b.Last, b.stream = s.key, g.From, g.To, s
+	b.Key, b.First, b.Last, b.Keyed, b.stream = s.key, g.From, g.To, s.grouped(), s
+	if s.open() && s.last&codec.FlagInit != 0 {
+		s.breakInit()
+	}
 	s.next, s.last = g.To+1, 0
 	s.append(b, g.From, g.To)
 	s.trim()

@@ -164,6 +164,21 @@ func (s *stream) keepInit(b *Batch, run *Run) {
 	s.pub.room.cached(b.cost())
 }
 
+// breakInit gives up the part of an init message whose rest will not come.
+func (s *stream) breakInit() {
+	for n := len(s.inits) - 1; n >= 0 && s.inits[n].last >= s.openSeq; n-- {
+		sp := &s.inits[n]
+		if sp.first < s.openSeq {
+			sp.end = sp.off + offsetOf(sp.bytes(), sp.first, s.openSeq)
+			sp.last = s.openSeq - 1
+			return
+		}
+		s.pub.room.cached(-sp.b.cost())
+		sp.b.Release()
+		s.inits = s.inits[:n]
+	}
+}
+
 func (s *stream) clearInits() {
 	for _, sp := range s.inits {
 		s.pub.room.cached(-sp.b.cost())
