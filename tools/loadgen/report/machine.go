@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/timedge/timedge/tools/loadgen/load"
@@ -105,4 +106,11 @@ func AppendBench(file string, results []*load.Result) error {
 		return err
 	}
 	return f.Close()
+}
+
+// BenchHead is what a file of benchmark lines begins with: where they come from, in the Go benchmark format.
+func BenchHead() string {
+	h := load.ReadHost()
+	return fmt.Sprintf("goos: linux\ngoarch: %s\npkg: github.com/timedge/timedge/benchmarks\ncpu: %s\nkernel: %s\ngo: %s\ncommit: %s\n",
+		runtime.GOARCH, h.CPU, h.Kernel, h.Go, h.Commit)
 }
