@@ -12,8 +12,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// link is one connection, from its welcome to its end. It has a reader and a writer goroutine, which whoever calls start joins by
-// wait after fail.
+// link is one connection, from its welcome to its end. It has a reader and a writer goroutine; fail stops them, from any goroutine,
+// and Client.run, which owns the link, joins them by wait.
 type link struct {
 	// Fixed after the handshake.
 	c       *Client

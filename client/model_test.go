@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -38,6 +39,7 @@ type modelServer struct {
 
 	// Subscribing.
 	streams map[uint8][]appender // all that there ever is, in order
+	cut     bool                 // what take returned is the last that the connection sends
 }
 
 func newModel(seed uint64, breaks int) *modelServer {
@@ -74,8 +76,7 @@ func (m *modelServer) serve(conn net.Conn) {
 		for range out {
 		}
 	}()
-	defer func() { close(out); <-written }()
-	defer conn.Close()
+	end := func() { close(out); <-written } // after all that is in out, unless conn is closed
 
 	life := -1 // bytes to read before the connection breaks
 	m.mu.Lock()
@@ -99,13 +100,15 @@ func (m *modelServer) serve(conn net.Conn) {
 			m.mu.Unlock()
 			continue
 		}
-		if err != nil {
-			return
-		}
-		if life >= 0 {
+		if err == nil && life >= 0 {
 			if life -= n; life < 0 {
-				return // and what was read last is lost
+				err = io.EOF // and what was read last is lost
 			}
+		}
+		if err != nil {
+			conn.Close()
+			end()
+			return
 		}
 		in = append(in, buf[:n]...)
 		if !greeted {
@@ -119,10 +122,16 @@ func (m *modelServer) serve(conn net.Conn) {
 			}
 			m.mu.Lock()
 			b := m.take(frame, typ)
+			cut := m.cut
+			m.cut = false
 			m.mu.Unlock()
 			in = in[len(frame):]
 			if b != nil {
 				out <- b
+			}
+			if cut {
+				end()
+				return
 			}
 		}
 	}
@@ -338,13 +347,11 @@ func (m *modelServer) subscribe(c *codec.Subscribe) []byte {
 	}
 	if m.breaks > 0 {
 		m.breaks--
-		return append(out[:m.rnd.IntN(len(out))], hangUp...)
+		m.cut = true
+		return out[:m.rnd.IntN(len(out))]
 	}
 	return out
 }
-
-// hangUp is what the client takes for the end of a connection on which nothing is wrong: an error that says to come again.
-var hangUp = (&codec.Error{Code: codec.CodeOverloaded}).Append(nil)
 
 func last(f appender) uint64 {
 	switch f := f.(type) {
@@ -379,7 +386,7 @@ func TestModelSubscriber(t *testing.T) {
 func modelSubscriber(seed uint64, breaks, buffer int) []string {
 	m := newModel(seed, breaks)
 	ends := m.compose()
-	c, err := Dial(context.Background(), Options{Servers: []string{"one", "two"}, Dialer: m.cutting, ReceiveBuffer: buffer})
+	c, err := Dial(context.Background(), Options{Servers: []string{"one", "two"}, Dialer: m.dial, ReceiveBuffer: buffer})
 	if err != nil {
 		return []string{err.Error()}
 	}
@@ -470,40 +477,4 @@ func (m *modelServer) message(dtype uint8, first, last uint64) (p []byte) {
 		}
 	}
 	return p
-}
-
-// cutting dials a server whose connection ends where its bytes do, if they were cut.
-func (m *modelServer) cutting(ctx context.Context, addr string) (net.Conn, error) {
-	conn, err := m.dial(ctx, addr)
-	return &cutConn{Conn: conn}, err
-}
-
-// cutConn ends at the mark that subscribe puts where it cuts its answer.
-type cutConn struct {
-	net.Conn
-	held []byte
-	end  bool
-}
-
-func (c *cutConn) Read(b []byte) (int, error) {
-	if len(c.held) == 0 && c.end {
-		return 0, errors.New("connection reset")
-	}
-	if len(c.held) == 0 {
-		buf := make([]byte, 64<<10)
-		n, err := c.Conn.Read(buf)
-		if err != nil {
-			return 0, err
-		}
-		c.held = buf[:n]
-		if i := bytes.Index(c.held, hangUp); i >= 0 {
-			c.held, c.end = c.held[:i], true
-		}
-	}
-	if len(c.held) == 0 {
-		return c.Read(b)
-	}
-	n := copy(b, c.held)
-	c.held = c.held[n:]
-	return n, nil
 }
