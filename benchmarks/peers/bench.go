@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/timedge/timedge/benchmarks/internal/drive"
 	"github.com/timedge/timedge/benchmarks/internal/server"
 	"github.com/timedge/timedge/tools/loadgen/load"
 )
@@ -168,33 +169,19 @@ const repeats = 2
 // once runs a job on a fresh server.
 func (b *bench) once(j *job, target string, read int) outcome {
 	o := outcome{job: j, target: target}
-	dir, err := os.MkdirTemp(b.dir, target)
-	if err != nil {
-		o.broken = err.Error()
-		return o
-	}
-	_ = os.Chmod(dir, 0o755) // mosquitto gives up root before it writes
 	k, err := server.Find(target)
 	if err != nil {
 		o.broken = err.Error()
 		return o
 	}
-	s := server.Settings{Dir: dir, Read: max(read, 64<<10), MaxConn: j.cfg.Rooms*j.cfg.Subscribers + 2000}
+	s := server.Settings{Dir: b.dir, Read: max(read, 64<<10)}
 	switch target {
 	case "limit":
 		s.Binary = b.limit
 	case "timedge":
 		s.Binary, s.Loops = b.timedge, cli.Loops
 	}
-	srv, err := k.Start(b.ctx, s)
-	if err != nil {
-		o.broken = err.Error()
-		return o
-	}
-	defer srv.Stop()
-	cfg := j.cfg
-	cfg.Target, cfg.Addr, cfg.ServerPID = target, srv.Addr, srv.PID
-	res, err := load.Run(b.ctx, cfg, load.Hooks{})
+	res, err := drive.Once(b.ctx, k, s, j.cfg)
 	switch {
 	case errors.Is(err, load.ErrCannot):
 		o.no = err.Error()

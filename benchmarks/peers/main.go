@@ -13,13 +13,13 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
 
+	"github.com/timedge/timedge/benchmarks/internal/drive"
 	"github.com/timedge/timedge/benchmarks/internal/server"
 	"github.com/timedge/timedge/tools/loadgen/load"
 	"github.com/timedge/timedge/tools/loadgen/report"
@@ -47,7 +47,7 @@ var cli struct {
 }
 
 func main() {
-	runtime.GOMAXPROCS(runtime.NumCPU() + 4) // the generator's loops wait in system calls
+	drive.Prepare()
 	kong.Parse(&cli, kong.Name("peers"), kong.Description("Compare timedge with its peers and with the limit."), kong.ShortUsageOnError())
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
