@@ -146,11 +146,19 @@ func (p *Publisher) Push(ctx context.Context, dtype uint8, kind Kind, payload []
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-p.ended:
+			return p.cause()
 		}
 	}
 	err := p.push(ctx, st, kind.flags(), payload)
 	<-st.turn
 	return err
+}
+
+// cause returns why p ended.
+func (p *Publisher) cause() error {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	return p.err
 }
 
 func (p *Publisher) push(ctx context.Context, st *outStream, flags codec.Flags, payload []byte) error {
@@ -168,7 +176,7 @@ func (p *Publisher) push(ctx context.Context, st *outStream, flags codec.Flags, 
 	if len(payload) > codec.MaxPiece {
 		share = st
 	}
-	first := uint64(0)
+	first := uint64(0) // number of the message's first frame, counted over all restarts of the stream
 	for {
 		piece := payload[:min(len(payload), codec.MaxPiece)]
 		payload = payload[len(piece):]
@@ -188,7 +196,7 @@ func (p *Publisher) push(ctx context.Context, st *outStream, flags codec.Flags, 
 			f |= codec.FlagMore
 		}
 		if first == 0 {
-			first = st.next
+			first = st.base + st.next
 		} else {
 			f |= codec.FlagCont
 		}
@@ -253,11 +261,13 @@ func (p *Publisher) awaitWindow(ctx context.Context, n int, share *outStream) er
 	return err
 }
 
-// giveUp takes back what it can of the unfinished message that began with frame first, and gives up the rest. c.mu held.
+// giveUp takes back what it can of the unfinished message that began with frame first, counted over all restarts of the stream, and
+// gives up the rest. c.mu held.
 func (p *Publisher) giveUp(st *outStream, first uint64) {
 	if first == 0 || st.stopped || p.err != nil {
 		return
 	}
+	first -= st.base
 	p.window.release(st.retract(first))
 	st.open = false
 	if st.next > first { // some of it is out

@@ -365,6 +365,52 @@ func TestBreakInMessage(t *testing.T) {
 	})
 }
 
+// A publisher that the server counts anew numbers anew, also what a push is at work on; giving that up still leaves a gap.
+func TestGivenUpAfterRestart(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFake(t)
+		c, p := f.connect(f.options())
+		pub := publish(c, p, 3*codec.MaxFrame, PublishOptions{})
+		push(t, pub, 1, "a")
+		push(t, pub, 1, "b")
+		wantFrames(p, "1:1 a", "1:2 b")
+		p.send(ack(1, 2))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := background(func() error { return pub.Push(ctx, 1, Delta, make([]byte, 4*piece)) })
+		wantFrames(p, "1:3 more 65516", "1:4 more cont 65516")
+		p.close()
+		p = f.accept()
+		p.published(2, 3*codec.MaxFrame)
+		wantFrames(p, "1:1 more pub 2 65516", "1:2 more cont pub 2 65516")
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		push(t, pub, 1, "x")
+		wantFrames(p, "1:gap 3-3 publisher", "1:4 pub 2 x")
+	})
+}
+
+// The end of a publisher lets go of all pushes, those that wait for the window and those that wait for them.
+func TestEndReleasesPushes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFake(t)
+		c, p := f.connect(f.options())
+		pub := publish(c, p, codec.MaxFrame, PublishOptions{})
+		var waiting []<-chan error
+		for range 3 {
+			waiting = append(waiting, background(func() error { return pub.Push(t.Context(), 1, Delta, make([]byte, 3*piece)) }))
+			synctest.Wait()
+		}
+		p.send(&codec.Closed{Room: room, Code: codec.CodeRemoved})
+		for _, done := range append(waiting, background(func() error { return pub.Push(t.Context(), 1, Delta, nil) })) {
+			if err := <-done; !errors.Is(err, &ClosedError{Code: codec.CodeRemoved}) {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 // A window that is smaller on the next server holds back what was pushed under the larger one.
 func TestWindowShrinks(t *testing.T) {
 	bubble(t, func(t *testing.T) {
