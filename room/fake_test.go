@@ -272,6 +272,7 @@ func (v *viewer) reconnect(r *Room) {
 	v.Init(r)
 	for _, s := range v.streams {
 		s.resumed = true
+		s.script = append(s.script, "resumed")
 	}
 }
 
