@@ -19,6 +19,12 @@ func (f *serverFlags) dial(ctx context.Context, std *streams) (*client.Client, e
 		level = slog.LevelDebug
 	}
 	o := client.Options{Servers: f.Server, Account: f.Account, Token: f.Token, Logger: slog.New(&notes{w: std.err, level: level})}
+	if f.TLS || f.TLSCA != "" {
+		var err error
+		if o.Dialer, err = tlsDialer(f.TLSCA); err != nil {
+			return nil, err
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
 	c, err := client.Dial(ctx, o)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"syscall"
 
@@ -40,6 +41,8 @@ func (f *serverFlags) explain(err error, room codec.RoomID) error {
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("no server answers at %s: start one with 'timedge serve', or name another with --server", servers)
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("the server at %s closed the connection at once: is it a timedge server, and does it speak TLS (--tls)?", servers)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no answer from %s in time: see whether the server runs and can be reached, or name another with --server", servers)
 	case errors.Is(err, client.ErrUnanswered):

@@ -57,8 +57,17 @@ type serveCmd struct {
 	Memory   size          `placeholder:"SIZE" default:"1GiB" env:"TIMEDGE_MEMORY" help:"${memoryHelp} (${default})."`
 	Drain    time.Duration `placeholder:"TIME" default:"10s" env:"TIMEDGE_DRAIN" help:"How long ending may take (${default})."`
 	Auth     string        `placeholder:"HOW" default:"open" env:"TIMEDGE_AUTH" help:"${authHelp} (${default})."`
-	Insecure bool          `name:"insecure-open" env:"TIMEDGE_INSECURE_OPEN" help:"Let --auth open listen beyond loopback."`
-	LogLevel string        `placeholder:"LEVEL" default:"info" enum:"${levels}" env:"TIMEDGE_LOG_LEVEL" help:"${enum} (${default})."`
+	tlsFlags
+	Insecure bool   `name:"insecure-open" env:"TIMEDGE_INSECURE_OPEN" help:"Let --auth open listen beyond loopback."`
+	LogLevel string `placeholder:"LEVEL" default:"info" enum:"${levels}" env:"TIMEDGE_LOG_LEVEL" help:"${enum} (${default})."`
+}
+
+// tlsFlags are the server's side of TLS.
+type tlsFlags struct {
+	ListenTLS []string `name:"listen-tls" placeholder:"ADDR" env:"TIMEDGE_LISTEN_TLS" help:"Where clients connect with TLS 1.3 (nowhere)."`
+	Cert      string   `name:"tls-cert" placeholder:"FILE" env:"TIMEDGE_TLS_CERT" help:"The server's certificate, in PEM; taken up when it changes."`
+	Key       string   `name:"tls-key" placeholder:"FILE" env:"TIMEDGE_TLS_KEY" help:"The certificate's key, in PEM."`
+	ClientCA  string   `name:"tls-client-ca" placeholder:"FILE" env:"TIMEDGE_TLS_CLIENT_CA" help:"Ask clients for certificates of these authorities."`
 }
 
 // serverFlags are common to all commands that talk to a server.
@@ -66,6 +75,8 @@ type serverFlags struct {
 	Server  []string `placeholder:"ADDR" default:"${server}" env:"TIMEDGE_SERVER" help:"Servers, of which one is used (${default})."`
 	Account string   `placeholder:"NAME" default:"${user}" env:"TIMEDGE_ACCOUNT" help:"Who to be (${default})."`
 	Token   string   `placeholder:"TOKEN" env:"TIMEDGE_TOKEN" help:"Proof of the account; better in the environment than here."`
+	TLS     bool     `env:"TIMEDGE_TLS" help:"Speak TLS to the server."`
+	TLSCA   string   `name:"tls-ca" placeholder:"FILE" env:"TIMEDGE_TLS_CA" help:"${tlsCAHelp}."`
 	Verbose bool     `short:"v" help:"Tell of every connection on standard error, not only of those lost."`
 }
 
@@ -216,6 +227,7 @@ var helpTexts = kong.Vars{
 	"levels": "debug,info,warn,error",
 	"authHelp": "Who clients are: whoever they say (open), by tokens in a file (file:PATH), or signed tokens (jwt:PATH); see " +
 		"timedge token",
+	"tlsCAHelp":  "Trust servers' certificates of the authorities in this file, in PEM (those of the system); implies --tls",
 	"adminHelp":  "Where /healthz, /readyz and /metrics are served; empty: nowhere",
 	"queueHelp":  "What is queued for one subscriber of a room before its policy acts",
 	"stallHelp":  "A subscriber that holds a lossless room up for so long is cut off",

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -30,11 +31,15 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	if auth.IsOpen(who) && c.Insecure {
 		log.Warn().Strs("listen", c.Listen).Msg("anybody who reaches this server may be anyone (--auth open, forced)")
 	}
+	secure, err := c.tlsConfig(log)
+	if err != nil {
+		return err
+	}
 	admin, err := c.listenAdmin()
 	if err != nil {
 		return err
 	}
-	e, err := engine.Start(c.config(log, who))
+	e, err := engine.Start(c.config(log, who, secure))
 	if err != nil {
 		return errors.Join(explainListen(err), closeIf(admin))
 	}
@@ -71,9 +76,9 @@ func (c *serveCmd) logger(w *os.File) zerolog.Logger {
 	return log.Level(level).With().Timestamp().Logger()
 }
 
-func (c *serveCmd) config(log zerolog.Logger, who auth.Authenticator) engine.Config {
+func (c *serveCmd) config(log zerolog.Logger, who auth.Authenticator, secure *tls.Config) engine.Config {
 	return engine.Config{
-		Auth: who, InsecureOpen: c.Insecure,
+		Auth: who, InsecureOpen: c.Insecure, ListenTLS: c.ListenTLS, TLS: secure,
 		Listen: c.Listen, Node: c.Node, Loops: c.Loops, Log: log,
 		MaxConns: c.Conns, MemoryBound: int64(c.Memory),
 		Rooms: room.Config{
@@ -114,6 +119,9 @@ func (c *serveCmd) greet(std *streams, addrs []net.Addr, admin net.Listener) {
 	server := ""
 	if to[0] != client.DefaultServer {
 		server = " --server " + to[0]
+	}
+	if len(to) == len(c.ListenTLS) {
+		server += " --tls"
 	}
 	fmt.Fprintf(std.out, `
 In a second terminal, push a file (a video, or anything); it prints the room's number:

@@ -29,15 +29,21 @@ const (
 	acceptBackoffMax = time.Second
 )
 
+// listener is where one kind of transport comes in.
+type listener struct {
+	net.Listener
+	adopt func(net.Conn) error // takes the connection over; an error means that the system has no means for it
+}
+
 // accept adopts connections until its listener is closed.
-func (e *Engine) accept(ln net.Listener) {
+func (e *Engine) accept(ln listener) {
 	defer e.accepts.Done()
 	backoff := acceptBackoffMin
 	starved := false
 	for {
 		c, err := ln.Accept()
 		if err == nil {
-			err = e.adopt(c)
+			err = ln.adopt(c)
 		}
 		switch {
 		case err == nil:
@@ -67,31 +73,45 @@ func (e *Engine) accept(ln net.Listener) {
 	}
 }
 
-// adopt gives a connection to a reactor, or turns it away. It returns an error only when the system has no means for it.
+// adopt gives a plain connection to a reactor, or turns it away.
 func (e *Engine) adopt(c net.Conn) error {
+	if why, text := e.admit(); text != "" {
+		e.turnAway(c, why, text)
+		return nil
+	}
+	return e.enroll(c, &session{id: e.nextID.Add(1)})
+}
+
+// admit counts a new connection, unless there are as many as there may be; then it says so.
+func (e *Engine) admit() (why turned, text string) {
 	switch {
 	case e.conns.Load() >= int64(e.cfg.MaxConns):
-		e.turnAway(c, turnedFull, "this node has as many connections as it may have")
-		return nil
+		return turnedFull, "this node has as many connections as it may have"
 	case e.greeting.Load() >= int64(e.cfg.MaxHandshakes):
-		e.turnAway(c, turnedHandshakes, "too many connections are waiting to say hello")
-		return nil
+		return turnedHandshakes, "too many connections are waiting to say hello"
 	}
 	e.accepted.Add(1)
 	e.conns.Add(1)
 	e.greeting.Add(1)
-	s := &session{id: e.nextID.Add(1)}
-	if _, err := e.reactors.EnrollContext(c, s); err != nil { // closes c
-		e.conns.Add(-1)
-		e.greeting.Add(-1)
-		return err
+	return 0, ""
+}
+
+// dismiss takes back what admit counted.
+func (e *Engine) dismiss() {
+	e.conns.Add(-1)
+	e.greeting.Add(-1)
+}
+
+// enroll gives an admitted connection to a reactor.
+func (e *Engine) enroll(c net.Conn, s *session) error {
+	_, err := e.reactors.EnrollContext(c, s) // closes c
+	if err == nil && s.loop == nil {         // the reactor could not watch it, and has closed it
+		err = unix.ENOMEM
 	}
-	if s.loop == nil { // the reactor could not watch it, and has closed it
-		e.conns.Add(-1)
-		e.greeting.Add(-1)
-		return unix.ENOMEM
+	if err != nil {
+		e.dismiss()
 	}
-	return nil
+	return err
 }
 
 // turnAway tells a connection to try again elsewhere or later. The few bytes fit any empty send buffer.

@@ -1,12 +1,14 @@
 package engine
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -20,9 +22,13 @@ import (
 // Config is all that can be set. Zero values mean the defaults.
 type Config struct {
 	Listen []string // TCP addresses for clients; default 127.0.0.1:7400
-	Node   string   // the node's name; default host name
-	Loops  int      // event loops; default one per processor that Go may use
-	Log    zerolog.Logger
+	// ListenTLS are addresses for clients that speak TLS, with TLS as its configuration (TLS 1.3 at least; it needs a certificate).
+	ListenTLS []string
+	TLS       *tls.Config
+
+	Node  string // the node's name; default host name
+	Loops int    // event loops; default one per processor that Go may use
+	Log   zerolog.Logger
 
 	// Auth says who clients are; nil: whoever they say (auth "open"), which is for loopback addresses unless InsecureOpen.
 	// The caller closes it after Shutdown.
@@ -45,7 +51,7 @@ type Config struct {
 }
 
 func (c *Config) fill() error {
-	if len(c.Listen) == 0 {
+	if len(c.Listen)+len(c.ListenTLS) == 0 {
 		c.Listen = []string{"127.0.0.1:7400"}
 	}
 	if c.Node == "" {
@@ -75,10 +81,11 @@ func (c *Config) fill() error {
 	bad(c.Ping < 100*time.Millisecond, "ping: %v is below 100 ms", c.Ping)
 	bad(c.MaxConns < 1, "connections: %d is below 1", c.MaxConns)
 	bad(c.ReadBuffer < codec.MaxFrame, "read buffer: %d is below a frame, %d", c.ReadBuffer, codec.MaxFrame)
+	bad(len(c.ListenTLS) > 0 && c.TLS == nil, "TLS: an address is given, but no certificate")
 	bad(c.MemoryBound < 16<<20, "memory bound: %d is below 16 MiB", c.MemoryBound)
 	bad(len(c.Node) > codec.MaxAccount, "node name: longer than %d bytes", codec.MaxAccount)
 	if (c.Auth == nil || auth.IsOpen(c.Auth)) && !c.InsecureOpen {
-		for _, a := range c.Listen {
+		for _, a := range append(slices.Clone(c.Listen), c.ListenTLS...) {
 			bad(!loopback(a), "listen: %s can be reached from elsewhere, and without an authenticator anybody may be anyone there: "+
 				"choose an authenticator, a loopback address, or force it", a)
 		}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -31,7 +30,8 @@ type Engine struct {
 	loops []*loop
 
 	reactors  *gnet.Client // gnet's loops without a listener of gnet's own: see accept.go
-	listeners []net.Listener
+	listeners []listener
+	pumps     sync.WaitGroup // of transports that are not plain TCP
 	accepts   sync.WaitGroup
 	ticker    sync.WaitGroup
 	noAccept  chan struct{} // closed: the listeners are
@@ -59,7 +59,15 @@ func Start(cfg Config) (*Engine, error) {
 			e.closeListeners()
 			return nil, fmt.Errorf("listen: %w", err)
 		}
-		e.listeners = append(e.listeners, ln)
+		e.listeners = append(e.listeners, listener{ln, e.adopt})
+	}
+	for _, addr := range cfg.ListenTLS {
+		ln, err := net.Listen("tcp", addr)
+		if err != nil {
+			e.closeListeners()
+			return nil, fmt.Errorf("listen: %w", err)
+		}
+		e.listeners = append(e.listeners, listener{ln, e.adoptTLS})
 	}
 	if err := e.startLoops(); err != nil {
 		e.closeListeners()
@@ -132,9 +140,7 @@ func (l *loop) connect() error {
 		return err
 	}
 	l.wakeFD = fds[0]
-	f := os.NewFile(uintptr(fds[1]), "wake")
-	c, err := net.FileConn(f) // a duplicate
-	_ = f.Close()
+	c, err := fileConn(fds[1])
 	if err != nil {
 		return err
 	}
@@ -218,7 +224,7 @@ func (s *session) onTraffic(b []byte) gnet.Action {
 	return gnet.None
 }
 
-// Addrs returns the addresses that clients connect to.
+// Addrs returns the addresses that clients connect to: those of Config.Listen, then those of Config.ListenTLS.
 func (e *Engine) Addrs() []net.Addr {
 	var as []net.Addr
 	for _, ln := range e.listeners {
@@ -321,7 +327,9 @@ func (l *loop) closeDownTo(keep int) (left, queued int) {
 func (e *Engine) close() error {
 	close(e.stop)
 	e.ticker.Wait()
-	return e.stopLoops()
+	err := e.stopLoops()
+	e.pumps.Wait()
+	return err
 }
 
 // gnetLog hands gnet's own messages on. What it warns of is a connection that closed while an event for it was on its way:

@@ -20,7 +20,7 @@ func (s *session) authenticate(m *codec.Hello) error {
 	if e.cfg.Auth == nil || auth.IsOpen(e.cfg.Auth) {
 		return nil
 	}
-	id, err := e.cfg.Auth.Authenticate(m.Account, m.Token, remoteAddr(s.conn.RemoteAddr()), time.Unix(0, s.loop.now))
+	id, err := e.cfg.Auth.Authenticate(m.Account, m.Token, s.remoteAddr(), time.Unix(0, s.loop.now))
 	if err != nil {
 		s.denied(err)
 		return authError(err)
@@ -47,8 +47,11 @@ func authError(err error) error {
 	return &codec.ProtocolError{Code: codec.CodeAuthFailed, Text: "account and token do not fit"}
 }
 
-func remoteAddr(a net.Addr) netip.Addr {
-	if t, ok := a.(*net.TCPAddr); ok {
+func (s *session) remoteAddr() netip.Addr {
+	if s.peer != nil {
+		return *s.peer
+	}
+	if t, ok := s.conn.RemoteAddr().(*net.TCPAddr); ok {
 		return t.AddrPort().Addr()
 	}
 	return netip.Addr{}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"net/netip"
 
 	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
@@ -21,7 +22,8 @@ type session struct {
 	loop     *loop
 	id       uint64
 	fd       int
-	openedAt int64 // ns; once closing: when that began
+	openedAt int64       // ns; once closing: when that began
+	peer     *netip.Addr // of a client that the descriptor's other end is not
 
 	// Set by hello.
 	account  string
