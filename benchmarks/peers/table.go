@@ -27,6 +27,7 @@ func (b *bench) markdown(outcomes []outcome) string {
 	} {
 		b.part(&w, outcomes, part.name, part.title)
 	}
+	b.generator(&w, outcomes)
 	return w.String()
 }
 
@@ -68,6 +69,39 @@ func (b *bench) part(w *strings.Builder, outcomes []outcome, part, title string)
 			fmt.Fprintf(w, " %s |", against(rates, costs))
 		}
 		fmt.Fprintln(w)
+	}
+}
+
+// generator writes what the load generator itself needed in the throughput runs: a rate at which its receiving thread had
+// no time left is its own, not the server's.
+func (b *bench) generator(w *strings.Builder, outcomes []outcome) {
+	if !has("throughput") {
+		return
+	}
+	fmt.Fprint(w, "\nThe generator's own cost in the throughput runs: CPU of its receiving thread per delivery, and how busy that was\n\n| load |")
+	for _, t := range cli.Targets {
+		fmt.Fprintf(w, " %s |", t)
+	}
+	fmt.Fprintln(w, "\n| --- |"+strings.Repeat(" --- |", len(cli.Targets)))
+	for _, size := range cli.Sizes {
+		for _, subs := range cli.Subs {
+			fmt.Fprintf(w, "| %d x %s |", subs, report.Size(int64(size)))
+			for _, t := range cli.Targets {
+				var cost, busy []float64
+				for _, o := range outcomes {
+					if c := &o.job.cfg; o.job.part == "throughput" && o.target == t && o.result != nil && c.Subscribers == subs && payload(c) == size {
+						cost = append(cost, o.result.Generator.PerDelivery)
+						busy = append(busy, slices.Max(o.result.Generator.Busy))
+					}
+				}
+				if len(cost) == 0 {
+					fmt.Fprint(w, " - |")
+					continue
+				}
+				fmt.Fprintf(w, " %s, %.0f %% |", report.Nanos(median(cost)), 100*median(busy))
+			}
+			fmt.Fprintln(w)
+		}
 	}
 }
 

@@ -75,7 +75,11 @@ func Merge(whole Config, parts []*Result) (*Result, error) {
 			into := m.Classes[name]
 			into.Subscribers += c.Subscribers
 			into.Counts.Add(&c.Counts)
-			add(&into.Latency, c.Latency)
+			if whole.Mode == Open {
+				add(&into.Latency, c.Latency)
+			} else {
+				into.Latency = c.Latency
+			}
 		}
 		add(&m.Connect, r.Connect)
 		add(&m.First, r.First)

@@ -124,7 +124,9 @@ func (h *Histogram) Raw() (*hdrhistogram.Histogram, error) {
 func (r *Result) Encode() error {
 	all := []*Histogram{r.Connect, r.First, r.Generator.Lag, r.Generator.Turn}
 	for _, c := range r.Classes {
-		all = append(all, c.Latency)
+		if r.Config.Mode == Open { // that of a closed loop says only how large the window is
+			all = append(all, c.Latency)
+		}
 	}
 	for _, h := range all {
 		if err := h.Encode(); err != nil {

@@ -44,8 +44,7 @@ func quantile(sorted []int64, q float64) int64 {
 	return sorted[min(max(int(math.Ceil(q/100*float64(len(sorted))))-1, 0), len(sorted)-1)]
 }
 
-// steadily retries a measurement on a machine that is too busy for it: measure returns how much later than planned the fake
-// server itself was, and check the deviations found.
+// tooBusy is how much later than planned the fake server may have been itself, for its delays to be the known ones.
 const tooBusy = 10 * time.Millisecond
 
 func withinFivePercent(t *testing.T, name string, got, want int64) {
