@@ -1,0 +1,539 @@
+package room
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/timedge/timedge/codec"
+)
+
+func TestRegister(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		reg  codec.Register
+		want error
+	}{
+		{"defaults", codec.Register{}, nil},
+		{"all set", codec.Register{Policy: codec.PolicyLossless, IdleMillis: 1000, ExpireMillis: 1, QueueBytes: 64 << 10, QueueMillis: 10, MaxSubs: 1}, nil},
+		{"largest", codec.Register{IdleMillis: 24 * 3600 * 1000, ExpireMillis: ^uint64(0), QueueBytes: 64 << 20, QueueMillis: 60_000, MaxSubs: 1 << 20}, nil},
+		{"unknown policy", codec.Register{Policy: 4}, ErrOption},
+		{"idle too short", codec.Register{IdleMillis: 999}, ErrOption},
+		{"idle too long", codec.Register{IdleMillis: 24*3600*1000 + 1}, ErrOption},
+		{"idle far too long", codec.Register{IdleMillis: ^uint64(0)}, ErrOption},
+		{"queue too small", codec.Register{QueueBytes: 64<<10 - 1}, ErrOption},
+		{"queue too large", codec.Register{QueueBytes: 64<<20 + 1}, ErrOption},
+		{"queue far too large", codec.Register{QueueBytes: ^uint64(0)}, ErrOption},
+		{"age too short", codec.Register{QueueMillis: 9}, ErrOption},
+		{"age too long", codec.Register{QueueMillis: ^uint64(0)}, ErrOption},
+		{"too many subscribers", codec.Register{MaxSubs: 1<<20 + 1}, ErrOption},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var pool Pool
+			table := NewTable(Config{}, bytes.NewReader(make([]byte, 8)), &pool) // one number, which is none: a second draw fails
+			_, err := table.Register("o", &c.reg, 0)
+			if c.want == nil && err != nil && !errors.As(err, new(*Error)) {
+				err = nil
+			}
+			if !errors.Is(err, c.want) {
+				t.Errorf("got %v, want %v", err, c.want)
+			}
+			if table.Len() != 0 {
+				t.Errorf("%d rooms after a refusal", table.Len())
+			}
+		})
+	}
+}
+
+func TestRegisterDrawsUntilANumberIsFree(t *testing.T) {
+	var draws []byte
+	for _, n := range []uint64{5, 5, 0, 5, 6} {
+		draws = binary.BigEndian.AppendUint64(draws, n)
+	}
+	var pool Pool
+	table := NewTable(Config{}, bytes.NewReader(draws), &pool)
+	for _, want := range []codec.RoomID{5, 6} {
+		r, err := table.Register("o", &codec.Register{}, 0)
+		if err != nil || r.ID != want {
+			t.Fatalf("room %v, %v; want %v", r, err, want)
+		}
+		if got, err := table.Get(want); got != r || err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := table.Register("o", &codec.Register{}, 0); err == nil {
+		t.Fatal("a number out of nothing")
+	}
+	if table.Len() != 2 {
+		t.Fatalf("%d rooms, want 2", table.Len())
+	}
+}
+
+func TestRoomLimits(t *testing.T) {
+	x := newBench(t, Config{MaxRooms: 3, MaxRoomsPerAccount: 2}, codec.Register{})
+	register := func(owner string) error {
+		_, err := x.table.Register(owner, &codec.Register{}, 0)
+		return err
+	}
+	if err := register("owner"); err != nil {
+		t.Fatal(err)
+	}
+	if err := register("owner"); !errors.Is(err, ErrRooms) {
+		t.Fatalf("third room of two: %v", err)
+	}
+	if err := register("b"); err != nil {
+		t.Fatal(err)
+	}
+	if err := register("c"); !errors.Is(err, ErrRooms) {
+		t.Fatalf("fourth room of three: %v", err)
+	}
+	if err := x.table.Remove(x.room.ID, "owner"); err != nil {
+		t.Fatal(err)
+	}
+	if err := register("owner"); err != nil {
+		t.Fatalf("a removed room still counts: %v", err)
+	}
+}
+
+func TestOwnersOperations(t *testing.T) {
+	long := strings.Repeat("x", codec.MaxAccount+1)
+	for _, c := range []struct {
+		name string
+		do   func(x *bench) error
+		want error
+	}{
+		{"remove", func(x *bench) error { return x.table.Remove(x.room.ID, "owner") }, nil},
+		{"remove by a stranger", func(x *bench) error { return x.table.Remove(x.room.ID, "eve") }, ErrNotOwner},
+		{"remove of no room", func(x *bench) error { return x.table.Remove(x.room.ID+1, "owner") }, ErrUnknown},
+		{"remove of no number", func(x *bench) error { return x.table.Remove(0, "owner") }, ErrMalformed},
+		{"grant", func(x *bench) error { return x.room.Grant("owner", "bob") }, nil},
+		{"grant by a stranger", func(x *bench) error { return x.room.Grant("eve", "eve") }, ErrNotOwner},
+		{"grant by one granted", func(x *bench) error {
+			_ = x.room.Grant("owner", "bob")
+			return x.room.Grant("bob", "eve")
+		}, ErrNotOwner},
+		{"grant to nobody", func(x *bench) error { return x.room.Grant("owner", "") }, ErrAccount},
+		{"grant to a name too long", func(x *bench) error { return x.room.Grant("owner", long) }, ErrAccount},
+		{"grant again", func(x *bench) error {
+			_ = x.room.Grant("owner", "a")
+			_ = x.room.Grant("owner", "b")
+			return x.room.Grant("owner", "a")
+		}, nil},
+		{"too many grants", func(x *bench) error {
+			_ = x.room.Grant("owner", "a")
+			_ = x.room.Grant("owner", "b")
+			return x.room.Grant("owner", "c")
+		}, ErrOption},
+		{"revoke", func(x *bench) error { return x.room.Revoke("owner", "bob", 0) }, nil},
+		{"revoke by a stranger", func(x *bench) error { return x.room.Revoke("eve", "bob", 0) }, ErrNotOwner},
+		{"revoke of the owner", func(x *bench) error { return x.room.Revoke("owner", "owner", 0) }, ErrOption},
+		{"revoke of nobody", func(x *bench) error { return x.room.Revoke("owner", "", 0) }, ErrAccount},
+		{"grant in a room that ended", func(x *bench) error {
+			x.table.EndAll(codec.CodeRemoved)
+			return x.room.Grant("owner", "bob")
+		}, ErrUnknown},
+		{"revoke in a room that ended", func(x *bench) error {
+			x.table.EndAll(codec.CodeRemoved)
+			return x.room.Revoke("owner", "bob", 0)
+		}, ErrUnknown},
+		{"publish in a room that ended", func(x *bench) error {
+			x.table.EndAll(codec.CodeRemoved)
+			_, _, err := x.room.Publish(x.hold, "owner", 1, false)
+			return err
+		}, ErrUnknown},
+		{"publish by a stranger", func(x *bench) error {
+			_, _, err := x.room.Publish(&fakeHolder{}, "eve", 1, false)
+			return err
+		}, ErrNotGranted},
+		{"publish after a grant", func(x *bench) error {
+			_ = x.room.Grant("owner", "bob")
+			_, _, err := x.room.Publish(&fakeHolder{}, "bob", 1, false)
+			return err
+		}, nil},
+		{"publish after a revoke", func(x *bench) error {
+			_ = x.room.Grant("owner", "bob")
+			_ = x.room.Revoke("owner", "bob", 0)
+			_, _, err := x.room.Publish(&fakeHolder{}, "bob", 1, false)
+			return err
+		}, ErrNotGranted},
+		{"too many publishers", func(x *bench) error {
+			_, _, _ = x.room.Publish(&fakeHolder{}, "owner", 2, false)
+			_, _, err := x.room.Publish(&fakeHolder{}, "owner", 3, false)
+			return err
+		}, ErrPublishers},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			x := newBench(t, Config{MaxPublishers: 2, MaxGrants: 2}, codec.Register{})
+			if err := c.do(x); !errors.Is(err, c.want) {
+				t.Errorf("got %v, want %v", err, c.want)
+			}
+		})
+	}
+}
+
+func TestPushRefusals(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		do   func(x *bench) error
+		want error
+	}{
+		{"skips a frame", func(x *bench) error { return x.tryPush(x.message(nil, 1, 4, 0, 1, 8)) }, ErrSequence},
+		{"another stream begins at two", func(x *bench) error { return x.tryPush(x.message(nil, 2, 2, 0, 1, 8)) }, ErrSequence},
+		{"gap ahead", func(x *bench) error {
+			return x.pub.PushGap(x.hold, codec.Gap{StreamKey: x.key(1), From: 4, To: 5}, 0)
+		}, ErrSequence},
+		{"gap", func(x *bench) error {
+			return x.pub.PushGap(x.hold, codec.Gap{StreamKey: x.key(1), From: 1, To: 5}, 0)
+		}, nil},
+		{"replay", func(x *bench) error { return x.tryPush(x.message(nil, 1, 1, 0, 1, 8)) }, nil},
+		{"replayed gap", func(x *bench) error {
+			return x.pub.PushGap(x.hold, codec.Gap{StreamKey: x.key(1), From: 1, To: 2}, 0)
+		}, nil},
+		{"a piece of nothing", func(x *bench) error { return x.tryPush(x.message(nil, 1, 3, codec.FlagCont, 1, 8)) }, ErrPieces},
+		{"a message within another", func(x *bench) error {
+			x.push(x.message(nil, 1, 3, codec.FlagMore, 1, 8))
+			return x.tryPush(x.message(nil, 1, 4, 0, 1, 8))
+		}, ErrPieces},
+		{"key on the second piece only", func(x *bench) error {
+			x.push(x.message(nil, 1, 3, codec.FlagMore, 1, 8))
+			return x.tryPush(x.message(nil, 1, 4, codec.FlagCont|codec.FlagKey, 1, 8))
+		}, ErrPieces},
+		{"init on the first piece only, in one write", func(x *bench) error {
+			b := x.message(nil, 1, 3, codec.FlagMore|codec.FlagInit, 1, 8)
+			return x.tryPush(x.message(b, 1, 4, codec.FlagCont, 1, 8))
+		}, ErrPieces},
+		{"key on the first piece only, in one write", func(x *bench) error {
+			b := x.message(nil, 1, 3, codec.FlagMore|codec.FlagKey, 1, 8)
+			return x.tryPush(x.message(b, 1, 4, codec.FlagCont, 1, 8))
+		}, ErrPieces},
+		{"a piece after a gap", func(x *bench) error {
+			x.push(x.message(nil, 1, 3, codec.FlagMore, 1, 8))
+			x.script(1, "4-4")
+			return x.tryPush(x.message(nil, 1, 5, codec.FlagCont, 1, 8))
+		}, ErrPieces},
+		{"largest message in one frame", func(x *bench) error { return x.tryPush(x.message(nil, 1, 3, 0, 1, 1000)) }, nil},
+		{"too large a message in one frame", func(x *bench) error { return x.tryPush(x.message(nil, 1, 3, 0, 1, 1001)) }, ErrPayload},
+		{"largest message in pieces", func(x *bench) error { return x.tryPush(x.message(nil, 1, 3, 0, 2, 500)) }, nil},
+		{"too large a message in pieces", func(x *bench) error { return x.tryPush(x.message(nil, 1, 3, 0, 2, 501)) }, ErrPayload},
+		{"too large a message, piece by piece", func(x *bench) error {
+			x.push(x.message(nil, 1, 3, codec.FlagMore, 1, 500))
+			x.push(x.message(nil, 1, 4, codec.FlagMore|codec.FlagCont, 1, 500))
+			return x.tryPush(x.message(nil, 1, 5, codec.FlagCont, 1, 8))
+		}, ErrPayload},
+		{"too large an unfinished message", func(x *bench) error {
+			return x.tryPush(x.message(nil, 1, 3, codec.FlagMore, 1, 1001))
+		}, ErrPayload},
+		{"superseded", func(x *bench) error {
+			_, _, _ = x.room.Publish(&fakeHolder{}, "owner", 1, false)
+			return x.tryPush(x.message(nil, 1, 3, 0, 1, 8))
+		}, ErrSuperseded},
+		{"unpublished", func(x *bench) error {
+			_ = x.pub.Unpublish(x.hold, 0)
+			return x.tryPush(x.message(nil, 1, 3, 0, 1, 8))
+		}, ErrNotPublishing},
+		{"unpublished twice", func(x *bench) error {
+			_ = x.pub.Unpublish(x.hold, 0)
+			return x.pub.Unpublish(x.hold, 0)
+		}, ErrNotPublishing},
+		{"room ended", func(x *bench) error {
+			x.table.EndAll(codec.CodeRemoved)
+			return x.tryPush(x.message(nil, 1, 3, 0, 1, 8))
+		}, ErrUnknown},
+		{"gap in a room that ended", func(x *bench) error {
+			x.table.EndAll(codec.CodeRemoved)
+			return x.pub.PushGap(x.hold, codec.Gap{StreamKey: x.key(1), From: 3, To: 5}, 0)
+		}, ErrUnknown},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			x := newBench(t, Config{MaxPayload: 1000}, codec.Register{})
+			x.push(x.message(x.message(nil, 1, 1, 0, 1, 8), 1, 2, 0, 1, 8))
+			if err := c.do(x); !errors.Is(err, c.want) {
+				t.Errorf("got %v, want %v", err, c.want)
+			}
+		})
+	}
+}
+
+func TestWindow(t *testing.T) {
+	x := newBench(t, Config{Window: 1000}, codec.Register{})
+	v := x.viewer(Join{})
+	var err error
+	sent := 0
+	for seq := uint64(1); err == nil; seq++ {
+		b := x.message(nil, 1, seq, 0, 1, 80)
+		if err = x.tryPush(b); err == nil {
+			sent += len(b)
+		}
+	}
+	if !errors.Is(err, ErrFlow) || sent < 1000 || sent > 3000 {
+		t.Fatalf("%v after %d bytes that no loop has taken", err, sent)
+	}
+	if err := x.pub.PushGap(x.hold, codec.Gap{StreamKey: x.key(1), From: 1, To: 900}, 0); !errors.Is(err, ErrFlow) {
+		t.Fatalf("gap: %v", err)
+	}
+	x.loop.drain()
+	if x.hold.nudges != 1 {
+		t.Errorf("asked %d times for acknowledgements, want once", x.hold.nudges)
+	}
+	var acks []uint64
+	x.pub.Acks(func(k codec.StreamKey, seq uint64) { acks = append(acks, seq) })
+	if x.pub.Pending() || fmt.Sprint(acks) != "[21]" {
+		t.Errorf("pending %v, acks %v", x.pub.Pending(), acks)
+	}
+	v.take(1 << 30)
+}
+
+func TestReplayedFramesAreAcknowledgedAgain(t *testing.T) {
+	x := newBench(t, Config{}, codec.Register{})
+	acks := func() (s string) {
+		x.pub.Acks(func(k codec.StreamKey, seq uint64) { s += fmt.Sprintf("%d:%d ", k.Dtype, seq) })
+		return s
+	}
+	x.script(1, "1k>", "2k<")
+	if got := acks(); got != "1:2 " || x.pub.Pending() {
+		t.Fatalf("acks %q, pending %v", got, x.pub.Pending())
+	}
+	if got := acks(); got != "" {
+		t.Fatalf("told again: %q", got)
+	}
+	b := x.message(nil, 1, 1, codec.FlagKey, 2, 8)
+	b = x.message(b, 1, 3, 0, 1, 8)
+	x.push(b) // two replayed, one new, in one run
+	if got := acks(); got != "1:3 " || x.table.Stats().Replays.Load() != 2 {
+		t.Fatalf("acks %q, %d replays", got, x.table.Stats().Replays.Load())
+	}
+	x.push(x.message(nil, 1, 3, 0, 1, 8))
+	if !x.pub.Pending() {
+		t.Fatal("a replay is not to be acknowledged")
+	}
+	if got := acks(); got != "1:3 " {
+		t.Fatalf("acks %q", got)
+	}
+	// A publisher that comes back is told where it stands without pushing anything.
+	x.pub.Detach(x.hold, x.now)
+	h := &fakeHolder{}
+	_, next, err := x.room.Publish(h, "owner", 1, false)
+	if err != nil || fmt.Sprint(next) != "[{1 4}]" || h.nudges != 1 || !x.pub.Pending() {
+		t.Fatalf("next %v, %v; %d nudges, pending %v", next, err, h.nudges, x.pub.Pending())
+	}
+	if got := acks(); got != "1:3 " || x.pub.Pending() {
+		t.Fatalf("acks %q, pending %v", got, x.pub.Pending())
+	}
+}
+
+func TestPublishersComeAndGo(t *testing.T) {
+	linger := int64(10 * time.Second)
+	x := newBench(t, Config{}, codec.Register{})
+	v := x.viewer(Join{})
+	x.script(1, "1k")
+
+	// The same client on a new session takes over.
+	h := &fakeHolder{}
+	p, next, err := x.room.Publish(h, "owner", 1, false)
+	if err != nil || p != x.pub || len(next) != 1 || next[0].Next != 2 {
+		t.Fatalf("taken over: %v %v %v", p, next, err)
+	}
+	if fmt.Sprint(x.hold.cuts) != fmt.Sprint([]codec.Code{codec.CodeSuperseded}) {
+		t.Fatalf("the old session is told %v", x.hold.cuts)
+	}
+	p.Detach(x.hold, x.now) // the old one's end means nothing any more
+	x.at(x.now + linger + 1)
+	v.take(1 << 30)
+	if len(v.lefts) != 0 {
+		t.Fatalf("lefts: %v", v.lefts)
+	}
+
+	// Another instance of the account is another publisher.
+	p2, _, err := x.room.Publish(&fakeHolder{}, "owner", 2, false)
+	if err != nil || p2.Num == p.Num {
+		t.Fatalf("second instance: %v", err)
+	}
+
+	// A broken connection is forgiven within the linger time.
+	p.Detach(h, x.now)
+	x.at(x.now + linger)
+	if _, _, err := x.room.Publish(h, "owner", 1, false); err != nil {
+		t.Fatal(err)
+	}
+	x.at(x.now + linger + 1)
+	p.Detach(h, x.now)
+	x.at(x.now + linger + 1)
+	v.take(1 << 30)
+	if len(v.lefts) != 1 || v.lefts[0].Code != codec.CodeGone || v.lefts[0].Pub != p.Num {
+		t.Fatalf("lefts: %v", v.lefts)
+	}
+	p3, next, err := x.room.Publish(h, "owner", 1, false)
+	if err != nil || p3.Num == p.Num || len(next) != 0 {
+		t.Fatalf("after it left: number %d again, streams %v, %v", p3.Num, next, err)
+	}
+	if err := p3.Unpublish(h, x.now); err != nil {
+		t.Fatal(err)
+	}
+	x.loop.drain()
+	v.take(1 << 30)
+	if len(v.lefts) != 2 || v.lefts[1].Code != codec.CodeLeft {
+		t.Fatalf("lefts: %v", v.lefts)
+	}
+}
+
+func TestRevokeInTheMiddleOfAMessage(t *testing.T) {
+	x := newBench(t, Config{}, codec.Register{})
+	v := x.viewer(Join{})
+	if err := x.room.Grant("owner", "bob"); err != nil {
+		t.Fatal(err)
+	}
+	h := &fakeHolder{}
+	p, _, err := x.room.Publish(h, "bob", 1, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.pub, x.hold = p, h
+	x.script(1, "1k>", "2k<>")
+	if err := x.room.Revoke("owner", "bob", x.now); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.tryPush(x.message(nil, 1, 3, codec.FlagKey|codec.FlagCont, 1, 8)); !errors.Is(err, ErrRevoked) {
+		t.Fatalf("push after revoke: %v", err)
+	}
+	if len(h.cuts) != 1 || h.cuts[0] != codec.CodeRevoked {
+		t.Fatalf("the publisher is told %v", h.cuts)
+	}
+	x.loop.drain()
+	v.take(1 << 30)
+	if got := fmt.Sprint(v.stream(x.key(1)).script, v.lefts); got != fmt.Sprint([]string{"1k>", "2k><"}, []codec.Left{{Room: x.room.ID, Pub: p.Num, Code: codec.CodeRevoked}}) {
+		t.Errorf("subscriber got %s", got)
+	}
+}
+
+func TestNumbersAreNotUsedAgainSoon(t *testing.T) {
+	x := newBench(t, Config{MaxPublishers: 4}, codec.Register{})
+	last := x.pub.Num
+	seen := map[uint16]int{last: 1}
+	for i := range 1<<16 + 100 {
+		h := &fakeHolder{}
+		p, _, err := x.room.Publish(h, "owner", uint64(i+2), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Num == 0 || p.Num == x.pub.Num {
+			t.Fatalf("number %d", p.Num)
+		}
+		if seen[p.Num]++; seen[p.Num] > 1 && len(seen) != 1<<16-1 {
+			t.Fatalf("number %d again after %d others", p.Num, len(seen))
+		}
+		if err := p.Unpublish(h, x.now); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(x.room.pubs); n > 8 {
+			t.Fatalf("%d publishers remembered", n)
+		}
+	}
+}
+
+func TestRoomsEnd(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		reg  codec.Register
+		do   func(x *bench)
+		want codec.Code
+	}{
+		{"removed", codec.Register{}, func(x *bench) { _ = x.table.Remove(x.room.ID, "owner"); x.loop.drain() }, codec.CodeRemoved},
+		{"idle", codec.Register{IdleMillis: 2000}, func(x *bench) { x.at(x.now + 2e9 + 1) }, codec.CodeIdle},
+		{"not idle yet", codec.Register{IdleMillis: 2000}, func(x *bench) { x.at(x.now + 2e9) }, 0},
+		{"a push keeps it", codec.Register{IdleMillis: 2000}, func(x *bench) {
+			x.at(x.now + 1e9)
+			x.script(1, "2")
+			x.at(x.now + 2e9)
+		}, 0},
+		{"a refused push does not", codec.Register{IdleMillis: 2000}, func(x *bench) {
+			x.at(x.now + 1e9)
+			_ = x.tryPush(x.message(nil, 1, 9, 0, 1, 8))
+			x.at(x.now + 2e9)
+		}, codec.CodeIdle},
+		{"expired", codec.Register{ExpireMillis: 3000}, func(x *bench) { x.at(x.now + 3e9 + 1) }, codec.CodeExpired},
+		{"not expired yet", codec.Register{ExpireMillis: 3000}, func(x *bench) { x.at(x.now + 3e9) }, 0},
+		{"going away", codec.Register{}, func(x *bench) { x.table.EndAll(codec.CodeGoingAway); x.loop.drain() }, codec.CodeGoingAway},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			x := newBench(t, Config{}, c.reg)
+			x.script(1, "1k")
+			v := x.viewer(Join{})
+			c.do(x)
+			v.take(1 << 30)
+			if v.closed != c.want {
+				t.Fatalf("closed with %v, want %v", v.closed, c.want)
+			}
+			_, err := x.table.Get(x.room.ID)
+			if known := err == nil; known != (c.want == 0) {
+				t.Fatalf("the room is known: %v", known)
+			}
+			if c.want != 0 && fmt.Sprint(x.hold.cuts) != fmt.Sprint([]codec.Code{c.want}) {
+				t.Fatalf("the publisher is told %v", x.hold.cuts)
+			}
+			if s := v.stream(x.key(1)).script; s[0] != "1k" {
+				t.Fatalf("what came before was not delivered: %v", s)
+			}
+		})
+	}
+}
+
+func TestCountsAreCoalesced(t *testing.T) {
+	x := newBench(t, Config{}, codec.Register{})
+	x.at(x.now)
+	h := &fakeHolder{}
+	p, _, err := x.room.Publish(h, "owner", 2, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := x.viewer(Join{Counts: true})
+	quiet := x.viewer(Join{})
+	for range 5 {
+		passer := x.viewer(Join{})
+		x.loop.unsubscribe(passer, false)
+		passer.q.Clear()
+	}
+	x.at(x.now)
+	x.at(x.now)
+	v.take(1 << 30)
+	quiet.take(1 << 30)
+	want := fmt.Sprint([]codec.Count{{Room: x.room.ID, Subscribers: 2, Publishers: 2}})
+	if got := fmt.Sprint(v.told); got != want {
+		t.Errorf("subscriber is told %s, want %s", got, want)
+	}
+	if got := fmt.Sprint(h.counts); got != want {
+		t.Errorf("publisher is told %s, want %s", got, want)
+	}
+	if len(quiet.told) != 0 || len(x.hold.counts) != 0 {
+		t.Error("those who did not ask are told")
+	}
+	p.Detach(h, x.now)
+	x.loop.unsubscribe(v, false)
+	if x.room.watchers != 0 {
+		t.Errorf("%d watchers left", x.room.watchers)
+	}
+}
+
+func TestInfo(t *testing.T) {
+	x := newBench(t, Config{}, codec.Register{Policy: codec.PolicyLatest})
+	x.viewer(Join{})
+	x.script(1, "1", "2")
+	got := x.room.Info(x.now + 5e6)
+	want := codec.Info{Room: x.room.ID, Policy: codec.PolicyLatest, Owner: "owner", Subscribers: 1, Publishers: 1, Frames: 2, Bytes: 240, AgeMillis: 5, IdleMillis: 5}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if early := x.room.Info(0); early.AgeMillis != 0 || early.IdleMillis != 0 {
+		t.Errorf("a clock that runs behind makes %+v", early)
+	}
+}
+
+func TestErrors(t *testing.T) {
+	err := error(ErrOption.With("too much"))
+	if !errors.Is(err, ErrOption) || errors.Is(err, ErrFull) || err.Error() != "room: too much" {
+		t.Error(err)
+	}
+}
