@@ -165,7 +165,7 @@ func (l *lossless) leave(member any, gone bool, now int64) {
 	}
 	delete(l.byMember, member)
 	s.member, s.outlet, s.moved = nil, nil, now
-	if !gone || len(s.places) == 0 {
+	if !gone {
 		l.remove(s)
 	}
 }
