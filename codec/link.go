@@ -4,44 +4,63 @@ import "encoding/binary"
 
 // Types of the frames that only links between nodes carry. PROTOCOL.md, section "Links".
 const (
-	TypeAs       = 0x40 // edge -> relay: a request on behalf of an account
+	TypeAs       = 0x40 // edge -> relay: a request on behalf of an account, answered as the request is
 	TypeMirror   = 0x41 // edge -> relay: subscribe a node to a room, answered by mirrored
 	TypeMirrored = 0x42
-	TypeState    = 0x43 // relay -> standby: what a room is, answered by ok
-	TypeMoved    = 0x44 // former relay -> edge: look for the room's relay anew
+	TypeState    = 0x43 // relay -> standby, holder -> relay: what a room is, answered by ok
+	TypeMoved    = 0x44 // asked node -> edge: it does not relay the room; who does
 )
 
-// ParseLink reads a frame that only links carry; any other type is an error.
-func ParseLink(b []byte) (c Control, err error) {
+// Flags of a state frame.
+const (
+	StateHandover = 1 << 0 // the receiver is to be the room's relay
+	StateReturn   = 1 << 1 // the sender is no standby any more and drops its copy when this is answered
+	StateMore     = 1 << 2 // the next state frame on this link goes on with this one's lists
+
+	stateFlagMask = StateHandover | StateReturn | StateMore
+)
+
+// NewLink returns an empty frame of a type that only links carry, or nil if there is none.
+func NewLink(typ byte) Control {
+	switch typ {
+	case TypeAs:
+		return new(As)
+	case TypeMirror:
+		return new(Mirror)
+	case TypeMirrored:
+		return new(Mirrored)
+	case TypeState:
+		return new(State)
+	case TypeMoved:
+		return new(Moved)
+	}
+	return nil
+}
+
+// ParseLink reads a frame that only links carry; any other type is unknown_type. A session of a client must not call it.
+func ParseLink(b []byte) (Control, error) {
 	if len(b) <= LengthSize {
 		return nil, errMalformed
 	}
-	switch b[LengthSize] {
-	case TypeAs:
-		c = new(As)
-	case TypeMirror:
-		c = new(Mirror)
-	case TypeMirrored:
-		c = new(Mirrored)
-	case TypeState:
-		c = new(State)
-	case TypeMoved:
-		c = new(Moved)
-	default:
+	c := NewLink(b[LengthSize])
+	if c == nil {
 		return nil, errType
 	}
 	return c, c.Parse(b)
 }
 
-// As carries one request frame of a client of the sending node.
+// As carries one request frame of a client of the sending node. The sender gives the request a number (req) that is its own on
+// this link, so that the answer finds its way.
 type As struct {
 	Account  string
 	Instance uint64
-	Frame    []byte // a whole request frame, its length included
+	Frame    []byte // a whole request frame, its length included; aliases the input when parsed
 }
 
+// Type returns TypeAs.
 func (*As) Type() byte { return TypeAs }
 
+// Append implements Control.
 func (m *As) Append(dst []byte) []byte {
 	dst, at := begin(dst, TypeAs)
 	dst = binary.BigEndian.AppendUint64(appendString(dst, m.Account), m.Instance)
@@ -49,6 +68,7 @@ func (m *As) Append(dst []byte) []byte {
 	return end(append(dst, m.Frame...), at)
 }
 
+// Parse implements Control. It does not look into Frame.
 func (m *As) Parse(b []byte) error {
 	r := body(b)
 	m.Account, m.Instance, m.Frame = r.string(MaxAccount), r.u64(), r.bytes(MaxHandshakeFrame)
@@ -59,82 +79,192 @@ func (m *As) Parse(b []byte) error {
 type Mirror struct {
 	Req  uint32
 	Room RoomID
-	Have []Position
+	Have []Position // the last frame of each stream that the node has
 }
 
+// Type returns TypeMirror.
 func (*Mirror) Type() byte { return TypeMirror }
 
+// Append implements Control.
 func (m *Mirror) Append(dst []byte) []byte {
 	dst, at := appendReq(dst, TypeMirror, m.Req)
 	return end(appendPositions(appendRoom(dst, m.Room), m.Have), at)
 }
 
+// Parse implements Control.
 func (m *Mirror) Parse(b []byte) error {
 	r := body(b)
 	m.Req, m.Room, m.Have = r.varint32(), r.room(), r.positions()
 	return r.done()
 }
 
-// Mirrored answers Mirror with what the room is.
+// Mirrored answers Mirror with what the room is, but for its lists: who publishes is told by joined, who may is the relay's to know.
 type Mirrored struct {
-	Req   uint32
-	State RoomState
+	Req uint32
+	RoomHead
 }
 
+// Type returns TypeMirrored.
 func (*Mirrored) Type() byte { return TypeMirrored }
 
+// Append implements Control.
 func (m *Mirrored) Append(dst []byte) []byte {
 	dst, at := appendReq(dst, TypeMirrored, m.Req)
-	return end(m.State.append(dst), at)
+	return end(m.RoomHead.append(dst), at)
 }
 
+// Parse implements Control.
 func (m *Mirrored) Parse(b []byte) error {
 	r := body(b)
 	m.Req = r.varint32()
-	m.State.parse(&r)
+	m.RoomHead.parse(&r)
 	return r.done()
 }
 
-// State copies a room's state to a standby, or hands the room over.
-type State struct {
-	Req      uint32
-	Handover bool // the receiver is to be the room's relay
-	State    RoomState
+// Moved tells an edge that the sender does not relay the room, or not any more.
+type Moved struct {
+	Room RoomID
+	To   string // who relays it, as far as the sender knows; may be empty
 }
 
-func (*State) Type() byte { return TypeState }
-
-func (m *State) Append(dst []byte) []byte {
-	dst, at := appendReq(dst, TypeState, m.Req)
-	flags := byte(0)
-	if m.Handover {
-		flags = 1
-	}
-	return end(m.State.append(append(dst, flags)), at)
-}
-
-func (m *State) Parse(b []byte) error {
-	r := body(b)
-	m.Req = r.varint32()
-	m.Handover = r.u8()&1 != 0
-	m.State.parse(&r)
-	return r.done()
-}
-
-// Moved tells an edge that the sender does not relay the room any more.
-type Moved struct{ Room RoomID }
-
+// Type returns TypeMoved.
 func (*Moved) Type() byte { return TypeMoved }
 
+// Append implements Control.
 func (m *Moved) Append(dst []byte) []byte {
 	dst, at := begin(dst, TypeMoved)
-	return end(appendRoom(dst, m.Room), at)
+	return end(appendString(appendRoom(dst, m.Room), m.To), at)
 }
 
+// Parse implements Control.
 func (m *Moved) Parse(b []byte) error {
 	r := body(b)
-	m.Room = r.room()
+	m.Room, m.To = r.room(), r.string(MaxAccount)
 	return r.done()
+}
+
+// State copies a room's state to another node, or hands the room over. A state whose lists do not fit into a frame travels in several,
+// each with the same head: see Split and Join.
+type State struct {
+	Req   uint32 // the same in all frames of one state; the last is answered
+	Flags uint8  // StateHandover or StateReturn, StateMore
+	RoomState
+}
+
+// Type returns TypeState.
+func (*State) Type() byte { return TypeState }
+
+// Append implements Control. A state that is longer than a frame panics: Split it first.
+func (m *State) Append(dst []byte) []byte {
+	dst, at := appendReq(dst, TypeState, m.Req)
+	dst = m.RoomHead.append(append(dst, m.Flags))
+	dst = binary.AppendUvarint(dst, uint64(len(m.Grants)))
+	for _, g := range m.Grants {
+		dst = binary.AppendUvarint(appendString(dst, g.Account), g.Version)
+		dst = append(dst, b2u(g.Granted))
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(m.Publishers)))
+	for _, p := range m.Publishers {
+		dst = appendString(binary.BigEndian.AppendUint16(dst, p.Num), p.Account)
+		dst = binary.BigEndian.AppendUint64(dst, p.Instance)
+	}
+	return end(dst, at)
+}
+
+// Parse implements Control.
+func (m *State) Parse(b []byte) error {
+	r := body(b)
+	m.Req, m.Flags = r.varint32(), r.u8()
+	if m.Flags&^stateFlagMask != 0 {
+		r.fail(errMalformed)
+	}
+	m.RoomHead.parse(&r)
+	m.Grants, m.Publishers = nil, nil
+	for n := r.count(3); n > 0 && r.err == nil; n-- {
+		g := GrantState{Account: r.string(MaxAccount), Version: r.varint()}
+		switch r.u8() {
+		case 0:
+		case 1:
+			g.Granted = true
+		default:
+			r.fail(errMalformed)
+		}
+		m.Grants = append(m.Grants, g)
+	}
+	for n := r.count(11); n > 0 && r.err == nil; n-- {
+		m.Publishers = append(m.Publishers, PublisherState{r.pub(), r.string(MaxAccount), r.u64()})
+	}
+	return r.done()
+}
+
+// Split cuts a state into frames that fit. The parts share its lists.
+func (m *State) Split() []State {
+	const (
+		perGrant     = 2 + MaxAccount + 10 + 1 // most bytes of a list entry
+		perPublisher = 2 + 2 + MaxAccount + 8
+		room         = MaxFrame - 1024 // less what stands before the lists
+	)
+	var parts []State
+	grants, pubs := m.Grants, m.Publishers
+	for {
+		part, left := *m, room
+		g := min(len(grants), left/perGrant)
+		left -= g * perGrant
+		p := 0
+		if g == len(grants) {
+			p = min(len(pubs), left/perPublisher)
+		}
+		part.Grants, part.Publishers = grants[:g:g], pubs[:p:p]
+		grants, pubs = grants[g:], pubs[p:]
+		if len(grants)+len(pubs) == 0 {
+			return append(parts, part)
+		}
+		part.Flags |= StateMore
+		parts = append(parts, part)
+	}
+}
+
+// Join adds the next frame of a state that was split. It reports false if next is no continuation of m, which then is unchanged.
+// How much a peer may send so is for the caller to bound.
+func (m *State) Join(next *State) bool {
+	if m.Flags&StateMore == 0 || next.Req != m.Req || next.Flags&^StateMore != m.Flags&^StateMore || next.RoomHead != m.RoomHead {
+		return false
+	}
+	m.Flags = next.Flags
+	m.Grants = append(m.Grants, next.Grants...)
+	m.Publishers = append(m.Publishers, next.Publishers...)
+	return true
+}
+
+// RoomSettings are what a room was registered with, defaults filled in. The fields are those of Register.
+type RoomSettings struct {
+	Policy       Policy
+	IdleMillis   uint64
+	ExpireMillis uint64
+	QueueBytes   uint64
+	QueueMillis  uint64
+	MaxSubs      uint64
+}
+
+// RoomHead is a room's state without its lists. (Epoch, Relay, Birth) names a reign: the time of one process as the room's relay.
+type RoomHead struct {
+	Room    RoomID
+	Epoch   uint32 // rises with every change of relay
+	Version uint32 // rises with every change within a reign
+	Relay   string // the node that wrote this
+	Birth   uint64 // tells its process from others that had the node's name
+	Ended   Code   // why the room ended; 0 while it lives
+	Owner   string
+	Created uint64 // Unix time, ms
+	RoomSettings
+	NextPub uint16 // the lowest publisher number that was never given
+}
+
+// RoomState is all that makes a room, but for its frames.
+type RoomState struct {
+	RoomHead
+	Grants     []GrantState
+	Publishers []PublisherState
 }
 
 // GrantState is an account's right to push, or that it was revoked. The higher version wins when two lists merge.
@@ -151,79 +281,31 @@ type PublisherState struct {
 	Instance uint64
 }
 
-// RoomState is all that makes a room, but for its frames. It is copied to the room's standbys.
-type RoomState struct {
-	Room       RoomID
-	Epoch      uint32 // rises with every change of relay
-	Version    uint32 // rises with every change within an epoch
-	Relay      string // the node that wrote this
-	Ended      Code   // why the room ended; 0 while it lives
-	Owner      string
-	Created    uint64 // Unix time, ms
-	Settings   Register
-	NextPub    uint16
-	Grants     []GrantState
-	Publishers []PublisherState
-}
-
-func (s *RoomState) append(dst []byte) []byte {
+func (s *RoomHead) append(dst []byte) []byte {
 	dst = appendRoom(dst, s.Room)
 	dst = binary.AppendUvarint(dst, uint64(s.Epoch))
 	dst = binary.AppendUvarint(dst, uint64(s.Version))
-	dst = appendString(dst, s.Relay)
+	dst = binary.BigEndian.AppendUint64(appendString(dst, s.Relay), s.Birth)
 	dst = binary.BigEndian.AppendUint16(dst, uint16(s.Ended))
-	dst = appendString(dst, s.Owner)
-	dst = binary.AppendUvarint(dst, s.Created)
-	dst = append(dst, byte(s.Settings.Policy))
-	for _, v := range [...]uint64{s.Settings.IdleMillis, s.Settings.ExpireMillis, s.Settings.QueueBytes, s.Settings.QueueMillis, s.Settings.MaxSubs} {
+	dst = binary.AppendUvarint(appendString(dst, s.Owner), s.Created)
+	dst = append(dst, byte(s.Policy))
+	for _, v := range [...]uint64{s.IdleMillis, s.ExpireMillis, s.QueueBytes, s.QueueMillis, s.MaxSubs} {
 		dst = binary.AppendUvarint(dst, v)
 	}
-	dst = binary.BigEndian.AppendUint16(dst, s.NextPub)
-	dst = binary.AppendUvarint(dst, uint64(len(s.Grants)))
-	for _, g := range s.Grants {
-		dst = binary.AppendUvarint(appendString(dst, g.Account), g.Version<<1|b2u(g.Granted))
-	}
-	dst = binary.AppendUvarint(dst, uint64(len(s.Publishers)))
-	for _, p := range s.Publishers {
-		dst = appendString(binary.BigEndian.AppendUint16(dst, p.Num), p.Account)
-		dst = binary.BigEndian.AppendUint64(dst, p.Instance)
-	}
-	return dst
+	return binary.BigEndian.AppendUint16(dst, s.NextPub)
 }
 
-func b2u(b bool) uint64 {
+func (s *RoomHead) parse(r *reader) {
+	s.Room, s.Epoch, s.Version = r.room(), r.varint32(), r.varint32()
+	s.Relay, s.Birth, s.Ended = r.string(MaxAccount), r.u64(), Code(r.u16())
+	s.Owner, s.Created, s.Policy = r.string(MaxAccount), r.varint(), Policy(r.u8())
+	s.IdleMillis, s.ExpireMillis, s.QueueBytes, s.QueueMillis, s.MaxSubs = r.varint(), r.varint(), r.varint(), r.varint(), r.varint()
+	s.NextPub = r.u16()
+}
+
+func b2u(b bool) byte {
 	if b {
 		return 1
 	}
 	return 0
-}
-
-func (s *RoomState) parse(r *reader) {
-	*s = RoomState{Room: r.room(), Epoch: r.varint32(), Version: r.varint32(), Relay: r.string(MaxAccount), Ended: Code(r.u16()),
-		Owner: r.string(MaxAccount), Created: r.varint()}
-	m := &s.Settings
-	m.Policy = Policy(r.u8())
-	m.IdleMillis, m.ExpireMillis, m.QueueBytes, m.QueueMillis, m.MaxSubs = r.varint(), r.varint(), r.varint(), r.varint(), r.varint()
-	s.NextPub = r.u16()
-	for range r.count(2) {
-		g := GrantState{Account: r.string(MaxAccount)}
-		v := r.varint()
-		g.Version, g.Granted = v>>1, v&1 == 1
-		s.Grants = append(s.Grants, g)
-	}
-	for range r.count(11) {
-		s.Publishers = append(s.Publishers, PublisherState{r.u16(), r.string(MaxAccount), r.u64()})
-	}
-}
-
-// Newer reports whether s supersedes o: a later reign, or a later version of the same. The name of the relay settles which
-// of two reigns of the same number wins.
-func (s *RoomState) Newer(o *RoomState) bool {
-	switch {
-	case s.Epoch != o.Epoch:
-		return s.Epoch > o.Epoch
-	case s.Relay != o.Relay:
-		return s.Relay > o.Relay
-	}
-	return s.Version > o.Version
 }

@@ -11,47 +11,101 @@ import (
 // Standbys is how many nodes hold a copy of a room's state besides its relay.
 const Standbys = 3
 
-// Actions is what a Core has done. Its methods are called by the Core's methods and must not call back.
+// Actions is what a Core has done. Its methods are called by the Core's methods and must not call back. A state is shared: whoever
+// is given one may keep it and must not change it. The same holds for what Changed and Create are given to call.
 type Actions interface {
-	// Promote makes this node the relay of the room, in the given epoch.
-	Promote(st *codec.RoomState, epoch uint32)
-	// Demote ends this node's part as relay; to relays the room now.
+	// Promote makes this node the relay of the room.
+	Promote(st *codec.RoomState)
+	// Demote ends this node's part as relay; to relays the room now. If the node has sessions of the room, Attach follows.
 	Demote(room codec.RoomID, to string)
-	// SendState copies a room's state to a node; handover asks it to become the relay.
-	SendState(to string, st *codec.RoomState, handover bool)
-	// Attach moves this node's mirror of a room, and what its sessions publish into it, to another relay. "" means that there
-	// is none at the moment.
+	// Merge changes the room that this node relays into st: what another relay granted or revoked is in it, or why the room ended.
+	Merge(st *codec.RoomState)
+	// SendState sends a room's state to a node, which answers with [Core.Acked] and the same req. Whatever is not answered
+	// must sooner or later be followed by [Core.Away], [Core.Down] or a view without the node.
+	// flags are those of the frame: codec.StateHandover, codec.StateReturn or none.
+	SendState(to string, st *codec.RoomState, flags uint8, req uint32)
+	// Ack answers a state that [Core.Got] took from the node.
+	Ack(to string, req uint32)
+	// Attach moves this node's mirror of a room, and what its sessions publish into it, to another node. "" means that there
+	// is none at the moment. It names the same node again if that was restarted, or has answered that it does not relay the room:
+	// try again a little later.
 	Attach(room codec.RoomID, to string)
-	// Merge takes over what another relay of the same room granted or revoked.
-	Merge(room codec.RoomID, st *codec.RoomState)
 }
 
 // Core decides who relays which room. It has no clock and no network: events go in, actions come out, in an order that
 // depends on nothing else. It belongs to one goroutine.
+//
+// What it relies on: a node takes links only from members of its view and closes them when a member leaves the view; states that
+// one node sends to another arrive in order, and none is lost without the sender being told (see Actions.SendState).
 type Core struct {
-	self  string
+	me    place
 	view  *View
 	ring  *ring.Ring        // of the view, less what is known to be down
 	down  map[string]uint64 // members whose process refused a connection, by birth: dead before the cluster says so
 	away  map[string]bool   // members that this node cannot reach, though the cluster counts them alive
 	rooms map[codec.RoomID]*entry
+	asked map[uint32]question // states that were sent and not answered yet, by req
+	req   uint32              // the last one given
 	do    Actions
+}
+
+// place is a process: a node's name may pass from one to the next.
+type place struct {
+	name  string
+	birth uint64
+}
+
+// question is a state that was sent and waits for its answer.
+type question struct {
+	room  codec.RoomID
+	to    string
+	rev   uint64
+	flags uint8
 }
 
 // entry is what a node knows of a room.
 type entry struct {
-	state    *codec.RoomState // the newest it has; nil for a room that it only mirrors
-	relay    bool             // this node relays it
-	handing  string           // the node that is being asked to take it over
-	standbys []string         // who has been sent the state in this reign
-	edge     bool             // this node mirrors it or publishes into it
-	target   string           // the node that it is attached to
+	state   *codec.RoomState // the newest it has; nil for a room that it only mirrors
+	rev     uint64           // rises with every change of state
+	relay   bool             // this node relays it, or keeps its tombstone
+	offered bool             // the relay has asked this node to take over
+	peers   []peer           // who has been sent the state, or sent it
+	owed    []debt           // who returned a copy and waits to hear that it is safe
+	waits   []wait           // changes to be answered, in order
+
+	edge   bool  // this node has sessions of the room
+	target place // where they are attached; none if this node relays the room
+	hint   place // who relays it, by the last word of somebody who should know
+}
+
+// peer is another process that may have a copy.
+type peer struct {
+	place
+	sent     uint64 // the newest rev that was sent to it
+	handed   uint64 // ... with the wish that it takes over
+	returned uint64 // ... to give the copy back
+	acked    uint64 // the newest rev that it is known to have
+	req      uint32 // of what was given back
+	tell     bool   // it knows of an older reign only, and must hear of this one
+}
+
+type debt struct {
+	to  string
+	req uint32
+}
+
+type wait struct {
+	rev  uint64
+	done func(ok bool)
 }
 
 // NewCore returns a core that knows only itself.
-func NewCore(self string, do Actions) *Core {
-	c := &Core{self: self, do: do, down: make(map[string]uint64), away: make(map[string]bool), rooms: make(map[codec.RoomID]*entry)}
-	c.SetView(NewView([]Member{{Name: self}}))
+func NewCore(self Member, do Actions) *Core {
+	c := &Core{
+		me: place{self.Name, self.Birth}, do: do, down: make(map[string]uint64), away: make(map[string]bool),
+		rooms: make(map[codec.RoomID]*entry), asked: make(map[uint32]question),
+	}
+	c.SetView(NewView([]Member{self}))
 	return c
 }
 
@@ -61,10 +115,11 @@ func (c *Core) Ring() *ring.Ring { return c.ring }
 // View returns the view that is in force here.
 func (c *Core) View() *View { return c.view }
 
-// Chain returns the room's relay and standbys by name.
+// Chain returns the room's relay and standbys by name. It is empty while all members drain.
 func (c *Core) Chain(room codec.RoomID) []string {
+	var members [1 + Standbys]ring.Member
 	var names []string
-	for _, m := range c.ring.Chain(uint64(room), 1+Standbys) {
+	for _, m := range c.ring.AppendChain(members[:0], uint64(room), 1+Standbys) {
 		names = append(names, m.Name)
 	}
 	return names
@@ -72,15 +127,19 @@ func (c *Core) Chain(room codec.RoomID) []string {
 
 // SetView takes a new view.
 func (c *Core) SetView(v *View) {
+	old := c.view
 	c.view = v
 	for name, birth := range c.down {
 		if m, ok := v.Find(name); !ok || m.Birth != birth {
 			delete(c.down, name)
 		}
 	}
-	for name := range c.away {
-		if _, ok := v.Find(name); !ok {
-			delete(c.away, name)
+	if old != nil {
+		for _, was := range old.Members {
+			if m, ok := v.Find(was.Name); !ok || m.Birth != was.Birth {
+				delete(c.away, was.Name)
+				c.lose(was.Name, true)
+			}
 		}
 	}
 	c.place()
@@ -88,96 +147,135 @@ func (c *Core) SetView(v *View) {
 
 // Down says that a member's process is gone: its port refuses connections.
 func (c *Core) Down(name string) {
-	if m, ok := c.view.Find(name); ok && name != c.self {
-		c.down[name] = m.Birth
+	m, ok := c.view.Find(name)
+	if _, known := c.down[name]; !ok || known || name == c.me.name {
+		return
+	}
+	c.down[name] = m.Birth
+	c.lose(name, false)
+	c.place()
+}
+
+// Away says whether this node can reach a member at the moment. When a link breaks, what was sent on it and not answered counts as
+// not arrived; when there is one again it is sent again. Members count as within reach until the first word.
+func (c *Core) Away(name string, away bool) {
+	_, down := c.down[name]
+	switch {
+	case c.find(name) == place{} || name == c.me.name:
+	case away:
+		c.away[name] = true
+		c.lose(name, false)
+		c.review()
+	case down:
+		delete(c.away, name)
+		delete(c.down, name)
 		c.place()
+	case c.away[name]:
+		delete(c.away, name)
+		c.review()
 	}
 }
 
-// Away says whether this node can reach a member at the moment.
-func (c *Core) Away(name string, away bool) {
-	if c.away[name] == away {
-		return
+// lose forgets what a process was sent and what it waits for; and if it is gone, what it must be told.
+func (c *Core) lose(name string, gone bool) {
+	for req, q := range c.asked {
+		if q.to == name {
+			delete(c.asked, req)
+		}
 	}
-	if away {
-		c.away[name] = true
-	} else {
-		delete(c.away, name)
+	for _, e := range c.rooms {
+		for i := range e.peers {
+			if p := &e.peers[i]; p.name == name {
+				*p = peer{place: p.place, tell: p.tell && !gone}
+			}
+		}
+		e.peers = slices.DeleteFunc(e.peers, func(p peer) bool { return p.name == name && !p.tell })
+		e.owed = slices.DeleteFunc(e.owed, func(d debt) bool { return d.to == name })
 	}
-	c.review()
 }
 
 func (c *Core) place() {
-	ms := make([]ring.Member, 0, len(c.view.Members))
-	for _, m := range c.view.Members {
-		if _, dead := c.down[m.Name]; !dead {
-			ms = append(ms, ring.Member{Name: m.Name, Draining: m.Draining})
+	c.ring = c.view.Ring
+	if len(c.down) > 0 {
+		ms := make([]ring.Member, 0, len(c.view.Members))
+		for _, m := range c.view.Members {
+			if _, dead := c.down[m.Name]; !dead {
+				ms = append(ms, ring.Member{Name: m.Name, Draining: m.Draining})
+			}
 		}
+		c.ring = ring.New(ms)
 	}
-	c.ring = ring.New(ms)
 	c.review()
 }
 
 // review does for every room what the placement asks for.
 func (c *Core) review() {
 	for _, id := range slices.Sorted(maps.Keys(c.rooms)) {
-		c.reviewRoom(id, c.rooms[id])
+		c.settle(id, c.rooms[id])
 	}
 }
 
-func (c *Core) reviewRoom(id codec.RoomID, e *entry) {
-	chain := c.Chain(id)
-	if len(chain) == 0 { // all drain: everything stays where it is
+// Create makes this node the relay of a new room. done is as with Changed. It reports false, and does not call done, if
+// the number is taken.
+func (c *Core) Create(st *codec.RoomState, done func(ok bool)) bool {
+	e := c.entry(st.Room)
+	if e.state != nil {
+		return false
+	}
+	next := *st
+	next.Epoch, next.Version, next.Relay, next.Birth = 1, 1, c.me.name, c.me.birth
+	next.Grants = sortGrants(st.Grants)
+	e.state, e.relay, e.target = &next, true, place{}
+	e.rev++
+	e.waits = append(e.waits, wait{e.rev, done})
+	c.settle(st.Room, e)
+	return true
+}
+
+// Changed takes the state of a room that this node relays, after a change: other grants (see [SetGrant]), publishers, an end. The
+// head's reign and version are the Core's own. It copies the state to the standbys and calls done once, maybe before it returns:
+// true when every standby within reach has the change, false if this node is not the room's relay, or was not any more before that.
+func (c *Core) Changed(st *codec.RoomState, done func(ok bool)) {
+	e := c.rooms[st.Room]
+	if e == nil || !e.relay || e.state.Ended != 0 {
+		done(false)
 		return
 	}
-	switch {
-	case e.relay && chain[0] == c.self:
-		e.handing = ""
-		c.replicate(e, chain)
-	case e.relay && e.state.Ended == 0:
-		if e.handing != chain[0] && !c.away[chain[0]] {
-			e.handing = chain[0]
-			c.do.SendState(chain[0], e.state, true)
+	old, next := e.state, *st
+	next.Epoch, next.Version, next.Relay, next.Birth = old.Epoch, old.Version+1, old.Relay, old.Birth
+	next.Grants = mergeGrants(sortGrants(st.Grants), old.Grants) // the caller may not have heard of a merge yet
+	next.NextPub = max(next.NextPub, old.NextPub)
+	c.set(e, &next)
+	e.waits = append(e.waits, wait{e.rev, done})
+	c.settle(st.Room, e)
+}
+
+func (c *Core) set(e *entry, st *codec.RoomState) {
+	if !e.relay { // what was given back is not the newest any more and is given back again
+		for _, p := range e.peers {
+			delete(c.asked, p.req)
 		}
-	case e.state != nil && e.state.Ended == 0 && chain[0] == c.self:
-		c.promote(id, e, chain)
-	case e.edge:
-		c.attach(id, e, chain)
-	case e.state != nil && e.state.Ended == 0 && !slices.Contains(chain, c.self):
-		delete(c.rooms, id) // no longer this node's business
+	}
+	e.state = st
+	e.rev++
+}
+
+// Forget drops the tombstone of an ended room.
+func (c *Core) Forget(id codec.RoomID) {
+	if e := c.rooms[id]; e != nil && e.state != nil && e.state.Ended != 0 {
+		c.drop(id, e)
 	}
 }
 
-func (c *Core) promote(id codec.RoomID, e *entry, chain []string) {
-	st := *e.state
-	st.Epoch, st.Version, st.Relay = st.Epoch+1, 0, c.self
-	e.state, e.relay, e.standbys, e.target, e.edge = &st, true, nil, "", false
-	c.do.Promote(e.state, st.Epoch)
-	c.replicate(e, chain)
+func (c *Core) drop(id codec.RoomID, e *entry) {
+	*e = entry{edge: e.edge, target: e.target, hint: e.hint}
+	c.tidy(id, e)
 }
 
-// replicate sends the state to standbys that have not had it in this reign.
-func (c *Core) replicate(e *entry, chain []string) {
-	for _, name := range chain[1:] {
-		if !slices.Contains(e.standbys, name) {
-			c.do.SendState(name, e.state, false)
-		}
-	}
-	e.standbys = slices.Clone(chain[1:])
-}
-
-// attach picks the first of the chain that this node can reach.
-func (c *Core) attach(id codec.RoomID, e *entry, chain []string) {
-	target := ""
-	for _, name := range chain {
-		if name != c.self && !c.away[name] {
-			target = name
-			break
-		}
-	}
-	if e.target != target {
-		e.target = target
-		c.do.Attach(id, target)
+// tidy forgets a room that is no business of this node any more.
+func (c *Core) tidy(id codec.RoomID, e *entry) {
+	if e.state == nil && !e.edge {
+		delete(c.rooms, id)
 	}
 }
 
@@ -190,103 +288,99 @@ func (c *Core) entry(id codec.RoomID) *entry {
 	return e
 }
 
-// Changed takes the state of a room that this node relays, after a change, and copies it to the standbys.
-func (c *Core) Changed(st codec.RoomState) {
-	st.Relay = c.self
-	e := c.entry(st.Room)
-	e.state, e.relay, e.standbys = &st, st.Ended == 0, nil
-	if chain := c.Chain(st.Room); len(chain) > 0 {
-		if chain[0] != c.self { // being handed over: the new relay hears of it too
-			chain = append([]string{c.self}, chain...)
-		}
-		c.replicate(e, chain)
+// State returns the state that this node has of a room, nil if it has none. It may be that of a room that has ended.
+func (c *Core) State(id codec.RoomID) *codec.RoomState {
+	if e := c.rooms[id]; e != nil {
+		return e.state
 	}
-}
-
-// Forget drops the tombstone of an ended room.
-func (c *Core) Forget(id codec.RoomID) {
-	if e := c.rooms[id]; e != nil && e.state != nil && e.state.Ended != 0 && !e.edge {
-		delete(c.rooms, id)
-	}
-}
-
-// Ended reports whether the room is known to have ended.
-func (c *Core) Ended(id codec.RoomID) bool {
-	e := c.rooms[id]
-	return e != nil && e.state != nil && e.state.Ended != 0
+	return nil
 }
 
 // Relays reports whether this node relays the room.
 func (c *Core) Relays(id codec.RoomID) bool {
 	e := c.rooms[id]
-	return e != nil && e.relay
+	return e != nil && e.relay && e.state.Ended == 0
 }
 
-// Got takes a room's state from another node.
-func (c *Core) Got(from string, st *codec.RoomState, handover bool) {
-	e := c.entry(st.Room)
-	switch {
-	case e.relay && !st.Newer(e.state):
-		// The other thinks that it relays the room, in an older reign: it will step down when it hears of this one.
-		c.do.Merge(st.Room, st)
-		if st.Relay == from {
-			c.do.SendState(from, e.state, false)
+// Relayed returns how many rooms this node relays: a draining node may go when there are none left.
+func (c *Core) Relayed() (n int) {
+	for _, e := range c.rooms {
+		if e.relay && e.state.Ended == 0 {
+			n++
 		}
-		return
-	case e.relay:
-		mine := e.state
-		e.state, e.relay, e.handing = st, false, ""
-		c.do.SendState(from, mine, false) // so that what was granted and revoked here is merged there
-		c.do.Demote(st.Room, from)
-	case e.state == nil || st.Newer(e.state):
-		e.state = st
 	}
-	if handover && !e.relay && e.state.Ended == 0 {
-		c.promote(st.Room, e, c.chainFrom(st.Room))
-		return
-	}
-	c.reviewRoom(st.Room, e)
+	return n
 }
 
-// chainFrom returns the chain with this node in front.
-func (c *Core) chainFrom(id codec.RoomID) []string {
-	chain := slices.DeleteFunc(c.Chain(id), func(n string) bool { return n == c.self })
-	return append([]string{c.self}, chain...)
-}
-
-// HandedOver says that a node has taken over a room.
-func (c *Core) HandedOver(id codec.RoomID, to string, ok bool) {
-	e := c.rooms[id]
-	if e == nil || !e.relay || e.handing != to {
-		return
-	}
-	e.handing = ""
-	if !ok {
-		return // the next view tries again
-	}
-	e.relay = false
-	c.do.Demote(id, to)
-}
-
-// Edge says whether this node has subscribers or publishers of a room that another relays. It returns the node to attach to;
-// "" if there is none. Attach is not called for it.
+// Edge says whether this node has sessions of a room that another relays. It returns the node to attach to; "" if there is none, or
+// this node relays the room itself. Attach is not called for it.
 func (c *Core) Edge(id codec.RoomID, is bool) (target string) {
 	e := c.entry(id)
 	e.edge = is
 	if !is {
-		e.target = ""
-		if e.state == nil {
-			delete(c.rooms, id)
-		}
+		e.target, e.hint = place{}, place{}
+		c.tidy(id, e)
 		return ""
 	}
-	if e.target == "" {
-		for _, name := range c.Chain(id) {
-			if name != c.self && !c.away[name] {
-				e.target = name
-				break
-			}
-		}
+	if !e.relay {
+		e.target = c.aim(e, c.Chain(id))
 	}
-	return e.target
+	return e.target.name
 }
+
+// Attached says who relays the room, by the answer of the node that this one is attached to.
+func (c *Core) Attached(id codec.RoomID, relay string) {
+	if e := c.rooms[id]; e != nil && e.edge {
+		e.hint = c.find(relay)
+		c.settle(id, e)
+	}
+}
+
+// Moved says that a node does not relay the room; to does, as far as that node knows.
+func (c *Core) Moved(id codec.RoomID, from, to string) {
+	e := c.rooms[id]
+	if e == nil || !e.edge {
+		return
+	}
+	if e.target.name == from {
+		e.target = place{}
+	}
+	if hint := c.find(to); hint != (place{}) && hint != c.me {
+		e.hint = hint
+	} else if e.hint.name == from {
+		e.hint = place{}
+	}
+	c.settle(id, e)
+}
+
+// Where returns who relays a room, as far as this node knows: what it tells an edge that asks it in vain. "" if it does not know.
+func (c *Core) Where(id codec.RoomID) string {
+	e := c.rooms[id]
+	switch {
+	case e != nil && e.relay:
+		return c.me.name
+	case e != nil && e.state != nil && c.alive(writer(e.state)):
+		return e.state.Relay
+	}
+	if chain := c.Chain(id); len(chain) > 0 && chain[0] != c.me.name {
+		return chain[0]
+	}
+	return ""
+}
+
+// find returns the process that has a name at the moment, or none.
+func (c *Core) find(name string) place {
+	if m, ok := c.view.Find(name); ok {
+		return place{m.Name, m.Birth}
+	}
+	return place{}
+}
+
+// alive reports whether another process is a member and not known to be down.
+func (c *Core) alive(p place) bool {
+	_, down := c.down[p.name]
+	return p.name != "" && p != c.me && !down && c.find(p.name) == p
+}
+
+// writer returns the process in whose reign a state was written.
+func writer(st *codec.RoomState) place { return place{st.Relay, st.Birth} }

@@ -1,0 +1,303 @@
+package node
+
+import (
+	"slices"
+
+	"github.com/timedge/timedge/codec"
+)
+
+// settle does for one room what its chain asks for: take it over, copy it to who needs it, attach to who has it. It is called
+// after everything that happened, and does nothing the second time.
+func (c *Core) settle(id codec.RoomID, e *entry) {
+	chain := c.Chain(id)
+	if e.state != nil {
+		if !e.relay && len(chain) > 0 && chain[0] == c.me.name && (e.offered || !c.alive(writer(e.state))) {
+			c.promote(e)
+		}
+		if e.relay {
+			c.replicate(id, e, chain)
+		} else {
+			c.giveBack(id, e, chain)
+		}
+		c.tell(id, e)
+	}
+	if e.edge && !e.relay {
+		if to := c.aim(e, chain); to != e.target {
+			e.target = to
+			c.do.Attach(id, to.name)
+		}
+	}
+}
+
+// promote begins a reign of this node: it is the first in the room's chain, and the relay that wrote the state is gone or asked for it.
+func (c *Core) promote(e *entry) {
+	st := *e.state
+	st.Epoch, st.Version, st.Relay, st.Birth = st.Epoch+1, 1, c.me.name, c.me.birth
+	c.set(e, &st)
+	e.relay, e.offered, e.target, e.hint = true, false, place{}, place{}
+	if st.Ended == 0 {
+		c.do.Promote(&st)
+	}
+}
+
+// replicate is the relay's part: everyone in the chain gets what has changed. If another is first in the chain it is asked to take over,
+// and until it has, this node goes on.
+func (c *Core) replicate(id codec.RoomID, e *entry, chain []string) {
+	safe, complete := e.rev, true // the newest rev that all within reach have; whether all have all
+	for i, name := range chain {
+		if name == c.me.name {
+			continue
+		}
+		p := e.peer(c.find(name))
+		if complete = complete && p.acked == e.rev; c.away[name] {
+			continue
+		}
+		if i == 0 && p.handed != e.rev {
+			c.send(id, e, p, codec.StateHandover)
+		} else if p.acked != e.rev && p.sent != e.rev {
+			c.send(id, e, p, 0)
+		}
+		safe = min(safe, p.acked)
+	}
+	for len(e.waits) > 0 && e.waits[0].rev <= safe {
+		w := e.waits[0]
+		e.waits = e.waits[1:]
+		w.done(true)
+	}
+	if !complete {
+		return
+	}
+	// Whoever is in the chain keeps its copy and is not answered until it is not.
+	e.owed = slices.DeleteFunc(e.owed, func(d debt) bool {
+		if slices.Contains(chain, d.to) {
+			return false
+		}
+		c.do.Ack(d.to, d.req)
+		e.peers = slices.DeleteFunc(e.peers, func(p peer) bool { return p.name == d.to }) // it drops its copy now
+		return true
+	})
+}
+
+// giveBack is the part of everyone else who has a copy. It sees to it that what it knows is known to the relay, or, if there is
+// none, to the first in the chain, which will be: so a node that was restarted empty gets its rooms from its standbys. One who is not
+// in the chain any more drops its copy as soon as it has heard that the relay and all its standbys have it (Acked).
+func (c *Core) giveBack(id codec.RoomID, e *entry, chain []string) {
+	to, orphan := c.keeper(e, chain)
+	if to == (place{}) || to == c.me || c.away[to.name] {
+		return
+	}
+	switch p := e.peer(to); {
+	case orphan && p.handed != e.rev:
+		c.send(id, e, p, codec.StateHandover)
+	case orphan:
+	case !c.placed(chain) && p.returned != e.rev:
+		c.send(id, e, p, codec.StateReturn)
+	case p.acked != e.rev && p.sent != e.rev:
+		c.send(id, e, p, 0)
+	}
+}
+
+// tell sends the state to those who showed that they know of an older reign only. One of them may think that it relays the room.
+func (c *Core) tell(id codec.RoomID, e *entry) {
+	for i := range e.peers {
+		p := &e.peers[i]
+		if p.tell = p.tell && p.acked != e.rev && p.place != writer(e.state); p.tell && p.sent != e.rev && c.alive(p.place) && !c.away[p.name] {
+			c.send(id, e, p, 0)
+		}
+	}
+}
+
+// keeper returns who must know what a standby knows. An orphan is a state of a reign that this process itself began and has forgotten
+// since, so that nobody would end it.
+func (c *Core) keeper(e *entry, chain []string) (to place, orphan bool) {
+	if relay := writer(e.state); c.alive(relay) {
+		return relay, false
+	}
+	if len(chain) == 0 {
+		return place{}, false
+	}
+	return c.find(chain[0]), writer(e.state) == c.me
+}
+
+// placed reports whether this node is in the chain, or there is none.
+func (c *Core) placed(chain []string) bool {
+	return len(chain) == 0 || slices.Contains(chain, c.me.name)
+}
+
+func (c *Core) send(id codec.RoomID, e *entry, p *peer, flags uint8) {
+	c.req++
+	c.asked[c.req] = question{id, p.name, e.rev, flags}
+	p.sent = e.rev
+	switch flags {
+	case codec.StateHandover:
+		p.handed = e.rev
+	case codec.StateReturn:
+		p.returned, p.req = e.rev, c.req
+	}
+	c.do.SendState(p.name, e.state, flags, c.req)
+}
+
+// peer returns the entry of a process. It is valid until the next call.
+func (e *entry) peer(at place) *peer {
+	for i := range e.peers {
+		if e.peers[i].place == at {
+			return &e.peers[i]
+		}
+	}
+	e.peers = append(e.peers, peer{place: at})
+	return &e.peers[len(e.peers)-1]
+}
+
+// aim returns where to attach: to who is said to relay the room, or to the first of the chain that this node can reach.
+func (c *Core) aim(e *entry, chain []string) place {
+	if c.alive(e.hint) && !c.away[e.hint.name] {
+		return e.hint
+	}
+	if e.state != nil {
+		if relay := writer(e.state); c.alive(relay) && !c.away[relay.name] {
+			return relay
+		}
+	}
+	for _, name := range chain {
+		if name != c.me.name && !c.away[name] {
+			return c.find(name)
+		}
+	}
+	return place{}
+}
+
+// Got takes a room's state from another node: from its relay, from one that thinks it is, or from one that has a copy. flags are those of
+// the frame. The answer is Ack: a copy that is given back is answered when it is safe, all others at once.
+func (c *Core) Got(from string, st *codec.RoomState, flags uint8, req uint32) {
+	sender := c.find(from)
+	if sender == (place{}) || sender == c.me {
+		return
+	}
+	in := *st
+	in.Grants = sortGrants(st.Grants)
+	e := c.entry(st.Room)
+	if flags&codec.StateReturn == 0 {
+		c.do.Ack(from, req)
+	} else {
+		e.owed = slices.DeleteFunc(e.owed, func(d debt) bool { return d.to == from })
+		e.owed = append(e.owed, debt{from, req})
+	}
+	reigns := writer(&in) == sender // or thinks so
+	handover := reigns && flags&codec.StateHandover != 0
+	if e.relay {
+		c.gotAsRelay(e, &in, handover)
+	} else {
+		c.gotAsStandby(e, &in, handover)
+	}
+	if p := e.peer(sender); equal(e.state, &in) {
+		p.acked = e.rev
+	} else if reignOrder(e.state, &in) > 0 && (reigns || !e.relay) {
+		p.tell = true
+		e.owed = slices.DeleteFunc(e.owed, func(d debt) bool { return d.to == from && !e.relay })
+	}
+	c.settle(in.Room, e)
+}
+
+func (c *Core) gotAsRelay(e *entry, in *codec.RoomState, handover bool) {
+	mine, m := e.state, merge(e.state, in)
+	if reignOrder(mine, in) != 0 {
+		m.Publishers = addPublishers(m.Publishers, mine.Publishers)
+		m.Publishers = addPublishers(m.Publishers, in.Publishers)
+	}
+	chain := c.Chain(in.Room)
+	first := len(chain) > 0 && chain[0] == c.me.name
+	// Nobody's idleness ends a room that lives here.
+	revive := mine.Ended == 0 && in.Ended == codec.CodeIdle && reignOrder(mine, in) != 0
+	switch {
+	case !Newer(in, mine):
+		if equal(m, mine) {
+			return
+		}
+		m.Version++
+	case c.alive(writer(in)) && !(handover && first) && !revive:
+		c.stepDown(e, m)
+		return
+	default: // the other reign is over, or ends with this: go on above it
+		m.Epoch, m.Version, m.Relay, m.Birth = in.Epoch+1, 1, c.me.name, c.me.birth
+		if revive {
+			m.Ended = 0
+		}
+	}
+	c.set(e, m)
+	switch {
+	case mine.Ended == 0:
+		c.do.Merge(m)
+	case m.Ended == 0:
+		c.do.Promote(m)
+	}
+}
+
+// stepDown ends the reign of this node in favour of the one that m was written in.
+func (c *Core) stepDown(e *entry, m *codec.RoomState) {
+	ended := e.state.Ended != 0
+	c.set(e, m)
+	e.relay, e.hint = false, writer(m)
+	switch {
+	case ended:
+	case m.Ended != 0:
+		c.do.Merge(m)
+	default:
+		c.do.Demote(m.Room, m.Relay)
+	}
+	c.tellOwed(e)
+	waits := e.waits
+	e.waits = nil
+	for _, w := range waits {
+		w.done(false)
+	}
+}
+
+func (c *Core) gotAsStandby(e *entry, in *codec.RoomState, handover bool) {
+	if e.state == nil {
+		c.set(e, in)
+		e.offered = handover
+		e.hint = writer(in)
+		return
+	}
+	old, m := e.state, merge(e.state, in)
+	if !equal(m, old) {
+		c.set(e, m)
+	}
+	if reignOrder(in, m) == 0 && (handover || reignOrder(old, m) != 0 || Newer(in, old)) {
+		e.offered = handover
+		e.hint = writer(in)
+	}
+	if reignOrder(old, m) != 0 {
+		c.tellOwed(e)
+	}
+}
+
+// tellOwed has everyone who gave a copy back told of the newer reign instead of an answer: it goes there then.
+func (c *Core) tellOwed(e *entry) {
+	for _, d := range e.owed {
+		if at := c.find(d.to); at != (place{}) {
+			e.peer(at).tell = true
+		}
+	}
+	e.owed = nil
+}
+
+// Acked takes the answer to a state that was sent.
+func (c *Core) Acked(from string, req uint32) {
+	q, ok := c.asked[req]
+	if !ok || q.to != from {
+		return
+	}
+	delete(c.asked, req)
+	e := c.rooms[q.room]
+	if e == nil || e.state == nil {
+		return
+	}
+	p := e.peer(c.find(from))
+	p.acked = max(p.acked, q.rev)
+	if q.flags == codec.StateReturn && !e.relay && q.rev == e.rev && !c.placed(c.Chain(q.room)) {
+		c.drop(q.room, e)
+		return
+	}
+	c.settle(q.room, e)
+}
