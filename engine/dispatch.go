@@ -177,12 +177,12 @@ func (s *session) publish(m *codec.Publish) {
 		s.answer(m.Req, room.ErrNotAllowed)
 		return
 	}
-	if s.pubs[m.Room] == nil && len(s.pubs) >= s.loop.eng.cfg.MaxPubsPer {
+	if s.pubs()[m.Room] == nil && len(s.pubs()) >= s.loop.eng.cfg.MaxPubsPer {
 		s.answer(m.Req, room.ErrOption.With("the session publishes into as many rooms as it may"))
 		return
 	}
 	s.answer2(m.Req, s.withRoom(m.Room, func(r *room.Room) error {
-		pub := s.pubs[m.Room]
+		pub := s.pubs()[m.Room]
 		if pub == nil {
 			pub = &publication{s: s}
 		}
@@ -191,10 +191,10 @@ func (s *session) publish(m *codec.Publish) {
 			return err
 		}
 		pub.p = p
-		if s.pubs == nil {
-			s.pubs = make(map[codec.RoomID]*publication)
+		if s.pushes().pubs == nil {
+			s.pushing.pubs = make(map[codec.RoomID]*publication)
 		}
-		s.pubs[m.Room] = pub
+		s.pushing.pubs[m.Room] = pub
 		if sub := s.member(m.Room); sub != nil && sub.noEcho && sub.mute != p.Num {
 			// Through the mailbox: frames under the session's last number may still be there.
 			s.loop.post(item{kind: itemMute, outlet: sub.o, member: sub, id: uint64(p.Num)})
@@ -217,7 +217,7 @@ func (s *session) unpublish(id codec.RoomID) error {
 	if id == 0 {
 		return room.ErrMalformed
 	}
-	pub := s.pubs[id]
+	pub := s.pubs()[id]
 	if pub == nil {
 		return room.ErrNotPublishing
 	}
@@ -247,7 +247,7 @@ func (s *session) subscribe(m *codec.Subscribe) {
 		o := l.outlet(r)
 		sub := &member{s: s, o: o, at: -1, req: m.Req, counts: m.Flags&codec.SubCount != 0, noEcho: m.Flags&codec.SubNoEcho != 0}
 		sub.sub.Init(r)
-		if pub := s.pubs[m.Room]; pub != nil && sub.noEcho {
+		if pub := s.pubs()[m.Room]; pub != nil && sub.noEcho {
 			sub.mute = pub.p.Num
 		}
 		s.members = append(s.members, sub)

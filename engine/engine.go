@@ -190,7 +190,7 @@ func (h *handler) OnClose(c gnet.Conn, _ error) gnet.Action {
 // open starts a session on its loop.
 func (l *loop) open(s *session, c gnet.Conn) {
 	l.now = time.Now().UnixNano()
-	s.loop, s.conn, s.fd, s.openedAt, s.heard = l, c, c.Fd(), l.now, true
+	s.loop, s.conn, s.fd, s.openedAt, s.heard = l, c, int32(c.Fd()), l.now, true
 	s.at = int32(len(l.sessions))
 	l.sessions = append(l.sessions, s)
 	l.greeting = append(l.greeting, s)

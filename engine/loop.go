@@ -6,6 +6,7 @@ import (
 	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/room"
 )
 
@@ -37,6 +38,7 @@ type loop struct {
 	iov          []unix.Iovec  // scratch of writes
 	heads        [][]byte      // likewise
 	out          []byte        // answers to the session that is being read
+	ack          codec.Ack     // scratch
 	queues       []*room.Queue // empty queues to use again
 	identifiedAt int64
 	pingedAt     int64

@@ -75,7 +75,7 @@ func (o *outlet) add(b *room.Batch) {
 // endPublications ends those of the members' sessions before the room's last word, which serves for both.
 func (o *outlet) endPublications() {
 	for _, m := range o.members {
-		if p := m.s.pubs[o.room.ID]; p != nil {
+		if p := m.s.pubs()[o.room.ID]; p != nil {
 			p.sendAcks()
 			p.end()
 		}
@@ -124,7 +124,7 @@ func (m *member) write(iov []unix.Iovec, size int) {
 	if s.closed || s.doomed {
 		return
 	}
-	n, err := s.loop.writev(s.fd, iov, size)
+	n, err := s.loop.writev(int(s.fd), iov, size)
 	if n == size {
 		return
 	}

@@ -33,13 +33,14 @@ func (s *session) push(run room.Run) error {
 	l := s.loop
 	l.stats.framesIn.Add(uint64(run.Frames))
 	l.stats.bytesIn.Add(uint64(len(run.Raw)))
-	pub := s.lastPub
+	ps := s.pushes()
+	pub := ps.last
 	if pub == nil || pub.p.Room.ID != run.Room {
-		if pub = s.pubs[run.Room]; pub == nil {
+		if pub = ps.pubs[run.Room]; pub == nil {
 			s.refuse(run.Room, run.Key.Pub, codec.CodeNotPublishing, run.Frames)
 			return nil
 		}
-		s.lastPub = pub
+		ps.last = pub
 	}
 	if run.Key.Pub != pub.p.Num {
 		s.refuse(run.Room, run.Key.Pub, codec.CodeNotPublishing, run.Frames)
@@ -64,7 +65,7 @@ func (p *publication) awaitAcks() {
 
 // pushGap routes a publisher's gap.
 func (s *session) pushGap(g codec.Gap) error {
-	pub := s.pubs[g.Room]
+	pub := s.pubs()[g.Room]
 	if pub == nil || g.Pub != pub.p.Num {
 		s.refuse(g.Room, g.Pub, codec.CodeNotPublishing, 1)
 		return nil
@@ -91,23 +92,23 @@ const maxRefusals = 64
 
 // refuse counts frames that were not taken. The next tick tells the publisher; the connection stays open.
 func (s *session) refuse(id codec.RoomID, pub uint16, code codec.Code, frames int) {
-	l := s.loop
+	l, ps := s.loop, s.pushes()
 	l.stats.refused.Add(uint64(frames))
-	for i := range s.refusals {
-		if r := &s.refusals[i]; r.Room == id && r.Pub == pub && r.Code == code {
+	for i := range ps.refusals {
+		if r := &ps.refusals[i]; r.Room == id && r.Pub == pub && r.Code == code {
 			r.Frames += uint64(frames)
 			return
 		}
 	}
-	if len(s.refusals) == maxRefusals {
-		s.refusals[maxRefusals-1].Frames += uint64(frames)
+	if len(ps.refusals) == maxRefusals {
+		ps.refusals[maxRefusals-1].Frames += uint64(frames)
 		return
 	}
-	if len(s.refusals) == 0 {
+	if len(ps.refusals) == 0 {
 		l.refusing = append(l.refusing, s)
 		l.eng.hot(l)
 	}
-	s.refusals = append(s.refusals, codec.PushRefused{Room: id, Pub: pub, Code: code, Frames: uint64(frames)})
+	ps.refusals = append(ps.refusals, codec.PushRefused{Room: id, Pub: pub, Code: code, Frames: uint64(frames)})
 }
 
 // sendAcks acknowledges what has arrived. Loop only.
@@ -116,7 +117,9 @@ func (p *publication) sendAcks() {
 		return
 	}
 	p.p.Acks(func(key codec.StreamKey, seq uint64) {
-		p.s.queueControl(&codec.Ack{Room: p.p.Room.ID, StreamKey: key, Seq: seq})
+		ack := &p.s.loop.ack // not a new one each: there are many
+		*ack = codec.Ack{Room: p.p.Room.ID, StreamKey: key, Seq: seq}
+		p.s.queueControl(ack)
 	})
 }
 
@@ -140,10 +143,11 @@ func (p *publication) cut(of *room.Publisher, code codec.Code) {
 // end takes the publication off its session.
 func (p *publication) end() {
 	p.ended = true
-	if p.s.lastPub == p {
-		p.s.lastPub = nil
+	ps := p.s.pushing
+	if ps.last == p {
+		ps.last = nil
 	}
-	if p.s.pubs[p.p.Room.ID] == p {
-		delete(p.s.pubs, p.p.Room.ID)
+	if ps.pubs[p.p.Room.ID] == p {
+		delete(ps.pubs, p.p.Room.ID)
 	}
 }

@@ -21,7 +21,6 @@ type session struct {
 	conn     gnet.Conn
 	loop     *loop
 	id       uint64
-	fd       int
 	openedAt int64       // ns; once closing: when that began
 	peer     *netip.Addr // of a client that the descriptor's other end is not
 
@@ -31,21 +30,42 @@ type session struct {
 	identity *auth.Identity // nil: may do everything
 
 	// The loop's.
-	phase    phase
-	closed   bool  // OnClose has run: the descriptor is no longer ours
-	doomed   bool  // on the loop's list of sessions to close
-	dirty    bool  // on the loop's list of sessions to write
-	blocked  bool  // the socket takes no more; the blocker watches it
-	closing  bool  // finish was called: the last word is said or queued, and what is still read is not looked at
-	heard    bool  // something was read since the last look
-	silent   uint8 // looks in a row at which nothing had been heard
-	at       int32
-	partial  []byte // the beginning of a frame whose end was not read yet
-	q        *room.Queue
-	members  []*member
+	phase   phase
+	closed  bool   // OnClose has run: the descriptor is no longer ours
+	doomed  bool   // on the loop's list of sessions to close
+	dirty   bool   // on the loop's list of sessions to write
+	blocked bool   // the socket takes no more; the blocker watches it
+	closing bool   // finish was called: the last word is said or queued, and what is still read is not looked at
+	heard   bool   // something was read since the last look
+	silent  uint8  // looks in a row at which nothing had been heard
+	at      int32  // place in the loop's list
+	fd      int32  // fixed after open
+	partial []byte // the beginning of a frame whose end was not read yet
+	q       *room.Queue
+	members []*member
+	pushing *pushing // nil: has not pushed or published yet
+}
+
+// pushing is what only those sessions need that push.
+type pushing struct {
 	pubs     map[codec.RoomID]*publication
-	lastPub  *publication // of pubs, the one used last
+	last     *publication // of pubs, the one used last
 	refusals []codec.PushRefused
+}
+
+// pubs returns the session's publications, to be read only; nil if there are none.
+func (s *session) pubs() map[codec.RoomID]*publication {
+	if s.pushing == nil {
+		return nil
+	}
+	return s.pushing.pubs
+}
+
+func (s *session) pushes() *pushing {
+	if s.pushing == nil {
+		s.pushing = &pushing{}
+	}
+	return s.pushing
 }
 
 // phase says what the next bytes must be.
@@ -99,7 +119,7 @@ func (s *session) complete(b []byte) (n int, more bool, err error) {
 			}
 			continue // the length is known now
 		}
-		if cap(s.partial) > 4096 && len(s.pubs) == 0 {
+		if cap(s.partial) > 4096 && len(s.pubs()) == 0 {
 			s.partial = nil
 		}
 		s.partial = s.partial[:0]
@@ -161,7 +181,7 @@ func (s *session) sendOut() {
 	n := 0
 	if s.q == nil {
 		var err error
-		if n, err = l.write(s.fd, l.out); n == len(l.out) {
+		if n, err = l.write(int(s.fd), l.out); n == len(l.out) {
 			return
 		} else if err != nil && !again(err) {
 			s.doom()
@@ -242,7 +262,7 @@ func (s *session) finish() {
 }
 
 func (s *session) halfClose() {
-	if err := unix.Shutdown(s.fd, unix.SHUT_WR); err != nil {
+	if err := unix.Shutdown(int(s.fd), unix.SHUT_WR); err != nil {
 		s.doom()
 	}
 }
@@ -252,11 +272,11 @@ func (s *session) leaveRooms() {
 	for len(s.members) > 0 {
 		s.members[len(s.members)-1].detach(true)
 	}
-	for _, p := range s.pubs {
+	for _, p := range s.pubs() {
 		p.p.Detach(p, s.loop.now)
 		p.ended = true
 	}
-	s.pubs, s.lastPub = nil, nil
+	s.pushing = nil
 }
 
 // failErr is fail for an error of feed.

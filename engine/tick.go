@@ -52,10 +52,12 @@ func (e *Engine) hot(l *loop) {
 func (l *loop) tick() {
 	l.acks()
 	for _, s := range l.refusing {
-		for i := range s.refusals {
-			s.queueControl(&s.refusals[i])
+		if ps := s.pushing; ps != nil { // otherwise it has left meanwhile
+			for i := range ps.refusals {
+				s.queueControl(&ps.refusals[i])
+			}
+			ps.refusals = ps.refusals[:0]
 		}
-		s.refusals = s.refusals[:0]
 	}
 	clear(l.refusing)
 	l.refusing = l.refusing[:0]

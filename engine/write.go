@@ -82,7 +82,7 @@ func (s *session) flush() {
 			}
 		}
 		l.iov = iov[:0]
-		n, err := l.writev(s.fd, iov, size)
+		n, err := l.writev(int(s.fd), iov, size)
 		if err != nil && !again(err) {
 			s.doom()
 			return
@@ -111,7 +111,7 @@ func (s *session) block() {
 	l.blocked[s.id] = s
 	l.stats.blocks.Add(1)
 	l.eng.hot(l)
-	if err := l.blocker.watch(s.fd, s.id); err != nil {
+	if err := l.blocker.watch(int(s.fd), s.id); err != nil {
 		l.eng.log.Error().Err(err).Uint64("conn_id", s.id).Msg("cannot watch a full socket")
 		s.doom()
 	}
