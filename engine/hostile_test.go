@@ -199,6 +199,7 @@ func TestTurnedAway(t *testing.T) {
 				}
 			}
 			w := dial(t, e)
+			_, _ = w.c.Write(greeting("late")) // what is sent meanwhile does not cost the client the reason
 			if m := w.lastWord(); m.Code != codec.CodeTooManyConns {
 				t.Errorf("error %v", m.Code)
 			}

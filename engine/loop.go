@@ -42,7 +42,6 @@ type loop struct {
 	queues       []*room.Queue // empty queues to use again
 	identifiedAt int64
 	pingedAt     int64
-	drainEndAt   int64 // when draining: sessions still here are closed; 0 otherwise
 }
 
 // drainRounds bounds how often one wake-up looks into the mailbox again, so that a loop that is posted to without end still
@@ -58,8 +57,9 @@ func (l *loop) post(it item) {
 	}
 }
 
-// wake makes the reactor call drain. A byte on a socket pair costs no allocation and keeps its place among the reactor's
-// other events; gnet's Execute allocates twice and does not keep order under load (benchmarks: BenchmarkWake).
+// wake makes the reactor call drain. A byte on a socket pair allocates nothing, and comes in the next round of events, after
+// all sockets that are readable now: what they bring goes out together. gnet's Execute takes half the time, but allocates
+// twice and does not keep order under load (benchmarks: BenchmarkWake).
 func (l *loop) wake() {
 	l.stats.wakes.Add(1)
 	for {
