@@ -190,7 +190,9 @@ func (c *Core) lose(name string, gone bool) {
 			}
 		}
 		e.peers = slices.DeleteFunc(e.peers, func(p peer) bool { return p.name == name && !p.tell })
-		e.owed = slices.DeleteFunc(e.owed, func(d debt) bool { return d.to == name })
+		if gone { // else it may still wait: its own link need not have broken
+			e.owed = slices.DeleteFunc(e.owed, func(d debt) bool { return d.to == name })
+		}
 	}
 }
 

@@ -189,7 +189,12 @@ func (c *Core) Got(from string, st *codec.RoomState, flags uint8, req uint32) {
 	} else {
 		c.gotAsStandby(e, &in, handover)
 	}
-	if p := e.peer(sender); equal(e.state, &in) {
+	p := e.peer(sender)
+	if reigns && p.returned != 0 { // it counts on this copy, whatever it answered before
+		delete(c.asked, p.req)
+		p.returned = 0
+	}
+	if equal(e.state, &in) {
 		p.acked = e.rev
 	} else if reignOrder(e.state, &in) > 0 && (reigns || !e.relay) {
 		p.tell = true
@@ -216,6 +221,7 @@ func (c *Core) gotAsRelay(e *entry, in *codec.RoomState, handover bool) {
 		m.Version++
 	case c.alive(writer(in)) && !(handover && first) && !revive:
 		c.stepDown(e, m)
+		e.offered = handover // for when this node's view has it first too
 		return
 	default: // the other reign is over, or ends with this: go on above it
 		m.Epoch, m.Version, m.Relay, m.Birth = in.Epoch+1, 1, c.me.name, c.me.birth
@@ -294,10 +300,16 @@ func (c *Core) Acked(from string, req uint32) {
 		return
 	}
 	p := e.peer(c.find(from))
+	if p.sent < q.rev {
+		return // it gave its copy back since
+	}
 	p.acked = max(p.acked, q.rev)
-	if q.flags == codec.StateReturn && !e.relay && q.rev == e.rev && !c.placed(c.Chain(q.room)) {
-		c.drop(q.room, e)
-		return
+	if q.flags == codec.StateReturn && !e.relay && q.rev == e.rev {
+		if !c.placed(c.Chain(q.room)) {
+			c.drop(q.room, e)
+			return
+		}
+		p.returned = 0 // the chain has come back to this node; who answered counts on it no more
 	}
 	c.settle(q.room, e)
 }

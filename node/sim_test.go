@@ -262,6 +262,7 @@ func (p *proc) learn(name string) {
 			delete(edges, name)
 		}
 	}
+	p.w.debug("%s has a view %v", p.me.Name, slices.Sorted(maps.Keys(p.knows)))
 	p.core.SetView(p.w.view(p.knows))
 	p.touched()
 }
@@ -324,6 +325,7 @@ func (l *link) dial() {
 			return
 		}
 		l.state, l.holed = up, [2]bool{}
+		w.debug("%s reaches %s", p.me.Name, l.to)
 		p.core.Away(l.to, false)
 		queue := l.queue
 		l.queue = nil
@@ -383,6 +385,7 @@ func (l *link) fail() {
 	l.end()
 	l.state = broken
 	gen, w, p := l.gen, l.from.w, l.from
+	w.debug("%s cannot reach %s", p.me.Name, l.to)
 	p.core.Away(l.to, true)
 	w.after(w.between(50*time.Millisecond, 200*time.Millisecond), func() {
 		if !p.dead && l.gen == gen {
@@ -412,6 +415,16 @@ func (p *proc) Demote(room codec.RoomID, to string) {
 	p.moved(room, to)
 }
 
+// closed tells the edges that the room has ended.
+func (p *proc) closed(room codec.RoomID) {
+	fed := p.fed[room]
+	delete(p.fed, room)
+	delete(p.rooms, room)
+	for _, name := range slices.Sorted(maps.Keys(fed)) {
+		fed[name].reply(func(edge *proc) { edge.core.Edge(room, false) })
+	}
+}
+
 // moved tells the edges.
 func (p *proc) moved(room codec.RoomID, to string) {
 	fed := p.fed[room]
@@ -428,8 +441,7 @@ func (p *proc) Merge(st *codec.RoomState) {
 	}
 	if st.Ended != 0 {
 		p.w.trace("%s hears that %s has ended: %s", p.me.Name, p.w.records.label(st.Room), st.Ended)
-		delete(p.rooms, st.Room)
-		delete(p.fed, st.Room)
+		p.closed(st.Room)
 		return
 	}
 	p.w.trace("%s merges %s, epoch %d", p.me.Name, p.w.records.label(st.Room), st.Epoch)
@@ -467,7 +479,7 @@ func (p *proc) SendState(to string, st *codec.RoomState, flags uint8, req uint32
 }
 
 func (p *proc) Ack(to string, req uint32) {
-	p.w.debug("%s answers %s req %d", p.me.Name, to, req)
+	p.w.debug("%s answers %s: req %d", p.me.Name, to, req)
 	if q := p.w.procs[to]; q != nil && q.links[p.me.Name] != nil && q.links[p.me.Name].state == up {
 		q.links[p.me.Name].reply(func(q *proc) { q.core.Acked(p.me.Name, req) })
 	}
@@ -475,6 +487,7 @@ func (p *proc) Ack(to string, req uint32) {
 
 // Attach asks a node for a room until one has it or it is sure that none has.
 func (p *proc) Attach(room codec.RoomID, to string) {
+	p.w.debug("%s attaches to %q for %s", p.me.Name, to, p.w.records.label(room))
 	delete(p.edges, room)
 	if to == "" {
 		return
@@ -484,6 +497,7 @@ func (p *proc) Attach(room codec.RoomID, to string) {
 		case q.rooms[room] != nil:
 			q.fed[room][p.me.Name] = l
 			l.reply(func(p *proc) {
+				p.w.debug("%s is attached to %s for %s", p.me.Name, q.me.Name, q.w.records.label(room))
 				p.edges[room] = q.me.Name
 				p.core.Attached(room, q.me.Name)
 			})
@@ -551,8 +565,7 @@ func (p *proc) synced(room codec.RoomID) {
 	p.wrote(st)
 	p.rooms[room] = st
 	if st.Ended != 0 {
-		delete(p.rooms, room)
-		delete(p.fed, room)
+		p.closed(room)
 	}
 	p.touched()
 }
