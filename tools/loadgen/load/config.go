@@ -52,7 +52,7 @@ func (s *Stream) bytesPerSecond() float64 {
 type Config struct {
 	Scenario string `toml:"-" json:"scenario"`
 	Target   string `toml:"target" json:"target"`
-	Addr     string `toml:"addr" json:"addr"`
+	Addr     string `toml:"addr" json:"addr"` // of the server; several nodes of one service, comma-separated, share the connections
 	Account  string `toml:"account" json:"account,omitempty"`
 
 	Rooms       int      `toml:"rooms" json:"rooms"`

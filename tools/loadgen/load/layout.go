@@ -23,7 +23,7 @@ func (r *run) layOutStreams() {
 	for p := range c.Publishers {
 		conns := make([]*publisher, min(perPub, c.Rooms))
 		for i := range conns {
-			conns[i] = new(publisher)
+			conns[i] = &publisher{addr: r.addrs[(p+i)%len(r.addrs)]}
 		}
 		for room := range c.Rooms {
 			conn := conns[room%len(conns)]
@@ -85,13 +85,12 @@ func (r *run) layOutSubscribers() {
 	if c.Churn > 0 {
 		// Each changing subscriber stays for about a second at least, and no more than half of all change.
 		put(changing, min(int(c.Churn+1), total/2+1))
-		r.churnPerLoop = c.Churn / float64(c.Loops)
 	}
 	rng := rand.New(rand.NewPCG(c.Seed, 0))
 	rng.Shuffle(total, func(i, j int) { draw[i], draw[j] = draw[j], draw[i] })
 	for i, cl := range draw {
 		l := r.loops[i%len(r.loops)]
-		s := l.newSubscriber(i%c.Rooms, cl)
+		s := l.newSubscriber(i%c.Rooms, cl, r.addrs[i/c.Rooms%len(r.addrs)])
 		switch cl {
 		case late:
 			l.joins = append(l.joins, s)
@@ -100,5 +99,13 @@ func (r *run) layOutSubscribers() {
 			l.churn = append(l.churn, s)
 		}
 		l.begin = append(l.begin, s)
+		r.want++
+	}
+	changers := 0
+	for _, l := range r.loops {
+		changers += len(l.churn)
+	}
+	for _, l := range r.loops {
+		l.churnRate = c.Churn * float64(len(l.churn)) / float64(max(changers, 1))
 	}
 }

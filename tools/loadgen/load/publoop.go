@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"fmt"
 	"io"
+	"net/netip"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,7 @@ type source struct {
 
 // publisher is one publishing connection.
 type publisher struct {
+	addr    netip.AddrPort
 	slot    int32
 	fd      int
 	wire    target.Publisher
@@ -200,7 +202,7 @@ func (l *pubLoop) wait(publishing bool) ([]unix.EpollEvent, error) {
 
 func (l *pubLoop) connect() error {
 	for i, c := range l.conns {
-		fd, err := dial(l.run.addr, 0)
+		fd, err := dial(c.addr, 0)
 		if err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,7 +30,7 @@ const (
 type run struct {
 	cfg    *Config
 	target target.Target
-	addr   netip.AddrPort
+	addrs  []netip.AddrPort // of the nodes, which connections are spread over
 
 	phase           atomic.Int32
 	begin, from, to atomic.Int64 // publishing begins; the measured time begins and ends
@@ -40,10 +41,10 @@ type run struct {
 	rooms   [][]*source // by room
 	windows []*verify.Window
 
-	roomBytes    float64 // payload and headers per second into one room, open loop
-	churnPerLoop float64
-	ticks        bool
-	changed      chan struct{}
+	roomBytes float64 // payload and headers per second into one room, open loop
+	want      int     // subscribers that connect before publishing begins
+	ticks     bool
+	changed   chan struct{}
 }
 
 // Progress is the state of a run, for whoever watches it.
@@ -106,7 +107,8 @@ func Prepare(ctx context.Context, cfg Config) ([]uint64, error) {
 
 func (c *Config) plan() target.Plan {
 	policy, _ := codec.ParsePolicy(c.Policy)
-	return target.Plan{Addr: c.Addr, Account: c.Account, Rooms: c.Rooms, First: c.FirstRoom, Policy: policy, QueueBytes: c.QueueBytes,
+	first, _, _ := strings.Cut(c.Addr, ",")
+	return target.Plan{Addr: first, Account: c.Account, Rooms: c.Rooms, First: c.FirstRoom, Policy: policy, QueueBytes: c.QueueBytes,
 		QueueMillis: uint64(c.QueueAge / time.Millisecond), IDs: c.RoomIDs}
 }
 
@@ -174,8 +176,12 @@ func newRun(ctx context.Context, cfg *Config) (*run, error) {
 	}
 	cfg.Strict = t.Caps().Announces
 	r := &run{cfg: cfg, target: t, ticks: plan.Policy == codec.PolicyLossless, changed: make(chan struct{}, 1)}
-	if r.addr, err = resolve(cfg.Addr); err != nil {
-		return nil, err
+	for a := range strings.SplitSeq(cfg.Addr, ",") {
+		addr, err := resolve(a)
+		if err != nil {
+			return nil, err
+		}
+		r.addrs = append(r.addrs, addr)
 	}
 	if err := t.Prepare(ctx, plan); err != nil {
 		return nil, fmt.Errorf("%s: %w", cfg.Target, err)
@@ -215,7 +221,6 @@ func (r *run) setPhase(p phase) {
 
 // waitReady waits until all publishers and all subscribers but the late ones are in.
 func (r *run) waitReady(ctx context.Context, hooks Hooks) error {
-	want := r.cfg.Rooms*r.cfg.Subscribers - int(r.cfg.Late*float64(r.cfg.Rooms*r.cfg.Subscribers)+0.5)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	up := r.pub.up
@@ -232,9 +237,9 @@ func (r *run) waitReady(ctx context.Context, hooks Hooks) error {
 			return fmt.Errorf("%s: connecting publishers: %w", r.cfg.Target, r.pub.err)
 		}
 		if hooks.Progress != nil {
-			hooks.Progress(Progress{Stage: "connecting", Ready: ready, Want: want, Total: r.cfg.Warmup + r.cfg.Duration})
+			hooks.Progress(Progress{Stage: "connecting", Ready: ready, Want: r.want, Total: r.cfg.Warmup + r.cfg.Duration})
 		}
-		if ready >= want && up == nil {
+		if ready >= r.want && up == nil {
 			return nil
 		}
 		select {
@@ -243,7 +248,7 @@ func (r *run) waitReady(ctx context.Context, hooks Hooks) error {
 		case <-tick.C:
 		case <-r.changed:
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d subscribers connected: %w", ready, want, ctx.Err())
+			return fmt.Errorf("%d of %d subscribers connected: %w", ready, r.want, ctx.Err())
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"net/netip"
 	"runtime"
 	"slices"
 	"sync/atomic"
@@ -25,23 +26,24 @@ const (
 
 // subLoop receives for many subscribers on one thread. Its fields belong to that thread, but for those said to be shared.
 type subLoop struct {
-	run    *run
-	cfg    *Config
-	poll   *poller
-	rng    *rand.Rand
-	buf    []byte // what one read gives, behind the tail of the read before
-	conns  []*subscriber
-	free   []int32
-	begin  []*subscriber // to connect, next last
-	joins  []*subscriber // late joiners, soonest last
-	churn  []*subscriber // in the order in which they will leave
-	slow   []*subscriber // half
-	due    int64         // when the next of churn leaves
-	nextUp int64         // when the next connection may begin, if their rate is limited
-	dials  int           // being connected
-	tickAt int64
-	slowAt int64
-	sinks  [classes]*verify.Sink
+	run       *run
+	cfg       *Config
+	poll      *poller
+	rng       *rand.Rand
+	buf       []byte // what one read gives, behind the tail of the read before
+	conns     []*subscriber
+	free      []int32
+	begin     []*subscriber // to connect, next last
+	joins     []*subscriber // late joiners, soonest last
+	churn     []*subscriber // in the order in which they will leave
+	churnRate float64       // of them, how many leave per second
+	slow      []*subscriber // half
+	due       int64         // when the next of churn leaves
+	nextUp    int64         // when the next connection may begin, if their rate is limited
+	dials     int           // being connected
+	tickAt    int64
+	slowAt    int64
+	sinks     [classes]*verify.Sink
 
 	connect  *hdrhistogram.Histogram // ns from connect to subscribed
 	served   *hdrhistogram.Histogram // ns from connect to the first message, of those who join during the run
@@ -98,7 +100,7 @@ func newSubLoop(r *run, index int) (*subLoop, error) {
 // tailMax bounds what a wire may leave untaken: a whole control frame.
 const tailMax = 64 << 10
 
-func (l *subLoop) newSubscriber(room int, c class) *subscriber {
+func (l *subLoop) newSubscriber(room int, c class, addr netip.AddrPort) *subscriber {
 	t := verify.NewTracker(l.sinks[c])
 	t.Strict = l.cfg.Strict || c != late && c != changing
 	t.Window = l.run.window
@@ -106,7 +108,7 @@ func (l *subLoop) newSubscriber(room int, c class) *subscriber {
 		t.Since = math.MaxInt64 // until it has subscribed
 	}
 	l.made[c]++
-	return &subscriber{room: room, class: c, track: t, wire: l.run.target.Subscriber(room, t), fd: -1}
+	return &subscriber{addr: addr, room: room, class: c, track: t, wire: l.run.target.Subscriber(room, t), fd: -1}
 }
 
 // serve runs the loop until the run stops it. It keeps its thread, so that thread times are its own.
@@ -195,7 +197,7 @@ func (l *subLoop) timers(now int64, p phase) {
 		l.begin = append(l.begin, s)
 	}
 	for p == phaseRun && len(l.churn) > 0 && l.due <= now {
-		l.due += int64(float64(time.Second) / l.run.churnPerLoop)
+		l.due += int64(float64(time.Second) / l.churnRate)
 		l.replace()
 	}
 	if len(l.slow) > 0 && now >= l.slowAt {
@@ -231,7 +233,7 @@ func (l *subLoop) start(now int64) {
 	}
 	slices.SortFunc(l.joins, func(a, b *subscriber) int { return int(min(max(b.joinAt-a.joinAt, -1), 1)) })
 	if len(l.churn) > 0 {
-		l.due = now + int64(float64(time.Second)/l.run.churnPerLoop)
+		l.due = now + int64(float64(time.Second)/l.churnRate)
 	}
 	for _, s := range l.conns {
 		if s == nil {
@@ -255,7 +257,7 @@ func (l *subLoop) replace() {
 	if old.state != gone {
 		l.close(old)
 	}
-	s := l.newSubscriber(old.room, changing)
+	s := l.newSubscriber(old.room, changing, old.addr)
 	l.churn = append(l.churn, s)
 	l.begin = append(l.begin, s)
 }
@@ -289,7 +291,7 @@ func (l *subLoop) connectMore(now int64) {
 			receive = slowReceive
 		}
 		s.begun = Now()
-		fd, err := dial(l.run.addr, receive)
+		fd, err := dial(s.addr, receive)
 		if err != nil {
 			s.state = gone
 			l.lost(s, err)

@@ -1,6 +1,8 @@
 package load
 
 import (
+	"net/netip"
+
 	"github.com/timedge/timedge/tools/loadgen/target"
 	"github.com/timedge/timedge/tools/loadgen/verify"
 )
@@ -37,6 +39,7 @@ const (
 
 // subscriber is one receiving connection. It belongs to its loop.
 type subscriber struct {
+	addr  netip.AddrPort
 	room  int
 	class class
 	wire  target.Subscriber
