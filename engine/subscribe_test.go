@@ -188,7 +188,7 @@ func TestRoomsEndByThemselves(t *testing.T) {
 					t.Errorf("closed %+v", m)
 				}
 			}
-			refusedWith(t, sub.ask(stat(3, room)), 3, codec.CodeRoomUnknown)
+			refusedWith(t, sub.ask(&codec.Subscribe{Req: 3, Room: room}), 3, codec.CodeRoomUnknown)
 		})
 	}
 }
