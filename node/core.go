@@ -46,6 +46,7 @@ type Core struct {
 	rooms map[codec.RoomID]*entry
 	asked map[uint32]question // states that were sent and not answered yet, by req
 	req   uint32              // the last one given
+	rev   uint64              // the last one given: no two states of a room ever have the same, not even after it was forgotten
 	do    Actions
 }
 
@@ -227,8 +228,8 @@ func (c *Core) Create(st *codec.RoomState, done func(ok bool)) bool {
 	next := *st
 	next.Epoch, next.Version, next.Relay, next.Birth = 1, 1, c.me.name, c.me.birth
 	next.Grants = sortGrants(st.Grants)
-	e.state, e.relay, e.target = &next, true, place{}
-	e.rev++
+	c.set(e, &next)
+	e.relay, e.target = true, place{}
 	e.waits = append(e.waits, wait{e.rev, done})
 	c.settle(st.Room, e)
 	return true
@@ -258,8 +259,8 @@ func (c *Core) set(e *entry, st *codec.RoomState) {
 			delete(c.asked, p.req)
 		}
 	}
-	e.state = st
-	e.rev++
+	c.rev++
+	e.state, e.rev = st, c.rev
 }
 
 // Forget drops the tombstone of an ended room.
@@ -270,6 +271,9 @@ func (c *Core) Forget(id codec.RoomID) {
 }
 
 func (c *Core) drop(id codec.RoomID, e *entry) {
+	for _, p := range e.peers {
+		delete(c.asked, p.req)
+	}
 	*e = entry{edge: e.edge, target: e.target, hint: e.hint}
 	c.tidy(id, e)
 }

@@ -31,6 +31,9 @@ func (c *Core) settle(id codec.RoomID, e *entry) {
 
 // promote begins a reign of this node: it is the first in the room's chain, and the relay that wrote the state is gone or asked for it.
 func (c *Core) promote(e *entry) {
+	if old := writer(e.state); c.alive(old) {
+		e.peer(old).tell = true
+	}
 	st := *e.state
 	st.Epoch, st.Version, st.Relay, st.Birth = st.Epoch+1, 1, c.me.name, c.me.birth
 	c.set(e, &st)
@@ -132,6 +135,10 @@ func (c *Core) send(id codec.RoomID, e *entry, p *peer, flags uint8) {
 	case codec.StateHandover:
 		p.handed = e.rev
 	case codec.StateReturn:
+		for i := range e.peers { // only one is to answer
+			delete(c.asked, e.peers[i].req)
+			e.peers[i].returned, e.peers[i].req = 0, 0
+		}
 		p.returned, p.req = e.rev, c.req
 	}
 	c.do.SendState(p.name, e.state, flags, c.req)
@@ -205,21 +212,22 @@ func (c *Core) Got(from string, st *codec.RoomState, flags uint8, req uint32) {
 
 func (c *Core) gotAsRelay(e *entry, in *codec.RoomState, handover bool) {
 	mine, m := e.state, merge(e.state, in)
-	if reignOrder(mine, in) != 0 {
-		m.Publishers = addPublishers(m.Publishers, mine.Publishers)
-		m.Publishers = addPublishers(m.Publishers, in.Publishers)
-	}
 	chain := c.Chain(in.Room)
 	first := len(chain) > 0 && chain[0] == c.me.name
 	// Nobody's idleness ends a room that lives here.
 	revive := mine.Ended == 0 && in.Ended == codec.CodeIdle && reignOrder(mine, in) != 0
+	stepDown := Newer(in, mine) && c.alive(writer(in)) && !(handover && first) && !revive
+	if reignOrder(mine, in) != 0 && !stepDown {
+		m.Publishers = addPublishers(m.Publishers, mine.Publishers)
+		m.Publishers = addPublishers(m.Publishers, in.Publishers)
+	}
 	switch {
 	case !Newer(in, mine):
 		if equal(m, mine) {
 			return
 		}
 		m.Version++
-	case c.alive(writer(in)) && !(handover && first) && !revive:
+	case stepDown:
 		c.stepDown(e, m)
 		e.offered = handover // for when this node's view has it first too
 		return
