@@ -42,3 +42,18 @@ func (e *Engine) AwaitSessions(t testing.TB, n int64) {
 		}
 	}
 }
+
+// Descriptor returns the number of the descriptor that a client's session has on the server; -1 if there is no such session.
+func (e *Engine) Descriptor(account string, instance uint64) int {
+	fd := -1
+	for _, l := range e.loops {
+		l.onLoop(func() {
+			for _, s := range l.sessions {
+				if s.account == account && s.instance == instance {
+					fd = int(s.fd)
+				}
+			}
+		})
+	}
+	return fd
+}

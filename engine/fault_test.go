@@ -96,6 +96,7 @@ func TestADescriptorNumberUsedAgain(t *testing.T) {
 	pub := login(t, e, "alice", 1)
 	room := pub.register(codec.Register{QueueMillis: 60_000})
 	src := newSource(pub, room)
+	again := 0
 	for range 30 {
 		stalled := login(t, e, "bob", 2)
 		stalled.subscribe(room)
@@ -103,14 +104,22 @@ func TestADescriptorNumberUsedAgain(t *testing.T) {
 			src.push(1, codec.FlagKey, make([]byte, 30<<10)) // more than its sockets hold
 		}
 		src.settle()
+		fd := e.Descriptor("bob", 2)
 		stalled.reset()
-		after := login(t, e, "carol", 3) // takes the lowest free number: the stalled one's, or the one next to it
+		after := login(t, e, "carol", 3) // takes one of the lowest free numbers
+		if e.Descriptor("carol", 3) == fd {
+			again++
+		}
 		after.send(&codec.Ping{Echo: 4})
 		if x, ok := after.any().(*codec.Pong); !ok || x.Echo != 4 {
 			t.Fatalf("got %T", x)
 		}
 		after.c.Close()
 	}
+	if again == 0 {
+		t.Error("no descriptor number was used again")
+	}
+	t.Logf("%d of 30 descriptor numbers were used again", again)
 }
 
 func TestOutOfDescriptors(t *testing.T) {
