@@ -19,7 +19,7 @@ func TestManyAtOnce(t *testing.T) {
 	for _, policy := range []codec.Policy{codec.PolicyLive, codec.PolicyLatest, codec.PolicyLossless} {
 		t.Run("policy="+policy.String(), func(t *testing.T) {
 			pool := &Pool{}
-			table := NewTable(Config{Window: 4 << 20, History: 4 << 10}, rand.Reader, pool)
+			table := NewTable(Config{Window: 4 << 20, History: 4 << 10, Idle: 24 * time.Hour, Stall: 24 * time.Hour}, rand.Reader, pool)
 			r, err := table.Register("owner", &codec.Register{Policy: policy}, 1)
 			if err != nil {
 				t.Fatal(err)
