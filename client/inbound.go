@@ -17,8 +17,9 @@ type inbound struct {
 	streams    map[codec.StreamKey]*inStream
 	last       *inStream // of the last stream frame: most come in runs
 	pubs       map[uint16]string
-	msg        Message // the one handed out
-	held       int     // size of the frame whose event the caller has; 0: none
+	departed   []departed // lossless rooms only; oldest first
+	msg        Message    // the one handed out
+	held       int        // size of the frame whose event the caller has; 0: none
 
 	// What take looked at last, to be marked as consumed.
 	cur    *inStream
@@ -85,6 +86,9 @@ func (in *inbound) take(frame []byte) (ev Event, keep bool, err error) {
 	in.cur = nil
 	if isStream(frame) {
 		return in.piece(frame)
+	}
+	if typ := frame[offType]; (typ == codec.TypeGap || typ == codec.TypeJoined || typ == codec.TypeLeft) && in.hasLeft(streamOf(frame).Pub) {
+		return nil, false, nil // the answer to a position that was an acknowledgement
 	}
 	switch frame[offType] {
 	case codec.TypeGap:
@@ -196,15 +200,37 @@ func (in *inbound) fault(st *inStream, expected, got uint64, text string) error 
 	return &StreamError{in.room, st.key.Pub, st.key.Dtype, expected, got, text}
 }
 
-// forget drops the streams of a publisher that left: the number means nobody now.
+// departed is where the streams of a publisher that left a lossless room ended.
+type departed struct {
+	pub uint16
+	at  []codec.Position
+}
+
+// maxDeparted is how many publishers that left are remembered.
+const maxDeparted = 64
+
+// forget drops the streams of a publisher that left: the number means nobody now. In a lossless room the server may not have heard
+// yet that all was consumed, and would send it again after a reconnection: until others have left, too, their ends are remembered.
 func (in *inbound) forget(pub uint16) {
 	delete(in.pubs, pub)
-	for key := range in.streams {
+	gone := departed{pub: pub}
+	for key, st := range in.streams {
 		if key.Pub == pub {
+			gone.at = append(gone.at, codec.Position{StreamKey: key, Last: st.expected - 1})
 			delete(in.streams, key)
 		}
 	}
 	in.last = nil
+	if in.lossless && len(gone.at) > 0 {
+		if len(in.departed) == maxDeparted {
+			in.departed = slices.Delete(in.departed, 0, 1)
+		}
+		in.departed = append(in.departed, gone)
+	}
+}
+
+func (in *inbound) hasLeft(pub uint16) bool {
+	return slices.ContainsFunc(in.departed, func(d departed) bool { return d.pub == pub })
 }
 
 // consume marks what take looked at last, a frame of n bytes, as done with.
@@ -273,6 +299,11 @@ func (in *inbound) positions(q *frameQueue) ([]codec.Position, error) {
 		}
 		return true
 	})
+	for _, d := range in.departed {
+		for _, p := range d.at {
+			last[p.StreamKey] = p.Last
+		}
+	}
 	have := make([]codec.Position, 0, len(last))
 	for key, seq := range last {
 		if seq > 0 {

@@ -284,6 +284,32 @@ func TestResumeLossless(t *testing.T) {
 	})
 }
 
+// A publisher has left, and what it pushed is consumed, but the connection breaks before the server knows: nothing is told twice.
+func TestResumeLosslessDeparted(t *testing.T) {
+	for name, answer := range map[string][]appender{
+		"the server knows the publisher": {&codec.Joined{Room: room, Pub: 1, Account: "bob"}, &codec.Left{Room: room, Pub: 1, Code: codec.CodeLeft}},
+		"the server has forgotten it":    {gap(2, codec.MaxSeq, codec.GapExpired), &codec.Left{Room: room, Pub: 1, Code: codec.CodeGone}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				f := newFake(t)
+				c, p := f.connect(f.options())
+				s := subscribe(c, p, codec.PolicyLossless, codec.MaxFrame)
+				p.send(frame(1, 0, "a"), &codec.Left{Room: room, Pub: 1, Code: codec.CodeLeft})
+				wantEvents(t, s, "message 1-1 a", "left  left")
+				p.close()
+				p = f.accept()
+				if m := p.subscribed(codec.PolicyLossless, codec.MaxFrame); len(m.Have) != 1 || m.Have[0].Last != 1 {
+					t.Errorf("has %v, want 1", m.Have)
+				}
+				p.send(answer...)
+				p.send(&codec.Joined{Room: room, Pub: 2, Account: "carol"})
+				wantEvents(t, s, "resumed", "joined carol")
+			})
+		})
+	}
+}
+
 func TestResumeRefused(t *testing.T) {
 	named(t, map[string]codec.Code{"for good": codec.CodeRoomUnknown, "for now": codec.CodeOverloaded}, func(t *testing.T, code codec.Code) {
 		f := newFake(t)
