@@ -31,7 +31,9 @@ func TestSoundBesideLargePictures(t *testing.T) {
 	owner := dialAs(t, s.addr, "alice")
 	room := must(owner.Register(t.Context(), client.RoomOptions{QueueBytes: 32 * mib, QueueAge: time.Minute}))(t)
 	w := login(t, s.addr, "viewer")
-	w.subscribe(room)
+	if err := w.subscribe(room); err != nil {
+		t.Fatal(err)
+	}
 
 	var up slowLink
 	up.perPiece = perPiece

@@ -17,8 +17,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/timedge/timedge/client"
 	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/engine"
 )
 
 // patience is how long a test waits for what must come. It bounds a test that hangs and asserts nothing.
@@ -165,6 +168,25 @@ func serve(t testing.TB, args ...string) *server {
 		s.end()
 	})
 	return s
+}
+
+// serveHere runs a server within the test, for settings that the command line does not have and for the race detector to watch,
+// and returns its address.
+func serveHere(t testing.TB, cfg engine.Config) string {
+	t.Helper()
+	cfg.Listen, cfg.Loops, cfg.Log, cfg.DrainSpread = []string{"127.0.0.1:0"}, 2, zerolog.Nop(), time.Millisecond
+	e, err := engine.Start(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := e.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return e.Addrs()[0].String()
 }
 
 // status returns a figure of the process's /proc/PID/status in bytes: VmRSS is its resident memory, VmHWM the most that ever

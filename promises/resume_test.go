@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/timedge/timedge/client"
@@ -17,26 +16,6 @@ import (
 	"github.com/timedge/timedge/engine"
 	"github.com/timedge/timedge/room"
 )
-
-// serveHere runs a server within the test, for settings that the command line does not have and for the race detector to watch,
-// and returns its address.
-func serveHere(t testing.TB, rooms room.Config) string {
-	t.Helper()
-	e, err := engine.Start(engine.Config{
-		Listen: []string{"127.0.0.1:0"}, Loops: 2, Log: zerolog.Nop(), Rooms: rooms, DrainSpread: time.Millisecond,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := e.Shutdown(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	return e.Addrs()[0].String()
-}
 
 // TestBreakingConnections streams from two publishers to four subscribers while all their connections break again and again, in the
 // middle of whatever they carry. What is missed meanwhile is still kept, so every subscriber gets every message of every stream:
@@ -54,7 +33,7 @@ func TestBreakingConnections(t *testing.T) {
 	for _, policy := range []codec.Policy{codec.PolicyLive, codec.PolicyLossless} {
 		t.Run(policy.String(), func(t *testing.T) {
 			seed, rnd := seeded(t)
-			addr := serveHere(t, room.Config{History: history})
+			addr := serveHere(t, engine.Config{Rooms: room.Config{History: history}})
 			owner := dialAs(t, addr, "alice")
 			id := must(owner.Register(t.Context(), client.RoomOptions{Policy: policy, QueueBytes: 8 * mib, QueueAge: time.Minute}))(t)
 			var proxies []*proxy
@@ -189,7 +168,7 @@ func TestBrokenForTooLong(t *testing.T) {
 		groups = 8 // while it is away: far more than is kept
 	)
 	_, rnd := seeded(t)
-	addr := serveHere(t, room.Config{})
+	addr := serveHere(t, engine.Config{})
 	owner := dialAs(t, addr, "alice")
 	id := must(owner.Register(t.Context(), client.RoomOptions{QueueBytes: 8 * mib, QueueAge: time.Minute}))(t)
 	pub := must(owner.Publish(t.Context(), id, client.PublishOptions{}))(t)

@@ -1,11 +1,13 @@
 package promises
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"testing"
 	"time"
 
+	"github.com/timedge/timedge/client"
 	"github.com/timedge/timedge/codec"
 )
 
@@ -85,12 +87,17 @@ func (w *wire) fill() error {
 	return err
 }
 
-// subscribe asks for a room and waits for the answer, which comes before anything of the room.
-func (w *wire) subscribe(room codec.RoomID, have ...codec.Position) {
+// subscribe asks for a room and returns the server's refusal, as the SDK would.
+func (w *wire) subscribe(room codec.RoomID) error {
 	w.t.Helper()
 	w.req++
-	w.write((&codec.Subscribe{Req: w.req, Room: room, Have: have}).Append(nil))
-	if x := w.any(); x.(codec.Control).Type() != codec.TypeSubscribed {
-		w.t.Fatalf("subscribe is answered by %+v", x)
+	w.write((&codec.Subscribe{Req: w.req, Room: room}).Append(nil))
+	switch m := w.any().(type) {
+	case *codec.Subscribed: // before anything of the room
+		return nil
+	case *codec.Refused:
+		return &client.RefusedError{Code: m.Code, Text: m.Text}
+	default:
+		return fmt.Errorf("subscribe is answered by %+v", m)
 	}
 }
