@@ -26,7 +26,6 @@ type modelStream struct {
 
 	expected uint64
 	prev     codec.Flags // of the frame that came out last; 0 after a gap
-	midGap   bool        // the last thing that came out was a gap
 	needKey  bool
 	got      map[uint64]bool
 }
