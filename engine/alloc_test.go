@@ -9,8 +9,6 @@ import (
 	"github.com/timedge/timedge/engine"
 )
 
-var zeroTime time.Time
-
 // quiet keeps what is not the path of a frame out of what is counted.
 func quiet(c *engine.Config) { c.Ping = time.Hour }
 
