@@ -118,7 +118,7 @@ func (c *comparison) report() error {
 		if v.worse {
 			worse++
 		}
-		if v.worse || judged[v.unit] && v.p < cli.Alpha {
+		if v.worse || v.unit == allLoads.unit || judged[v.unit] && v.p < cli.Alpha {
 			fmt.Printf("%-9s %+6.1f %%  p=%.3f  %s %s\n", v.mark(), 100*v.change, v.p, v.name, v.unit)
 		}
 	}

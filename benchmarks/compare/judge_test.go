@@ -80,7 +80,7 @@ func TestJudge(t *testing.T) {
 
 func TestFiguresComeFromBenchmarkLines(t *testing.T) {
 	base, head := &side{name: "base"}, &side{name: "head"}
-	c := &comparison{base: base, head: head, figures: make(map[key]*pair)}
+	c := &comparison{base: base, head: head, figures: make(map[key]*pair), round: make(map[key]*pair)}
 	line := "BenchmarkLoad/scenario=fan-out 1 2e+06 deliveries/s 31.5 cpu-ns/delivery\nBenchmarkX-2 100 12 ns/op 0 B/op 1 allocs/op\n"
 	for _, s := range []*side{base, head, head} {
 		if err := c.add(s, line); err != nil {
@@ -92,14 +92,18 @@ func TestFiguresComeFromBenchmarkLines(t *testing.T) {
 			continue
 		}
 		found := false
-		for have, p := range c.figures {
+		for have, p := range c.round {
 			if have.unit == k {
 				found = len(p.base) == 1 && len(p.head) == 2
 			}
 		}
 		if !found {
-			t.Errorf("no figure with the judged unit %s among %v", k, c.figures)
+			t.Errorf("no figure with the judged unit %s among %v", k, c.round)
 		}
+	}
+	c.closeRound()
+	if f := c.figures[allLoads]; f == nil || len(f.base) != 1 || math.Abs(f.head[0]-31.5e-9) > 1e-15 {
+		t.Errorf("all loads together: %+v", f)
 	}
 }
 

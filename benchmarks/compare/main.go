@@ -34,6 +34,7 @@ var cli struct {
 	Head     string        `help:"Tag or commit to judge; the files as they are now if not given."`
 	Only     []string      `default:"load,go" help:"Parts: loads through a server, Go benchmarks."`
 	Rounds   int           `default:"10" help:"Rounds; fewer than 8 cannot be significant."`
+	Repeat   int           `default:"1" help:"Runs of every load and benchmark per side in a round; 3 or more on a busy machine."`
 	Duration time.Duration `default:"1500ms" help:"Measured time of one load."`
 	Warmup   time.Duration `default:"500ms" help:"Time before it."`
 	Bound    float64       `default:"8" help:"Percent by which a judged figure may get worse."`

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -27,7 +28,8 @@ type comparison struct {
 	ctx        context.Context
 	tmp        string
 	base, head *side
-	figures    map[key]*pair
+	figures    map[key]*pair   // one value a round
+	round      map[key]*pair   // of the round that runs
 	text       [2]bytes.Buffer // what benchstat reads, of base and head
 }
 
@@ -40,8 +42,8 @@ func (c *comparison) loads() []drive.Case {
 	return append(cases, drive.Closed(1000, 64, w, d), drive.Closed(100, 16384, w, d), drive.Paced(200, 10, 256, 10, w, d), drive.Idle(3000, d/2))
 }
 
-// measure runs the rounds: in each, every load and every package's benchmarks on both sides, one right after the other, and
-// whichever comes first is drawn.
+// measure runs the rounds: in each, every load and every package's benchmarks on both sides, one right after the other.
+// Which comes first is drawn.
 func (c *comparison) measure() error {
 	c.figures = make(map[key]*pair)
 	for i := range c.text {
@@ -62,23 +64,81 @@ func (c *comparison) measure() error {
 	}
 	for round := range cli.Rounds {
 		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, cli.Rounds)
+		c.round = make(map[key]*pair)
 		for _, i := range rand.Perm(len(steps)) {
+			// In turn, and there and back again: base head head base. What drifts meets both alike.
 			sides := []*side{c.base, c.head}
 			if rand.IntN(2) == 1 {
 				slices.Reverse(sides)
 			}
-			for _, s := range sides {
-				out, err := steps[i](s)
-				if err != nil {
-					return fmt.Errorf("%s: %w", s.name, err)
+			for range cli.Repeat {
+				for _, s := range sides {
+					out, err := steps[i](s)
+					if err != nil {
+						return fmt.Errorf("%s: %w", s.name, err)
+					}
+					if err := c.add(s, out); err != nil {
+						return err
+					}
 				}
-				if err := c.add(s, out); err != nil {
-					return err
-				}
+				slices.Reverse(sides)
 			}
 		}
+		c.closeRound()
 	}
 	return nil
+}
+
+// allLoads is the figure that stands for all loads together: the geometric mean of their processor time per delivery. One
+// load's figure may be off by a tenth and more on a busy machine; a slowdown of the fan-out is in all of them.
+var allLoads = key{"Load/all", "cpu-sec/delivery"}
+
+// closeRound makes one value of what was repeated in a round, for each figure and for all loads together.
+func (c *comparison) closeRound() {
+	var all pair
+	for k, p := range c.round {
+		f := c.figures[k]
+		if f == nil {
+			f = &pair{}
+			c.figures[k] = f
+		}
+		if len(p.base) == 0 || len(p.head) == 0 {
+			continue // a benchmark that only one side has
+		}
+		b, h := middle(p.base), middle(p.head)
+		f.base, f.head = append(f.base, b), append(f.head, h)
+		if k.unit == allLoads.unit {
+			all.base, all.head = append(all.base, b), append(all.head, h)
+		}
+	}
+	if len(all.base) == 0 {
+		return
+	}
+	if c.figures[allLoads] == nil {
+		c.figures[allLoads] = &pair{}
+	}
+	f := c.figures[allLoads]
+	f.base, f.head = append(f.base, geomean(all.base)), append(f.head, geomean(all.head))
+}
+
+// middle is the geometric mean of repeated values, or, where some are 0, their mean.
+func middle(v []float64) float64 {
+	if slices.Min(v) > 0 {
+		return geomean(v)
+	}
+	sum := 0.0
+	for _, x := range v {
+		sum += x
+	}
+	return sum / float64(len(v))
+}
+
+func geomean(v []float64) float64 {
+	sum := 0.0
+	for _, x := range v {
+		sum += math.Log(x)
+	}
+	return math.Exp(sum / float64(len(v)))
 }
 
 func (c *comparison) load(s *side, l drive.Case) (string, error) {
@@ -116,13 +176,13 @@ func (c *comparison) add(s *side, lines string) error {
 		}
 		for _, v := range res.Values {
 			k := key{string(res.Name.Full()), v.Unit}
-			if c.figures[k] == nil {
-				c.figures[k] = &pair{}
+			if c.round[k] == nil {
+				c.round[k] = &pair{}
 			}
 			if s == c.head {
-				c.figures[k].head = append(c.figures[k].head, v.Value)
+				c.round[k].head = append(c.round[k].head, v.Value)
 			} else {
-				c.figures[k].base = append(c.figures[k].base, v.Value)
+				c.round[k].base = append(c.round[k].base, v.Value)
 			}
 		}
 	}

@@ -9,20 +9,22 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
 func main() {
 	runs := flag.Int("runs", 10, "comparisons of each kind")
 	rounds := flag.Int("rounds", 10, "rounds of one comparison")
+	repeat := flag.Int("repeat", 3, "runs of every load per side in a round")
 	base := flag.String("base", "HEAD", "the commit to compare with itself")
 	flag.Parse()
-	if err := run(*runs, *rounds, *base); err != nil {
+	if err := run(*runs, *rounds, *repeat, *base); err != nil {
 		fmt.Fprintln(os.Stderr, "selfcheck:", err)
 		os.Exit(1)
 	}
 }
 
-func run(runs, rounds int, base string) error {
+func run(runs, rounds, repeat int, base string) error {
 	dir, err := os.MkdirTemp("", "selfcheck")
 	if err != nil {
 		return err
@@ -36,7 +38,7 @@ func run(runs, rounds int, base string) error {
 	for i := range runs {
 		for _, planted := range []bool{true, false} {
 			args := []string{"--base", base, "--head", base, "--only", "load", "--quick", "--rounds", fmt.Sprint(rounds),
-				"--duration", "700ms", "--warmup", "300ms", "--html", filepath.Join(dir, "page.html")}
+				"--repeat", fmt.Sprint(repeat), "--duration", "500ms", "--warmup", "200ms", "--html", filepath.Join(dir, "page.html")}
 			if planted {
 				args = append(args, "--plant")
 			}
@@ -49,7 +51,7 @@ func run(runs, rounds int, base string) error {
 			default:
 				return fmt.Errorf("compare: %w\n%s", err, out)
 			}
-			fmt.Printf("run %d, planted %v: reported %v\n", i+1, planted, err != nil)
+			fmt.Printf("run %d, planted %v: reported %v\n%s", i+1, planted, err != nil, judgedLines(out))
 		}
 	}
 	fmt.Printf("planted slowdown reported in %d of %d runs, no slowdown reported as one in %d of %d\n", reported[true], runs, reported[false], runs)
@@ -57,4 +59,15 @@ func run(runs, rounds int, base string) error {
 		return errors.New("the comparison does not tell them apart on this machine")
 	}
 	return nil
+}
+
+// judgedLines are the lines of a comparison that give the judged figures.
+func judgedLines(out []byte) string {
+	var b strings.Builder
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, " p=") && strings.Contains(line, "cpu-sec/delivery") {
+			b.WriteString("  " + line)
+		}
+	}
+	return b.String()
 }
