@@ -3,13 +3,17 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 )
 
 func main() {
@@ -18,13 +22,15 @@ func main() {
 	repeat := flag.Int("repeat", 3, "runs of every load per side in a round")
 	base := flag.String("base", "HEAD", "the commit to compare with itself")
 	flag.Parse()
-	if err := run(*runs, *rounds, *repeat, *base); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *runs, *rounds, *repeat, *base); err != nil {
 		fmt.Fprintln(os.Stderr, "selfcheck:", err)
 		os.Exit(1)
 	}
 }
 
-func run(runs, rounds, repeat int, base string) error {
+func run(ctx context.Context, runs, rounds, repeat int, base string) error {
 	dir, err := os.MkdirTemp("", "selfcheck")
 	if err != nil {
 		return err
@@ -42,7 +48,10 @@ func run(runs, rounds, repeat int, base string) error {
 			if planted {
 				args = append(args, "--plant")
 			}
-			out, err := exec.Command(bin, args...).CombinedOutput()
+			cmd := exec.CommandContext(ctx, bin, args...)
+			cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it has work trees to remove
+			cmd.WaitDelay = time.Minute
+			out, err := cmd.CombinedOutput()
 			var exit *exec.ExitError
 			switch {
 			case err == nil:
