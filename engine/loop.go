@@ -148,6 +148,7 @@ func (l *loop) handle(it *item) {
 		if s := l.blocked[it.id]; s != nil {
 			delete(l.blocked, it.id)
 			s.blocked = false
+			s.recheck()
 			s.mark()
 		}
 	case itemTick:

@@ -191,6 +191,9 @@ func (m *member) admit(rp *room.Replay) {
 	}
 	m.at = int32(len(m.o.members))
 	m.o.members = append(m.o.members, m)
+	if rp.Mute != 0 {
+		m.mute = rp.Mute
+	}
 	answer := &codec.Subscribed{Req: m.req, Room: m.o.room.ID, Policy: m.sub.Policy()}
 	if answer.Policy == codec.PolicyLossless {
 		answer.Window = uint32(s.loop.eng.rooms.Config().Window)

@@ -121,6 +121,9 @@ func (p *publication) sendAcks() {
 		*ack = codec.Ack{Room: p.p.Room.ID, StreamKey: key, Seq: seq}
 		p.s.queueControl(ack)
 	})
+	if p.p.Pending() { // also of a client that came back and has nothing to push
+		p.awaitAcks()
+	}
 }
 
 func (p *publication) sendCount(c codec.Count) {

@@ -101,6 +101,16 @@ func (s *session) flush() {
 	}
 }
 
+// recheck lets the policies act on what waited while the socket took nothing, so that nothing outdated is sent now.
+func (s *session) recheck() {
+	if s.q == nil {
+		return
+	}
+	for _, m := range s.members {
+		m.after(s.q.Check(&m.sub, s.loop.now))
+	}
+}
+
 // block has the session's socket watched until it takes bytes again.
 func (s *session) block() {
 	if s.blocked || s.closed || s.doomed {
