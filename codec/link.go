@@ -250,7 +250,7 @@ type RoomSettings struct {
 type RoomHead struct {
 	Room    RoomID
 	Epoch   uint32 // rises with every change of relay
-	Version uint32 // rises with every change within a reign
+	Version uint64 // rises with every change; one process never gives a number twice
 	Relay   string // the node that wrote this
 	Birth   uint64 // tells its process from others that had the node's name
 	Ended   Code   // why the room ended; 0 while it lives
@@ -284,7 +284,7 @@ type PublisherState struct {
 func (s *RoomHead) append(dst []byte) []byte {
 	dst = appendRoom(dst, s.Room)
 	dst = binary.AppendUvarint(dst, uint64(s.Epoch))
-	dst = binary.AppendUvarint(dst, uint64(s.Version))
+	dst = binary.AppendUvarint(dst, s.Version)
 	dst = binary.BigEndian.AppendUint64(appendString(dst, s.Relay), s.Birth)
 	dst = binary.BigEndian.AppendUint16(dst, uint16(s.Ended))
 	dst = binary.AppendUvarint(appendString(dst, s.Owner), s.Created)
@@ -296,7 +296,7 @@ func (s *RoomHead) append(dst []byte) []byte {
 }
 
 func (s *RoomHead) parse(r *reader) {
-	s.Room, s.Epoch, s.Version = r.room(), r.varint32(), r.varint32()
+	s.Room, s.Epoch, s.Version = r.room(), r.varint32(), r.varint()
 	s.Relay, s.Birth, s.Ended = r.string(MaxAccount), r.u64(), Code(r.u16())
 	s.Owner, s.Created, s.Policy = r.string(MaxAccount), r.varint(), Policy(r.u8())
 	s.IdleMillis, s.ExpireMillis, s.QueueBytes, s.QueueMillis, s.MaxSubs = r.varint(), r.varint(), r.varint(), r.varint(), r.varint()

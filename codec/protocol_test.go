@@ -54,8 +54,13 @@ func tables(t testing.TB, doc string, head ...string) (rows [][]string) {
 // documentFrames returns the frame tables by name.
 func documentFrames(t testing.TB) map[string]documentFrame {
 	t.Helper()
+	return documentTables(t, "type")
+}
+
+func documentTables(t testing.TB, head string) map[string]documentFrame {
+	t.Helper()
 	m := map[string]documentFrame{}
-	for _, row := range tables(t, readProtocol(t), "type", "name", "direction", "layout") {
+	for _, row := range tables(t, readProtocol(t), head, "name", "direction", "layout") {
 		typ, err := strconv.ParseUint(strings.TrimSuffix(row[0], "-0x8f"), 0, 8)
 		if err != nil {
 			t.Fatal(err)

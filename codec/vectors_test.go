@@ -26,6 +26,8 @@ type vectors struct {
 	LongFrame         []frameVector `json:"long_frame"`
 	Incomplete        []bytesVector
 	Invalid           []bytesVector
+	LinkFrame         []frameVector `json:"link_frame"`
+	LinkInvalid       []bytesVector `json:"link_invalid"`
 }
 
 type prefaceVector struct {
@@ -140,6 +142,10 @@ func setFields(v reflect.Value, fields map[string]any) error {
 
 func setValue(v reflect.Value, x any) error {
 	switch v.Kind() {
+	case reflect.Bool: // on the wire bits(0x01)
+		n, err := strconv.ParseUint(fmt.Sprint(x), 10, 1)
+		v.SetBool(n == 1)
+		return err
 	case reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		n, err := strconv.ParseUint(fmt.Sprint(x), 10, v.Type().Bits())
 		v.SetUint(n)
@@ -199,11 +205,13 @@ func newFrame(t testing.TB, v frameVector) interface{ Append([]byte) []byte } {
 	t.Helper()
 	var f interface{ Append([]byte) []byte } = new(Stream)
 	if v.Type != "stream" {
-		typ, ok := typesByName()[v.Type]
-		if !ok {
+		if typ, ok := typesByName()[v.Type]; ok {
+			f = NewControl(typ)
+		} else if typ, ok := linkTypesByName()[v.Type]; ok {
+			f = NewLink(typ)
+		} else {
 			t.Fatalf("no control frame is called %q", v.Type)
 		}
-		f = NewControl(typ)
 	}
 	if err := setFields(reflect.ValueOf(f).Elem(), v.Fields); err != nil {
 		t.Fatal(err)

@@ -226,9 +226,9 @@ func (c *Core) Create(st *codec.RoomState, done func(ok bool)) bool {
 		return false
 	}
 	next := *st
-	next.Epoch, next.Version, next.Relay, next.Birth = 1, 1, c.me.name, c.me.birth
+	next.Epoch, next.Relay, next.Birth = 1, c.me.name, c.me.birth
 	next.Grants = sortGrants(st.Grants)
-	c.set(e, &next)
+	c.write(e, &next)
 	e.relay, e.target = true, place{}
 	e.waits = append(e.waits, wait{e.rev, done})
 	c.settle(st.Room, e)
@@ -245,22 +245,27 @@ func (c *Core) Changed(st *codec.RoomState, done func(ok bool)) {
 		return
 	}
 	old, next := e.state, *st
-	next.Epoch, next.Version, next.Relay, next.Birth = old.Epoch, old.Version+1, old.Relay, old.Birth
+	next.Epoch, next.Relay, next.Birth = old.Epoch, old.Relay, old.Birth
 	next.Grants = mergeGrants(sortGrants(st.Grants), old.Grants) // the caller may not have heard of a merge yet
 	next.NextPub = max(next.NextPub, old.NextPub)
-	c.set(e, &next)
+	c.write(e, &next)
 	e.waits = append(e.waits, wait{e.rev, done})
 	c.settle(st.Room, e)
 }
 
 func (c *Core) set(e *entry, st *codec.RoomState) {
 	if !e.relay { // what was given back is not the newest any more and is given back again
-		for _, p := range e.peers {
-			delete(c.asked, p.req)
-		}
+		c.keep(e)
 	}
 	c.rev++
 	e.state, e.rev = st, c.rev
+}
+
+// write is set for what this node writes as the relay. No process gives a version twice, so that if it comes back to a reign that it
+// had forgotten, what it writes then is newer than what it wrote before.
+func (c *Core) write(e *entry, st *codec.RoomState) {
+	c.set(e, st)
+	st.Version = c.rev
 }
 
 // Forget drops the tombstone of an ended room.
@@ -271,9 +276,7 @@ func (c *Core) Forget(id codec.RoomID) {
 }
 
 func (c *Core) drop(id codec.RoomID, e *entry) {
-	for _, p := range e.peers {
-		delete(c.asked, p.req)
-	}
+	c.keep(e)
 	*e = entry{edge: e.edge, target: e.target, hint: e.hint}
 	c.tidy(id, e)
 }

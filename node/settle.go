@@ -16,10 +16,10 @@ func (c *Core) settle(id codec.RoomID, e *entry) {
 		}
 		if e.relay {
 			c.replicate(id, e, chain)
+			c.tell(id, e)
 		} else {
-			c.giveBack(id, e, chain)
+			c.giveBack(id, e, chain, c.tell(id, e))
 		}
-		c.tell(id, e)
 	}
 	if e.edge && !e.relay {
 		if to := c.aim(e, chain); to != e.target {
@@ -35,8 +35,8 @@ func (c *Core) promote(e *entry) {
 		e.peer(old).tell = true
 	}
 	st := *e.state
-	st.Epoch, st.Version, st.Relay, st.Birth = st.Epoch+1, 1, c.me.name, c.me.birth
-	c.set(e, &st)
+	st.Epoch, st.Relay, st.Birth = st.Epoch+1, c.me.name, c.me.birth
+	c.write(e, &st)
 	e.relay, e.offered, e.target, e.hint = true, false, place{}, place{}
 	if st.Ended == 0 {
 		c.do.Promote(&st)
@@ -83,8 +83,12 @@ func (c *Core) replicate(id codec.RoomID, e *entry, chain []string) {
 
 // giveBack is the part of everyone else who has a copy. It sees to it that what it knows is known to the relay, or, if there is
 // none, to the first in the chain, which will be: so a node that was restarted empty gets its rooms from its standbys. One who is not
-// in the chain any more drops its copy as soon as it has heard that the relay and all its standbys have it (Acked).
-func (c *Core) giveBack(id codec.RoomID, e *entry, chain []string) {
+// in the chain any more drops its copy as soon as it has heard that the relay and all its standbys have it (Acked), and has itself told
+// everyone whom it must.
+func (c *Core) giveBack(id codec.RoomID, e *entry, chain []string, told bool) {
+	if c.placed(chain) {
+		c.keep(e)
+	}
 	to, orphan := c.keeper(e, chain)
 	if to == (place{}) || to == c.me || c.away[to.name] {
 		return
@@ -93,21 +97,29 @@ func (c *Core) giveBack(id codec.RoomID, e *entry, chain []string) {
 	case orphan && p.handed != e.rev:
 		c.send(id, e, p, codec.StateHandover)
 	case orphan:
-	case !c.placed(chain) && p.returned != e.rev:
+	case !c.placed(chain) && told && p.returned != e.rev:
 		c.send(id, e, p, codec.StateReturn)
 	case p.acked != e.rev && p.sent != e.rev:
 		c.send(id, e, p, 0)
 	}
 }
 
-// tell sends the state to those who showed that they know of an older reign only. One of them may think that it relays the room.
-func (c *Core) tell(id codec.RoomID, e *entry) {
+// tell sends the state to those who showed that they know of an older reign only: one of them may think that it relays the room, or wait
+// for an answer. It reports whether all have heard.
+func (c *Core) tell(id codec.RoomID, e *entry) (done bool) {
+	done = true
 	for i := range e.peers {
 		p := &e.peers[i]
-		if p.tell = p.tell && p.acked != e.rev && p.place != writer(e.state); p.tell && p.sent != e.rev && c.alive(p.place) && !c.away[p.name] {
+		p.tell = p.tell && p.acked != e.rev && p.place != writer(e.state)
+		if !p.tell || !c.alive(p.place) {
+			continue
+		}
+		done = false
+		if p.sent != e.rev && !c.away[p.name] {
 			c.send(id, e, p, 0)
 		}
 	}
+	return done
 }
 
 // keeper returns who must know what a standby knows. An orphan is a state of a reign that this process itself began and has forgotten
@@ -135,13 +147,18 @@ func (c *Core) send(id codec.RoomID, e *entry, p *peer, flags uint8) {
 	case codec.StateHandover:
 		p.handed = e.rev
 	case codec.StateReturn:
-		for i := range e.peers { // only one is to answer
-			delete(c.asked, e.peers[i].req)
-			e.peers[i].returned, e.peers[i].req = 0, 0
-		}
+		c.keep(e) // only the last one asked is to answer
 		p.returned, p.req = e.rev, c.req
 	}
 	c.do.SendState(p.name, e.state, flags, c.req)
+}
+
+// keep takes no answer to what was given back: the chain has come back to this node, or somebody else is asked.
+func (c *Core) keep(e *entry) {
+	for i := range e.peers {
+		delete(c.asked, e.peers[i].req)
+		e.peers[i].returned, e.peers[i].req = 0, 0
+	}
 }
 
 // peer returns the entry of a process. It is valid until the next call.
@@ -197,9 +214,8 @@ func (c *Core) Got(from string, st *codec.RoomState, flags uint8, req uint32) {
 		c.gotAsStandby(e, &in, handover)
 	}
 	p := e.peer(sender)
-	if reigns && p.returned != 0 { // it counts on this copy, whatever it answered before
-		delete(c.asked, p.req)
-		p.returned = 0
+	if reigns { // it counts on this copy, whatever it has answered before
+		c.keep(e)
 	}
 	if equal(e.state, &in) {
 		p.acked = e.rev
@@ -226,18 +242,17 @@ func (c *Core) gotAsRelay(e *entry, in *codec.RoomState, handover bool) {
 		if equal(m, mine) {
 			return
 		}
-		m.Version++
 	case stepDown:
 		c.stepDown(e, m)
 		e.offered = handover // for when this node's view has it first too
 		return
 	default: // the other reign is over, or ends with this: go on above it
-		m.Epoch, m.Version, m.Relay, m.Birth = in.Epoch+1, 1, c.me.name, c.me.birth
+		m.Epoch, m.Relay, m.Birth = in.Epoch+1, c.me.name, c.me.birth
 		if revive {
 			m.Ended = 0
 		}
 	}
-	c.set(e, m)
+	c.write(e, m)
 	switch {
 	case mine.Ended == 0:
 		c.do.Merge(m)
@@ -313,11 +328,11 @@ func (c *Core) Acked(from string, req uint32) {
 	}
 	p.acked = max(p.acked, q.rev)
 	if q.flags == codec.StateReturn && !e.relay && q.rev == e.rev {
-		if !c.placed(c.Chain(q.room)) {
+		if c.tell(q.room, e) {
 			c.drop(q.room, e)
 			return
 		}
-		p.returned = 0 // the chain has come back to this node; who answered counts on it no more
+		c.keep(e) // it is given back again when all are told
 	}
 	c.settle(q.room, e)
 }

@@ -7,8 +7,9 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/cespare/xxhash/v2"
 
 	"github.com/timedge/timedge/codec"
 )
@@ -26,7 +27,7 @@ type world struct {
 	procs   map[string]*proc // the living ones, by name
 	group   map[string]int   // who is in the same part of a partitioned network; 0 unless said
 	cut     map[[2]string]bool
-	views   map[string]*View // by members: many nodes see the same
+	views   map[uint64]*View // by members: many nodes see the same
 	records record
 	fault   string // the first invariant that was broken
 	trace   func(format string, args ...any)
@@ -93,7 +94,7 @@ const (
 func newWorld(seed uint64) *world {
 	return &world{
 		rng: rand.New(rand.NewPCG(seed, 0x7d6e)), procs: map[string]*proc{}, group: map[string]int{}, cut: map[[2]string]bool{},
-		views: map[string]*View{}, trace: func(string, ...any) {}, debug: func(string, ...any) {}, written: map[string]*codec.RoomState{}, records: newRecord(),
+		views: map[uint64]*View{}, trace: func(string, ...any) {}, debug: func(string, ...any) {}, written: map[string]*codec.RoomState{}, records: newRecord(),
 	}
 }
 
@@ -268,17 +269,17 @@ func (p *proc) learn(name string) {
 }
 
 func (w *world) view(knows map[string]Member) *View {
-	var ms []Member
-	var key strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(knows)) {
-		m := knows[name]
-		ms = append(ms, m)
-		fmt.Fprintf(&key, "%s %d %t,", m.Name, m.Birth, m.Draining)
+	var key uint64
+	for _, m := range knows {
+		key ^= xxhash.Sum64String(m.Name) ^ m.Birth*0x9e3779b97f4a7c15
+		if m.Draining {
+			key ^= m.Birth * 0xd6e8feb86659fd93
+		}
 	}
-	v := w.views[key.String()]
+	v := w.views[key]
 	if v == nil {
-		v = NewView(ms)
-		w.views[key.String()] = v
+		v = NewView(slices.Collect(maps.Values(knows)))
+		w.views[key] = v
 	}
 	return v
 }
