@@ -30,6 +30,8 @@ type overrides struct {
 	Half        *float64       `help:"Share that reads at half speed."`
 	Late        *float64       `help:"Share that joins at random moments."`
 	Churn       *float64       `help:"Subscribers per second that leave and come back."`
+	KillPID     *int           `name:"kill-pid" help:"Process to kill during the run: a node that none of the given addresses is."`
+	Register    *string        `help:"Node that makes the rooms, and so relays them; the first of --server if not given."`
 	Loops       *int           `help:"Receiving threads."`
 	ReadSize    *int           `help:"Bytes of one read."`
 	Check       *bool          `help:"Compare every byte of every payload."`
@@ -58,6 +60,8 @@ func (o *overrides) apply(c *load.Config) {
 	set(&c.Half, o.Half)
 	set(&c.Late, o.Late)
 	set(&c.Churn, o.Churn)
+	set(&c.KillPID, o.KillPID)
+	set(&c.Register, o.Register)
 	set(&c.Loops, o.Loops)
 	set(&c.ReadSize, o.ReadSize)
 	set(&c.Check, o.Check)

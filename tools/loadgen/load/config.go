@@ -76,6 +76,10 @@ type Config struct {
 	LateWithin time.Duration `toml:"late_within" json:"late_within_ns,omitempty"` // the moments lie within so long of the beginning; 0: the whole run
 	Churn      float64       `toml:"churn" json:"churn,omitempty"`                // subscribers per second that leave and come back as new ones
 
+	KillPID   int           `toml:"kill_pid" json:"kill_pid,omitempty"`        // a process to be killed during the run: a node of the service that nobody here is connected to
+	KillAfter time.Duration `toml:"kill_after" json:"kill_after_ns,omitempty"` // when, from the beginning of the measured time on
+	Register  string        `toml:"register" json:"register,omitempty"`        // the node that makes the rooms, and so relays them; default: the first of Addr
+
 	Idle       bool     `toml:"idle" json:"idle,omitempty"`              // publish nothing: connect, hold for Duration, measure memory
 	Connecting int      `toml:"connecting" json:"connecting,omitempty"`  // connections being set up at once; default 128
 	ConnRate   float64  `toml:"connect_rate" json:"conn_rate,omitempty"` // connections begun per second; 0: as fast as may be
@@ -177,6 +181,8 @@ func (c *Config) Validate() error {
 	check(c.Stalled >= 0 && c.Half >= 0 && c.Late >= 0 && share <= 1, "stalled, half and late are shares, at most 1 together")
 	check(c.Mode == Open || share == 0 && c.Churn == 0, "slow, late and changing subscribers need an open loop")
 	check(c.Mode == Open || !c.Listen, "a closed loop needs publishers and subscribers of a room in one process")
+	check(c.KillAfter == 0 || c.KillPID > 0, "kill_after needs kill_pid, the process of the node to kill")
+	check(c.KillPID == 0 || c.Mode == Open && c.KillAfter < c.Duration, "killing a node needs an open loop and kill_after within the measured time")
 	check(c.Mode == Open || c.Subscribers > 0, "a closed loop needs subscribers")
 	if _, err := target.New(c.Target); err != nil {
 		errs = append(errs, err)

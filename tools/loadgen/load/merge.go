@@ -17,6 +17,9 @@ func Split(c Config, n int, ids []uint64) ([]Config, error) {
 	if !byRoom && c.Mode == Closed {
 		return nil, errors.New("a closed loop can only be shared by processes that have rooms of their own: give at least as many rooms as processes")
 	}
+	if c.KillPID > 0 {
+		return nil, errors.New("a run that kills a node cannot be shared between processes")
+	}
 	if !byRoom && c.Subscribers < n {
 		return nil, fmt.Errorf("%d subscribers are too few for %d processes", c.Subscribers, n)
 	}

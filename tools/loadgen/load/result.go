@@ -33,6 +33,8 @@ type Result struct {
 
 	First *Histogram `json:"first"` // to the first message, of those who joined during the run
 
+	Silence *Histogram `json:"silence,omitempty"` // the longest time without a message after a node was killed, of each healthy subscriber
+
 	Server    *Usage    `json:"server,omitempty"`
 	Generator Generator `json:"generator"`
 
@@ -122,7 +124,7 @@ func (h *Histogram) Raw() (*hdrhistogram.Histogram, error) {
 
 // Encode makes the result ready to be written as JSON.
 func (r *Result) Encode() error {
-	all := []*Histogram{r.Connect, r.First, r.Generator.Lag, r.Generator.Turn}
+	all := []*Histogram{r.Connect, r.First, r.Silence, r.Generator.Lag, r.Generator.Turn}
 	for _, c := range r.Classes {
 		if r.Config.Mode == Open { // that of a closed loop says only how large the window is
 			all = append(all, c.Latency)
@@ -151,7 +153,7 @@ func newResult(c *Config) *Result {
 func (r *Result) collect(run *run) {
 	r.Classes = make(map[string]*Class)
 	r.Errors, r.Cut = make(map[string]int), make(map[string]int)
-	connect, first, turns := verify.NewHistogram(), verify.NewHistogram(), verify.NewHistogram()
+	connect, first, turns, silence := verify.NewHistogram(), verify.NewHistogram(), verify.NewHistogram(), verify.NewHistogram()
 	var latency [classes]*hdrhistogram.Histogram
 	var counts [classes]verify.Counts
 	var cpu time.Duration
@@ -165,6 +167,7 @@ func (r *Result) collect(run *run) {
 		}
 		connect.Merge(l.connect)
 		first.Merge(l.served)
+		silence.Merge(l.silence)
 		turns.Merge(l.turns)
 		for e, n := range l.errs {
 			r.Errors[e] += n
@@ -191,6 +194,9 @@ func (r *Result) collect(run *run) {
 		}
 	}
 	r.Connect, r.First = Describe(connect), Describe(first)
+	if r.Config.KillPID > 0 {
+		r.Silence = Describe(silence)
+	}
 	r.Published, r.Behind, r.Held = run.pub.measured, run.pub.behind, run.pub.held
 	r.Generator.Lag, r.Generator.Turn, r.Generator.Priority = Describe(run.pub.lag), Describe(turns), run.pub.niced
 	if r.Seconds > 0 {

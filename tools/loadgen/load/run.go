@@ -34,6 +34,7 @@ type run struct {
 
 	phase           atomic.Int32
 	begin, from, to atomic.Int64 // publishing begins; the measured time begins and ends
+	killed          atomic.Int64 // when the node was killed; 0: not yet, or none
 
 	pub     *pubLoop
 	loops   []*subLoop
@@ -108,6 +109,9 @@ func Prepare(ctx context.Context, cfg Config) ([]uint64, error) {
 func (c *Config) plan() target.Plan {
 	policy, _ := codec.ParsePolicy(c.Policy)
 	first, _, _ := strings.Cut(c.Addr, ",")
+	if c.Register != "" {
+		first = c.Register
+	}
 	return target.Plan{Addr: first, Account: c.Account, Rooms: c.Rooms, First: c.FirstRoom, Policy: policy, QueueBytes: c.QueueBytes,
 		QueueMillis: uint64(c.QueueAge / time.Millisecond), IDs: c.RoomIDs}
 }

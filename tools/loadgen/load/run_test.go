@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"math"
 	"os"
+	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
@@ -169,6 +170,40 @@ func TestGeneratorLagMakesARunInvalid(t *testing.T) {
 				t.Errorf("OK is %v", r.OK())
 			}
 		})
+	}
+}
+
+// TestKilledNode kills a process in the middle of a run, at which the fake server falls silent for half a second.
+func TestKilledNode(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	node := exec.Command("sleep", "60")
+	if err := node.Start(); err != nil {
+		t.Fatal(err)
+	}
+	gone := make(chan struct{})
+	go func() { _ = node.Wait(); close(gone) }()
+	const silence = 500 * time.Millisecond
+	var until int64
+	c := testConfig(startFake(t, &fakeServer{release: func(i int, due int64) int64 {
+		select {
+		case <-gone:
+			if until == 0 {
+				until = due + int64(silence)
+			}
+		default:
+		}
+		return max(due, until)
+	}}))
+	c.Duration, c.KillPID, c.KillAfter = 1500*time.Millisecond, node.Process.Pid, 300*time.Millisecond
+	r := mustRun(t, c)
+	<-gone
+	for _, f := range r.Failed {
+		t.Error(f)
+	}
+	if r.Silence.Count != int64(c.Subscribers) || r.Silence.P50 < int64(silence)*9/10 {
+		t.Errorf("%d subscribers heard nothing for %v, want %d for %v", r.Silence.Count, time.Duration(r.Silence.P50), c.Subscribers, silence)
 	}
 }
 

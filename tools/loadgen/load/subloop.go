@@ -47,6 +47,7 @@ type subLoop struct {
 
 	connect  *hdrhistogram.Histogram // ns from connect to subscribed
 	served   *hdrhistogram.Histogram // ns from connect to the first message, of those who join during the run
+	silence  *hdrhistogram.Histogram // ns, the longest of each healthy subscriber, once a node has been killed
 	turns    *hdrhistogram.Histogram // ns of one turn of the loop, in the measured time
 	errs     map[string]int          // of judged subscribers
 	cut      map[string]int          // of the others
@@ -87,7 +88,7 @@ func newSubLoop(r *run, index int) (*subLoop, error) {
 		return nil, err
 	}
 	l := &subLoop{run: r, cfg: r.cfg, poll: p, rng: rand.New(rand.NewPCG(r.cfg.Seed, uint64(index))),
-		buf: make([]byte, r.cfg.ReadSize+tailMax), connect: verify.NewHistogram(), served: verify.NewHistogram(), turns: verify.NewHistogram(),
+		buf: make([]byte, r.cfg.ReadSize+tailMax), connect: verify.NewHistogram(), served: verify.NewHistogram(), silence: verify.NewHistogram(), turns: verify.NewHistogram(),
 		errs: make(map[string]int), cut: make(map[string]int)}
 	for c := range l.sinks {
 		s := verify.NewSink()
@@ -368,6 +369,12 @@ func (l *subLoop) read(s *subscriber, limit int) int {
 		return n
 	}
 	s.tail = append(s.tail[:0], b[used:]...)
+	if l.cfg.KillPID > 0 && s.track.Delivered() {
+		if killed := l.run.killed.Load(); killed > 0 && s.heardAt > 0 && s.track.Now > killed {
+			s.silence = max(s.silence, s.track.Now-s.heardAt)
+		}
+		s.heardAt = s.track.Now
+	}
 	if !s.served && s.track.Received() {
 		s.served = true
 		if s.class == late || s.class == changing && l.started {
@@ -454,6 +461,9 @@ func (l *subLoop) closeAll() {
 	l.unfinished()
 	for _, s := range l.conns {
 		if s != nil {
+			if s.silence > 0 && s.class == healthy {
+				_ = l.silence.RecordValue(s.silence)
+			}
 			l.close(s)
 		}
 	}

@@ -50,6 +50,8 @@ type subscriber struct {
 	state            state
 	begun            int64  // when its connection was begun
 	served           bool   // a message has come
+	heardAt          int64  // when the last message came
+	silence          int64  // the longest time without one, ns, once a node has been killed
 	joinAt           int64  // late joiners: when to begin
 	tail             []byte // received, not yet taken by the wire
 	out              []byte // to be sent

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // watch follows a run from its beginning to the last delivery. It belongs to the goroutine that called Run.
@@ -42,6 +44,12 @@ func (r *run) measure(ctx context.Context, res *Result, hooks Hooks) error {
 	defer from.Stop()
 	to := time.NewTimer(time.Duration(r.to.Load() - Now()))
 	defer to.Stop()
+	var kill <-chan time.Time
+	if r.cfg.KillPID > 0 {
+		t := time.NewTimer(time.Duration(r.from.Load()-Now()) + r.cfg.KillAfter)
+		defer t.Stop()
+		kill = t.C
+	}
 	var listened chan heard
 	if r.cfg.Listen {
 		listened, w.published = make(chan heard, 1), nil
@@ -59,6 +67,11 @@ func (r *run) measure(ctx context.Context, res *Result, hooks Hooks) error {
 		case <-to.C:
 			res.server.end()
 			res.process.end()
+		case <-kill:
+			r.killed.Store(Now())
+			if err := unix.Kill(r.cfg.KillPID, unix.SIGKILL); err != nil {
+				return fmt.Errorf("killing process %d: %w", r.cfg.KillPID, err)
+			}
 		case h := <-listened:
 			if h.err != nil {
 				return fmt.Errorf("waiting for the publishing process: %w", h.err)

@@ -101,6 +101,7 @@ func Summary(w io.Writer, r *load.Result) {
 	}
 	row(tw, "connect", r.Connect)
 	row(tw, "to first message", r.First)
+	row(tw, "silence after the kill", r.Silence)
 	_ = tw.Flush()
 	for _, name := range slices.Sorted(maps.Keys(r.Classes)) {
 		cl := r.Classes[name]

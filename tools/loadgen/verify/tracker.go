@@ -55,6 +55,7 @@ type Tracker struct {
 	index   map[Key]*stream // only once there are several
 	cur     *stream
 	got     bool // a whole message has come
+	fresh   bool // one has come since Begin
 	sampled bool // a latency of this read has been recorded
 
 	body    *stream // whose payload is being received
@@ -67,7 +68,10 @@ type Tracker struct {
 func NewTracker(sink *Sink) *Tracker { return &Tracker{sink: sink} }
 
 // Begin starts the scan of what one read gave: now is when it had been read.
-func (t *Tracker) Begin(now int64) { t.Now, t.sampled = now, false }
+func (t *Tracker) Begin(now int64) { t.Now, t.sampled, t.fresh = now, false, false }
+
+// Delivered reports whether any whole message has come since Begin.
+func (t *Tracker) Delivered() bool { return t.fresh }
 
 // Received reports whether any whole message has come.
 func (t *Tracker) Received() bool { return t.got }
@@ -213,7 +217,7 @@ func (t *Tracker) Body(b []byte) int {
 		return n
 	}
 	if t.last {
-		t.got = true
+		t.got, t.fresh = true, true
 		t.sink.Messages++
 		if t.sink.Every || !t.sampled {
 			t.sampled = true
@@ -297,6 +301,7 @@ func (t *Tracker) Walk(b []byte) int {
 	}
 	k := next - s.next
 	s.next = next
+	t.fresh = t.fresh || k > 0
 	t.sink.Messages += k
 	t.sink.Frames += k
 	t.sink.Bytes += uint64(bytes)
