@@ -8,15 +8,16 @@ import (
 	"strings"
 )
 
-// The planted slowdown makes every write of the fan-out take a fifth longer, by waiting busily after the system call. It is
-// how the comparison itself is tested; it is built from an overlay and never touches the tree.
+// The planted slowdown makes every write of the fan-out take a quarter longer, by waiting busily after the system call, so
+// that a delivery, most of which is the write, costs a fifth more. It is how the comparison itself is tested; it is built from
+// an overlay and never touches the tree.
 const (
 	plantFile   = "engine/write.go"
 	plantBefore = "r, _, errno := unix.RawSyscall(unix.SYS_WRITEV"
 	plantPre    = "plantedBegin := time.Now()\n\t\t"
 	// A call during which the thread lost its processor took long without doing more: what it may have taken is bounded.
 	plantPost = "\n\t\tplanted := time.Since(plantedBegin)\n" +
-		"\t\tfor end := planted + min(planted, 5*time.Microsecond+time.Duration(want*3/10))/5; time.Since(plantedBegin) < end; {\n\t\t}"
+		"\t\tfor end := planted + min(planted, 5*time.Microsecond+time.Duration(want*3/5))/4; time.Since(plantedBegin) < end; {\n\t\t}"
 )
 
 // plant writes the changed file and the overlay that puts it in place, and returns the overlay.
