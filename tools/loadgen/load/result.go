@@ -175,9 +175,6 @@ func (r *Result) collect(run *run) {
 		for e, n := range l.cut {
 			r.Cut[e] += n
 		}
-		if l.err != nil {
-			r.Errors[l.err.Error()]++
-		}
 		elapsed := float64(l.to.at-l.from.at) / float64(time.Second)
 		if elapsed > 0 {
 			r.Deliveries += l.to.messages - l.from.messages

@@ -223,8 +223,17 @@ func (r *run) setPhase(p phase) {
 	r.pub.poll.wake()
 }
 
+// connectTimeout bounds the time until everybody is connected, beside what a rate of connections takes. A server that accepts and says nothing is not waited for.
+const connectTimeout = time.Minute
+
 // waitReady waits until all publishers and all subscribers but the late ones are in.
 func (r *run) waitReady(ctx context.Context, hooks Hooks) error {
+	limit := connectTimeout
+	if r.cfg.ConnRate > 0 {
+		limit += time.Duration(float64(r.want) / r.cfg.ConnRate * float64(time.Second))
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	up := r.pub.up

@@ -56,7 +56,6 @@ type subLoop struct {
 	started  bool
 	draining bool
 	from, to mark // counts and thread time when the measured time began and ended
-	err      error
 
 	// Shared with whoever drives the run.
 	ready     atomic.Int64 // subscriptions made
@@ -126,7 +125,7 @@ func (l *subLoop) serve() {
 		l.timers(now, phase)
 		events, err := l.poll.wait(l.pause())
 		if err != nil {
-			l.err = err
+			l.note(err.Error())
 			return
 		}
 		begun := Now()
@@ -437,6 +436,11 @@ func (l *subLoop) lost(s *subscriber, err error) {
 		l.cut[text]++
 		return
 	}
+	l.note(text)
+}
+
+// note keeps an error that fails the run, and tells whoever drives it.
+func (l *subLoop) note(text string) {
 	l.errs[text]++
 	l.first.CompareAndSwap(nil, &text)
 	l.failed.Add(1)
