@@ -26,8 +26,8 @@ type Config struct {
 	Key  Key
 	Log  zerolog.Logger
 
-	OnView func(*View)            // called for every new view, in order, on one goroutine
-	OnLink func(net.Conn, string) // called with an authenticated link and its peer's name, on a goroutine of its own
+	OnView func(*View)          // called for every new view, in order, on one goroutine
+	OnLink func(net.Conn, Peer) // called with an authenticated link, which is the callee's then, on a goroutine that Shutdown waits for
 }
 
 // Member is a node as the others see it.
@@ -141,6 +141,8 @@ func (c *Cluster) join() error {
 	}
 }
 
+func (c *Cluster) self() Peer { return Peer{c.cfg.Name, c.birth} }
+
 // Name returns this node's name.
 func (c *Cluster) Name() string { return c.cfg.Name }
 
@@ -172,20 +174,16 @@ func (c *Cluster) Dial(m Member, timeout time.Duration) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	peer, err := Client(conn, c.cfg.Key, c.cfg.Name)
-	if err == nil && peer != m.Name {
-		err = fmt.Errorf("node: %s answers at the address of %s", peer, m.Name)
-	}
-	if err != nil {
+	if err := Client(conn, c.cfg.Key, c.self(), Peer{m.Name, m.Birth}); err != nil {
 		_ = conn.Close()
-		return nil, err
+		return nil, fmt.Errorf("link to %s at %s: %w", m.Name, m.Addr, err)
 	}
 	return conn, nil
 }
 
 // link shakes hands with a node that dialed.
 func (c *Cluster) link(conn net.Conn) {
-	peer, err := Server(conn, c.cfg.Key, c.cfg.Name)
+	peer, err := Server(conn, c.cfg.Key, c.self())
 	if err != nil {
 		c.cfg.Log.Warn().Err(err).Stringer("peer_addr", conn.RemoteAddr()).Msg("link refused")
 		_ = conn.Close()

@@ -4,7 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/subtle"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -12,14 +12,25 @@ import (
 	"time"
 )
 
-// The handshake of a link, before any frame. Both sides prove the cluster key over both nonces and both names:
+// The handshake of a link, before any frame. Both sides prove the cluster key over both hellos:
 //
-//	dialer:   "TDGL" version name-length name nonce(32)
-//	acceptor: "TDGL" version name-length name nonce(32) proof(32)
+//	dialer:   hello
+//	acceptor: hello proof(32)
 //	dialer:   proof(32)
 //
-// A proof is HMAC-SHA256 under a key derived for links, over its side, what the dialer sent and what the acceptor sent before
-// the proof. So a proof is good for one connection, one direction and one pair of names.
+//	hello: "TDGL" version(1) name-length(1) name birth(8) nonce(32)
+//
+// A proof is HMAC-SHA256, under a key derived for links of this version, over the prover's role and both hellos, the dialer's first. The
+// hellos delimit themselves, so no two conversations give the same input. It follows:
+//
+//   - A proof is good for one connection, since each side's own nonce is in it; a recorded one is worth nothing.
+//   - A proof sent back to who made it is not valid: the role differs. Nor can a node be led to talk to itself or to have its
+//     handshake relayed to another node under a third one's name: the names and births of both ends are in it.
+//   - The acceptor proves first. So a stranger gets one HMAC per connection for a nonce of its own choice, which tells nothing about a key
+//     of 256 random bits, and the names of those it could have dialed anyway.
+//
+// The handshake says who is there when the link begins. What follows is neither encrypted nor signed: between nodes whose network is not
+// trusted a tunnel is needed (docs/cluster.md).
 
 // LinkVersion is the version of what nodes say to each other. Nodes of different versions do not link.
 const LinkVersion = 1
@@ -28,6 +39,8 @@ const LinkVersion = 1
 const LinkMagic = "TDGL"
 
 const (
+	helloHead = len(LinkMagic) + 2
+	birthSize = 8
 	nonceSize = 32
 	proofSize = sha256.Size
 	maxName   = 128
@@ -36,94 +49,129 @@ const (
 )
 
 var (
-	// ErrStranger says that the peer did not prove the cluster key.
+	// ErrStranger says that the peer did not prove the cluster key: it has another, or is no node at all.
 	ErrStranger = errors.New("node: the peer does not hold the cluster key")
 	// ErrVersion says that the peer speaks another version of the link protocol.
 	ErrVersion = errors.New("node: the peer speaks another version of the link protocol")
+	// ErrNotMember says that another process answers than the one that was dialed: the member was restarted, or its address is another's.
+	ErrNotMember = errors.New("node: the peer is not the member that was dialed")
+	// ErrSelf says that a node has dialed itself.
+	ErrSelf = errors.New("node: the peer is this node itself")
 )
 
-func (k Key) proof(side string, hellos ...[]byte) []byte {
-	m := hmac.New(sha256.New, k.derive("link", nil, 32))
-	m.Write([]byte(side))
-	for _, h := range hellos {
-		m.Write(h)
-	}
+// Peer is who proved the key.
+type Peer struct {
+	Name  string
+	Birth uint64 // see Member
+}
+
+func (k Key) proof(role string, dialer, acceptor []byte) []byte {
+	m := hmac.New(sha256.New, k.derive("link v1", nil, 32))
+	m.Write([]byte(role))
+	m.Write(dialer)
+	m.Write(acceptor)
 	return m.Sum(nil)
 }
 
-func hello(name string) []byte {
-	b := append([]byte(LinkMagic), LinkVersion, byte(len(name)))
-	b = append(b, name...)
+const roleDialer, roleAcceptor = "timedge link dialer:", "timedge link acceptor:"
+
+func appendHello(self Peer) []byte {
+	b := append([]byte(LinkMagic), LinkVersion, byte(len(self.Name)))
+	b = binary.BigEndian.AppendUint64(append(b, self.Name...), self.Birth)
 	var nonce [nonceSize]byte
-	_, _ = rand.Read(nonce[:])
+	_, _ = rand.Read(nonce[:]) // never fails
 	return append(b, nonce[:]...)
 }
 
-func readHello(r io.Reader) (b []byte, name string, err error) {
-	b = make([]byte, len(LinkMagic)+2)
+// readHello reads no more than the hello. What the length says is bounded before anything is allocated for it.
+func readHello(r io.Reader) (b []byte, peer Peer, err error) {
+	b = make([]byte, helloHead, helloHead+maxName+birthSize+nonceSize)
 	if _, err := io.ReadFull(r, b); err != nil {
-		return nil, "", err
+		return nil, peer, fmt.Errorf("node: reading the peer's hello: %w", err)
 	}
-	if string(b[:4]) != LinkMagic {
-		return nil, "", ErrStranger
+	if string(b[:len(LinkMagic)]) != LinkMagic {
+		return nil, peer, ErrStranger
 	}
-	if b[4] != LinkVersion {
-		return nil, "", fmt.Errorf("%w: %d, this node %d", ErrVersion, b[4], LinkVersion)
+	if v := b[len(LinkMagic)]; v != LinkVersion {
+		return nil, peer, fmt.Errorf("%w: %d, this node %d", ErrVersion, v, LinkVersion)
 	}
-	n := int(b[5])
+	n := int(b[helloHead-1])
 	if n == 0 || n > maxName {
-		return nil, "", ErrStranger
+		return nil, peer, ErrStranger
 	}
-	b = append(b, make([]byte, n+nonceSize)...)
-	if _, err := io.ReadFull(r, b[6:]); err != nil {
-		return nil, "", err
+	b = b[:helloHead+n+birthSize+nonceSize]
+	if _, err := io.ReadFull(r, b[helloHead:]); err != nil {
+		return nil, peer, fmt.Errorf("node: reading the peer's hello: %w", err)
 	}
-	return b, string(b[6 : 6+n]), nil
+	name, rest := b[helloHead:helloHead+n], b[helloHead+n:]
+	return b, Peer{string(name), binary.BigEndian.Uint64(rest)}, nil
 }
 
-// Client shakes hands as the node that dialed. It blocks for at most HandshakeTimeout and returns the peer's name.
-func Client(c net.Conn, k Key, self string) (peer string, err error) {
-	_ = c.SetDeadline(time.Now().Add(HandshakeTimeout))
-	mine := hello(self)
+// Client shakes hands as the node that dialed, and wants the other to be want. It blocks for at most HandshakeTimeout and leaves
+// the connection open, whatever happens. It reads no byte of what follows.
+func Client(c net.Conn, k Key, self, want Peer) error {
+	if err := c.SetDeadline(time.Now().Add(HandshakeTimeout)); err != nil {
+		return err
+	}
+	mine := appendHello(self)
 	if _, err := c.Write(mine); err != nil {
-		return "", err
+		return fmt.Errorf("node: sending a hello: %w", err)
 	}
 	theirs, peer, err := readHello(c)
 	if err != nil {
-		return "", err
+		return err
 	}
-	if err := checkProof(c, k.proof("acceptor", mine, theirs)); err != nil {
-		return "", err
+	if err := checkProof(c, k.proof(roleAcceptor, mine, theirs)); err != nil {
+		return err
 	}
-	if _, err := c.Write(k.proof("dialer", mine, theirs)); err != nil {
-		return "", err
+	if peer != want { // only now is it known that the peer may say who it is
+		return fmt.Errorf("%w: %q (%x) answers instead of %q (%x)", ErrNotMember, peer.Name, peer.Birth, want.Name, want.Birth)
 	}
-	return peer, c.SetDeadline(time.Time{})
+	if _, err := c.Write(k.proof(roleDialer, mine, theirs)); err != nil {
+		return fmt.Errorf("node: sending a proof: %w", err)
+	}
+	return c.SetDeadline(time.Time{})
 }
 
-// Server shakes hands as the node that was dialed. It blocks for at most HandshakeTimeout and returns the peer's name.
-func Server(c net.Conn, k Key, self string) (peer string, err error) {
-	_ = c.SetDeadline(time.Now().Add(HandshakeTimeout))
+// Server shakes hands as the node that was dialed. It blocks for at most HandshakeTimeout and returns the peer; it leaves the connection open,
+// whatever happens, and reads no byte of what follows. To a peer of another version it says its own, so that the other can tell why.
+func Server(c net.Conn, k Key, self Peer) (peer Peer, err error) {
+	if err := c.SetDeadline(time.Now().Add(HandshakeTimeout)); err != nil {
+		return peer, err
+	}
 	theirs, peer, err := readHello(c)
+	if errors.Is(err, ErrVersion) {
+		_, _ = c.Write(appendHello(self)[:helloHead])
+	}
 	if err != nil {
-		return "", err
+		return Peer{}, err
 	}
-	mine := hello(self)
-	if _, err := c.Write(append(mine, k.proof("acceptor", theirs, mine)...)); err != nil {
-		return "", err
+	if peer == self {
+		return Peer{}, ErrSelf
 	}
-	if err := checkProof(c, k.proof("dialer", theirs, mine)); err != nil {
-		return "", err
+	mine := appendHello(self)
+	if _, err := c.Write(append(mine[:len(mine):len(mine)], k.proof(roleAcceptor, theirs, mine)...)); err != nil {
+		return Peer{}, fmt.Errorf("node: sending a hello: %w", err)
 	}
-	return peer, c.SetDeadline(time.Time{})
+	if err := checkProof(c, k.proof(roleDialer, theirs, mine)); err != nil {
+		return Peer{}, err
+	}
+	if err := c.SetDeadline(time.Time{}); err != nil {
+		return Peer{}, err
+	}
+	return peer, nil
 }
 
+// checkProof compares in constant time. A peer that closes instead has another key itself, or is none.
 func checkProof(r io.Reader, want []byte) error {
 	got := make([]byte, proofSize)
 	if _, err := io.ReadFull(r, got); err != nil {
-		return ErrStranger
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return ErrStranger
+		}
+		return fmt.Errorf("node: reading the peer's proof: %w", err)
 	}
-	if subtle.ConstantTimeCompare(got, want) != 1 {
+	if !hmac.Equal(got, want) {
 		return ErrStranger
 	}
 	return nil

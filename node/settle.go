@@ -220,7 +220,7 @@ func (c *Core) Got(from string, st *codec.RoomState, flags uint8, req uint32) {
 	if equal(e.state, &in) {
 		p.acked = e.rev
 	} else if reignOrder(e.state, &in) > 0 && (reigns || !e.relay) {
-		p.tell = true
+		p.tell, p.sent, p.acked = true, 0, 0 // it may have had this reign, and dropped it
 		e.owed = slices.DeleteFunc(e.owed, func(d debt) bool { return d.to == from && !e.relay })
 	}
 	c.settle(in.Room, e)

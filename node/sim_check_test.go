@@ -35,7 +35,7 @@ func (i *item) holds(st *codec.RoomState) bool {
 	return true
 }
 
-type record struct {
+type ledger struct {
 	rooms  []codec.RoomID
 	names  map[codec.RoomID]string
 	items  map[codec.RoomID][]*item
@@ -43,18 +43,18 @@ type record struct {
 	strict bool                  // what was answered may not get lost by any kill
 }
 
-func newRecord() record {
-	return record{names: map[codec.RoomID]string{}, items: map[codec.RoomID][]*item{}, ended: map[codec.RoomID]bool{}}
+func newLedger() ledger {
+	return ledger{names: map[codec.RoomID]string{}, items: map[codec.RoomID][]*item{}, ended: map[codec.RoomID]bool{}}
 }
 
-func (r *record) add(room codec.RoomID) {
+func (r *ledger) add(room codec.RoomID) {
 	r.rooms = append(r.rooms, room)
 	r.names[room] = fmt.Sprintf("room %d", len(r.rooms))
 }
 
-func (r *record) label(room codec.RoomID) string { return r.names[room] }
+func (r *ledger) label(room codec.RoomID) string { return r.names[room] }
 
-func (r *record) text(i item) string {
+func (r *ledger) text(i item) string {
 	switch {
 	case i.removed:
 		return r.label(i.room) + " is removed"
@@ -66,17 +66,17 @@ func (r *record) text(i item) string {
 	return r.label(i.room) + " is as told"
 }
 
-func (r *record) ending(room codec.RoomID) { r.ended[room] = true }
+func (r *ledger) ending(room codec.RoomID) { r.ended[room] = true }
 
 // answered notes a promise. Somebody must know of it at that moment already.
-func (r *record) answered(w *world, i item) {
+func (r *ledger) answered(w *world, i item) {
 	r.items[i.room] = append(r.items[i.room], &i)
 	if !r.known(w, &i) {
 		w.fail("%s: answered, and nobody knows of it", r.text(i))
 	}
 }
 
-func (r *record) known(w *world, i *item) bool {
+func (r *ledger) known(w *world, i *item) bool {
 	for _, p := range w.procs {
 		if i.holds(p.core.State(i.room)) {
 			return true
@@ -86,7 +86,7 @@ func (r *record) known(w *world, i *item) bool {
 }
 
 // died notes what has gone with a process.
-func (r *record) died(w *world) {
+func (r *ledger) died(w *world) {
 	for _, room := range r.rooms {
 		for _, i := range r.items[room] {
 			if i.lost || r.known(w, i) {
@@ -100,7 +100,7 @@ func (r *record) died(w *world) {
 }
 
 // over reports whether a room has ended, or was lost with all who had its state.
-func (r *record) over(w *world, room codec.RoomID) bool {
+func (r *ledger) over(w *world, room codec.RoomID) bool {
 	for _, p := range w.procs {
 		if st := p.core.State(room); st != nil && st.Ended == 0 {
 			return false

@@ -28,7 +28,7 @@ type world struct {
 	group   map[string]int   // who is in the same part of a partitioned network; 0 unless said
 	cut     map[[2]string]bool
 	views   map[uint64]*View // by members: many nodes see the same
-	records record
+	records ledger
 	fault   string // the first invariant that was broken
 	trace   func(format string, args ...any)
 	debug   func(format string, args ...any) // what is only of interest to who looks for a fault
@@ -94,7 +94,7 @@ const (
 func newWorld(seed uint64) *world {
 	return &world{
 		rng: rand.New(rand.NewPCG(seed, 0x7d6e)), procs: map[string]*proc{}, group: map[string]int{}, cut: map[[2]string]bool{},
-		views: map[uint64]*View{}, trace: func(string, ...any) {}, debug: func(string, ...any) {}, written: map[string]*codec.RoomState{}, records: newRecord(),
+		views: map[uint64]*View{}, trace: func(string, ...any) {}, debug: func(string, ...any) {}, written: map[string]*codec.RoomState{}, records: newLedger(),
 	}
 }
 
