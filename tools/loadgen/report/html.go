@@ -10,13 +10,9 @@ import (
 	"strings"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
-	"gonum.org/v1/plot/vg"
-	"gonum.org/v1/plot/vg/draw"
 
 	"github.com/timedge/timedge/tools/loadgen/load"
 )
-
-func plotCanvas(c vg.CanvasSizer) draw.Canvas { return draw.New(c) }
 
 // Page is a report: text, tables and plots in one file that loads nothing from outside.
 type Page struct {

@@ -11,6 +11,7 @@ import (
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/plotutil"
 	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
@@ -60,8 +61,11 @@ func (p *Plot) SVG() (template.HTML, error) {
 	}
 	widen(&g.X, p.LogX)
 	widen(&g.Y, p.LogY)
+	if p.LogY { // whole decades, since only those are labelled
+		g.Y.Min, g.Y.Max = math.Pow(10, math.Floor(math.Log10(g.Y.Min))), math.Pow(10, math.Ceil(math.Log10(g.Y.Max)))
+	}
 	c := vgsvg.New(20*vg.Centimeter, 9*vg.Centimeter)
-	g.Draw(plotCanvas(c))
+	g.Draw(draw.Crop(draw.New(c), 0, -vg.Centimeter, 0, 0)) // the last label of the x axis needs room
 	var b bytes.Buffer
 	if _, err := c.WriteTo(&b); err != nil {
 		return "", fmt.Errorf("plot %q: %w", p.Title, err)
