@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -25,6 +26,8 @@ type Config struct {
 	Join []string // members to ask first; may be empty for the first node
 	Key  Key
 	Log  zerolog.Logger
+
+	JoinTimeout time.Duration // how long to ask Join before giving up; 0: 10 s
 
 	OnView func(*View)          // called for every new view, in order, on one goroutine
 	OnLink func(net.Conn, Peer) // called with an authenticated link, which is the callee's then, on a goroutine that Shutdown waits for
@@ -80,10 +83,8 @@ type Cluster struct {
 	changed  chan struct{} // capacity 1: the members changed since the last view
 	stop     chan struct{}
 	done     sync.WaitGroup
+	once     sync.Once
 }
-
-// joinTimeout is how long Join asks the others before it gives up.
-const joinTimeout = 10 * time.Second
 
 // Join makes this process a member. It returns once it has reached one of cfg.Join, or at once if there is none.
 func Join(cfg Config) (*Cluster, error) {
@@ -106,7 +107,7 @@ func Join(cfg Config) (*Cluster, error) {
 	mc.SuspicionMult, mc.SuspicionMaxTimeoutMult = 2, 1
 	mc.GossipInterval = 20 * time.Millisecond
 	mc.DeadNodeReclaimTime = time.Millisecond // a node restarted under its name may come back at another address
-	mc.Delegate, mc.Events = (*delegate)(c), (*events)(c)
+	mc.Delegate, mc.Events, mc.Alive = (*delegate)(c), (*events)(c), aliveFilter{cfg.Log}
 	mc.LogOutput, mc.Logger = nil, stdlog.New(logWriter{cfg.Log}, "", 0)
 	if c.list, err = memberlist.Create(mc); err != nil {
 		_ = c.trans.Shutdown()
@@ -124,7 +125,7 @@ func Join(cfg Config) (*Cluster, error) {
 }
 
 func (c *Cluster) join() error {
-	deadline := time.Now().Add(joinTimeout)
+	deadline := time.Now().Add(cmp.Or(c.cfg.JoinTimeout, 10*time.Second))
 	for {
 		n, err := c.list.Join(c.cfg.Join)
 		if n > 0 {
@@ -160,11 +161,14 @@ func (c *Cluster) Drain() error {
 // Leave says goodbye, so that the others need not find out.
 func (c *Cluster) Leave() error { return c.list.Leave(500 * time.Millisecond) }
 
-// Shutdown ends the membership. It blocks until its goroutines have ended.
-func (c *Cluster) Shutdown() error {
-	close(c.stop)
-	err := c.list.Shutdown() // ends the transport too
-	c.done.Wait()
+// Shutdown ends the membership. It blocks until its goroutines have ended; it must not be called from OnView or OnLink. Calling it
+// again does nothing.
+func (c *Cluster) Shutdown() (err error) {
+	c.once.Do(func() {
+		close(c.stop)
+		err = errors.Join(c.list.Shutdown(), c.trans.Shutdown())
+		c.done.Wait()
+	})
 	return err
 }
 
@@ -260,6 +264,18 @@ func (d *delegate) NotifyMsg([]byte)                {}
 func (d *delegate) GetBroadcasts(int, int) [][]byte { return nil }
 func (d *delegate) LocalState(bool) []byte          { return nil }
 func (d *delegate) MergeRemoteState([]byte, bool)   {}
+
+// aliveFilter keeps nodes that say other things on links out of the view: rooms must not be placed on who cannot be reached.
+type aliveFilter struct{ log zerolog.Logger }
+
+// NotifyAlive implements memberlist.AliveDelegate.
+func (a aliveFilter) NotifyAlive(n *memberlist.Node) error {
+	if len(n.Meta) > 0 && n.Meta[0] == LinkVersion {
+		return nil
+	}
+	a.log.Warn().Str("node", n.Name).Str("addr", n.Address()).Hex("meta", n.Meta).Msg("a node of another version is left out")
+	return ErrVersion
+}
 
 // logWriter turns memberlist's lines into events: "[WARN] memberlist: text".
 type logWriter struct{ log zerolog.Logger }

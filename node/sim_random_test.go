@@ -60,12 +60,7 @@ func (w *world) live(seed uint64) {
 	for _, name := range names[:size] {
 		w.start(name)
 	}
-	for _, p := range w.alive() { // they have found each other before the first day
-		for _, q := range w.alive() {
-			p.knows[q.me.Name] = q.me
-		}
-		p.core.SetView(w.view(p.knows))
-	}
+	w.meet() // before the first day
 	for day := range 4 {
 		if day > 0 {
 			for range 10 + w.rng.IntN(30) {

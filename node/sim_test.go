@@ -28,6 +28,7 @@ type world struct {
 	group   map[string]int   // who is in the same part of a partitioned network; 0 unless said
 	cut     map[[2]string]bool
 	views   map[uint64]*View // by members: many nodes see the same
+	killed  time.Duration    // when a process was last killed
 	records ledger
 	fault   string // the first invariant that was broken
 	trace   func(format string, args ...any)
@@ -164,7 +165,7 @@ func (w *world) kill(name string) {
 	p := w.procs[name]
 	w.trace("%s is killed", name)
 	delete(w.procs, name)
-	p.dead = true
+	p.dead, w.killed = true, w.now
 	w.records.died(w)
 	w.gossip(name, 350*time.Millisecond, 700*time.Millisecond)
 	for _, q := range w.alive() {

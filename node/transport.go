@@ -22,23 +22,21 @@ type transport struct {
 	streams chan net.Conn
 	stop    chan struct{}
 	done    sync.WaitGroup
+
+	mu      sync.Mutex
+	pending map[net.Conn]struct{} // connections that have not shown yet what they are, or are shaking hands; nil once stopped
 }
 
 // maxPending bounds connections that have not shown yet what they are.
 const maxPending = 256
 
 func newTransport(addr string, log zerolog.Logger, onLink func(net.Conn)) (*transport, error) {
-	tcp, err := net.Listen("tcp", addr)
+	tcp, udp, err := listen(addr)
 	if err != nil {
-		return nil, err
-	}
-	udp, err := net.ListenPacket("udp", tcp.Addr().String()) // the same port, also when addr left it open
-	if err != nil {
-		_ = tcp.Close()
 		return nil, err
 	}
 	t := &transport{
-		tcp: tcp, udp: udp, log: log, onLink: onLink,
+		tcp: tcp, udp: udp, log: log, onLink: onLink, pending: make(map[net.Conn]struct{}),
 		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn), stop: make(chan struct{}),
 	}
 	t.done.Add(2)
@@ -47,9 +45,22 @@ func newTransport(addr string, log zerolog.Logger, onLink func(net.Conn)) (*tran
 	return t, nil
 }
 
+// listen opens the same port for TCP and UDP, also when addr leaves it open.
+func listen(addr string) (tcp net.Listener, udp net.PacketConn, err error) {
+	for range 10 { // a port that the system chose for the one may be taken for the other
+		if tcp, err = net.Listen("tcp", addr); err != nil {
+			return nil, nil, err
+		}
+		if udp, err = net.ListenPacket("udp", tcp.Addr().String()); err == nil {
+			return tcp, udp, nil
+		}
+		_ = tcp.Close()
+	}
+	return nil, nil, err
+}
+
 func (t *transport) accept() {
 	defer t.done.Done()
-	pending := make(chan struct{}, maxPending)
 	for {
 		c, err := t.tcp.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -64,19 +75,34 @@ func (t *transport) accept() {
 			}
 			continue
 		}
-		select {
-		case pending <- struct{}{}:
-		default:
+		if !t.admit(c) {
 			_ = c.Close()
 			continue
 		}
-		t.done.Add(1)
 		go func() {
 			defer t.done.Done()
 			t.sort(c)
-			<-pending
+			t.known(c)
 		}()
 	}
+}
+
+// admit counts a connection among the pending ones, unless there are too many already or the transport has stopped.
+func (t *transport) admit(c net.Conn) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.pending == nil || len(t.pending) >= maxPending {
+		return false
+	}
+	t.pending[c] = struct{}{}
+	t.done.Add(1)
+	return true
+}
+
+func (t *transport) known(c net.Conn) {
+	t.mu.Lock()
+	delete(t.pending, c)
+	t.mu.Unlock()
 }
 
 // sort finds out what a connection is by its first bytes.
@@ -176,10 +202,20 @@ func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, e
 // StreamCh implements memberlist.Transport.
 func (t *transport) StreamCh() <-chan net.Conn { return t.streams }
 
-// Shutdown implements memberlist.Transport.
+// Shutdown implements memberlist.Transport. It closes what is pending and blocks until its goroutines have ended.
 func (t *transport) Shutdown() error {
+	t.mu.Lock()
+	pending := t.pending
+	t.pending = nil
+	t.mu.Unlock()
+	if pending == nil {
+		return nil // it was shut down before
+	}
 	close(t.stop)
 	err := errors.Join(t.tcp.Close(), t.udp.Close())
+	for c := range pending {
+		_ = c.Close()
+	}
 	t.done.Wait()
 	return err
 }
