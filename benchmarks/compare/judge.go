@@ -164,7 +164,8 @@ func (c *comparison) benchstat() error {
 }
 
 func (c *comparison) page(all []verdict) error {
-	p := &report.Page{Title: "Comparison", Lead: fmt.Sprintf("Base %s, head %s. %d rounds in turn on one machine: %s. Worse: by more than %g %% with p < %g.",
+	p := &report.Page{Title: "Comparison", Lead: fmt.Sprintf(
+		"Base %s, head %s. %d rounds in turn on one machine: %s. Worse: by more than %g %% with p < %g.",
 		c.base.ref, c.head.ref, cli.Rounds, report.HostLine(load.ReadHost()), cli.Bound, cli.Alpha)}
 	for _, part := range []struct {
 		title string

@@ -20,7 +20,8 @@ func (b *bench) markdown(outcomes []outcome) string {
 		fmt.Fprintf(&w, "| %s | %s |\n", t, b.versions[t])
 	}
 	for _, part := range []struct{ name, title string }{
-		{"throughput", fmt.Sprintf("One room, one publisher at most %s ahead of the slowest subscriber: deliveries/s, server CPU per delivery", report.Size(int64(cli.Window)))},
+		{"throughput", "One room, one publisher at most " + report.Size(int64(cli.Window)) +
+			" ahead of the slowest subscriber: deliveries/s, server CPU per delivery"},
 		{"latency", "The same offered load for all, half of what NATS carries: p50 / p99 / p99.9 from the moment a message was due"},
 		{"rooms", "As many deliveries from many rooms and from one: server CPU per delivery, p99"},
 		{"idle", "Resident memory per idle subscriber"},
@@ -162,7 +163,8 @@ func (b *bench) cell(outcomes []outcome, j *job, target string) (text string, ra
 			return float64(r.Server.RSSIdle-r.Server.RSSBefore) / float64(r.Config.Subscribers)
 		})))
 	case "latency":
-		text = nanos(func(h *load.Histogram) int64 { return h.P50 }) + " / " + nanos(p99) + " / " + nanos(func(h *load.Histogram) int64 { return h.P999 })
+		text = nanos(func(h *load.Histogram) int64 { return h.P50 }) + " / " + nanos(p99) + " / " +
+			nanos(func(h *load.Histogram) int64 { return h.P999 })
 		if behind := mid(func(r *load.Result) float64 { return float64(r.Behind) }); behind > 0 {
 			text += fmt.Sprintf(", %.0f messages not taken", behind)
 		}

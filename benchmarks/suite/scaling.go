@@ -27,8 +27,9 @@ func axes() []axis {
 	return []axis{
 		{title: "Subscribers of one room, 64 B", x: "subscribers", values: []int{1, 10, 100, 1000, 10000}, loops: same,
 			load: func(v int) drive.Case { return drive.Closed(v, 64, w, d) }},
-		{title: "Payload, 100 subscribers", x: "bytes", values: []int{16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576}, loops: same, perByte: true,
-			load: func(v int) drive.Case { return drive.Closed(100, v, w, d) }},
+		{title: "Payload, 100 subscribers", x: "bytes", values: []int{16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576}, loops: same,
+			perByte: true,
+			load:    func(v int) drive.Case { return drive.Closed(100, v, w, d) }},
 		{title: "Rooms of one subscriber, 10,000 deliveries/s in all, 256 B", x: "rooms", values: []int{1, 10, 100, 1000, 10000}, loops: same,
 			load: func(v int) drive.Case { return drive.Paced(v, 1, 256, 10000/float64(v), w, d) }},
 		{title: "Event loops, 1,000 subscribers, 64 B", x: "loops", values: []int{1, 2}, loops: func(v int) int { return v },
@@ -38,11 +39,14 @@ func axes() []axis {
 
 // scaling measures how the cost of a delivery grows and draws it.
 func (s *suite) scaling() error {
-	page := &report.Page{Title: "How cost grows", Lead: fmt.Sprintf("%s. Medians of %d runs, %v measured each; generator and server share the cores.",
+	page := &report.Page{Title: "How cost grows", Lead: fmt.Sprintf(
+		"%s. Medians of %d runs, %v measured each; generator and server share the cores.",
 		report.HostLine(load.ReadHost()), cli.Rounds, cli.Duration)}
 	for _, a := range axes() {
-		cost := &report.Plot{Title: a.title, X: a.x, Y: "server ns per delivery", LogX: true, LogY: true, Series: []report.Series{{Name: "CPU per delivery"}}}
-		rate := &report.Plot{Title: a.title, X: a.x, Y: "deliveries/s", LogX: true, LogY: true, Series: []report.Series{{Name: "deliveries/s"}}}
+		cost := &report.Plot{Title: a.title, X: a.x, Y: "server ns per delivery", LogX: true, LogY: true,
+			Series: []report.Series{{Name: "CPU per delivery"}}}
+		rate := &report.Plot{Title: a.title, X: a.x, Y: "deliveries/s", LogX: true, LogY: true,
+			Series: []report.Series{{Name: "deliveries/s"}}}
 		sec := report.Section{Title: a.title, Head: []string{a.x, "deliveries/s", "server CPU per delivery"}}
 		if a.perByte {
 			sec.Head = append(sec.Head, "per byte of payload")

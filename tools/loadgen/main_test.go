@@ -42,7 +42,8 @@ func startEngine(t *testing.T) string {
 
 func TestProcessesShareARun(t *testing.T) {
 	addr := startEngine(t)
-	base := load.Config{Scenario: "shared", Addr: addr, Rooms: 1, Subscribers: 9, Duration: 300 * time.Millisecond, MaxLag: time.Hour, MaxTurn: time.Hour,
+	base := load.Config{Scenario: "shared", Addr: addr, Rooms: 1, Subscribers: 9, Duration: 300 * time.Millisecond,
+		MaxLag: time.Hour, MaxTurn: time.Hour,
 		Streams: []load.Stream{{Payload: 64, Rate: 200}}}
 	cases := []struct {
 		name   string
@@ -80,7 +81,8 @@ func TestProcessesShareARun(t *testing.T) {
 }
 
 func TestASharedRunReportsItsPartsErrors(t *testing.T) {
-	c := load.Config{Target: "nats", Addr: "127.0.0.1:1", Rooms: 2, Subscribers: 1, Duration: time.Second, Streams: []load.Stream{{Payload: 64, Rate: 1}}}
+	c := load.Config{Target: "nats", Addr: "127.0.0.1:1", Rooms: 2, Subscribers: 1, Duration: time.Second,
+		Streams: []load.Stream{{Payload: 64, Rate: 1}}}
 	if _, err := runShared(t.Context(), c, 2); err == nil {
 		t.Error("a run against nothing succeeded")
 	}
@@ -95,10 +97,12 @@ func TestCommandLine(t *testing.T) {
 		args []string
 		want error
 	}{
-		{"run", []string{"run", "fan-out-paced", "--server", addr, "-n", "3", "-d", "300ms", "--warmup", "0s", "--max-lag", "1h", "-q", "--json", js, "--html", html}, nil},
-		{"run that is invalid", []string{"run", "fan-out-paced", "--server", addr, "-n", "3", "-d", "200ms", "--warmup", "0s", "--max-lag", "1ns", "-q"}, errInvalid},
-		{"sweep", []string{"sweep", "--server", addr, "-n", "3", "-d", "200ms", "--warmup", "0s", "--max-lag", "1h", "--from", "50", "--steps", "2", "--refine", "1",
-			"--html", filepath.Join(dir, "s.html")}, nil},
+		{"run", []string{"run", "fan-out-paced", "--server", addr, "-n", "3", "-d", "300ms", "--warmup", "0s", "--max-lag", "1h", "-q",
+			"--json", js, "--html", html}, nil},
+		{"run that is invalid", []string{"run", "fan-out-paced", "--server", addr, "-n", "3", "-d", "200ms", "--warmup", "0s",
+			"--max-lag", "1ns", "-q"}, errInvalid},
+		{"sweep", []string{"sweep", "--server", addr, "-n", "3", "-d", "200ms", "--warmup", "0s", "--max-lag", "1h",
+			"--from", "50", "--steps", "2", "--refine", "1", "--html", filepath.Join(dir, "s.html")}, nil},
 		{"list", []string{"list"}, nil},
 		{"show", []string{"show", "video"}, nil},
 	}

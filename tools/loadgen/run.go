@@ -15,7 +15,7 @@ import (
 // overrides are the settings of a scenario that the command line may change. A pointer tells "not given" from zero.
 type overrides struct {
 	Target      *string        `help:"Kind of server: timedge, limit, nats, redis, mosquitto."`
-	Server      string         `default:"127.0.0.1:7400" env:"TIMEDGE_SERVER" help:"Address of the server; several nodes of one service, comma-separated, share the connections."`
+	Server      string         `default:"127.0.0.1:7400" env:"TIMEDGE_SERVER" help:"Address of the server, or of several nodes, comma-separated."`
 	ServerPID   *int           `name:"server-pid" help:"Process of the server on this machine, to measure its processor time and memory."`
 	Rooms       *int           `help:"Number of rooms."`
 	Publishers  *int           `help:"Publishers per room."`

@@ -79,7 +79,8 @@ type Case struct {
 
 // Closed is a closed loop: one room, as fast as the slowest subscriber.
 func Closed(subs, payload int, warmup, duration time.Duration) Case {
-	return Case{fmt.Sprintf("%d x %d B", subs, payload), load.Config{Scenario: "fan-out", Rooms: 1, Publishers: 1, Subscribers: subs, Mode: load.Closed,
+	return Case{fmt.Sprintf("%d x %d B", subs, payload), load.Config{Scenario: "fan-out", Rooms: 1, Publishers: 1,
+		Subscribers: subs, Mode: load.Closed,
 		Warmup: warmup, Duration: duration, Streams: []load.Stream{{Payload: payload}}}}
 }
 

@@ -73,12 +73,12 @@ type Config struct {
 	Stalled    float64       `toml:"stalled" json:"stalled,omitempty"`            // share of the subscribers that stop reading
 	Half       float64       `toml:"half" json:"half,omitempty"`                  // share that reads at half the rate of the stream
 	Late       float64       `toml:"late" json:"late,omitempty"`                  // share that joins at random moments of the run
-	LateWithin time.Duration `toml:"late_within" json:"late_within_ns,omitempty"` // the moments lie within so long of the beginning; 0: the whole run
+	LateWithin time.Duration `toml:"late_within" json:"late_within_ns,omitempty"` // of the run's beginning; 0: the whole run
 	Churn      float64       `toml:"churn" json:"churn,omitempty"`                // subscribers per second that leave and come back as new ones
 
-	KillPID   int           `toml:"kill_pid" json:"kill_pid,omitempty"`        // a process to be killed during the run: a node of the service that nobody here is connected to
+	KillPID   int           `toml:"kill_pid" json:"kill_pid,omitempty"`        // a node, none of Addr, to be killed during the run
 	KillAfter time.Duration `toml:"kill_after" json:"kill_after_ns,omitempty"` // when, from the beginning of the measured time on
-	Register  string        `toml:"register" json:"register,omitempty"`        // the node that makes the rooms, and so relays them; default: the first of Addr
+	Register  string        `toml:"register" json:"register,omitempty"`        // the node that makes the rooms; default: the first of Addr
 
 	Idle       bool     `toml:"idle" json:"idle,omitempty"`              // publish nothing: connect, hold for Duration, measure memory
 	Connecting int      `toml:"connecting" json:"connecting,omitempty"`  // connections being set up at once; default 128

@@ -223,7 +223,8 @@ func (r *run) setPhase(p phase) {
 	r.pub.poll.wake()
 }
 
-// connectTimeout bounds the time until everybody is connected, beside what a rate of connections takes. A server that accepts and says nothing is not waited for.
+// connectTimeout bounds the time until everybody is connected, beside what a rate of connections takes. A
+// server that accepts and says nothing is not waited for.
 const connectTimeout = time.Minute
 
 // waitReady waits until all publishers and all subscribers but the late ones are in.

@@ -87,8 +87,8 @@ func newSubLoop(r *run, index int) (*subLoop, error) {
 		return nil, err
 	}
 	l := &subLoop{run: r, cfg: r.cfg, poll: p, rng: rand.New(rand.NewPCG(r.cfg.Seed, uint64(index))),
-		buf: make([]byte, r.cfg.ReadSize+tailMax), connect: verify.NewHistogram(), served: verify.NewHistogram(), silence: verify.NewHistogram(), turns: verify.NewHistogram(),
-		errs: make(map[string]int), cut: make(map[string]int)}
+		buf: make([]byte, r.cfg.ReadSize+tailMax), connect: verify.NewHistogram(),
+		served: verify.NewHistogram(), silence: verify.NewHistogram(), turns: verify.NewHistogram(), errs: make(map[string]int), cut: make(map[string]int)}
 	for c := range l.sinks {
 		s := verify.NewSink()
 		s.Every, s.Check = r.cfg.Mode == Open, r.cfg.Check

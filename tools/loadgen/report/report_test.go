@@ -46,7 +46,8 @@ func TestSummarySaysWhatMatters(t *testing.T) {
 	r.Failed, r.Invalid = []string{"3 frames received twice"}, []string{"the generator sent late"}
 	b.Reset()
 	Summary(&b, r)
-	if s := b.String(); !strings.Contains(s, "FAILED       3 frames") || !strings.Contains(s, "INVALID      the gen") || strings.Contains(s, "verified") {
+	s := b.String()
+	if !strings.Contains(s, "FAILED       3 frames") || !strings.Contains(s, "INVALID      the gen") || strings.Contains(s, "verified") {
 		t.Errorf("got\n%s", s)
 	}
 }
@@ -102,7 +103,8 @@ func TestFailedRunsLeaveNoFigures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if lines := strings.Split(strings.TrimSpace(string(b)), "\n"); len(lines) != 2 || !strings.HasPrefix(lines[0], "# ") || !strings.HasPrefix(lines[1], "Benchmark") {
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	if len(lines) != 2 || !strings.HasPrefix(lines[0], "# ") || !strings.HasPrefix(lines[1], "Benchmark") {
 		t.Errorf("got %q", lines)
 	}
 }

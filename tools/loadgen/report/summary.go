@@ -74,7 +74,8 @@ func Load(c *load.Config) string {
 func Summary(w io.Writer, r *load.Result) {
 	c := &r.Config
 	fmt.Fprintf(w, "%s on %s: %s\n", c.Scenario, c.Target, Load(c))
-	fmt.Fprintf(w, "  deliveries   %s/s  (%s/s of payload, %.1f s measured)\n", Count(r.Rate), Size(int64(float64(r.Bytes)/max(r.Seconds, 1e-9))), r.Seconds)
+	fmt.Fprintf(w, "  deliveries   %s/s  (%s/s of payload, %.1f s measured)\n", Count(r.Rate),
+		Size(int64(float64(r.Bytes)/max(r.Seconds, 1e-9))), r.Seconds)
 	if s := r.Server; s != nil {
 		fmt.Fprintf(w, "  server       %s per delivery, %.2f cores, %s resident", Nanos(s.PerDelivery), s.Cores, Size(max(s.RSSMax, s.RSSIdle)))
 		if n := c.Rooms * c.Subscribers; n > 0 && s.RSSIdle > s.RSSBefore {
