@@ -119,7 +119,21 @@ func (l *lossless) update(st *stream) {
 	}
 	arrived, log := 0, st.spans()
 	for ; st.counts < len(log) && log[st.counts].last <= low; st.counts++ {
-		arrived += log[st.counts].end - log[st.counts].off
+		arrived += log[st.counts].end - log[st.counts].off - st.part
+		st.part = 0
+	}
+	// The publisher may send as much again for each frame acknowledged, so those of a span in progress count, too.
+	if st.counts < len(log) && log[st.counts].b.Kind == KindStream && log[st.counts].first <= low {
+		sp := &log[st.counts]
+		from := sp.first
+		if st.part > 0 {
+			from = st.partNext
+		}
+		if low >= from {
+			n := offsetOf(sp.bytes()[st.part:], from, low+1)
+			arrived += n
+			st.part, st.partNext = st.part+n, low+1
+		}
 	}
 	st.trim()
 	if arrived > 0 {

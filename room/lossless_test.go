@@ -69,6 +69,25 @@ func TestSlowestSubscriberRules(t *testing.T) {
 	}
 }
 
+// A batch is acknowledged frame by frame, and so the publisher may send as much again.
+func TestPartOfABatchArrives(t *testing.T) {
+	x := losslessBench(t)
+	v := x.viewer(Join{Account: "v"})
+	var run []byte
+	for seq := uint64(1); seq <= 10; seq++ {
+		run = x.message(run, 1, seq, 0, 1, 100)
+	}
+	x.push(run)
+	x.loop.drain()
+	size := int64(len(run) / 10)
+	for _, seq := range []uint64{1, 4, 5, 9, 10} {
+		x.ack(v, seq)
+		if owed, want := x.pub.pushed.Load()-x.pub.done.Load(), int64(10-seq)*size; owed != want {
+			t.Errorf("after an ack of %d: %d bytes have not arrived, want %d", seq, owed, want)
+		}
+	}
+}
+
 func TestLosslessLateJoinStartsAtTheOldestUnacknowledged(t *testing.T) {
 	x := losslessBench(t)
 	slow := x.viewer(Join{Account: "slow"})

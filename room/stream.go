@@ -30,6 +30,10 @@ type stream struct {
 	atLow  int    // how many of them stand there; 0: nobody sits in the room
 	counts int    // how many spans of log[head:] were counted as arrived
 
+	// Of the span behind those: bytes counted, and the first frame that is not.
+	part     int
+	partNext uint64
+
 	acked atomic.Uint64 // all up to here has arrived
 }
 
