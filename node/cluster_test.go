@@ -209,7 +209,8 @@ func TestStrangers(t *testing.T) {
 
 	cfg, _ := config("x", NewKey(), a.Addr())
 	cfg.JoinTimeout = time.Millisecond
-	if _, err := Join(cfg); err == nil || !strings.Contains(err.Error(), "is the cluster key the same?") || !strings.Contains(err.Error(), a.Addr()) {
+	_, err := Join(cfg)
+	if err == nil || !strings.Contains(err.Error(), "is the cluster key the same?") || !strings.Contains(err.Error(), a.Addr()) {
 		t.Errorf("a node with another key: %v", err)
 	}
 	cfg, _ = config("", key)

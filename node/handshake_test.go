@@ -283,7 +283,8 @@ func TestKey(t *testing.T) {
 		}
 	}
 	for name, s := range map[string]string{
-		"empty": "", "no base64": "not a key", "31 bytes": k.String()[:40] + "AA==", "33 bytes": k.String()[:43] + "A" + k.String()[:4], "two keys": k.String() + k.String(),
+		"empty": "", "no base64": "not a key",
+		"31 bytes": k.String()[:40] + "AA==", "33 bytes": k.String()[:43] + "A" + k.String()[:4], "two keys": k.String() + k.String(),
 	} {
 		if got, err := ParseKey(s); !errors.Is(err, ErrKey) || got != (Key{}) {
 			t.Errorf("%s: %v", name, err)

@@ -48,7 +48,7 @@ func TestSim(t *testing.T) {
 // live lets a cluster live for some days, each with a quiet night in which everything must be found in order.
 func (w *world) live(seed uint64) {
 	size := []int{3, 4, 5, 6, 8, 12}[seed%6]
-	if seed%20 == 0 {
+	if seed%50 == 0 {
 		size = 50
 	}
 	kind := w.rng.IntN(4) // 0: kills only, and never so many that anything could get lost

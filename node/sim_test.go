@@ -95,7 +95,8 @@ const (
 func newWorld(seed uint64) *world {
 	return &world{
 		rng: rand.New(rand.NewPCG(seed, 0x7d6e)), procs: map[string]*proc{}, group: map[string]int{}, cut: map[[2]string]bool{},
-		views: map[uint64]*View{}, trace: func(string, ...any) {}, debug: func(string, ...any) {}, written: map[string]*codec.RoomState{}, records: newLedger(),
+		views: map[uint64]*View{}, trace: func(string, ...any) {}, debug: func(string, ...any) {},
+		written: map[string]*codec.RoomState{}, records: newLedger(),
 	}
 }
 
@@ -475,7 +476,7 @@ func (p *proc) SendState(to string, st *codec.RoomState, flags uint8, req uint32
 			q.w.fail("%v", err)
 			return
 		}
-		q.w.debug("%s gets from %s %s epoch %d version %d req %d flags %d", q.me.Name, from, q.w.records.label(st.Room), m.Epoch, m.Version, req, flags)
+		q.w.debug("%s gets from %s req %d: %s epoch %d version %d flags %d", q.me.Name, from, req, q.w.records.label(st.Room), m.Epoch, m.Version, flags)
 		q.core.Got(from, &m.RoomState, m.Flags, m.Req)
 	})
 }
