@@ -67,7 +67,7 @@ func (w *world) live(seed uint64) {
 				w.after(w.between(0, 3*time.Second), func() { w.surprise(names, kind) })
 			}
 			if w.records.strict {
-				w.after(w.between(0, 3*time.Second), func() { w.killSome(2, size) })
+				w.after(w.between(0, 3*time.Second), func() { w.strike = true })
 			}
 		}
 		for range 10 {
@@ -108,6 +108,21 @@ func (w *world) killSome(n, size int) {
 	for range n {
 		if all := w.alive(); len(all) > max(3, size/2) {
 			w.kill(pick(w, all).me.Name)
+		}
+	}
+}
+
+// struck kills the relay that has just answered something, and another in the room's chain: the worst moment for both.
+func (w *world) struck(room codec.RoomID, relay *proc) {
+	all := w.alive()
+	if w.strike = false; relay.dead || len(all) <= 4 {
+		return
+	}
+	w.kill(relay.me.Name)
+	for _, name := range relay.core.Chain(room) {
+		if q := w.procs[name]; q != nil {
+			w.kill(q.me.Name)
+			return
 		}
 	}
 }

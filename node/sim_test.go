@@ -29,6 +29,7 @@ type world struct {
 	cut     map[[2]string]bool
 	views   map[uint64]*View // by members: many nodes see the same
 	killed  time.Duration    // when a process was last killed
+	strike  bool             // the next relay that answers something is killed
 	records ledger
 	fault   string // the first invariant that was broken
 	trace   func(format string, args ...any)
@@ -557,6 +558,9 @@ func (p *proc) change(room codec.RoomID, what item, change func(st *codec.RoomSt
 		if ok {
 			p.w.trace("%s answers: %s", p.me.Name, p.w.records.text(what))
 			p.w.records.answered(p.w, what)
+			if p.w.strike {
+				p.w.after(0, func() { p.w.struck(room, p) })
+			}
 		}
 	})
 	p.synced(room)
