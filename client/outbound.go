@@ -24,9 +24,11 @@ func (p *Publisher) published(m *codec.Published, l *link) error {
 		p.makeStream(s.Dtype)
 	}
 	p.on, p.pub, p.policy, p.maxPayload = l, m.Pub, m.Policy, l.maxPayload()
+	lossless := m.Policy == codec.PolicyLossless
+	p.inflight = 0
 	freed, lost := 0, false
 	for _, st := range p.all {
-		var n int
+		var n, kept int
 		var was bool
 		if fresh {
 			n, was = st.restart(m.Pub)
@@ -37,8 +39,9 @@ func (p *Publisher) published(m *codec.Published, l *link) error {
 			from = known
 		}
 		var begin uint64
-		begin, n, was = st.resume(from, p.headless)
+		begin, kept, n, was = st.resume(from, lossless, p.headless)
 		freed, lost = freed+n, lost || was
+		p.inflight += kept
 		if begin > from {
 			l.send(st.gap(from, begin-1))
 		}
@@ -47,7 +50,7 @@ func (p *Publisher) published(m *codec.Published, l *link) error {
 	if lost {
 		p.fault = &ClosedError{p.room, codec.CodeGone}
 	}
-	p.live, p.inflight = true, 0
+	p.live = true
 	p.window.resize(int(m.Window))
 	p.window.release(freed)
 	for _, st := range p.all {

@@ -172,23 +172,45 @@ func (st *outStream) cut(ch *chunk, off int, from uint64) (n int) {
 // rewind makes the next connection begin with the first unacknowledged frame.
 func (st *outStream) rewind() { st.cur, st.curOff = nil, 0 }
 
-// resume brings the stream in line with a server that expects frame next: what it has is forgotten, the rest waits to be
-// sent again. If the server wants frames that are no longer here it returns the first number that is, otherwise next: what
-// lies between is to be given up by a gap. A message whose beginning is lost that way goes with it, and so does, if
-// headless is set, one whose beginning the server has forgotten.
-func (st *outStream) resume(next uint64, headless bool) (from uint64, freed int, lost bool) {
+// resume brings the stream in line with a server that expects frame next: what it has is not sent again, the rest is. In a lossless
+// room what it has is kept, and counts, until the subscribers have it, too; otherwise it is forgotten. If the server wants frames that
+// are no longer here resume returns the first number that is, otherwise next: what lies between is to be given up by a gap. A message
+// whose beginning is lost that way goes with it, and so does, if headless is set, one whose beginning the server has forgotten.
+func (st *outStream) resume(next uint64, lossless, headless bool) (from uint64, kept, freed int, lost bool) {
 	st.rewind()
-	for f := st.q.front(); f != nil && lastSeq(f) < next; f = st.q.front() {
-		freed += st.drop()
+	if lossless && !headless {
+		kept = st.pass(next)
+	} else {
+		for f := st.q.front(); f != nil && lastSeq(f) < next; f = st.q.front() {
+			freed += st.drop()
+		}
 	}
-	st.acked = max(st.acked, next-1)
 	st.wrote = max(st.wrote, next-1)
 	st.next = max(st.next, next)
+	if kept > 0 {
+		return next, kept, freed, false
+	}
+	st.acked = max(st.acked, next-1)
 	if st.first() > next || headless {
 		n, was := st.behead()
 		freed, lost = freed+n, was
 	}
-	return st.first(), freed, lost
+	return st.first(), 0, freed, lost
+}
+
+// pass takes the frames before next for sent and returns their size.
+func (st *outStream) pass(next uint64) (n int) {
+	for ch, off := st.q.head, st.q.off; ch != nil; ch, off = ch.next, 0 {
+		for off < len(ch.b) {
+			f := frameAt(ch.b[off:])
+			if lastSeq(f) >= next {
+				return n
+			}
+			off, n = off+len(f), n+len(f)
+			st.cur, st.curOff = ch, off
+		}
+	}
+	return n
 }
 
 // restart makes the stream a new one, numbered from 1, of the publisher number pub.

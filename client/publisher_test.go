@@ -117,6 +117,56 @@ func TestClientPush(t *testing.T) {
 	})
 }
 
+// In a lossless room the server has what the subscribers have not: a publisher that reconnects does not send that again, and yet
+// counts it, and waits for it.
+func TestReconnectLossless(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFake(t)
+		c, p := f.connect(f.options())
+		answer := func(next uint64) {
+			m := want[*codec.Publish](p)
+			p.send(&codec.Published{
+				Req: m.Req, Room: m.Room, Pub: 1, Policy: codec.PolicyLossless, Window: codec.MaxFrame,
+				Streams: []codec.StreamNext{{Dtype: 1, Next: next}},
+			})
+		}
+		pub, err := during(func() (*Publisher, error) { return c.Publish(t.Context(), room, PublishOptions{}) }, func() { answer(1) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		half := strings.Repeat("a", piece/2)
+		push(t, pub, 1, half)
+		push(t, pub, 1, "b")
+		wantFrames(p, "1:1 32758", "1:2 b")
+		p.close()
+		p = f.accept()
+		answer(2)
+		wantFrames(p, "1:2 b")
+		pushed := background(func() error { return pub.Push(t.Context(), 1, Delta, []byte(half)) })
+		p.quiet() // it would be more than the window
+		p.send(ack(1, 1))
+		if err := <-pushed; err != nil {
+			t.Error(err)
+		}
+		wantFrames(p, "1:3 32758")
+		flushed := background(func() error { return pub.Flush(t.Context()) })
+		p.close()
+		p = f.accept()
+		answer(4)
+		p.send(ack(1, 2))
+		synctest.Wait()
+		select {
+		case err := <-flushed:
+			t.Errorf("flushed before the subscribers have it: %v", err)
+		default:
+		}
+		p.send(ack(1, 3))
+		if err := <-flushed; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // Push waits while the window is full, and goes on with the acknowledgements.
 func TestWindow(t *testing.T) {
 	bubble(t, func(t *testing.T) {
