@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/timedge/timedge/client"
@@ -87,8 +88,8 @@ type tracker struct {
 	joined  map[uint16]string
 	left    map[uint16]bool
 	resumed bool
-	// Publishers that were there when the connection broke and were not heard of since: what is new and over meanwhile is not told.
-	unsure map[uint16]bool
+	unsure  map[uint16]bool // publishers that were there when the connection broke and were not announced anew since
+	seen    []codec.Gap     // the last frames seen: of messages, with reason 0, and of gaps
 }
 
 // tracked is what a tracker knows of a stream.
@@ -97,6 +98,9 @@ type tracked struct {
 	got   uint64 // last frame of the last message it had; 0: none
 	begun bool   // it has had a message that is not an init message
 	cut   bool   // a gap came, and no message since at which a decoder can start
+	// The connection broke while that was so. The server that resumes the stream does not know it (a position on the wire does not
+	// say whether a frame or a gap ended there), and goes on with the next frame, whatever that is.
+	astray bool
 }
 
 func newTracker(r *refRoom, mute *account) *tracker {
@@ -126,6 +130,9 @@ func (t *tracker) take(e client.Event) error {
 		t.resumed = true
 		for num := range t.joined {
 			t.unsure[num] = !t.left[num]
+		}
+		for _, s := range t.streams {
+			s.astray = s.cut
 		}
 	case *client.Joined:
 		if t.left[e.Pub] {
@@ -189,19 +196,57 @@ func (t *tracker) message(e *client.Message) error {
 		return fmt.Errorf("publisher %d dtype %d: message %d-%d, %v, %d bytes, is not as it was pushed: %+v",
 			e.Pub, e.Dtype, e.First, e.Last, e.Kind, len(e.Payload), m)
 	}
-	if s.cut && e.Kind == client.Delta && t.grouped() && ref.firstKey != 0 && ref.firstKey < e.First {
+	if s.cut && !s.astray && e.Kind == client.Delta && t.grouped() && ref.firstKey != 0 && ref.firstKey < e.First {
 		return fmt.Errorf("publisher %d dtype %d: goes on behind a gap with frame %d, at which no decoder can start", e.Pub, e.Dtype, e.First)
 	}
+	t.note(e.Pub, e.Dtype, e.First, e.Last, 0)
 	s.next, s.got = e.Last+1, e.Last
 	if e.Kind != client.Init {
-		s.begun, s.cut = true, false
+		s.begun, s.cut, s.astray = true, false, false
 	}
 	return nil
+}
+
+// history tells what came last of a stream, for whoever looks for a fault.
+func (t *tracker) history() string {
+	var b strings.Builder
+	for _, g := range t.seen {
+		fmt.Fprintf(&b, " %d/%d:%d-%d", g.Pub, g.Dtype, g.From, g.To)
+		if g.Reason != 0 {
+			fmt.Fprintf(&b, " missing (%v)", g.Reason)
+		}
+	}
+	return b.String()
+}
+
+func (t *tracker) note(pub uint16, dtype uint8, from, to uint64, reason codec.GapReason) {
+	if len(t.seen) == 64 {
+		t.seen = slices.Delete(t.seen, 0, 32)
+	}
+	t.seen = append(t.seen, codec.Gap{StreamKey: codec.StreamKey{Pub: pub, Dtype: dtype}, From: from, To: to, Reason: reason})
 }
 
 // grouped reports whether the room's policy has streams taken up at key messages.
 func (t *tracker) grouped() bool {
 	return t.room.policy == codec.PolicyLive || t.room.policy == codec.PolicyDisconnect
+}
+
+// headless takes the SDK's complaint about a piece whose message's beginning it was not given. The message is lost; the stream goes on
+// behind it.
+func (t *tracker) headless(e *client.StreamError) error {
+	t.room.mu.Lock()
+	defer t.room.mu.Unlock()
+	s := t.stream(e.Pub, e.Dtype)
+	if !s.astray || e.Got != s.next {
+		return e
+	}
+	for _, m := range t.room.pubs[e.Pub].streams[e.Dtype].messages {
+		if m.first < s.next && s.next <= m.last {
+			s.next = m.last + 1
+			return nil
+		}
+	}
+	return e
 }
 
 func (t *tracker) gap(e *client.Gap) error {
@@ -231,6 +276,7 @@ func (t *tracker) gap(e *client.Gap) error {
 	if !ok {
 		return fmt.Errorf("publisher %d dtype %d: gap %d to %d for %v, policy %v", e.Pub, e.Dtype, e.From, e.To, e.Reason, policy)
 	}
+	t.note(e.Pub, e.Dtype, e.From, e.To, e.Reason)
 	s.next, s.cut = e.To+1, true
 	return nil
 }

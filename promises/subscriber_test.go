@@ -39,6 +39,7 @@ func (s *subscriber) run(ctx context.Context) {
 	for s.fault == nil {
 		s.gate.pass()
 		e, err := s.src.next(ctx)
+		broken, isBroken := errors.AsType[*client.StreamError](err)
 		closed, isClosed := errors.AsType[*client.ClosedError](err)
 		switch {
 		case isClosed && closed.Code == codec.CodeLeft:
@@ -46,6 +47,8 @@ func (s *subscriber) run(ctx context.Context) {
 		case isClosed:
 			s.fault = s.tracker.end(closed.Code, s.broke.Load())
 			return
+		case isBroken:
+			s.fault = s.tracker.headless(broken)
 		case err != nil:
 			s.fault = err
 		default:
@@ -213,18 +216,22 @@ type link struct {
 	nums map[codec.RoomID]uint16
 }
 
-// dial is for client.Options. Small buffers let a stalled reader be felt soon.
+// receiveBuffer is small, so that a stalled reader is felt soon, and as large as a segment on the loopback interface: below that the
+// kernel delays what it sends.
+const receiveBuffer = 64 << 10
+
+// dial is for client.Options.
 func (l *link) dial(ctx context.Context, addr string) (net.Conn, error) {
 	c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
 	tcp := c.(*net.TCPConn)
-	_ = tcp.SetReadBuffer(16 << 10)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.conn = tcp
 	if l.nums == nil {
+		_ = tcp.SetReadBuffer(receiveBuffer)
 		return tcp, nil
 	}
 	return &listening{TCPConn: tcp, link: l}, nil
