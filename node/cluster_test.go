@@ -23,6 +23,7 @@ type testNode struct {
 	*Cluster
 	views chan *View
 	links chan Peer
+	ready chan struct{} // closed when Cluster is set
 	log   *logBuffer
 }
 
@@ -45,11 +46,13 @@ func (l *logBuffer) String() string {
 }
 
 func config(name string, key Key, join ...string) (Config, *testNode) {
-	n := &testNode{views: make(chan *View, 1000), links: make(chan Peer, 100), log: new(logBuffer)}
+	n := &testNode{views: make(chan *View, 1000), links: make(chan Peer, 100), ready: make(chan struct{}), log: new(logBuffer)}
 	cfg := Config{Name: name, Bind: "127.0.0.1:0", Join: join, Key: key, Log: zerolog.New(n.log), JoinTimeout: 5 * time.Second}
 	cfg.OnView = func(v *View) {
-		if n.Cluster != nil {
+		select {
+		case <-n.ready:
 			n.list.Members() // would hang under memberlist's lock
+		default:
 		}
 		n.views <- v
 	}
@@ -69,6 +72,7 @@ func startNode(t *testing.T, name string, key Key, join ...string) *testNode {
 		t.Fatalf("%s: %v", name, err)
 	}
 	n.Cluster = c
+	close(n.ready)
 	t.Cleanup(func() { _ = c.Shutdown() })
 	return n
 }
