@@ -33,6 +33,9 @@ func TestSim(t *testing.T) {
 		return
 	}
 	seeds := *seedsFlag
+	if testing.Short() {
+		seeds = min(seeds, 60)
+	}
 	if raceEnabled { // which finds nothing in what runs on one goroutine
 		seeds = min(seeds, 20)
 	}
