@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,132 +16,160 @@ import (
 )
 
 // TestSlowSubscribers has one subscriber in ten of a live room stall and one in ten read at half the speed of the stream. None of the
-// others misses a frame; both kinds of slow ones are told of all that they miss, and go on where the stream is; and the server's
-// memory stays within a bound and does not grow.
+// others misses a frame; the slow ones are told of all that they miss, and go on at a key frame; and the server's memory stays within
+// a bound and does not grow.
 //
 // The publisher pushes as fast as the slowest of the healthy ones reads, so that the machine's speed does not matter; in the long
 // form at most 500 messages of 8 KiB a second.
 func TestSlowSubscribers(t *testing.T) {
 	const (
-		subscribers = 20
-		payload     = 8 << 10
-		group       = 50
-		lead        = 64   // messages that the publisher may be ahead of the slowest healthy one
-		enough      = 2000 // messages that no buffers on the way to a stalled one can hold
-		queue       = 1 * mib
-		// What the server may hold: for each slow one twice its queue, and the late-join cache; the rest is the program itself
-		// and what the garbage collector has not come to yet.
-		most = 4*2*queue + 64*mib
+		payload = 8 << 10
+		group   = 50   // messages
+		enough  = 2000 // messages that no buffers on the way to a stalled one can hold
+		queue   = 1 * mib
+		// What the server may hold: for each slow one twice its queue; the rest is the program itself, the late-join cache, and
+		// what the garbage collector has not come to yet.
+		most = subscribers/5*2*queue + 64*mib
 	)
 	run, pace := 8*time.Second, time.NewTicker(time.Nanosecond)
 	defer pace.Stop()
-	if long {
+	switch {
+	case long:
 		run = 5 * time.Minute
 		pace.Reset(2 * time.Millisecond)
-	}
-	if testing.Short() {
+	case testing.Short():
 		run = time.Second
 	}
 	s := serve(t)
 	owner := dialAs(t, s.addr, "alice")
 	room := must(owner.Register(t.Context(), client.RoomOptions{QueueBytes: queue}))(t)
 	pub := must(owner.Publish(t.Context(), room, client.PublishOptions{}))(t)
+	a := gather(t, s.addr, room)
+	defer a.stop()
 
-	ctx, fail := context.WithCancel(t.Context())
-	defer fail()
-	var g errgroup.Group
-	half := make(chan struct{}, 1<<20) // a token for every second message
-	goOn := make(chan struct{})        // closed when the stalled ones go on
-	var heads [subscribers]atomic.Uint64
-	moved := make(chan struct{}, 1)
-	var healthy []*atomic.Uint64
-	for i := range subscribers {
-		c := dial(t, client.Options{Servers: []string{s.addr}, Account: fmt.Sprint("viewer", i), ReceiveBuffer: 64 << 10})
-		sub := must(c.Subscribe(ctx, room, client.SubscribeOptions{}))(t)
-		r := &reader{sub: sub, name: fmt.Sprint("viewer ", i), head: &heads[i], moved: moved}
-		switch i % 10 {
-		case 0:
-			r.before = func() { wait(ctx, goOn) }
-			r.slow, r.stalled = true, true
-		case 1:
-			r.before = func() {
-				select {
-				case <-half:
-				case <-goOn:
-				case <-ctx.Done():
-				}
-			}
-			r.slow = true
-		default:
-			healthy = append(healthy, r.head)
-		}
-		g.Go(func() error {
-			err := r.run(ctx)
-			if err != nil {
-				fail()
-			}
-			return err
-		})
-	}
-
-	var rss []int
-	begun := time.Now()
-	sampled := time.Duration(0)
-	every := run / 60
-	seq := uint64(0)
+	rss := samples{of: s.process, every: run / 60}
 	body := make([]byte, payload)
-	for ctx.Err() == nil && (seq < enough || time.Since(begun) < run) {
-		for _, h := range healthy {
-			for h.Load()+lead < seq+1 && ctx.Err() == nil {
-				wait(ctx, moved)
-			}
-		}
+	pushed := uint64(0)
+	for begun := time.Now(); a.ctx.Err() == nil && (pushed < enough || time.Since(begun) < run); {
 		<-pace.C
+		a.awaitHealthy(pushed)
 		kind := client.Delta
-		if seq%group == 0 {
+		if pushed%group == 0 {
 			kind = client.Key
 		}
-		if err := pub.Push(ctx, 0, kind, body); err != nil && ctx.Err() == nil {
-			t.Fatal(err)
+		if err := pub.Push(a.ctx, 0, kind, body); err != nil {
+			break // the audience says why
 		}
-		seq++
-		if seq%2 == 0 { // one for each of the two readers at half speed: they read every second message's worth
-			for range subscribers / 10 {
-				select {
-				case half <- struct{}{}:
-				default:
-				}
-			}
-		}
-		if e := time.Since(begun); e >= sampled {
-			sampled = e + every
-			rss = append(rss, s.status("VmRSS"))
-			if long {
-				t.Logf("%3.0f s: %6d messages, server %5.1f MB", e.Seconds(), seq, float64(rss[len(rss)-1])/1e6)
-			}
+		pushed++
+		a.allow(pushed)
+		if now := time.Since(begun); rss.take(now) && long {
+			t.Logf("%3.0f s: %6d messages, server %5.1f MB", now.Seconds(), pushed, float64(rss.v[len(rss.v)-1])/1e6)
 		}
 	}
-	close(goOn)
-	if err := pub.Flush(ctx); err != nil && ctx.Err() == nil {
-		t.Error(err)
-	}
+	close(a.goOn)
 	if err := owner.Remove(t.Context(), room); err != nil {
 		t.Error(err)
 	}
-	if err := g.Wait(); err != nil {
+	if err := a.g.Wait(); err != nil {
 		t.Fatal(err)
 	}
 
 	peak := s.status("VmHWM")
-	t.Logf("%d messages, %d MB to each subscriber; server at most %.1f MB", seq, int(seq)*payload/1e6, float64(peak)/1e6)
+	t.Logf("%d messages, %d MB to each subscriber; server at most %.1f MB", pushed, int(pushed)*payload/1e6, float64(peak)/1e6)
 	if peak > most {
 		t.Errorf("the server held %d bytes, bound %d", peak, most)
 	}
-	if n := len(rss); n >= 20 && !testing.Short() { // after the first fifth, while queues fill, it is flat
-		early, late := highest(rss[n/5:n/5+2*n/5]), highest(rss[n-2*n/5:])
+	if n := len(rss.v); n >= 20 && !testing.Short() { // it is flat after the first fifth, while queues fill
+		early, late := slices.Max(rss.v[n/5:n*3/5]), slices.Max(rss.v[n*3/5:])
 		t.Logf("server's highest: %.1f MB in the second and third fifth, %.1f MB in the last two", float64(early)/1e6, float64(late)/1e6)
 		if late > early+early/4 {
 			t.Errorf("the server grew from %d to %d bytes", early, late)
+		}
+	}
+}
+
+// samples is a process's resident memory over time, in bytes.
+type samples struct {
+	of    *process
+	every time.Duration
+	next  time.Duration
+	v     []int
+}
+
+// take takes one if it is time to.
+func (s *samples) take(now time.Duration) bool {
+	if now < s.next {
+		return false
+	}
+	s.next = now + s.every
+	s.v = append(s.v, s.of.status("VmRSS"))
+	return true
+}
+
+const (
+	subscribers = 20
+	lead        = 64 // messages that the publisher may be ahead of the slowest healthy one
+)
+
+// audience is the subscribers, each with a goroutine that reads.
+type audience struct {
+	ctx     context.Context // ends when one of them finds a fault
+	stop    context.CancelFunc
+	g       errgroup.Group
+	healthy []*reader
+	half    chan struct{} // a token for each event that one at half speed may read
+	goOn    chan struct{} // closed when the slow ones may read as fast as they can
+	moved   chan struct{} // holds a value when a reader got something
+}
+
+func gather(t *testing.T, addr string, room codec.RoomID) *audience {
+	a := &audience{half: make(chan struct{}, 1<<20), goOn: make(chan struct{}), moved: make(chan struct{}, 1)}
+	a.ctx, a.stop = context.WithCancel(t.Context())
+	for i := range subscribers {
+		name := fmt.Sprint("viewer", i)
+		c := dial(t, client.Options{Servers: []string{addr}, Account: name, ReceiveBuffer: 64 << 10})
+		r := &reader{name: name, sub: must(c.Subscribe(a.ctx, room, client.SubscribeOptions{}))(t), moved: a.moved}
+		switch i % 10 {
+		case 0:
+			r.slow, r.stalled = true, true
+			r.before = func() { wait(a.ctx, a.goOn) }
+		case 1:
+			r.slow = true
+			r.before = func() {
+				select {
+				case <-a.half:
+				case <-a.goOn:
+				case <-a.ctx.Done():
+				}
+			}
+		default:
+			a.healthy = append(a.healthy, r)
+		}
+		a.g.Go(func() error {
+			err := r.run(a.ctx)
+			if err != nil {
+				a.stop()
+			}
+			return err
+		})
+	}
+	return a
+}
+
+// awaitHealthy waits until every healthy one has nearly all that was pushed.
+func (a *audience) awaitHealthy(pushed uint64) {
+	for _, r := range a.healthy {
+		for r.head.Load()+lead <= pushed && a.ctx.Err() == nil {
+			wait(a.ctx, a.moved)
+		}
+	}
+}
+
+// allow lets each of those at half speed read one event for every second message.
+func (a *audience) allow(pushed uint64) {
+	if pushed%2 == 0 {
+		for range subscribers / 10 {
+			a.half <- struct{}{}
 		}
 	}
 }
@@ -153,22 +182,15 @@ func wait(ctx context.Context, ch <-chan struct{}) {
 	}
 }
 
-func highest(v []int) (most int) {
-	for _, x := range v {
-		most = max(most, x)
-	}
-	return most
-}
-
 // reader takes a subscription to its end.
 type reader struct {
 	sub     *client.Subscription
 	name    string
-	slow    bool           // may miss frames
-	stalled bool           // must
-	before  func()         // before each event; may be nil
-	head    *atomic.Uint64 // newest frame it had
-	moved   chan struct{}  // told when that changes
+	slow    bool          // may miss frames
+	stalled bool          // must
+	before  func()        // before each event; may be nil
+	head    atomic.Uint64 // newest frame it had
+	moved   chan struct{} // told when that changes
 }
 
 // run returns when the room is removed, or with what is wrong: for a healthy reader that is any gap.
