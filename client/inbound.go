@@ -45,6 +45,8 @@ type inStream struct {
 	flags codec.Flags
 	join  []byte // memory is kept from message to message
 	skip  bool   // pieces up to the next message are of no use, which has been told
+
+	gapped bool // a gap came, and no message since but init messages: the server may have waited for a key message
 }
 
 // ackDelay is how long consumed frames may wait for an acknowledgement while the caller finds the next event ready each time. It
@@ -139,6 +141,9 @@ func (in *inbound) piece(frame []byte) (ev Event, keep bool, err error) {
 	st.expected++
 	in.cur, in.curSeq = st, f.Seq
 
+	if f.Flags&codec.FlagInit == 0 {
+		st.gapped = false
+	}
 	if f.Flags.Start() {
 		st.first, st.flags, st.join, st.skip = f.Seq, f.Flags, st.join[:0], false
 	} else if st.first == 0 {
@@ -186,7 +191,7 @@ func (in *inbound) gap(frame []byte) (ev Event, keep bool, err error) {
 		Room: in.room, Publisher: in.pubs[m.Pub], Pub: m.Pub, Dtype: m.Dtype,
 		From: m.From, To: m.To, Reason: m.Reason, Interrupted: st.first,
 	}
-	st.expected = m.To + 1
+	st.expected, st.gapped = m.To+1, true
 	st.cut()
 	st.skip = false
 	in.cur, in.curSeq = st, m.To
@@ -271,17 +276,18 @@ func (in *inbound) takeAcks(dst []codec.Ack, waits bool) []codec.Ack {
 }
 
 // maxPositions is how many streams fit into a subscribe frame.
-const maxPositions = (codec.MaxFrame - 64) / 9
+const maxPositions = (codec.MaxFrame - 64) / (9 + 2)
 
 // positions returns, per stream, the last frame or gap end received: what take has seen, and then what still waits in q. In a
 // lossless room a position is an acknowledgement, too, so what waits is dropped: the server still has it and sends it again.
-func (in *inbound) positions(q *frameQueue) ([]codec.Position, error) {
+// gapped are the indexes of those where a gap ended and no message has come since.
+func (in *inbound) positions(q *frameQueue) (have []codec.Position, gapped []uint32, err error) {
 	if in.lossless {
 		q.keep(in.held)
 	}
-	last := make(map[codec.StreamKey]uint64, len(in.streams))
+	last, adrift := make(map[codec.StreamKey]uint64, len(in.streams)), make(map[codec.StreamKey]bool)
 	for key, st := range in.streams {
-		last[key] = st.expected - 1
+		last[key], adrift[key] = st.expected-1, st.gapped
 	}
 	skip := in.held > 0
 	q.each(func(frame []byte) bool {
@@ -290,6 +296,11 @@ func (in *inbound) positions(q *frameQueue) ([]codec.Position, error) {
 			skip = false
 		case isStream(frame) || frame[offType] == codec.TypeGap:
 			last[streamOf(frame)] = lastSeq(frame)
+			if !isStream(frame) {
+				adrift[streamOf(frame)] = true
+			} else if codec.Flags(frame[offType])&codec.FlagInit == 0 {
+				adrift[streamOf(frame)] = false
+			}
 		case frame[offType] == codec.TypeLeft:
 			for key := range last {
 				if key.Pub == streamOf(frame).Pub {
@@ -304,17 +315,22 @@ func (in *inbound) positions(q *frameQueue) ([]codec.Position, error) {
 			last[p.StreamKey] = p.Last
 		}
 	}
-	have := make([]codec.Position, 0, len(last))
+	have = make([]codec.Position, 0, len(last))
 	for key, seq := range last {
 		if seq > 0 {
 			have = append(have, codec.Position{StreamKey: key, Last: seq})
 		}
 	}
 	if len(have) > maxPositions {
-		return nil, ErrTooManyStreams
+		return nil, nil, ErrTooManyStreams
 	}
 	slices.SortFunc(have, func(a, b codec.Position) int {
 		return cmp.Or(cmp.Compare(a.Pub, b.Pub), cmp.Compare(a.Dtype, b.Dtype))
 	})
-	return have, nil
+	for i, p := range have {
+		if adrift[p.StreamKey] && !in.lossless {
+			gapped = append(gapped, uint32(i))
+		}
+	}
+	return have, gapped, nil
 }

@@ -127,14 +127,14 @@ func (c *Client) askSubscribe(s *Subscription) {
 	if c.link == nil {
 		return
 	}
-	have, err := s.positions()
+	have, gapped, err := s.positions()
 	if err != nil {
 		delete(c.subs, s.room)
 		s.end(err, false)
 		return
 	}
 	r := c.post(settle, func(req uint32) codec.Control {
-		return &codec.Subscribe{Req: req, Room: s.room, Flags: s.flags, Have: have}
+		return &codec.Subscribe{Req: req, Room: s.room, Flags: s.flags, Have: have, Gapped: gapped}
 	})
 	r.s = s
 }

@@ -309,7 +309,7 @@ func (s *Subscription) refused(code codec.Code, text string) {
 }
 
 // positions returns the last frame received of every stream, for resuming.
-func (s *Subscription) positions() ([]codec.Position, error) {
+func (s *Subscription) positions() (have []codec.Position, gapped []uint32, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.in.positions(&s.q)

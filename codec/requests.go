@@ -143,14 +143,30 @@ type Subscribe struct {
 	Room  RoomID
 	Flags uint8      // SubNoEcho, SubCount
 	Have  []Position // when resuming
+	// Gapped lists, in rising order, the indexes of those in Have whose Last is the end of a gap, so that the stream goes on
+	// where a decoder can start.
+	Gapped []uint32
 }
+
+// tagGapped is the optional field of subscribe that holds Gapped, as varints. What is no index is passed over.
+const tagGapped = 2
 
 func (*Subscribe) Type() byte { return TypeSubscribe }
 
 func (m *Subscribe) Append(dst []byte) []byte {
 	dst, at := appendReq(dst, TypeSubscribe, m.Req)
-	dst = append(appendRoom(dst, m.Room), m.Flags)
-	return end(appendPositions(dst, m.Have), at)
+	dst = appendPositions(append(appendRoom(dst, m.Room), m.Flags), m.Have)
+	if len(m.Gapped) > 0 {
+		size := 0
+		for _, i := range m.Gapped {
+			size += varintSize(uint64(i))
+		}
+		dst = binary.AppendUvarint(append(dst, tagGapped), uint64(size))
+		for _, i := range m.Gapped {
+			dst = binary.AppendUvarint(dst, uint64(i))
+		}
+	}
+	return end(dst, at)
 }
 
 func appendPositions(dst []byte, have []Position) []byte {
@@ -176,7 +192,16 @@ func (m *Subscribe) Parse(b []byte) error {
 		r.fail(errMalformed)
 	}
 	m.Have = r.positions()
-	return r.done()
+	m.Gapped = nil
+	r.fields(func(tag uint64, value []byte) bool {
+		for v := (reader{b: value}); tag == tagGapped && len(v.b) > 0; {
+			if i := v.varint32(); v.err == nil && int(i) < len(m.Have) {
+				m.Gapped = append(m.Gapped, i)
+			}
+		}
+		return tag == tagGapped
+	})
+	return r.err
 }
 
 // Subscribed answers Subscribe; the streams follow.
@@ -282,4 +307,11 @@ func (m *Refused) Parse(b []byte) error {
 	r := body(b)
 	m.Req, m.Code, m.Text = r.varint32(), Code(r.u16()), r.string(MaxText)
 	return r.done()
+}
+
+func varintSize(v uint64) (n int) {
+	for n = 1; v >= 0x80; n++ {
+		v >>= 7
+	}
+	return n
 }

@@ -253,7 +253,7 @@ func (s *session) subscribe(m *codec.Subscribe) {
 		s.members = append(s.members, sub)
 		o.seats++
 		err := r.Subscribe(o, room.Join{
-			Member: sub, Account: s.account, Instance: s.instance, Counts: sub.counts, NoEcho: sub.noEcho, Have: m.Have,
+			Member: sub, Account: s.account, Instance: s.instance, Counts: sub.counts, NoEcho: sub.noEcho, Have: m.Have, Gapped: m.Gapped,
 		}, l.now)
 		if err != nil { // the room does not know of it: undo by hand
 			sub.ended = true

@@ -98,9 +98,6 @@ type tracked struct {
 	got   uint64 // last frame of the last message it had; 0: none
 	begun bool   // it has had a message that is not an init message
 	cut   bool   // a gap came, and no message since at which a decoder can start
-	// The connection broke while that was so. The server that resumes the stream does not know it (a position on the wire does not
-	// say whether a frame or a gap ended there), and goes on with the next frame, whatever that is.
-	astray bool
 }
 
 func newTracker(r *refRoom, mute *account) *tracker {
@@ -130,9 +127,6 @@ func (t *tracker) take(e client.Event) error {
 		t.resumed = true
 		for num := range t.joined {
 			t.unsure[num] = !t.left[num]
-		}
-		for _, s := range t.streams {
-			s.astray = s.cut
 		}
 	case *client.Joined:
 		if t.left[e.Pub] {
@@ -196,13 +190,13 @@ func (t *tracker) message(e *client.Message) error {
 		return fmt.Errorf("publisher %d dtype %d: message %d-%d, %v, %d bytes, is not as it was pushed: %+v",
 			e.Pub, e.Dtype, e.First, e.Last, e.Kind, len(e.Payload), m)
 	}
-	if s.cut && !s.astray && e.Kind == client.Delta && t.grouped() && ref.firstKey != 0 && ref.firstKey < e.First {
+	if s.cut && e.Kind == client.Delta && t.grouped() && ref.firstKey != 0 && ref.firstKey < e.First {
 		return fmt.Errorf("publisher %d dtype %d: goes on behind a gap with frame %d, at which no decoder can start", e.Pub, e.Dtype, e.First)
 	}
 	t.note(e.Pub, e.Dtype, e.First, e.Last, 0)
 	s.next, s.got = e.Last+1, e.Last
 	if e.Kind != client.Init {
-		s.begun, s.cut, s.astray = true, false, false
+		s.begun, s.cut = true, false
 	}
 	return nil
 }
@@ -229,24 +223,6 @@ func (t *tracker) note(pub uint16, dtype uint8, from, to uint64, reason codec.Ga
 // grouped reports whether the room's policy has streams taken up at key messages.
 func (t *tracker) grouped() bool {
 	return t.room.policy == codec.PolicyLive || t.room.policy == codec.PolicyDisconnect
-}
-
-// headless takes the SDK's complaint about a piece whose message's beginning it was not given. The message is lost; the stream goes on
-// behind it.
-func (t *tracker) headless(e *client.StreamError) error {
-	t.room.mu.Lock()
-	defer t.room.mu.Unlock()
-	s := t.stream(e.Pub, e.Dtype)
-	if !s.astray || e.Got != s.next {
-		return e
-	}
-	for _, m := range t.room.pubs[e.Pub].streams[e.Dtype].messages {
-		if m.first < s.next && s.next <= m.last {
-			s.next = m.last + 1
-			return nil
-		}
-	}
-	return e
 }
 
 func (t *tracker) gap(e *client.Gap) error {

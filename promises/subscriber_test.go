@@ -39,7 +39,6 @@ func (s *subscriber) run(ctx context.Context) {
 	for s.fault == nil {
 		s.gate.pass()
 		e, err := s.src.next(ctx)
-		broken, isBroken := errors.AsType[*client.StreamError](err)
 		closed, isClosed := errors.AsType[*client.ClosedError](err)
 		switch {
 		case isClosed && closed.Code == codec.CodeLeft:
@@ -47,8 +46,6 @@ func (s *subscriber) run(ctx context.Context) {
 		case isClosed:
 			s.fault = s.tracker.end(closed.Code, s.broke.Load())
 			return
-		case isBroken:
-			s.fault = s.tracker.headless(broken)
 		case err != nil:
 			s.fault = err
 		default:

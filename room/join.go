@@ -30,6 +30,7 @@ type Midway struct {
 	Key  codec.StreamKey
 	From uint64
 	Init bool
+	Why  codec.GapReason // of what is left out until then
 }
 
 // Release drops the references of a replay.
@@ -84,12 +85,14 @@ type Join struct {
 	Counts   bool
 	NoEcho   bool             // leave out what the same client publishes
 	Have     []codec.Position // the last frame of each stream it has seen, when it resumes
+	Gapped   []uint32         // indexes of those in Have that ended a gap: there it may not be able to go on
 }
 
 // positions is what a resuming client has seen.
 type positions struct {
-	last map[codec.StreamKey]uint64
-	pubs map[uint16]bool // true: the room still knows the publisher
+	last   map[codec.StreamKey]uint64
+	gapped map[codec.StreamKey]bool
+	pubs   map[uint16]bool // true: the room still knows the publisher
 }
 
 func (j *Join) positions() (h positions) {
@@ -97,6 +100,10 @@ func (j *Join) positions() (h positions) {
 		h.last, h.pubs = make(map[codec.StreamKey]uint64, len(j.Have)), make(map[uint16]bool)
 		for _, p := range j.Have {
 			h.last[p.StreamKey], h.pubs[p.Pub] = p.Last, false
+		}
+		h.gapped = make(map[codec.StreamKey]bool, len(j.Gapped))
+		for _, i := range j.Gapped {
+			h.gapped[j.Have[i].StreamKey] = true
 		}
 	}
 	return h
@@ -190,11 +197,17 @@ func (r *Room) replay(rp *Replay, s *stream, have positions, seat *seat) {
 		pos, reason = last+1, codec.GapExpired
 	}
 	start := s.start()
+	adrift := have.gapped[s.key] && r.loss == nil // goes on where a decoder can start only
 	if len(have.last) > 0 {
 		switch {
 		case pos >= s.next:
+			if adrift && (s.grouped() || s.open()) {
+				rp.Midway = append(rp.Midway, Midway{s.key, s.next, false, reason})
+			}
 			seat.start(s, s.next-1)
 			return
+		case adrift:
+			start = s.startFrom(pos)
 		case s.has(pos):
 			rp.log(s, pos)
 			seat.start(s, pos-1)
@@ -213,8 +226,8 @@ func (r *Room) replay(rp *Replay, s *stream, have positions, seat *seat) {
 	}
 	rp.gap(s, pos, start-1, reason)
 	rp.log(s, start)
-	if start == s.next && (s.open() || s.grouped() && s.groupSeq == 0) {
-		rp.Midway = append(rp.Midway, Midway{s.key, s.next, s.open() && pos == s.next})
+	if start == s.next && (s.open() || s.grouped() && (s.groupSeq == 0 || adrift)) {
+		rp.Midway = append(rp.Midway, Midway{s.key, s.next, s.open() && pos == s.next, reason})
 	}
 	seat.start(s, start-1)
 }
@@ -229,6 +242,25 @@ func (s *stream) start() uint64 {
 		return s.groupSeq
 	case s.open() && !s.grouped() && s.has(s.openSeq):
 		return s.openSeq
+	}
+	return s.next
+}
+
+// startFrom returns the first frame from seq on at which a decoder can start; the next if the log holds none.
+func (s *stream) startFrom(seq uint64) uint64 {
+	log := s.spans()
+	for i := range log {
+		sp := &log[i]
+		if sp.last < seq || sp.b.Kind != KindStream {
+			continue
+		}
+		for b := sp.bytes(); len(b) > 0; {
+			n, f, at := frameAt(b)
+			if at >= seq && (f.KeyStart() || f.Start() && !s.grouped()) {
+				return at
+			}
+			b = b[n:]
+		}
 	}
 	return s.next
 }

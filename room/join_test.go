@@ -69,6 +69,44 @@ func TestLateJoin(t *testing.T) {
 	}
 }
 
+// TestResumeBehindAGap: whose last word on a stream was a gap goes on where a decoder can start.
+func TestResumeBehindAGap(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		policy codec.Policy
+		log    string
+		last   uint64 // end of the gap
+		after  string
+		want   string
+	}{
+		{"amid a group", 0, "1k 2 3 4", 2, "5 6k", "3-4 expired 5-5 expired 6k"},
+		{"nothing since", 0, "1k 2", 2, "3 4k", "3-3 expired 4k"},
+		{"before a group in the log", 0, "1k 2 3 4k 5", 2, "6", "3-3 expired 4k 5 6"},
+		{"at a group in the log", 0, "1k 2 3k 4", 2, "5", "3k 4 5"},
+		{"amid a message, no keys", 0, "1 2> 3<> 4< 5", 2, "6", "3-4 expired 5 6"},
+		{"at a message, no keys", 0, "1 2 3", 2, "4", "3 4"},
+		{"amid the last message", 0, "1 2> 3<>", 3, "4< 5", "4-4 expired 5"},
+		{"latest", codec.PolicyLatest, "1 2> 3<>", 2, "4< 5", "3-3 expired 4-4 expired 5"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			x := newBench(t, Config{}, codec.Register{Policy: c.policy})
+			x.script(7, strings.Fields(c.log)...)
+			x.loop.drain()
+			v := x.newViewer()
+			v.stream(x.key(7)).expected = c.last + 1
+			x.join(v, Join{Account: "v", Instance: 5, Have: []codec.Position{{StreamKey: x.key(7), Last: c.last}}, Gapped: []uint32{0}})
+			v.take(1 << 30)
+			x.script(7, strings.Fields(c.after)...)
+			x.loop.drain()
+			v.q.Tell(&v.Sub, x.now)
+			v.take(1 << 30)
+			if got := strings.Join(v.stream(x.key(7)).script, " "); got != c.want {
+				t.Errorf("got  %s\nwant %s", got, c.want)
+			}
+		})
+	}
+}
+
 func TestLateJoinFromWithinABatch(t *testing.T) {
 	x := newBench(t, Config{}, codec.Register{})
 	var b []byte
@@ -101,7 +139,7 @@ func TestResume(t *testing.T) {
 		{"outside the log", Config{History: 1}, 0, "1i 2k 3", "4 5k 6 7k 8", "9", "4-6 expired 7k 8 9"},
 		{"outside the log, new init", Config{History: 1}, 0, "1i 2k 3", "4 5i 6k 7", "8", "4-4 expired 5i 6k 7 8"},
 		{"outside the log, no keys", Config{History: 1}, 0, "1 2", "3 4", "5", "3-4 expired 5"},
-		{"log emptied", Config{CacheRoom: 1}, 0, "1k 2", "3 4", "5 6k", "3-4 expired 5-5 joined 6k"},
+		{"log emptied", Config{CacheRoom: 1}, 0, "1k 2", "3 4", "5 6k", "3-4 expired 5-5 expired 6k"},
 		{"latest", Config{}, codec.PolicyLatest, "1 2", "3 4 5", "6", "3-4 expired 5 6"},
 		{"publisher's gap", Config{}, 0, "1k 2", "3-5 6", "7", "3-5 publisher 6 7"},
 	} {

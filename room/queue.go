@@ -327,7 +327,7 @@ func (s *Sub) skip(key codec.StreamKey) *skip {
 // SkipTo makes s wait for the next point of a stream to start at.
 func (s *Sub) SkipTo(m Midway) {
 	k := s.skip(m.Key)
-	k.waiting, k.reason, k.init = true, codec.GapJoined, m.Init
+	k.waiting, k.reason, k.init = true, m.Why, m.Init
 }
 
 // settle forgets the slow state when nothing is left of it.
@@ -452,7 +452,7 @@ func (q *Queue) resume(s *Sub, b *Batch, off, end int, now int64, out *Outcome) 
 				k.from = seq
 			}
 			k.to = seq
-			if k.reason != codec.GapJoined {
+			if k.reason != codec.GapJoined && k.reason != codec.GapExpired {
 				k.reason = codec.GapSlow
 			}
 			out.Frames++
