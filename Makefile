@@ -69,6 +69,20 @@ test-bench: ## Run every benchmark once, to see that it runs
 	@set -o pipefail; go test -short -run='^$$' -bench=. -benchtime=1x -timeout=15m ./... | \
 		{ grep -vE '^(Benchmark|goos:|goarch:|pkg:|cpu:|PASS)' || true; }
 
+.PHONY: bench
+bench: ## Run the whole benchmark suite and keep its results (15 min)
+	@go run ./benchmarks/suite
+
+.PHONY: bench-compare
+bench-compare: ## Compare this tree with BASE=<tag or commit>; fails if it is slower (8 min)
+	@test -n "$(BASE)" || { echo 'say what to compare with: make bench-compare BASE=<tag or commit>'; exit 2; }
+	@go run ./benchmarks/compare --base $(BASE)
+
+.PHONY: bench-peers
+bench-peers: ## Run NATS, Redis, Mosquitto and the limit beside timedge (20 min)
+	@.ci/need nats-server=nats-server redis-server=redis-server mosquitto=mosquitto
+	@go run ./benchmarks/peers
+
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME (10m); FUZZ=regexp picks some
 	@set -e; packages=$$(go list ./...); for package in $$packages; do \
