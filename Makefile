@@ -31,6 +31,7 @@ build: bin/timedge bin/loadgen ## Build bin/timedge and bin/loadgen
 # Go knows better than make what is out of date.
 .PHONY: bin/timedge
 bin/timedge:
+	@[ -e $@ ] || echo "building $@; the first time takes a minute or two"
 	@$(BUILD) -o $@ .
 
 .PHONY: bin/loadgen
