@@ -71,16 +71,16 @@ test-bench: ## Run every benchmark once, to see that it runs
 		{ grep -vE '^(Benchmark|goos:|goarch:|pkg:|cpu:|PASS)' || true; }
 
 .PHONY: bench
-bench: ## Run the whole benchmark suite and keep its results (15 min)
+bench: ## Run the whole benchmark suite and keep its results
 	@go run ./benchmarks/suite
 
 .PHONY: bench-compare
-bench-compare: ## Compare this tree with BASE=<tag or commit>; fails if it is slower (8 min)
+bench-compare: ## Compare this tree with BASE=<tag or commit>; fails if it is slower
 	@test -n "$(BASE)" || { echo 'say what to compare with: make bench-compare BASE=<tag or commit>'; exit 2; }
 	@go run ./benchmarks/compare --base $(BASE)
 
 .PHONY: bench-peers
-bench-peers: ## Run NATS, Redis, Mosquitto and the limit beside timedge (20 min)
+bench-peers: ## Run NATS, Redis, Mosquitto and the limit beside timedge
 	@.ci/need nats-server=nats-server redis-server=redis-server mosquitto=mosquitto
 	@go run ./benchmarks/peers
 

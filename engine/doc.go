@@ -6,11 +6,13 @@
 //	accept.go    connections in, limits before anything is read
 //	loop.go      an event loop and its drain; mailbox.go what others post to it
 //	session.go   one connection: bytes in, frames out of them
+//	identity.go  who a client is, and whether it still may
 //	dispatch.go  control frames: requests and answers
 //	publish.go   stream frames: from the socket to the room
 //	outlet.go    a room's members on one loop: from the room to their sockets
 //	write.go     the vectored write, and what happens when a socket takes no more
 //	blocked.go   sockets that take no more, watched until they do
+//	tls.go       a transport beside plain TCP
 //	tick.go      what time brings
 //	admin.go     health and metrics
 //
