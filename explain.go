@@ -101,5 +101,6 @@ var plainCodes = map[codec.Code]string{
 	codec.CodeTooSlow:      "this subscriber did not keep up",
 	codec.CodeLeft:         "it was closed here",
 	codec.CodeGone:         "the connection was lost for too long",
+	codec.CodeMoved:        "another node carries the room now: try again",
 	codec.CodeReplaced:     "the same client subscribes on another connection",
 }

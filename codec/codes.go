@@ -65,6 +65,7 @@ const (
 	CodeLeft     Code = 405
 	CodeGone     Code = 406
 	CodeReplaced Code = 407
+	CodeMoved    Code = 408
 )
 
 var codeNames = map[Code]string{
@@ -84,7 +85,7 @@ var codeNames = map[Code]string{
 	CodeTooManyConns: "too_many_connections", CodeTooManyRooms: "too_many_rooms",
 
 	CodeRemoved: "removed", CodeIdle: "idle", CodeExpired: "expired", CodeNodeLost: "node_lost", CodeTooSlow: "too_slow",
-	CodeLeft: "left", CodeGone: "gone", CodeReplaced: "replaced",
+	CodeLeft: "left", CodeGone: "gone", CodeReplaced: "replaced", CodeMoved: "moved",
 }
 
 // String returns the code's name as PROTOCOL.md lists it, also used as a metric label.
@@ -105,7 +106,7 @@ func Codes() map[Code]string {
 }
 
 // Retry reports whether the same request may succeed later or on another node.
-func (c Code) Retry() bool { return c >= 300 && c < 400 || c == CodeNodeLost }
+func (c Code) Retry() bool { return c >= 300 && c < 400 || c == CodeNodeLost || c == CodeMoved }
 
 // Policy says what happens when a subscriber of a room falls behind.
 type Policy uint8

@@ -9,6 +9,23 @@ const (
 	TypeMirrored = 0x42
 	TypeState    = 0x43 // relay -> standby, holder -> relay: what a room is, answered by ok
 	TypeMoved    = 0x44 // asked node -> edge: it does not relay the room; who does
+	TypeDrop     = 0x45 // either way: a publisher's part on this link has ended
+	TypeTally    = 0x46 // edge -> relay: how many subscribers it serves
+	TypeDigest   = 0x47 // edge -> relay: all rooms that it mirrors from there
+	TypeInspect  = 0x48 // any -> any: what do you know, answered by report
+	TypeReport   = 0x49
+)
+
+// MirrorThrough asks a node that does not relay the room itself to serve it all the same: the sender cannot reach the relay.
+const MirrorThrough = 1 << 0
+
+// DigestMore says that the next digest frame on this link goes on with the list.
+const DigestMore = 1 << 0
+
+// MaxDigest is how many rooms one digest frame names at most; MaxReport how many bytes a report has.
+const (
+	MaxDigest = 8000
+	MaxReport = 65000
 )
 
 // Flags of a state frame.
@@ -33,6 +50,16 @@ func NewLink(typ byte) Control {
 		return new(State)
 	case TypeMoved:
 		return new(Moved)
+	case TypeDrop:
+		return new(Drop)
+	case TypeTally:
+		return new(Tally)
+	case TypeDigest:
+		return new(Digest)
+	case TypeInspect:
+		return new(Inspect)
+	case TypeReport:
+		return new(Report)
 	}
 	return nil
 }
@@ -77,9 +104,10 @@ func (m *As) Parse(b []byte) error {
 
 // Mirror subscribes a node to a room: it gets what a subscriber gets, and acknowledges every stream.
 type Mirror struct {
-	Req  uint32
-	Room RoomID
-	Have []Position // the last frame of each stream that the node has
+	Req   uint32
+	Flags uint8 // MirrorThrough or none
+	Room  RoomID
+	Have  []Position // the last frame of each stream that the node has
 }
 
 // Type returns TypeMirror.
@@ -88,13 +116,17 @@ func (*Mirror) Type() byte { return TypeMirror }
 // Append implements Control.
 func (m *Mirror) Append(dst []byte) []byte {
 	dst, at := appendReq(dst, TypeMirror, m.Req)
-	return end(appendPositions(appendRoom(dst, m.Room), m.Have), at)
+	return end(appendPositions(appendRoom(append(dst, m.Flags), m.Room), m.Have), at)
 }
 
 // Parse implements Control.
 func (m *Mirror) Parse(b []byte) error {
 	r := body(b)
-	m.Req, m.Room, m.Have = r.varint32(), r.room(), r.positions()
+	m.Req, m.Flags = r.varint32(), r.u8()
+	if m.Flags&^MirrorThrough != 0 {
+		r.fail(errMalformed)
+	}
+	m.Room, m.Have = r.room(), r.positions()
 	return r.done()
 }
 
@@ -140,6 +172,129 @@ func (m *Moved) Append(dst []byte) []byte {
 func (m *Moved) Parse(b []byte) error {
 	r := body(b)
 	m.Room, m.To = r.room(), r.string(MaxAccount)
+	return r.done()
+}
+
+// Drop says that a publisher's part on this link has ended. From the edge: its session is gone and may come back elsewhere (gone). From
+// the relay: revoked, superseded, moved.
+type Drop struct {
+	Room RoomID
+	Pub  uint16
+	Code Code
+}
+
+// Type returns TypeDrop.
+func (*Drop) Type() byte { return TypeDrop }
+
+// Append implements Control.
+func (m *Drop) Append(dst []byte) []byte {
+	dst, at := begin(dst, TypeDrop)
+	dst = binary.BigEndian.AppendUint16(appendRoom(dst, m.Room), m.Pub)
+	return end(binary.BigEndian.AppendUint16(dst, uint16(m.Code)), at)
+}
+
+// Parse implements Control.
+func (m *Drop) Parse(b []byte) error {
+	r := body(b)
+	m.Room, m.Pub, m.Code = r.room(), r.pub(), Code(r.u16())
+	return r.done()
+}
+
+// Tally tells the relay how many subscribers of a room the edge serves.
+type Tally struct {
+	Room        RoomID
+	Subscribers uint64
+}
+
+// Type returns TypeTally.
+func (*Tally) Type() byte { return TypeTally }
+
+// Append implements Control.
+func (m *Tally) Append(dst []byte) []byte {
+	dst, at := begin(dst, TypeTally)
+	return end(binary.AppendUvarint(appendRoom(dst, m.Room), m.Subscribers), at)
+}
+
+// Parse implements Control.
+func (m *Tally) Parse(b []byte) error {
+	r := body(b)
+	m.Room, m.Subscribers = r.room(), r.varint()
+	return r.done()
+}
+
+// Digest names all rooms that the edge mirrors by this link, so that interest that either side has lost is repaired.
+type Digest struct {
+	Flags uint8    // DigestMore or none
+	Rooms []RoomID // at most MaxDigest
+}
+
+// Type returns TypeDigest.
+func (*Digest) Type() byte { return TypeDigest }
+
+// Append implements Control.
+func (m *Digest) Append(dst []byte) []byte {
+	dst, at := begin(dst, TypeDigest)
+	dst = binary.AppendUvarint(append(dst, m.Flags), uint64(len(m.Rooms)))
+	for _, id := range m.Rooms {
+		dst = appendRoom(dst, id)
+	}
+	return end(dst, at)
+}
+
+// Parse implements Control.
+func (m *Digest) Parse(b []byte) error {
+	r := body(b)
+	if m.Flags = r.u8(); m.Flags&^DigestMore != 0 {
+		r.fail(errMalformed)
+	}
+	m.Rooms = nil
+	for n := r.count(8); n > 0 && r.err == nil; n-- {
+		m.Rooms = append(m.Rooms, r.room())
+	}
+	return r.done()
+}
+
+// Inspect asks what a node knows of a room, for people to read.
+type Inspect struct {
+	Req  uint32
+	Room RoomID
+}
+
+// Type returns TypeInspect.
+func (*Inspect) Type() byte { return TypeInspect }
+
+// Append implements Control.
+func (m *Inspect) Append(dst []byte) []byte {
+	dst, at := appendReq(dst, TypeInspect, m.Req)
+	return end(appendRoom(dst, m.Room), at)
+}
+
+// Parse implements Control.
+func (m *Inspect) Parse(b []byte) error {
+	r := body(b)
+	m.Req, m.Room = r.varint32(), r.room()
+	return r.done()
+}
+
+// Report answers Inspect.
+type Report struct {
+	Req  uint32
+	JSON []byte // at most MaxReport; aliases the input when parsed
+}
+
+// Type returns TypeReport.
+func (*Report) Type() byte { return TypeReport }
+
+// Append implements Control.
+func (m *Report) Append(dst []byte) []byte {
+	dst, at := appendReq(dst, TypeReport, m.Req)
+	return end(append(binary.AppendUvarint(dst, uint64(len(m.JSON))), m.JSON...), at)
+}
+
+// Parse implements Control.
+func (m *Report) Parse(b []byte) error {
+	r := body(b)
+	m.Req, m.JSON = r.varint32(), r.bytes(MaxReport)
 	return r.done()
 }
 

@@ -213,7 +213,7 @@ func TestProtocolCodes(t *testing.T) {
 			t.Errorf("two codes are called %s", name)
 		}
 		names[name] = true
-		if retry := c/100 == 3 || name == "node_lost"; c.Retry() != retry {
+		if retry := c/100 == 3 || name == "node_lost" || name == "moved"; c.Retry() != retry {
 			t.Errorf("%s: Retry is %v", name, c.Retry())
 		}
 	}
