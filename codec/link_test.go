@@ -154,6 +154,27 @@ func TestLinkHugeCounts(t *testing.T) {
 	}
 }
 
+// TestLinkLongest: what the code calls the most that a frame carries fits into one, and a report of a byte more is refused.
+func TestLinkLongest(t *testing.T) {
+	rooms := make([]RoomID, MaxDigest)
+	for i := range rooms {
+		rooms[i] = RoomID(1<<64 - 1 - uint64(i))
+	}
+	account := strings.Repeat("a", MaxAccount)
+	for _, m := range []Control{
+		&Digest{Flags: DigestMore, Rooms: rooms},
+		&Report{Req: 1<<32 - 1, JSON: bytes.Repeat([]byte("j"), MaxReport)},
+		&As{Account: account, Instance: 1<<64 - 1, Frame: bytes.Repeat([]byte("f"), MaxHandshakeFrame)},
+	} {
+		got, err := parseLink(m.Append(nil))
+		if err != nil || !reflect.DeepEqual(got, m) {
+			t.Errorf("%T: %v, or not what was sent", m, err)
+		}
+	}
+	_, err := parseLink((&Report{JSON: make([]byte, MaxReport+1)}).Append(nil))
+	checkCode(t, err, CodeMalformed)
+}
+
 // TestStateSplit: a state of any size travels in frames that fit and is the same when it is put together.
 func TestStateSplit(t *testing.T) {
 	for _, c := range []struct {

@@ -166,8 +166,8 @@ func setValue(v reflect.Value, x any) error {
 		for _, e := range x.([]any) {
 			entry := reflect.New(v.Type().Elem()).Elem()
 			set := func() error { return setValue(entry, e) }
-			if entry.Kind() == reflect.Struct {
-				set = func() error { return setFields(entry, e.(map[string]any)) }
+			if row, named := e.(map[string]any); named {
+				set = func() error { return setRow(entry, row) }
 			}
 			if err := set(); err != nil {
 				return err
@@ -177,6 +177,20 @@ func setValue(v reflect.Value, x any) error {
 		return nil
 	}
 	return fmt.Errorf("no rule for %s", v.Type())
+}
+
+// setRow fills an entry of a list whose layout names its fields. A row of one field may be that field's type in Go.
+func setRow(v reflect.Value, row map[string]any) error {
+	if v.Kind() == reflect.Struct {
+		return setFields(v, row)
+	}
+	if len(row) != 1 {
+		return fmt.Errorf("%d fields in %s", len(row), v.Type())
+	}
+	for _, x := range row {
+		return setValue(v, x) // the layout has checked its name
+	}
+	return nil
 }
 
 // typesByName maps the name of each control frame to its type byte, as the code has them.
