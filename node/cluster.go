@@ -30,7 +30,7 @@ type Config struct {
 	JoinTimeout time.Duration // how long to ask Join before giving up; 0: 10 s
 
 	OnView func(*View)          // called for every new view, in order, on one goroutine
-	OnLink func(net.Conn, Peer) // called with an authenticated link, which is the callee's then, on a goroutine that Shutdown waits for
+	OnLink func(net.Conn, Peer) // called with a link, a *tls.Conn, which is the callee's then, on a goroutine that Shutdown waits for
 }
 
 // Member is a node as the others see it.
@@ -75,6 +75,7 @@ type Cluster struct {
 	cfg   Config
 	list  *memberlist.Memberlist
 	trans *transport
+	creds *Credentials
 	birth uint64
 
 	mu       sync.Mutex
@@ -91,7 +92,10 @@ func Join(cfg Config) (*Cluster, error) {
 	if cfg.Name == "" || len(cfg.Name) > maxName {
 		return nil, errors.New("node: a name of 1 to 128 bytes is needed")
 	}
-	c := &Cluster{cfg: cfg, members: make(map[string]Member), changed: make(chan struct{}, 1), stop: make(chan struct{})}
+	c := &Cluster{
+		cfg: cfg, creds: cfg.Key.Credentials(),
+		members: make(map[string]Member), changed: make(chan struct{}, 1), stop: make(chan struct{}),
+	}
 	var b [8]byte
 	_, _ = rand.Read(b[:])
 	c.birth = binary.BigEndian.Uint64(b[:])
@@ -172,33 +176,29 @@ func (c *Cluster) Shutdown() (err error) {
 	return err
 }
 
-// Dial opens a link to a member and shakes hands.
+// Dial opens a link to a member and shakes hands. It returns a *tls.Conn: what is written to it crosses the network encrypted.
 func (c *Cluster) Dial(m Member, timeout time.Duration) (net.Conn, error) {
 	conn, err := net.DialTimeout("tcp", m.Addr, timeout)
 	if err != nil {
 		return nil, err
 	}
-	if err := Client(conn, c.cfg.Key, c.self(), Peer{m.Name, m.Birth}); err != nil {
+	link, err := Client(conn, c.creds, c.self(), Peer{m.Name, m.Birth})
+	if err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("link to %s at %s: %w", m.Name, m.Addr, err)
 	}
-	return conn, nil
+	return link, nil
 }
 
 // link shakes hands with a node that dialed.
 func (c *Cluster) link(conn net.Conn) {
-	peer, err := Server(conn, c.cfg.Key, c.self())
+	link, peer, err := Server(conn, c.creds, c.self())
 	if err != nil {
 		c.cfg.Log.Warn().Err(err).Stringer("peer_addr", conn.RemoteAddr()).Msg("link refused")
 		_ = conn.Close()
 		return
 	}
-	if p, ok := conn.(*peeked); ok {
-		if bare, empty := p.bare(); empty {
-			conn = bare
-		}
-	}
-	c.cfg.OnLink(conn, peer)
+	c.cfg.OnLink(link, peer)
 }
 
 // tell hands on views, the newest only, outside of memberlist's locks.

@@ -197,7 +197,7 @@ func TestLinks(t *testing.T) {
 	}{
 		"restarted since":        {Member{Name: "a", Addr: a.Addr(), Birth: a.birth + 1}, ErrNotMember},
 		"another at the address": {Member{Name: "x", Addr: a.Addr(), Birth: a.birth}, ErrNotMember},
-		"itself":                 {Member{Name: "b", Addr: b.Addr(), Birth: b.birth}, io.EOF},
+		"itself":                 {Member{Name: "b", Addr: b.Addr(), Birth: b.birth}, ErrSelf},
 	} {
 		if _, err := b.Dial(c.to, time.Second); !errors.Is(err, c.err) {
 			t.Errorf("%s: %v", name, err)
@@ -233,7 +233,7 @@ func TestStrangers(t *testing.T) {
 		"HTTP":           []byte("GET / HTTP/1.1\r\n\r\n"),
 		"half the magic": []byte("TD"),
 		"almost a link":  []byte("TDGE\x01\x01\x00\x00"),
-		"a false link":   append(appendHello(Peer{"b", 1}), make([]byte, proofSize)...),
+		"a false link":   append(appendPreface(nil), make([]byte, 4096)...),
 		"a newer link":   []byte("TDGL\x02\x01b"),
 	} {
 		c, err := net.Dial("tcp", a.Addr())

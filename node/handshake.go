@@ -1,36 +1,42 @@
 package node
 
 import (
-	"crypto/hmac"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"math/big"
 	"net"
+	"os"
 	"time"
 )
 
-// The handshake of a link, before any frame. Both sides prove the cluster key over both hellos:
+// The handshake of a link, before any frame:
 //
-//	dialer:   hello
-//	acceptor: hello proof(32)
-//	dialer:   proof(32)
+//	dialer:   "TDGL" version(1)            in the clear: tells a link from gossip
+//	acceptor: "TDGL" version(1)            in the clear: so nodes of different versions can say why they do not link
+//	both:     TLS 1.3                      everything from here on is encrypted
+//	dialer:   peer (itself) peer (whom it means)
+//	acceptor: peer (itself)
 //
-//	hello: "TDGL" version(1) name-length(1) name birth(8) nonce(32)
+//	peer: name-length(1) name birth(8)
 //
-// A proof is HMAC-SHA256, under a key derived for links of this version, over the prover's role and both hellos, the dialer's first. The
-// hellos delimit themselves, so no two conversations give the same input. It follows:
+// Both sides of the TLS handshake show the same certificate, whose Ed25519 key is derived from the cluster key for links of this version,
+// and take no other. It follows:
 //
-//   - A proof is good for one connection, since each side's own nonce is in it; a recorded one is worth nothing.
-//   - A proof sent back to who made it is not valid: the role differs. Nor can a node be led to talk to itself or to have its
-//     handshake relayed to another node under a third one's name: the names and births of both ends are in it.
-//   - The acceptor proves first. So a stranger gets one HMAC per connection for a nonce of its own choice, which tells nothing about a key
-//     of 256 random bits, and the names of those it could have dialed anyway.
-//
-// The handshake says who is there when the link begins. What follows is neither encrypted nor signed: between nodes whose network is not
-// trusted a tunnel is needed (docs/cluster.md).
+//   - Who holds the cluster key, and nobody else, can be at either end; an acceptor says no name to anybody else. What a stranger sees of it is
+//     a public key that tells nothing about a key of 256 random bits.
+//   - A recorded connection is worth nothing: each side signs the other's random bytes, the dialer with another prefix than the acceptor, so that
+//     nothing can be sent back to who signed it either. It stays unreadable even if the cluster key is lost later (ephemeral keys).
+//   - A stranger between two nodes can only pass bytes on. If it leads a dialer to another node than the one dialed, both notice by the names
+//     and births, which it can neither read nor change.
 
 // LinkVersion is the version of what nodes say to each other. Nodes of different versions do not link.
 const LinkVersion = 1
@@ -39,11 +45,11 @@ const LinkVersion = 1
 const LinkMagic = "TDGL"
 
 const (
-	helloHead = len(LinkMagic) + 2
-	birthSize = 8
-	nonceSize = 32
-	proofSize = sha256.Size
-	maxName   = 128
+	prefaceSize = len(LinkMagic) + 1
+	birthSize   = 8
+	maxName     = 128
+	// strangerBytes bounds what is read of a peer that has not proved the cluster key; its part of a good handshake is less than half of that.
+	strangerBytes = 8 << 10
 	// HandshakeTimeout bounds a handshake.
 	HandshakeTimeout = 2 * time.Second
 )
@@ -59,120 +65,192 @@ var (
 	ErrSelf = errors.New("node: the peer is this node itself")
 )
 
-// Peer is who proved the key.
+// Peer is who is at the other end.
 type Peer struct {
 	Name  string
 	Birth uint64 // see Member
 }
 
-func (k Key) proof(role string, dialer, acceptor []byte) []byte {
-	m := hmac.New(sha256.New, k.derive("link v1", nil, 32))
-	m.Write([]byte(role))
-	m.Write(dialer)
-	m.Write(acceptor)
-	return m.Sum(nil)
+// Credentials are what a node proves the cluster key with. They do not change and may be used by many handshakes at once.
+type Credentials struct{ cfg *tls.Config }
+
+// Credentials derives the key that both ends of a link show. It takes about as long as one handshake, so keep the result.
+func (k Key) Credentials() *Credentials {
+	key := ed25519.NewKeyFromSeed(k.derive("link v1", nil, ed25519.SeedSize))
+	pub := key.Public().(ed25519.PublicKey)
+	fingerprint := sha256.Sum256(pub)
+	tmpl := &x509.Certificate{ // all nodes make the same one; nobody looks at anything but its key
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "timedge link"}, SubjectKeyId: fingerprint[:20],
+		NotBefore: time.Unix(0, 0), NotAfter: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), KeyUsage: x509.KeyUsageDigitalSignature,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, pub, key)
+	if err != nil {
+		panic(err) // the template is a constant
+	}
+	cfg := &tls.Config{
+		MinVersion:   tls.VersionTLS13,
+		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
+		ClientAuth:   tls.RequireAnyClientCert,
+		// There is no authority and no host name: VerifyConnection takes one key and no other.
+		InsecureSkipVerify: true,
+		VerifyConnection: func(s tls.ConnectionState) error {
+			if got, ok := s.PeerCertificates[0].PublicKey.(ed25519.PublicKey); !ok || !got.Equal(pub) {
+				return ErrStranger
+			}
+			return nil
+		},
+		SessionTicketsDisabled:      true, // every link proves the key anew
+		DynamicRecordSizingDisabled: true,
+	}
+	return &Credentials{cfg}
 }
 
-const roleDialer, roleAcceptor = "timedge link dialer:", "timedge link acceptor:"
+func appendPreface(b []byte) []byte { return append(append(b, LinkMagic...), LinkVersion) }
 
-func appendHello(self Peer) []byte {
-	b := append([]byte(LinkMagic), LinkVersion, byte(len(self.Name)))
-	b = binary.BigEndian.AppendUint64(append(b, self.Name...), self.Birth)
-	var nonce [nonceSize]byte
-	_, _ = rand.Read(nonce[:]) // never fails
-	return append(b, nonce[:]...)
-}
-
-// readHello reads no more than the hello. What the length says is bounded before anything is allocated for it.
-func readHello(r io.Reader) (b []byte, peer Peer, err error) {
-	b = make([]byte, helloHead, helloHead+maxName+birthSize+nonceSize)
-	if _, err := io.ReadFull(r, b); err != nil {
-		return nil, peer, fmt.Errorf("node: reading the peer's hello: %w", err)
+// readPreface reads no more than the preface.
+func readPreface(r io.Reader) error {
+	var b [prefaceSize]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return fmt.Errorf("node: reading the peer's preface: %w", err)
 	}
 	if string(b[:len(LinkMagic)]) != LinkMagic {
-		return nil, peer, ErrStranger
-	}
-	if v := b[len(LinkMagic)]; v != LinkVersion {
-		return nil, peer, fmt.Errorf("%w: %d, this node %d", ErrVersion, v, LinkVersion)
-	}
-	n := int(b[helloHead-1])
-	if n == 0 || n > maxName {
-		return nil, peer, ErrStranger
-	}
-	b = b[:helloHead+n+birthSize+nonceSize]
-	if _, err := io.ReadFull(r, b[helloHead:]); err != nil {
-		return nil, peer, fmt.Errorf("node: reading the peer's hello: %w", err)
-	}
-	name, rest := b[helloHead:helloHead+n], b[helloHead+n:]
-	return b, Peer{string(name), binary.BigEndian.Uint64(rest)}, nil
-}
-
-// Client shakes hands as the node that dialed, and wants the other to be want. It blocks for at most HandshakeTimeout and leaves
-// the connection open, whatever happens. It reads no byte of what follows.
-func Client(c net.Conn, k Key, self, want Peer) error {
-	if err := c.SetDeadline(time.Now().Add(HandshakeTimeout)); err != nil {
-		return err
-	}
-	mine := appendHello(self)
-	if _, err := c.Write(mine); err != nil {
-		return fmt.Errorf("node: sending a hello: %w", err)
-	}
-	theirs, peer, err := readHello(c)
-	if err != nil {
-		return err
-	}
-	if err := checkProof(c, k.proof(roleAcceptor, mine, theirs)); err != nil {
-		return err
-	}
-	if peer != want { // only now is it known that the peer may say who it is
-		return fmt.Errorf("%w: %q (%x) answers instead of %q (%x)", ErrNotMember, peer.Name, peer.Birth, want.Name, want.Birth)
-	}
-	if _, err := c.Write(k.proof(roleDialer, mine, theirs)); err != nil {
-		return fmt.Errorf("node: sending a proof: %w", err)
-	}
-	return c.SetDeadline(time.Time{})
-}
-
-// Server shakes hands as the node that was dialed. It blocks for at most HandshakeTimeout and returns the peer; it leaves the connection open,
-// whatever happens, and reads no byte of what follows. To a peer of another version it says its own, so that the other can tell why.
-func Server(c net.Conn, k Key, self Peer) (peer Peer, err error) {
-	if err := c.SetDeadline(time.Now().Add(HandshakeTimeout)); err != nil {
-		return peer, err
-	}
-	theirs, peer, err := readHello(c)
-	if errors.Is(err, ErrVersion) {
-		_, _ = c.Write(appendHello(self)[:helloHead])
-	}
-	if err != nil {
-		return Peer{}, err
-	}
-	if peer == self {
-		return Peer{}, ErrSelf
-	}
-	mine := appendHello(self)
-	if _, err := c.Write(append(mine[:len(mine):len(mine)], k.proof(roleAcceptor, theirs, mine)...)); err != nil {
-		return Peer{}, fmt.Errorf("node: sending a hello: %w", err)
-	}
-	if err := checkProof(c, k.proof(roleDialer, theirs, mine)); err != nil {
-		return Peer{}, err
-	}
-	if err := c.SetDeadline(time.Time{}); err != nil {
-		return Peer{}, err
-	}
-	return peer, nil
-}
-
-// checkProof compares in constant time. A peer that closes instead has another key itself, or is none.
-func checkProof(r io.Reader, want []byte) error {
-	got := make([]byte, proofSize)
-	if _, err := io.ReadFull(r, got); err != nil {
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return ErrStranger
-		}
-		return fmt.Errorf("node: reading the peer's proof: %w", err)
-	}
-	if !hmac.Equal(got, want) {
 		return ErrStranger
 	}
+	if v := b[len(LinkMagic)]; v != LinkVersion {
+		return fmt.Errorf("%w: %d, this node %d", ErrVersion, v, LinkVersion)
+	}
 	return nil
+}
+
+func (p Peer) append(b []byte) []byte {
+	b = append(append(b, byte(len(p.Name))), p.Name...)
+	return binary.BigEndian.AppendUint64(b, p.Birth)
+}
+
+// readPeer reads no more than the peer.
+func readPeer(r io.Reader) (p Peer, err error) {
+	var b [maxName + birthSize]byte
+	if _, err := io.ReadFull(r, b[:1]); err != nil {
+		return p, tlsError("reading the peer's name", err)
+	}
+	n := int(b[0])
+	if n == 0 || n > maxName {
+		return p, ErrStranger
+	}
+	if _, err := io.ReadFull(r, b[:n+birthSize]); err != nil {
+		return p, tlsError("reading the peer's name", err)
+	}
+	return Peer{string(b[:n]), binary.BigEndian.Uint64(b[n:])}, nil
+}
+
+// tlsError says of a peer that was silent that it was, of any other that it is a stranger: one that closes or complains has another key itself.
+func tlsError(doing string, err error) error {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("node: %s: %w", doing, err)
+	case errors.Is(err, ErrStranger):
+		return err
+	}
+	return fmt.Errorf("%w: %s: %v", ErrStranger, doing, err)
+}
+
+// bounded ends a connection on which more comes than a handshake has.
+type bounded struct {
+	net.Conn
+	left int // bytes that may still be read
+}
+
+var errTooMuch = errors.New("more bytes than a handshake has")
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errTooMuch
+	}
+	n, err := b.Conn.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
+}
+
+// secure runs the TLS handshake over c, as one side or the other: tls.Client or tls.Server.
+func (cr *Credentials) secure(c net.Conn, side func(net.Conn, *tls.Config) *tls.Conn) (*tls.Conn, error) {
+	b := &bounded{c, strangerBytes}
+	t := side(b, cr.cfg)
+	if err := t.Handshake(); err != nil {
+		return nil, tlsError("shaking hands", err)
+	}
+	b.left = math.MaxInt // a node may say as much as it likes
+	return t, nil
+}
+
+// Client shakes hands as the node that dialed, and wants the other to be want. It blocks for at most HandshakeTimeout. The link is what it
+// returns, which closes c when it is closed; after an error c is still the caller's to close.
+func Client(c net.Conn, cr *Credentials, self, want Peer) (*tls.Conn, error) {
+	if err := c.SetDeadline(time.Now().Add(HandshakeTimeout)); err != nil {
+		return nil, err
+	}
+	if _, err := c.Write(appendPreface(nil)); err != nil {
+		return nil, fmt.Errorf("node: sending a preface: %w", err)
+	}
+	if err := readPreface(c); err != nil {
+		return nil, err
+	}
+	t, err := cr.secure(c, tls.Client)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := t.Write(want.append(self.append(nil))); err != nil {
+		return nil, tlsError("sending a name", err)
+	}
+	peer, err := readPeer(t)
+	switch {
+	case err != nil:
+		return nil, err
+	case peer == self:
+		return nil, ErrSelf
+	case peer != want:
+		return nil, fmt.Errorf("%w: %q (%x) answers instead of %q (%x)", ErrNotMember, peer.Name, peer.Birth, want.Name, want.Birth)
+	}
+	return t, c.SetDeadline(time.Time{})
+}
+
+// Server shakes hands as the node that was dialed. It blocks for at most HandshakeTimeout. The link is what it returns, which closes c when it
+// is closed; after an error c is still the caller's to close. To a peer of another version it says its own, so that the other can tell why.
+func Server(c net.Conn, cr *Credentials, self Peer) (*tls.Conn, Peer, error) {
+	if err := c.SetDeadline(time.Now().Add(HandshakeTimeout)); err != nil {
+		return nil, Peer{}, err
+	}
+	err := readPreface(c)
+	if err == nil || errors.Is(err, ErrVersion) {
+		if _, sent := c.Write(appendPreface(nil)); err == nil && sent != nil {
+			err = fmt.Errorf("node: sending a preface: %w", sent)
+		}
+	}
+	if err != nil {
+		return nil, Peer{}, err
+	}
+	t, err := cr.secure(c, tls.Server)
+	if err != nil {
+		return nil, Peer{}, err
+	}
+	peer, err := readPeer(t)
+	if err != nil {
+		return nil, Peer{}, err
+	}
+	meant, err := readPeer(t)
+	if err != nil {
+		return nil, Peer{}, err
+	}
+	if _, err := t.Write(self.append(nil)); err != nil {
+		return nil, Peer{}, tlsError("sending a name", err)
+	}
+	switch {
+	case peer == self:
+		return nil, Peer{}, ErrSelf
+	case meant != self:
+		return nil, Peer{}, fmt.Errorf("%w: %q (%x) was meant, this is %q (%x)", ErrNotMember, meant.Name, meant.Birth, self.Name, self.Birth)
+	}
+	if err := c.SetDeadline(time.Time{}); err != nil {
+		return nil, Peer{}, err
+	}
+	return t, peer, nil
 }

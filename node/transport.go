@@ -146,9 +146,6 @@ func (p *peeked) Read(b []byte) (int, error) {
 	return p.Conn.Read(b)
 }
 
-// bare returns the connection itself once all that was peeked has been read.
-func (p *peeked) bare() (net.Conn, bool) { return p.Conn, len(p.head) == 0 }
-
 func (t *transport) receive() {
 	defer t.done.Done()
 	for {
