@@ -23,6 +23,8 @@ const (
 	CodeFlowViolation   Code = 110
 	CodeSilent          Code = 111
 	CodeAuthFailed      Code = 120
+	CodeTokenExpired    Code = 121
+	CodeTokenRevoked    Code = 122
 )
 
 // Codes that refuse one request or one push for good.
@@ -44,6 +46,8 @@ const (
 	CodeBadPieces     Code = 214
 	CodePublisherFull Code = 215
 	CodeNotAllowed    Code = 216
+	CodeBadToken      Code = 217
+	CodeSessionFull   Code = 218
 )
 
 // Codes after which the same request may succeed later or elsewhere.
@@ -73,13 +77,14 @@ var codeNames = map[Code]string{
 	CodeUnknownType: "unknown_type", CodeHelloExpected: "hello_expected", CodeUnknownCritical: "unknown_critical",
 	CodeBadVarint: "bad_varint", CodeUnexpected: "unexpected", CodeHelloTimeout: "hello_timeout",
 	CodeFlowViolation: "flow_violation", CodeSilent: "silent", CodeAuthFailed: "auth_failed",
+	CodeTokenExpired: "token_expired", CodeTokenRevoked: "token_revoked",
 
 	CodeRoomUnknown: "room_unknown", CodeNotOwner: "not_owner", CodeNotGranted: "not_granted",
 	CodeRoomMalformed: "room_malformed", CodeRoomFull: "room_full", CodeSubscribed: "already_subscribed",
 	CodeNotSubscribed: "not_subscribed", CodeBadOption: "bad_option", CodeSequence: "sequence",
 	CodePayloadSize: "payload_size", CodeRevoked: "revoked", CodeBadAccount: "bad_account",
 	CodeNotPublishing: "not_publishing", CodeSuperseded: "superseded", CodeBadPieces: "bad_pieces",
-	CodePublisherFull: "publishers_full", CodeNotAllowed: "not_allowed",
+	CodePublisherFull: "publishers_full", CodeNotAllowed: "not_allowed", CodeBadToken: "bad_token", CodeSessionFull: "session_full",
 
 	CodeOverloaded: "overloaded", CodeGoingAway: "going_away", CodeRateLimited: "rate_limited",
 	CodeTooManyConns: "too_many_connections", CodeTooManyRooms: "too_many_rooms",

@@ -36,8 +36,11 @@ const (
 	TypeCount       = 0x26 // server -> whoever asked for it
 )
 
-// Capabilities of a client, offered in hello and confirmed in welcome. None is defined yet.
-const CapNone uint64 = 0
+// Capabilities of a client, offered in hello and confirmed in welcome.
+const (
+	CapNone  uint64 = 0
+	CapToken uint64 = 1 << 0 // the session may be given a fresh token: token and expiring
+)
 
 // Subscribe and publish flags.
 const (
@@ -120,6 +123,10 @@ func NewControl(typ byte) Control {
 		return new(PushRefused)
 	case TypeCount:
 		return new(Count)
+	case TypeToken:
+		return new(Token)
+	case TypeExpiring:
+		return new(Expiring)
 	}
 	return nil
 }

@@ -97,7 +97,7 @@ func TestProtocolTypes(t *testing.T) {
 		if c := NewControl(byte(typ)); c != nil && c.Type() != byte(typ) {
 			t.Errorf("NewControl(%#x) has the type %#x", typ, c.Type())
 		}
-		if c := NewControl(byte(typ)); c != nil && typ >= 0x30 {
+		if c := NewControl(byte(typ)); c != nil && typ >= 0x32 {
 			t.Errorf("type %#x is reserved", typ)
 		}
 	}
@@ -259,6 +259,9 @@ func TestProtocolReasonsPoliciesFlags(t *testing.T) {
 		if !strings.Contains(strings.Join(strings.Fields(doc), " "), s) {
 			t.Errorf("PROTOCOL.md does not say %q", s)
 		}
+	}
+	if got := names("capability", "name", "meaning"); !maps.Equal(got, map[int]string{int(CapToken): "token"}) {
+		t.Errorf("PROTOCOL.md has the capabilities %v", got)
 	}
 	if PubCount != 1 || SubCount != 2 || SubNoEcho != 1 {
 		t.Error("the flags of publish and subscribe are not those of PROTOCOL.md")
