@@ -23,11 +23,12 @@ type fake struct {
 	t     *testing.T
 	conns chan *peer
 	down  func(addr string) bool // which servers do not answer; nil: none
+	ping  uint32                 // ping time in a welcome, ms
 	tried []string               // addresses, in the order in which the client tried them
 	at    []time.Time            // and when
 }
 
-func newFake(t *testing.T) *fake { return &fake{t: t, conns: make(chan *peer)} }
+func newFake(t *testing.T) *fake { return &fake{t: t, conns: make(chan *peer), ping: 20_000} }
 
 var errDown = errors.New("nobody listens")
 
@@ -77,7 +78,7 @@ func (f *fake) accept() *peer {
 	p := <-f.conns
 	p.hello = p.readHello()
 	p.write(codec.AppendServerPreface(nil, 1))
-	p.send(&codec.Welcome{Session: 1, Node: p.addr, MaxPayload: 4 << 20, PingMillis: 20_000})
+	p.send(&codec.Welcome{Session: 1, Node: p.addr, MaxPayload: 4 << 20, PingMillis: f.ping})
 	return p
 }
 

@@ -305,6 +305,7 @@ func (in *inbound) positions(q *frameQueue) (have []codec.Position, gapped []uin
 			for key := range last {
 				if key.Pub == streamOf(frame).Pub {
 					delete(last, key)
+					delete(adrift, key)
 				}
 			}
 		}

@@ -63,9 +63,9 @@ func (l *link) maxPayload() int {
 	return int(l.welcome.MaxPayload)
 }
 
-// open connects to a server and says hello. It returns a *ConnectionError if the server answers with an error.
-func (c *Client) open(ctx context.Context, server string) (*link, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.opts.DialTimeout)
+// open connects to a server and says hello, within a limit. It returns a *ConnectionError if the server answers with an error.
+func (c *Client) open(ctx context.Context, server string, limit time.Duration) (*link, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	conn, err := c.opts.Dialer(ctx, server)
 	if err != nil {

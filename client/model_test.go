@@ -168,6 +168,9 @@ func (m *modelServer) take(b []byte, typ byte) (out []byte) {
 			p.Streams = append(p.Streams, codec.StreamNext{Dtype: dtype, Next: next})
 		}
 		clear(m.unacked) // of another connection
+		for dtype := range m.next {
+			m.unacked[dtype] = nil // what has arrived is acknowledged anew
+		}
 		return p.Append(nil)
 	case *codec.Gap:
 		if c.Pub != m.pub {

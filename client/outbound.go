@@ -24,8 +24,8 @@ func (p *Publisher) published(m *codec.Published, l *link) error {
 		p.makeStream(s.Dtype)
 	}
 	p.on, p.pub, p.policy, p.maxPayload = l, m.Pub, m.Policy, l.maxPayload()
-	lossless := m.Policy == codec.PolicyLossless
 	p.inflight = 0
+	p.since = time.Now()
 	freed, lost := 0, false
 	for _, st := range p.all {
 		var n, kept int
@@ -39,7 +39,7 @@ func (p *Publisher) published(m *codec.Published, l *link) error {
 			from = known
 		}
 		var begin uint64
-		begin, kept, n, was = st.resume(from, lossless, p.headless)
+		begin, kept, n, was = st.resume(from, p.headless)
 		freed, lost = freed+n, lost || was
 		p.inflight += kept
 		if begin > from {
@@ -78,16 +78,19 @@ func (p *Publisher) publishRefused(code codec.Code, text string) {
 
 // pushRefused takes a refusal of frames. What may succeed when tried again, and a server that has lost the thread, are met with
 // another publish, whose answer tells what the server has; the rest ends p.
-func (p *Publisher) pushRefused(code codec.Code) {
+func (p *Publisher) pushRefused(code codec.Code, l *link) {
 	thread := code == codec.CodeSequence || code == codec.CodeBadPieces
 	switch {
 	case p.err != nil:
-	case !code.Retry() && !thread || thread && p.retries == maxRetries:
+	case code == codec.CodeMoved:
+		p.moved(l)
+	case code == codec.CodeNotPublishing && p.movedOn == l: // frames that were on their way, told late: they are sent again
+	case !code.Retry() && !thread || thread && p.astray == maxAstray:
 		p.end(&RefusedError{code, "push"})
 	case !p.live: // asked already
 	case thread:
 		p.headless = code == codec.CodeBadPieces
-		p.retries++
+		p.astray++
 		p.pause()
 		p.c.askPublish(p)
 	default:
@@ -95,8 +98,27 @@ func (p *Publisher) pushRefused(code codec.Code) {
 	}
 }
 
-// maxRetries is how often a publisher is brought in line with the server again before anything is acknowledged in between.
-const maxRetries = 3
+// maxAstray is how often a publisher is brought in line with the server again before anything is acknowledged in between.
+const maxAstray = 3
+
+// moved takes the word that the publisher's part in the room has ended on l, for another node relays the room now: it publishes
+// again, as on a new connection, and may be given another number. The first time that is done at once, and only later if nothing
+// was acknowledged meanwhile.
+func (p *Publisher) moved(l *link) {
+	if p.err != nil || p.c.link != l {
+		return
+	}
+	p.on, p.movedOn = nil, l
+	switch {
+	case !p.live: // asked already
+	case p.retries > 0 && time.Since(p.since) < p.c.opts.BackoffMax:
+		p.askLater(codec.CodeMoved)
+	default:
+		p.retries = 1
+		p.pause()
+		p.c.askPublish(p)
+	}
+}
 
 // pause stops the publisher's streams until the server has answered the next publish.
 func (p *Publisher) pause() {
@@ -110,7 +132,7 @@ func (p *Publisher) askLater(code codec.Code) {
 	c.opts.Logger.Warn("publisher refused, will try again", "room", p.room.String(), "reason", code.String())
 	p.pause()
 	p.retries++
-	time.AfterFunc(c.jitter(p.retries), func() {
+	time.AfterFunc(c.patience(code, p.retries), func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if p.err == nil && !p.live && l != nil && c.link == l {
@@ -129,7 +151,7 @@ func (p *Publisher) acknowledged(dtype uint8, seq uint64) {
 	if n == 0 {
 		return
 	}
-	p.retries = 0
+	p.retries, p.astray = 0, 0
 	p.inflight -= n
 	p.window.release(n)
 	for _, st := range p.all { // those that the window held back

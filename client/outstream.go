@@ -172,13 +172,13 @@ func (st *outStream) cut(ch *chunk, off int, from uint64) (n int) {
 // rewind makes the next connection begin with the first unacknowledged frame.
 func (st *outStream) rewind() { st.cur, st.curOff = nil, 0 }
 
-// resume brings the stream in line with a server that expects frame next: what it has is not sent again, the rest is. In a lossless
-// room what it has is kept, and counts, until the subscribers have it, too; otherwise it is forgotten. If the server wants frames that
+// resume brings the stream in line with a server that expects frame next: what it has is not sent again, the rest is. What it has is
+// kept, and counts, until it is acknowledged: a node that takes the server's place may not have it. If the server wants frames that
 // are no longer here resume returns the first number that is, otherwise next: what lies between is to be given up by a gap. A message
 // whose beginning is lost that way goes with it, and so does, if headless is set, one whose beginning the server has forgotten.
-func (st *outStream) resume(next uint64, lossless, headless bool) (from uint64, kept, freed int, lost bool) {
+func (st *outStream) resume(next uint64, headless bool) (from uint64, kept, freed int, lost bool) {
 	st.rewind()
-	if lossless && !headless {
+	if !headless {
 		kept = st.pass(next)
 	} else {
 		for f := st.q.front(); f != nil && lastSeq(f) < next; f = st.q.front() {

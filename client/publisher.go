@@ -2,8 +2,10 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/timedge/timedge/codec"
 )
@@ -12,8 +14,8 @@ import (
 // order in which their pushes began, and those of different dtypes take turns piece by piece, so that a large one does not hold
 // up the small ones of another dtype. For that, give each dtype a goroutine of its own.
 //
-// It survives reconnections: what is not acknowledged is kept and sent again. It ends by Close, with its room, when its right is
-// taken back, and with its client; Push then says why.
+// It survives reconnections, and its room's move to another node: what is not acknowledged is kept and sent again. It ends by Close,
+// with its room, when its right is taken back, and with its client; Push then says why.
 type Publisher struct {
 	c      *Client
 	room   codec.RoomID
@@ -30,11 +32,15 @@ type Publisher struct {
 	pub        uint16
 	policy     codec.Policy
 	maxPayload int
-	on         *link // where the server answered last
-	live       bool  // the server has answered on the connection in use: streams may be sent
-	answered   bool  // it has answered at all
-	headless   bool  // the server refused a piece: it has forgotten the message's beginning
-	retries    int   // answers or refusals in a row that made no progress
+	on         *link     // where the server answered last
+	live       bool      // the server has answered on the connection in use: streams may be sent
+	answered   bool      // it has answered at all
+	headless   bool      // the server refused a piece: it has forgotten the message's beginning
+	retries    int       // refusals for now, and moves, in a row that made no progress
+	astray     int       // the same of refusals by a server that had lost the thread
+	asked      int       // how often the server was asked to publish
+	since      time.Time // when it answered last
+	movedOn    *link     // where the server said that the room has moved
 	window     window
 	inflight   int // bytes that the connection in use has taken and that are not acknowledged
 	all        []*outStream
@@ -317,23 +323,7 @@ func (p *Publisher) Flush(ctx context.Context) error {
 		if len(targets) == 0 {
 			return p.takeFault()
 		}
-		if p.progress == nil {
-			p.progress = make(chan struct{})
-		}
-		progress := p.progress
-		c.mu.Unlock()
-		var err error
-		select {
-		case <-progress:
-		case <-ctx.Done():
-			err = ctx.Err()
-		case <-p.ended:
-		}
-		c.mu.Lock()
-		if p.err != nil {
-			return p.err
-		}
-		if err != nil {
+		if err := p.awaitProgress(ctx); err != nil {
 			return err
 		}
 	}
@@ -350,18 +340,77 @@ func (p *Publisher) Close(ctx context.Context) error {
 		return err
 	}
 	c := p.c
-	_, err := c.call(ctx, resend, func(req uint32) codec.Control {
-		m := new(codec.Unpublish)
-		m.Req, m.Room = req, p.room
-		return m
-	})
+	for tries := 1; ; tries++ {
+		asked, err := p.awaitLive(ctx)
+		if err == nil {
+			_, err = c.call(ctx, resend, p.unpublish)
+		}
+		var no *RefusedError
+		refused := errors.As(err, &no)
+		if err != nil && !refused {
+			p.leave()
+			if _, closed := err.(*ClosedError); closed {
+				return nil // the server has ended it, and all had arrived
+			}
+			return err
+		}
+		c.mu.Lock()
+		// A room that has moved meanwhile is left where it is now.
+		again := refused && p.err == nil && (p.asked != asked || no.Retry())
+		if !again {
+			p.end(&ClosedError{p.room, codec.CodeLeft})
+		}
+		c.mu.Unlock()
+		if !again {
+			return nil // if refused, too
+		}
+		if no.Retry() {
+			_ = pause(ctx, nil, c.patience(no.Code, tries)) // ctx is looked at above
+		}
+	}
+}
+
+// awaitLive waits until the server has answered the last publish, and returns how often it was asked.
+func (p *Publisher) awaitLive(ctx context.Context) (asked int, err error) {
+	c := p.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p.end(&ClosedError{p.room, codec.CodeLeft})
-	if _, refused := err.(*RefusedError); refused {
-		return nil // the server had ended it already, and all had arrived
+	for !p.live {
+		if err := p.awaitProgress(ctx); err != nil {
+			return 0, err
+		}
+	}
+	return p.asked, nil
+}
+
+// awaitProgress waits for the next acknowledgement or answer to publish. c.mu held, but not while it waits.
+func (p *Publisher) awaitProgress(ctx context.Context) error {
+	if p.err != nil {
+		return p.err
+	}
+	if p.progress == nil {
+		p.progress = make(chan struct{})
+	}
+	progress := p.progress
+	p.c.mu.Unlock()
+	var err error
+	select {
+	case <-progress:
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-p.ended:
+	}
+	p.c.mu.Lock()
+	if p.err != nil {
+		return p.err
 	}
 	return err
+}
+
+func (p *Publisher) unpublish(req uint32) codec.Control {
+	m := new(codec.Unpublish)
+	m.Req, m.Room = req, p.room
+	return m
 }
 
 // leave ends the publisher and tells the server without waiting.
@@ -373,11 +422,7 @@ func (p *Publisher) leave() {
 		return
 	}
 	p.end(&ClosedError{p.room, codec.CodeLeft})
-	c.post(settle, func(req uint32) codec.Control {
-		m := new(codec.Unpublish)
-		m.Req, m.Room = req, p.room
-		return m
-	})
+	c.post(settle, p.unpublish)
 }
 
 // end ends the publisher for good. c.mu held.

@@ -149,7 +149,7 @@ func (l *link) take(frame []byte, typ byte) error {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if p := c.pubs[m.Room]; p != nil && p.pub == m.Pub {
-			p.pushRefused(m.Code)
+			p.pushRefused(m.Code, l)
 		}
 	case *codec.Registered:
 		return l.answer(m.Req, m, frame)
@@ -202,6 +202,11 @@ func (l *link) event(m codec.Control, frame []byte) error {
 		c.mu.Lock()
 		switch m.Code {
 		case codec.CodeTooSlow, codec.CodeReplaced: // the subscription alone
+		case codec.CodeMoved: // the publishing alone, for now
+			s = nil
+			if p := c.pubs[room]; p != nil {
+				p.moved(l)
+			}
 		case codec.CodeRevoked, codec.CodeSuperseded: // the publishing alone
 			s = nil
 			fallthrough

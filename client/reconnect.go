@@ -31,7 +31,7 @@ func (c *Client) run(ctx context.Context, l *link) error {
 				return cause
 			}
 			log.Warn("connection lost", "server", l.server, "reason", cause.Error())
-			next, err = c.connect(ctx, order(c.opts.Servers, l.server))
+			next, err = c.reconnect(ctx, l, cause, time.Since(since))
 		}
 		if err != nil {
 			return err
@@ -91,10 +91,9 @@ func (c *Client) detach() {
 // serve watches over a connection until it breaks, or until the server asks to leave and another connection is there. It returns
 // that other one, or the error that ends the client.
 func (c *Client) serve(ctx context.Context, l *link) (*link, error) {
-	tick := time.Duration(l.welcome.PingMillis) * time.Millisecond / 2
 	var ticks <-chan time.Time
-	if tick > 0 {
-		t := time.NewTicker(tick)
+	if limit := c.silence(l); limit > 0 {
+		t := time.NewTicker(max(limit/silentTicks, 1))
 		defer t.Stop()
 		ticks = t.C
 	}
@@ -111,19 +110,33 @@ func (c *Client) serve(ctx context.Context, l *link) (*link, error) {
 			if silent++; l.heard.Swap(false) {
 				silent = 0
 			}
-			paused := l.paused.Load()
-			if silent > 4 && !paused {
+			if l.paused.Load() {
+				silent = min(silent, silentTicks/2) // nothing is read, so nothing can be heard
+			}
+			if silent >= silentTicks {
 				l.fail(&ConnectionError{l.server, codec.CodeSilent, "heard nothing"})
 				return nil, nil
 			}
 			// While nothing is read the server's pings are not answered: pings of our own show that we live.
-			if silent >= 2 {
+			if silent >= silentTicks/2 {
 				c.mu.Lock()
 				l.send(&codec.Ping{Echo: uint64(time.Now().UnixNano())})
 				c.mu.Unlock()
 			}
 		}
 	}
+}
+
+// silentTicks is how many parts the longest silence has. From the middle of it on the server is pinged.
+const silentTicks = 8
+
+// silence returns how long a server may say nothing: 0 is for ever.
+func (c *Client) silence(l *link) time.Duration {
+	limit := 2 * time.Duration(l.welcome.PingMillis) * time.Millisecond
+	if own := c.opts.Silence; own > 0 && (limit == 0 || own < limit) {
+		limit = own
+	}
+	return limit
 }
 
 // leave follows a go-away: it connects elsewhere while l still works.
@@ -164,6 +177,29 @@ func (c *Client) leave(ctx context.Context, l *link, m codec.GoAway) (*link, err
 	return next, nil
 }
 
+// steady is how long a connection must have stood for the next one to be tried without a pause.
+const steady = time.Second
+
+// reconnect follows the loss of l, which stood for a while. The servers are tried at once, the one lost last, and not before a pause
+// if it closed the connection by a word of its own, or is silent.
+func (c *Client) reconnect(ctx context.Context, l *link, cause error, stood time.Duration) (*link, error) {
+	servers := order(c.opts.Servers, l.server)
+	first := servers
+	if errors.As(cause, new(*ConnectionError)) {
+		first = without(servers, l.server)
+	}
+	if len(first) > 0 && (c.rounds == 0 || stood >= steady) {
+		next, err := c.round(ctx, first)
+		if c.rounds++; err == nil {
+			return next, nil
+		}
+		if final(err) {
+			return nil, err
+		}
+	}
+	return c.connect(ctx, servers)
+}
+
 // connect goes round the servers until one of them takes the client, with a pause before each round.
 func (c *Client) connect(ctx context.Context, servers []string) (*link, error) {
 	for {
@@ -189,8 +225,12 @@ func (c *Client) connect(ctx context.Context, servers []string) (*link, error) {
 // round tries each server once. It returns the errors of all if none takes the client, and at once the one error that is final.
 func (c *Client) round(ctx context.Context, servers []string) (*link, error) {
 	var errs []error
-	for _, s := range servers {
-		l, err := c.open(ctx, s)
+	for i, s := range servers {
+		limit := c.opts.DialTimeout
+		if own := c.opts.Silence; own > 0 && i < len(servers)-1 {
+			limit = min(limit, own) // a frozen server's system still takes connections
+		}
+		l, err := c.open(ctx, s, limit)
 		if err == nil {
 			return l, nil
 		}
@@ -214,6 +254,15 @@ func (c *Client) jitter(n int) time.Duration {
 		limit = min(limit, c.opts.BackoffMin<<n)
 	}
 	return rand.N(limit + 1)
+}
+
+// patience returns how long to wait before a request is made again that was refused for now, for the n-th time. A room that has
+// moved is soon found.
+func (c *Client) patience(code codec.Code, n int) time.Duration {
+	if code == codec.CodeMoved {
+		n = min(n, 1)
+	}
+	return c.jitter(n)
 }
 
 // pause waits for d, or until l breaks.
@@ -241,4 +290,8 @@ func order(servers []string, left string) []string {
 		out = append(slices.Delete(out, i, i+1), left)
 	}
 	return out
+}
+
+func without(servers []string, one string) []string {
+	return slices.DeleteFunc(slices.Clone(servers), func(s string) bool { return s == one })
 }

@@ -120,6 +120,7 @@ func (c *Client) askPublish(p *Publisher) {
 	}
 	r := c.post(settle, func(req uint32) codec.Control { return &codec.Publish{Req: req, Room: p.room, Flags: p.flags} })
 	r.p = p
+	p.asked++
 }
 
 // askSubscribe asks the server for a subscription. c.mu held.

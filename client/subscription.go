@@ -289,7 +289,7 @@ func (s *Subscription) refused(code codec.Code, text string) {
 	s.mu.Unlock()
 	if answered && code.Retry() {
 		c.opts.Logger.Warn("subscription refused, will try again", "room", s.room.String(), "reason", code.String())
-		time.AfterFunc(c.jitter(retries), func() {
+		time.AfterFunc(c.patience(code, retries), func() {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			if c.subs[s.room] == s && l != nil && c.link == l {
