@@ -10,7 +10,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// Handler serves the admin pages: /healthz (the process runs), /readyz (it accepts clients; 503 while draining), /metrics.
+// Handler serves the admin pages: /healthz (the process runs), /readyz (it accepts clients; 503 while draining), /metrics, and in a
+// cluster /nodes and /rooms/ROOM (see NodeReport, RoomReport).
 func (e *Engine) Handler() http.Handler {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(e, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -19,12 +20,13 @@ func (e *Engine) Handler() http.Handler {
 		_, _ = w.Write([]byte("ok\n"))
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if e.draining.Load() {
+		if e.leaving.Load() {
 			http.Error(w, "draining", http.StatusServiceUnavailable)
 			return
 		}
 		_, _ = w.Write([]byte("ready\n"))
 	})
+	e.serveCluster(mux)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	return mux
 }

@@ -35,7 +35,8 @@ type Config struct {
 	Auth         auth.Authenticator
 	InsecureOpen bool
 
-	Rooms room.Config // bounds of rooms
+	Rooms   room.Config    // bounds of rooms; Draw is the engine's
+	Cluster *ClusterConfig // nil: a node on its own
 
 	HelloTimeout  time.Duration // from the connection to a whole hello; default 2 s
 	Ping          time.Duration // silence after which a side pings; after twice as long it closes; default 20 s
@@ -83,7 +84,7 @@ func (c *Config) fill() error {
 	bad(c.ReadBuffer < codec.MaxFrame, "read buffer: %d is below a frame, %d", c.ReadBuffer, codec.MaxFrame)
 	bad(len(c.ListenTLS) > 0 && c.TLS == nil, "TLS: an address is given, but no certificate")
 	bad(c.MemoryBound < 16<<20, "memory bound: %d is below 16 MiB", c.MemoryBound)
-	bad(len(c.Node) > codec.MaxAccount, "node name: longer than %d bytes", codec.MaxAccount)
+	bad(c.Node == "" || len(c.Node) > codec.MaxAccount, "node name: 1 to %d bytes", codec.MaxAccount)
 	if (c.Auth == nil || auth.IsOpen(c.Auth)) && !c.InsecureOpen {
 		for _, a := range append(slices.Clone(c.Listen), c.ListenTLS...) {
 			bad(!loopback(a), "listen: %s can be reached from elsewhere, and without an authenticator anybody may be anyone there: "+

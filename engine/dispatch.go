@@ -22,6 +22,9 @@ func (s *session) negotiate(p codec.Preface) error {
 
 // dispatch handles one control frame. An error closes the session. Loop only.
 func (s *session) dispatch(typ byte, frame []byte) error {
+	if s.link != nil {
+		return s.link.dispatch(s, typ, frame)
+	}
 	if s.phase == phaseHello {
 		if typ != codec.TypeHello {
 			return &codec.ProtocolError{Code: codec.CodeHelloExpected, Text: "the first frame must be hello"}
@@ -60,29 +63,27 @@ func (s *session) dispatch(typ byte, frame []byte) error {
 	if err != nil {
 		return err
 	}
-	if req, begins := beginning(c); begins && s.loop.eng.draining.Load() {
-		s.answer(req, errGoingAway)
-		return nil
+	if e := s.loop.eng; e.leaving.Load() {
+		// While rooms are handed over those who are in them may take them up again at their new places.
+		if req, begins := beginning(c); begins && (e.draining.Load() || c.Type() == codec.TypeRegister) {
+			s.answer(req, errGoingAway)
+			return nil
+		}
 	}
 	switch m := c.(type) {
 	case *codec.Register:
 		s.register(m)
-	case *codec.Remove:
-		s.answer(m.Req, s.loop.eng.rooms.Remove(m.Room, s.account))
-	case *codec.Grant:
-		s.answer(m.Req, s.withRoom(m.Room, func(r *room.Room) error { return r.Grant(s.account, m.Account) }))
-	case *codec.Revoke:
-		s.answer(m.Req, s.withRoom(m.Room, func(r *room.Room) error { return r.Revoke(s.account, m.Account, s.loop.now) }))
-	case *codec.Publish:
-		s.publish(m)
-	case *codec.Unpublish:
-		s.answer(m.Req, s.unpublish(m.Room))
 	case *codec.Subscribe:
 		s.subscribe(m)
 	case *codec.Unsubscribe:
 		s.unsubscribe(m)
-	case *codec.Stat:
-		s.stat(m)
+	case *codec.Publish:
+		if s.mayPublish(m) {
+			s.request(s.self(m.Req), m)
+		}
+	case *codec.Remove, *codec.Grant, *codec.Revoke, *codec.Unpublish, *codec.Stat:
+		_, req := requestOf(m)
+		s.request(s.self(*req), m)
 	case *codec.Error:
 		s.doom()
 	default:
@@ -133,10 +134,10 @@ func (s *session) hello(frame []byte) error {
 // answer sends ok, or refused with the error's code.
 func (s *session) answer(req uint32, err error) {
 	if err == nil {
-		s.send(&codec.OK{Req: req})
+		s.reply(&codec.OK{Req: req})
 		return
 	}
-	s.send(s.loop.eng.refusal(req, err))
+	s.reply(s.loop.eng.refusal(req, err))
 }
 
 // refusal turns an error into its answer.
@@ -149,84 +150,37 @@ func (e *Engine) refusal(req uint32, err error) *codec.Refused {
 	return &codec.Refused{Req: req, Code: re.Code, Text: re.Text}
 }
 
-func (s *session) withRoom(id codec.RoomID, f func(*room.Room) error) error {
-	r, err := s.loop.eng.rooms.Get(id)
-	if err != nil {
-		return err
-	}
-	return f(r)
-}
-
 func (s *session) register(m *codec.Register) {
 	if s.identity != nil && !s.identity.MayRegister() {
 		s.answer(m.Req, room.ErrNotAllowed)
 		return
 	}
-	r, err := s.loop.eng.rooms.Register(s.account, m, s.loop.now)
+	e := s.loop.eng
+	r, err := e.rooms.Register(s.account, m, s.loop.now)
 	if err != nil {
 		s.answer(m.Req, err)
 		return
 	}
 	a := &codec.Registered{}
 	a.Req, a.Room = m.Req, r.ID
-	s.send(a)
+	if e.cluster != nil {
+		e.cluster.registered(s, r, a)
+		return
+	}
+	s.reply(a)
 }
 
-func (s *session) publish(m *codec.Publish) {
-	if s.identity != nil && !s.identity.MayPush(m.Room) {
+// mayPublish checks what the session's node alone can check, and refuses.
+func (s *session) mayPublish(m *codec.Publish) bool {
+	switch {
+	case s.identity != nil && !s.identity.MayPush(m.Room):
 		s.answer(m.Req, room.ErrNotAllowed)
-		return
-	}
-	if s.pubs()[m.Room] == nil && len(s.pubs()) >= s.loop.eng.cfg.MaxPubsPer {
+	case s.pubs()[m.Room] == nil && len(s.pubs()) >= s.loop.eng.cfg.MaxPubsPer:
 		s.answer(m.Req, room.ErrOption.With("the session publishes into as many rooms as it may"))
-		return
+	default:
+		return true
 	}
-	s.answer2(m.Req, s.withRoom(m.Room, func(r *room.Room) error {
-		pub := s.pubs()[m.Room]
-		if pub == nil {
-			pub = &publication{s: s}
-		}
-		p, next, err := r.Publish(pub, s.account, s.instance, m.Flags&codec.PubCount != 0)
-		if err != nil {
-			return err
-		}
-		pub.p = p
-		if s.pushes().pubs == nil {
-			s.pushing.pubs = make(map[codec.RoomID]*publication)
-		}
-		s.pushing.pubs[m.Room] = pub
-		if sub := s.member(m.Room); sub != nil && sub.noEcho && sub.mute != p.Num {
-			// Through the mailbox: frames under the session's last number may still be there.
-			s.loop.post(item{kind: itemMute, outlet: sub.o, member: sub, id: uint64(p.Num)})
-		}
-		s.send(&codec.Published{
-			Req: m.Req, Room: r.ID, Pub: p.Num, Policy: r.Settings().Policy, Window: uint32(p.Window()), Streams: next,
-		})
-		return nil
-	}))
-}
-
-// answer2 sends only refusals: success has been answered already.
-func (s *session) answer2(req uint32, err error) {
-	if err != nil {
-		s.answer(req, err)
-	}
-}
-
-func (s *session) unpublish(id codec.RoomID) error {
-	if id == 0 {
-		return room.ErrMalformed
-	}
-	pub := s.pubs()[id]
-	if pub == nil {
-		return room.ErrNotPublishing
-	}
-	pub.p.Acks(func(key codec.StreamKey, seq uint64) {
-		s.send(&codec.Ack{Room: id, StreamKey: key, Seq: seq})
-	})
-	err := pub.p.Unpublish(pub, s.loop.now)
-	pub.end()
-	return err
+	return false
 }
 
 func (s *session) subscribe(m *codec.Subscribe) {
@@ -242,28 +196,49 @@ func (s *session) subscribe(m *codec.Subscribe) {
 		s.answer(m.Req, room.ErrSubscribed)
 		return
 	}
-	s.answer2(m.Req, s.withRoom(m.Room, func(r *room.Room) error {
-		l := s.loop
-		o := l.outlet(r)
-		sub := &member{s: s, o: o, at: -1, req: m.Req, counts: m.Flags&codec.SubCount != 0, noEcho: m.Flags&codec.SubNoEcho != 0}
-		sub.sub.Init(r)
-		if pub := s.pubs()[m.Room]; pub != nil && sub.noEcho {
-			sub.mute = pub.p.Num
+	e := s.loop.eng
+	r, err := e.rooms.Get(m.Room)
+	if err == nil && (e.cluster == nil || !e.cluster.fills(r)) {
+		err = s.join(r, m)
+	} else if err == nil {
+		err = room.ErrUnknown // as yet
+	}
+	switch {
+	case e.cluster != nil && errors.Is(err, room.ErrUnknown):
+		e.cluster.ask(s.self(m.Req), m)
+	case err != nil:
+		s.answer(m.Req, err)
+	}
+}
+
+// join makes the session a member of a room; the answer follows when it is admitted.
+func (s *session) join(r *room.Room, m *codec.Subscribe) error {
+	sub := &member{s: s, req: m.Req, counts: m.Flags&codec.SubCount != 0, noEcho: m.Flags&codec.SubNoEcho != 0}
+	if pub := s.pubs()[m.Room]; pub != nil && sub.noEcho {
+		sub.mute = pub.num
+	}
+	return sub.join(r, room.Join{
+		Account: s.account, Instance: s.instance, Counts: sub.counts, NoEcho: sub.noEcho, Have: m.Have, Gapped: m.Gapped,
+	})
+}
+
+// join puts m into the room's outlet on its loop.
+func (m *member) join(r *room.Room, j room.Join) error {
+	l := m.s.loop
+	m.o, m.at = l.outlet(r), -1
+	m.sub.Init(r)
+	m.s.members = append(m.s.members, m)
+	m.o.seats++
+	j.Member = m
+	err := r.Subscribe(m.o, j, l.now)
+	if err != nil { // the room does not know of it: undo by hand
+		m.ended = true
+		m.s.forget(m)
+		if m.o.seats--; m.o.seats == 0 {
+			delete(l.outlets, r)
 		}
-		s.members = append(s.members, sub)
-		o.seats++
-		err := r.Subscribe(o, room.Join{
-			Member: sub, Account: s.account, Instance: s.instance, Counts: sub.counts, NoEcho: sub.noEcho, Have: m.Have, Gapped: m.Gapped,
-		}, l.now)
-		if err != nil { // the room does not know of it: undo by hand
-			sub.ended = true
-			s.forget(sub)
-			if o.seats--; o.seats == 0 {
-				delete(l.outlets, r)
-			}
-		}
-		return err
-	}))
+	}
+	return err
 }
 
 func (s *session) unsubscribe(m *codec.Unsubscribe) {
@@ -278,13 +253,4 @@ func (s *session) unsubscribe(m *codec.Unsubscribe) {
 	}
 	// Through the mailbox, so that the answer comes after all that was posted before.
 	s.loop.post(item{kind: itemLeave, outlet: sub.o, member: sub, id: uint64(m.Req)})
-}
-
-func (s *session) stat(m *codec.Stat) {
-	s.answer2(m.Req, s.withRoom(m.Room, func(r *room.Room) error {
-		info := r.Info(s.loop.now)
-		info.Req = m.Req
-		s.send(&info)
-		return nil
-	}))
 }

@@ -29,6 +29,8 @@ type Engine struct {
 	rooms *room.Table
 	loops []*loop
 
+	cluster *cluster // nil: a node on its own
+
 	reactors  *gnet.Client // gnet's loops without a listener of gnet's own: see accept.go
 	listeners []listener
 	pumps     sync.WaitGroup // of transports that are not plain TCP
@@ -40,7 +42,8 @@ type Engine struct {
 	nextID   atomic.Uint64
 	conns    atomic.Int64 // connections, with those being adopted
 	greeting atomic.Int64 // of these, without a hello yet
-	draining atomic.Bool
+	leaving  atomic.Bool  // Shutdown was called; in a cluster rooms are being handed over
+	draining atomic.Bool  // clients are told to go
 	accepted atomic.Uint64
 	turned   [turnedKinds]atomic.Uint64
 }
@@ -52,6 +55,7 @@ func Start(cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{cfg: cfg, log: cfg.Log, noAccept: make(chan struct{}), stop: make(chan struct{})}
+	cfg.Rooms.Draw = e.drawRoom
 	e.rooms = room.NewTable(cfg.Rooms, rand.Reader, &e.pool)
 	for _, addr := range cfg.Listen {
 		ln, err := net.Listen("tcp", addr)
@@ -72,6 +76,13 @@ func Start(cfg Config) (*Engine, error) {
 	if err := e.startLoops(); err != nil {
 		e.closeListeners()
 		return nil, err
+	}
+	if cfg.Cluster != nil {
+		if err := e.startCluster(cfg.Cluster); err != nil {
+			e.closeListeners()
+			_ = e.stopLoops()
+			return nil, err
+		}
 	}
 	e.ticker.Add(1)
 	go e.tick()
@@ -193,8 +204,12 @@ func (l *loop) open(s *session, c gnet.Conn) {
 	s.loop, s.conn, s.fd, s.openedAt, s.heard = l, c, int32(c.Fd()), l.now, true
 	s.at = int32(len(l.sessions))
 	l.sessions = append(l.sessions, s)
-	l.greeting = append(l.greeting, s)
 	l.stats.sessions.Add(1)
+	if s.link != nil {
+		s.link.open(s)
+		return
+	}
+	l.greeting = append(l.greeting, s)
 	l.eng.hot(l)
 }
 
@@ -213,7 +228,9 @@ func (s *session) onTraffic(b []byte) gnet.Action {
 	l := s.loop
 	l.now = time.Now().UnixNano()
 	l.stats.reads.Add(1)
+	l.reading = s
 	err := s.feed(b)
+	l.reading = nil
 	if err != nil {
 		s.failErr(err)
 	} else {
@@ -252,24 +269,28 @@ func (l *loop) onLoop(f func()) {
 // Shutdown drains: it stops accepting, tells every client to go, ends the rooms, lets what is queued go out until ctx is
 // done, and closes. It returns ctx's error if something was still queued then. Call it once.
 func (e *Engine) Shutdown(ctx context.Context) error {
-	e.draining.Store(true)
+	e.leaving.Store(true)
 	close(e.noAccept)
 	e.closeListeners()
 	e.accepts.Wait()
+	alone := e.cluster == nil || !e.cluster.handOver(ctx)
+	e.draining.Store(true)
 	within := uint32(e.cfg.DrainSpread.Milliseconds())
 	told := make([]int, len(e.loops)) // sessions of each loop
 	for i, l := range e.loops {
 		l.onLoop(func() {
-			told[i] = len(l.sessions)
+			told[i] = len(l.sessions) - len(l.links)
 			for _, s := range l.sessions {
-				if s.phase == phaseOpen {
+				if s.phase == phaseOpen && s.link == nil {
 					s.queueControl(&codec.GoAway{Code: codec.CodeGoingAway, WithinMillis: within})
 				}
 			}
 			l.settle()
 		})
 	}
-	e.rooms.EndAll(codec.CodeGoingAway)
+	if alone { // nobody takes the rooms over
+		e.rooms.EndAll(codec.CodeGoingAway)
+	}
 	// Clients close by themselves when they are told to go and have what they need; the rest is cut off spread over time, so
 	// that they do not all reconnect elsewhere at once.
 	start := time.Now()
@@ -306,12 +327,13 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 func (l *loop) closeDownTo(keep int) (left, queued int) {
 	excess := -keep
 	for _, s := range l.sessions {
-		if !s.closing {
+		if !s.closing && s.link == nil {
 			excess++
 		}
 	}
 	for _, s := range l.sessions {
 		switch {
+		case s.link != nil: // links go last
 		case s.q != nil:
 			queued++
 		case excess > 0 && !s.closing:
@@ -320,11 +342,14 @@ func (l *loop) closeDownTo(keep int) (left, queued int) {
 		}
 	}
 	l.settle()
-	return len(l.sessions), queued
+	return len(l.sessions) - len(l.links), queued
 }
 
 // close ends everything.
 func (e *Engine) close() error {
+	if e.cluster != nil {
+		e.cluster.leave()
+	}
 	close(e.stop)
 	e.ticker.Wait()
 	err := e.stopLoops()

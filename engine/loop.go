@@ -23,6 +23,7 @@ type loop struct {
 	// Owned by the loop.
 	now          int64 // ns, of the callback that runs
 	sessions     []*session
+	reading      *session   // whose bytes are looked at
 	greeting     []*session // without a hello yet, oldest first
 	closing      []*session // finished, oldest first
 	outlets      map[*room.Room]*outlet
@@ -34,6 +35,7 @@ type loop struct {
 	blocked      map[uint64]*session
 	acking       []*publication
 	refusing     []*session
+	links        []*session    // connections with other nodes
 	spare        []item        // the slice that the mailbox does not use
 	iov          []unix.Iovec  // scratch of writes
 	heads        [][]byte      // likewise
@@ -153,6 +155,8 @@ func (l *loop) handle(it *item) {
 		}
 	case itemTick:
 		l.tick()
+	case itemSend:
+		it.sess.queueBatch(it.batch)
 	case itemDo:
 		it.do()
 	}

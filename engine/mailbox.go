@@ -24,7 +24,8 @@ type item struct {
 	member *member
 	replay *room.Replay
 	pub    *publication
-	of     *room.Publisher // what pub held when the item was posted
+	of     pusher   // what pub held when the item was posted
+	sess   *session // whom batch is for
 	id     uint64
 	count  codec.Count
 	do     func()
@@ -43,6 +44,7 @@ const (
 	itemPubCount                 // the publication asked for count
 	itemWritable                 // the socket of session id takes bytes again
 	itemTick                     // time has passed
+	itemSend                     // batch goes to sess, which no policy touches
 	itemDo                       // call do
 )
 

@@ -194,11 +194,23 @@ func (m *member) admit(rp *room.Replay) {
 	if rp.Mute != 0 {
 		m.mute = rp.Mute
 	}
+	if s.link != nil {
+		s.link.admitted(m)
+		m.replay(rp)
+		s.queueControl(&codec.OK{Req: m.req})
+		return
+	}
 	answer := &codec.Subscribed{Req: m.req, Room: m.o.room.ID, Policy: m.sub.Policy()}
 	if answer.Policy == codec.PolicyLossless {
 		answer.Window = uint32(s.loop.eng.rooms.Config().Window)
 	}
 	s.queueControl(answer)
+	m.replay(rp)
+}
+
+// replay queues what a new member is to have before all that comes.
+func (m *member) replay(rp *room.Replay) {
+	s := m.s
 	q := s.needQueue()
 	for _, it := range rp.Items {
 		q.Replay(&m.sub, it, s.loop.now)
@@ -206,6 +218,7 @@ func (m *member) admit(rp *room.Replay) {
 	for _, mid := range rp.Midway {
 		m.sub.SkipTo(mid)
 	}
+	m.sub.Fresh(rp.Fresh, rp.FreshUntil)
 	rp.Release()
 	s.mark()
 }
@@ -249,6 +262,9 @@ func (m *member) detach(gone bool) {
 	m.ended = true
 	o, s := m.o, m.s
 	s.forget(m)
+	if k := s.link; k != nil && k.mirrors[o.room.ID] == m {
+		delete(k.mirrors, o.room.ID)
+	}
 	if m.at >= 0 {
 		last := o.members[len(o.members)-1]
 		o.members[m.at] = last

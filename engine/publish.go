@@ -7,16 +7,34 @@ import (
 	"github.com/timedge/timedge/room"
 )
 
-// publication is a session's right to push into a room. It implements room.Holder.
+// pusher is where a session's frames go: the room itself where this node relays it (room.Publisher), otherwise the way to its
+// relay (outbound).
+type pusher interface {
+	Push(h room.Holder, run room.Run, now int64) (fresh int, err error)
+	PushGap(h room.Holder, g codec.Gap, now int64) error
+	Acks(yield func(key codec.StreamKey, seq uint64))
+	Pending() bool
+	Detach(h room.Holder, now int64)
+}
+
+// publication is a session's right to push into a room. It implements room.Holder. The sessions of links have one for each
+// publisher that they carry.
 type publication struct {
 	s      *session
-	p      *room.Publisher
+	room   codec.RoomID
+	num    uint16
+	p      pusher
 	acking bool // on the loop's list of publications that wait for acknowledgements
 	ended  bool
+
+	unanswered bool // the client does not know its number yet: acknowledgements wait
 }
 
 // Cut implements room.Holder.
-func (p *publication) Cut(of *room.Publisher, code codec.Code) {
+func (p *publication) Cut(of *room.Publisher, code codec.Code) { p.cutBy(of, code) }
+
+// cutBy is Cut by whatever the session pushes into. Any goroutine.
+func (p *publication) cutBy(of pusher, code codec.Code) {
 	p.s.loop.post(item{kind: itemPubCut, pub: p, of: of, code: code})
 }
 
@@ -33,16 +51,20 @@ func (s *session) push(run room.Run) error {
 	l := s.loop
 	l.stats.framesIn.Add(uint64(run.Frames))
 	l.stats.bytesIn.Add(uint64(len(run.Raw)))
+	if s.link != nil {
+		s.link.push(s, run)
+		return nil
+	}
 	ps := s.pushes()
 	pub := ps.last
-	if pub == nil || pub.p.Room.ID != run.Room {
+	if pub == nil || pub.room != run.Room {
 		if pub = ps.pubs[run.Room]; pub == nil {
 			s.refuse(run.Room, run.Key.Pub, codec.CodeNotPublishing, run.Frames)
 			return nil
 		}
 		ps.last = pub
 	}
-	if run.Key.Pub != pub.p.Num {
+	if run.Key.Pub != pub.num {
 		s.refuse(run.Room, run.Key.Pub, codec.CodeNotPublishing, run.Frames)
 		return nil
 	}
@@ -65,8 +87,12 @@ func (p *publication) awaitAcks() {
 
 // pushGap routes a publisher's gap.
 func (s *session) pushGap(g codec.Gap) error {
+	if s.link != nil {
+		s.link.pushGap(s, g)
+		return nil
+	}
 	pub := s.pubs()[g.Room]
-	if pub == nil || g.Pub != pub.p.Num {
+	if pub == nil || g.Pub != pub.num {
 		s.refuse(g.Room, g.Pub, codec.CodeNotPublishing, 1)
 		return nil
 	}
@@ -113,12 +139,12 @@ func (s *session) refuse(id codec.RoomID, pub uint16, code codec.Code, frames in
 
 // sendAcks acknowledges what has arrived. Loop only.
 func (p *publication) sendAcks() {
-	if p.ended {
+	if p.ended || p.unanswered {
 		return
 	}
 	p.p.Acks(func(key codec.StreamKey, seq uint64) {
 		ack := &p.s.loop.ack // not a new one each: there are many
-		*ack = codec.Ack{Room: p.p.Room.ID, StreamKey: key, Seq: seq}
+		*ack = codec.Ack{Room: p.room, StreamKey: key, Seq: seq}
 		p.s.queueControl(ack)
 	})
 	if p.p.Pending() { // also of a client that came back and has nothing to push
@@ -134,23 +160,31 @@ func (p *publication) sendCount(c codec.Count) {
 
 // cut ends the publication: what is still pushed is refused from now on. If the room itself ended and the session
 // subscribes to it too, the outlet has ended the publication already.
-func (p *publication) cut(of *room.Publisher, code codec.Code) {
+func (p *publication) cut(of pusher, code codec.Code) {
 	if p.ended || p.p != of {
 		return // the session has published anew since
 	}
 	p.sendAcks()
 	p.end()
-	p.s.queueControl(&codec.Closed{Room: p.p.Room.ID, Code: code})
+	if p.s.link != nil {
+		p.s.link.ended(p, code)
+		return
+	}
+	p.s.queueControl(&codec.Closed{Room: p.room, Code: code})
 }
 
 // end takes the publication off its session.
 func (p *publication) end() {
 	p.ended = true
+	if p.s.link != nil {
+		p.s.link.forget(p)
+		return
+	}
 	ps := p.s.pushing
 	if ps.last == p {
 		ps.last = nil
 	}
-	if ps.pubs[p.p.Room.ID] == p {
-		delete(ps.pubs, p.p.Room.ID)
+	if ps.pubs[p.room] == p {
+		delete(ps.pubs, p.room)
 	}
 }

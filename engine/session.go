@@ -44,6 +44,7 @@ type session struct {
 	q       *room.Queue
 	members []*member
 	pushing *pushing // nil: has not pushed or published yet
+	link    *link    // nil: a client; fixed before open
 }
 
 // pushing is what only those sessions need that push.
@@ -81,6 +82,9 @@ const (
 // *codec.ProtocolError is told first. Loop only.
 func (s *session) feed(b []byte) error {
 	s.heard = true
+	if s.link != nil {
+		s.link.heardAt = s.loop.now
+	}
 	for len(s.partial) > 0 {
 		n, need, err := s.complete(b)
 		if err != nil {
@@ -205,6 +209,15 @@ func (s *session) queueControl(c codec.Control) {
 	s.mark()
 }
 
+// queueBatch queues a batch that no policy touches, and takes the caller's reference.
+func (s *session) queueBatch(b *room.Batch) {
+	if !s.closed && !s.doomed && !s.closing {
+		s.needQueue().Append(b, 0, len(b.B), s.loop.now)
+		s.mark()
+	}
+	b.Release()
+}
+
 func (s *session) needQueue() *room.Queue {
 	if s.q == nil {
 		s.q = s.loop.queue()
@@ -277,6 +290,9 @@ func (s *session) leaveRooms() {
 		p.ended = true
 	}
 	s.pushing = nil
+	if s.link != nil {
+		s.link.leave(s)
+	}
 }
 
 // failErr is fail for an error of feed.
@@ -295,8 +311,8 @@ func (s *session) failErr(err error) {
 
 // forget takes a member off the session's list.
 func (s *session) forget(m *member) {
-	for i, x := range s.members {
-		if x == m {
+	for i := len(s.members) - 1; i >= 0; i-- { // from the end, as a session of many that closes asks for them
+		if s.members[i] == m {
 			n := len(s.members) - 1
 			s.members[i], s.members[n] = s.members[n], nil
 			s.members = s.members[:n]

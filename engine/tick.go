@@ -66,6 +66,7 @@ func (l *loop) tick() {
 	l.handshakes()
 	l.identities()
 	l.closings()
+	l.tickLinks()
 	if l.now-l.pingedAt >= int64(l.eng.cfg.Ping)/pingLooks {
 		l.pingedAt = l.now
 		l.pings()
@@ -109,7 +110,7 @@ func (l *loop) lag() {
 		}
 		if s.q != nil {
 			queued += s.q.Bytes()
-			if s.q.Bytes() > l.eng.cfg.QueueSession {
+			if s.q.Bytes() > l.eng.cfg.QueueSession && s.link == nil { // a link's is the sum of its rooms', each with a bound of its own
 				l.stats.cutOff.Add(1)
 				s.doom()
 			}
@@ -191,7 +192,7 @@ const pingLooks = 4
 func (l *loop) pings() {
 	for _, s := range l.sessions {
 		switch {
-		case s.phase != phaseOpen || s.closing:
+		case s.phase != phaseOpen || s.closing || s.link != nil:
 		case s.heard:
 			s.heard, s.silent = false, 0
 		default:

@@ -151,6 +151,9 @@ func (c *Cluster) self() Peer { return Peer{c.cfg.Name, c.birth} }
 // Name returns this node's name.
 func (c *Cluster) Name() string { return c.cfg.Name }
 
+// Self returns this node as the others see it.
+func (c *Cluster) Self() Member { return Member{Name: c.cfg.Name, Addr: c.Addr(), Birth: c.birth} }
+
 // Addr returns where gossip and links listen.
 func (c *Cluster) Addr() string { return c.trans.tcp.Addr().String() }
 

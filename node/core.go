@@ -393,3 +393,6 @@ func (c *Core) alive(p place) bool {
 
 // writer returns the process in whose reign a state was written.
 func writer(st *codec.RoomState) place { return place{st.Relay, st.Birth} }
+
+// Unreachable reports whether a member cannot be reached from here, though the cluster counts it alive.
+func (c *Core) Unreachable(name string) bool { return c.away[name] && c.find(name) != place{} }

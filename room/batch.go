@@ -21,6 +21,7 @@ type Batch struct {
 	Kind        BatchKind // what the frames are
 	Keyed       bool      // the stream has key frames, and the room's policy goes by them
 	stream      *stream   // told when every outlet has taken the batch; may be nil
+	aloft       bool      // and its stream's flight waits for that: somebody has a seat
 	buf         *bytebufferpool.ByteBuffer
 	pool        *Pool
 	charged     int64 // what the pool counts as alive for it
@@ -146,7 +147,7 @@ func (b *Batch) Release() {
 			p.classes[c].Put(b.buf)
 		}
 	}
-	b.B, b.buf, b.stream, b.charged = nil, nil, nil, 0
+	b.B, b.buf, b.stream, b.charged, b.aloft = nil, nil, nil, 0, false
 	b.Key, b.First, b.Last, b.Kind, b.Keyed = codec.StreamKey{}, 0, 0, KindControl, false
 	p.structs.Put(b)
 }
@@ -157,7 +158,7 @@ func (b *Batch) Release() {
 // A loop whose outlet went away may be late with what was posted before, so batches of a stream may count out of order.
 func (b *Batch) Taken() {
 	if b.stream != nil && b.outlets.Add(-1) == 0 {
-		b.stream.taken(b.Last, len(b.B))
+		b.stream.taken(b)
 	}
 }
 

@@ -15,6 +15,8 @@ type Config struct {
 	QueueAgeMax            time.Duration // most that a room may ask for
 	Window                 int           // bytes a publisher may have unacknowledged
 	Stall                  time.Duration // a subscriber of a lossless room that owes an acknowledgement for so long is cut off
+	SeatLag                time.Duration // a node that owes an acknowledgement for so long is not waited for, but in lossless rooms
+	Settle                 time.Duration // a room that another node takes over waits so long for those who are on their way
 	Linger                 time.Duration // a publisher whose connection broke keeps its place for so long
 	History                int           // bytes of each stream kept for those who resume, beyond the newest group
 	CacheRoom, CacheAll    int           // bytes of all logs of one room, of all rooms; over them a stream's log is emptied
@@ -24,6 +26,8 @@ type Config struct {
 	MaxPublishers          int // publishers in one room at once
 	MaxGrants              int // accounts granted in one room
 	MaxSubscribers         int // subscribers in one room, also the most that a room may ask for
+
+	Draw func() (codec.RoomID, bool) // draws a room's number; nil: any random number
 }
 
 // DefaultConfig returns the defaults.
@@ -32,7 +36,7 @@ func DefaultConfig() Config {
 		Idle: 5 * time.Minute, IdleMin: time.Second, IdleMax: 24 * time.Hour,
 		QueueBytes: 4 << 20, QueueBytesMax: 64 << 20,
 		QueueAge: 2 * time.Second, QueueAgeMax: time.Minute,
-		Window: 4 << 20, Stall: 10 * time.Second, Linger: 10 * time.Second,
+		Window: 4 << 20, Stall: 10 * time.Second, SeatLag: time.Second, Settle: 2 * time.Second, Linger: 10 * time.Second,
 		History: 256 << 10, CacheRoom: 64 << 20, CacheAll: 512 << 20,
 		MaxPayload: codec.DefaultMaxPayload,
 		MaxRooms:   1 << 20, MaxRoomsPerAccount: 1 << 17, MaxPublishers: 1 << 10, MaxGrants: 1 << 14,
@@ -51,6 +55,8 @@ func (c *Config) fill() {
 	def(&c.QueueAgeMax, d.QueueAgeMax)
 	def(&c.Window, d.Window)
 	def(&c.Stall, d.Stall)
+	def(&c.SeatLag, d.SeatLag)
+	def(&c.Settle, d.Settle)
 	def(&c.Linger, d.Linger)
 	def(&c.History, d.History)
 	def(&c.CacheRoom, d.CacheRoom)

@@ -39,5 +39,6 @@ var (
 	ErrSuperseded    = &Error{codec.CodeSuperseded, "another session of this client publishes now"}
 	ErrFlow          = &Error{codec.CodeFlowViolation, "more unacknowledged bytes than the window"}
 	ErrNotAllowed    = &Error{codec.CodeNotAllowed, "the token does not give this right"}
+	ErrNotRelay      = &Error{codec.CodeMoved, "another node relays the room"}
 	ErrRooms         = &Error{codec.CodeTooManyRooms, "too many rooms"}
 )

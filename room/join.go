@@ -13,6 +13,9 @@ type Replay struct {
 	// Midway lists streams that stand in the middle of a message or group whose beginning is gone; the member takes them
 	// up at the next message, or key message where there are such.
 	Midway []Midway
+	// Fresh lists publishers whose streams begin wherever their next frames say, until FreshUntil: the room has just come to this node.
+	Fresh      []uint16
+	FreshUntil int64
 	// Mute is the number under which the same client publishes, which the member is not to be sent; 0 if there is none or
 	// echoes are wanted.
 	Mute uint16
@@ -25,12 +28,14 @@ type ReplayItem struct {
 }
 
 // Midway is a stream to be taken up at the start of its next message. From is the next frame's number. Init says that the
-// replay ends within an init message, which goes on.
+// replay ends within an init message, which goes on. With Ahead set it is taken up at From, which the room has not reached: what comes
+// before it the member has already.
 type Midway struct {
-	Key  codec.StreamKey
-	From uint64
-	Init bool
-	Why  codec.GapReason // of what is left out until then
+	Key   codec.StreamKey
+	From  uint64
+	Init  bool
+	Ahead bool
+	Why   codec.GapReason // of what is left out until then
 }
 
 // Release drops the references of a replay.
@@ -84,6 +89,7 @@ type Join struct {
 	Instance uint64
 	Counts   bool
 	NoEcho   bool             // leave out what the same client publishes
+	Link     string           // the member is the link of this node, which has subscribers of its own: see Tally; "": it is not
 	Have     []codec.Position // the last frame of each stream it has seen, when it resumes
 	Gapped   []uint32         // indexes of those in Have that ended a gap: there it may not be able to go on
 }
@@ -110,7 +116,7 @@ func (j *Join) positions() (h positions) {
 }
 
 // Subscribe makes a member of o admitted with the replay that fits it, and adds o to the room's outlets if it is not there.
-// Lossless rooms: the subscriber owes acknowledgements from where it starts.
+// In lossless rooms, and if it is a link, the member owes acknowledgements from where it starts.
 func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -118,16 +124,23 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 		return ErrUnknown
 	}
 	var seat *seat
-	if r.loss != nil {
-		seat = r.loss.kept(who{j.Account, j.Instance}, len(j.Have) > 0)
+	if r.lossless() || j.Link != "" {
+		seat = r.seated().kept(who{j.Account, j.Instance}, j.Link, len(j.Have) > 0 || j.Link != "")
 	}
-	if r.subs >= r.set.MaxSubs && (seat == nil || seat.member == nil) {
+	if j.Link == "" && r.full() && (seat == nil || seat.member == nil) {
 		return ErrFull
 	}
-	if r.loss != nil {
-		seat = r.loss.take(seat, o, &j, now)
+	if r.lossless() || j.Link != "" {
+		seat = r.seats.take(seat, o, &j, now)
 	}
-	r.subs++
+	if j.Link == "" {
+		r.subs++
+	} else {
+		if r.links == nil {
+			r.links = make(map[any]int)
+		}
+		r.links[j.Member] = 0
+	}
 	r.recount = true
 	if j.Counts {
 		r.watchers++
@@ -153,18 +166,18 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 			for _, s := range p.streams {
 				r.replay(rp, s, have, seat)
 			}
+			if p.restored && p.ended == 0 && now < r.settles {
+				rp.Fresh, rp.FreshUntil = append(rp.Fresh, p.Num), r.settles
+				r.unknown(rp, p, &j)
+			}
 		}
 		if p.ended != 0 {
 			rp.control(r, &codec.Left{Room: r.ID, Pub: p.Num, Code: p.ended})
 		}
 	}
 	r.forgotten(rp, &j, have)
-	if r.loss != nil {
-		for _, p := range r.pubs {
-			for _, s := range p.streams {
-				r.loss.update(s)
-			}
-		}
+	if r.seats != nil {
+		r.seats.updateAll(r)
 	}
 	if !slices.Contains(r.outlets, o) {
 		r.outlets = append(r.outlets, o)
@@ -173,10 +186,20 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	return nil
 }
 
+// unknown has a resuming member wait for the streams of a restored publisher that it has a position in and the room knows nothing of.
+func (r *Room) unknown(rp *Replay, p *Publisher, j *Join) {
+	for _, h := range j.Have {
+		known := slices.ContainsFunc(p.streams, func(s *stream) bool { return s.key == h.StreamKey })
+		if h.Pub == p.Num && h.Last > 0 && !known {
+			rp.Midway = append(rp.Midway, Midway{Key: h.StreamKey, From: h.Last + 1, Ahead: true, Why: codec.GapLost})
+		}
+	}
+}
+
 // forgotten tells a resuming subscriber that publishers it knew are gone, and that their streams may have gone on.
 func (r *Room) forgotten(rp *Replay, j *Join, have positions) {
 	for _, h := range j.Have {
-		if have.pubs[h.Pub] || have.last[h.StreamKey] == codec.MaxSeq {
+		if have.pubs[h.Pub] || have.last[h.StreamKey] == codec.MaxSeq || h.Last == 0 {
 			continue
 		}
 		rp.control(r, &codec.Gap{Room: r.ID, StreamKey: h.StreamKey, From: have.last[h.StreamKey] + 1, To: codec.MaxSeq, Reason: codec.GapExpired})
@@ -197,14 +220,17 @@ func (r *Room) replay(rp *Replay, s *stream, have positions, seat *seat) {
 		pos, reason = last+1, codec.GapExpired
 	}
 	start := s.start()
-	adrift := have.gapped[s.key] && r.loss == nil // goes on where a decoder can start only
+	adrift := have.gapped[s.key] && !r.lossless() // goes on where a decoder can start only
 	if len(have.last) > 0 {
 		switch {
 		case pos >= s.next:
 			if adrift && (s.grouped() || s.open()) {
-				rp.Midway = append(rp.Midway, Midway{s.key, s.next, false, reason})
+				rp.Midway = append(rp.Midway, Midway{Key: s.key, From: s.next, Why: reason})
 			}
-			seat.start(s, s.next-1)
+			if seat.start(s, s.next-1); pos > s.next { // it has been ahead of this node elsewhere
+				rp.Midway = append(rp.Midway, Midway{Key: s.key, From: pos, Ahead: true, Why: codec.GapLost})
+				seat.claims(s, pos-1)
+			}
 			return
 		case adrift:
 			start = s.startFrom(pos)
@@ -227,7 +253,7 @@ func (r *Room) replay(rp *Replay, s *stream, have positions, seat *seat) {
 	rp.gap(s, pos, start-1, reason)
 	rp.log(s, start)
 	if start == s.next && (s.open() || s.grouped() && (s.groupSeq == 0 || adrift)) {
-		rp.Midway = append(rp.Midway, Midway{s.key, s.next, s.open() && pos == s.next, reason})
+		rp.Midway = append(rp.Midway, Midway{Key: s.key, From: s.next, Init: s.open() && pos == s.next, Why: reason})
 	}
 	seat.start(s, start-1)
 }
@@ -236,7 +262,7 @@ func (r *Room) replay(rp *Replay, s *stream, have positions, seat *seat) {
 // lossless room the oldest message that is not acknowledged, otherwise the message in progress or the next.
 func (s *stream) start() uint64 {
 	switch {
-	case s.pub.room.loss != nil:
+	case s.pub.room.lossless():
 		return s.unacked()
 	case s.groupSeq != 0:
 		return s.groupSeq
@@ -295,7 +321,12 @@ func (r *Room) Unsubscribe(o Outlet, member any, counts, last, gone bool, now in
 	if r.ended != 0 {
 		return
 	}
-	r.subs--
+	if _, link := r.links[member]; link {
+		r.tallied -= r.links[member]
+		delete(r.links, member)
+	} else {
+		r.subs--
+	}
 	r.recount = true
 	if counts {
 		r.watchers--
@@ -306,7 +337,43 @@ func (r *Room) Unsubscribe(o Outlet, member any, counts, last, gone bool, now in
 			r.outlets = slices.Delete(r.outlets, i, i+1)
 		}
 	}
-	if r.loss != nil {
-		r.loss.leave(member, gone, now)
+	if r.seats != nil {
+		r.seats.leave(member, gone, now)
 	}
+}
+
+// full reports whether the room has as many subscribers as it may have, as far as this node knows.
+func (r *Room) full() bool {
+	if r.mirror {
+		return r.total-r.toldOf+r.subs+r.tallied >= r.set.MaxSubs
+	}
+	return r.subs+r.tallied >= r.set.MaxSubs
+}
+
+// Tally says how many subscribers the node of a link serves.
+func (r *Room) Tally(member any, subs int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old, ok := r.links[member]
+	if !ok || r.ended != 0 || old == subs {
+		return
+	}
+	r.links[member] = subs
+	r.tallied += subs - old
+	r.recount = true
+	r.changed()
+}
+
+// Subscribers returns how many subscribers this node has, those that links tally included; Tallied how many of them that are.
+func (r *Room) Subscribers() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.subs + r.tallied
+}
+
+// Tallied returns how many subscribers the links tally.
+func (r *Room) Tallied() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tallied
 }

@@ -32,10 +32,11 @@ type Publisher struct {
 	window int64
 
 	// Guarded by the room's mutex.
-	streams []*stream
-	counts  bool
-	since   int64 // when its session left or it was ended; 0 while a session holds it
-	ended   codec.Code
+	streams  []*stream
+	counts   bool
+	restored bool  // this node took the room over from another: what it does not know of the streams it learns
+	since    int64 // when its session left or it was ended; 0 while a session holds it
+	ended    codec.Code
 
 	holder  atomic.Pointer[Holder]
 	pushed  atomic.Int64 // bytes taken from the publisher
@@ -82,9 +83,10 @@ func (p *Publisher) find(dtype uint8) *stream {
 		}
 	}
 	s := &stream{key: codec.StreamKey{Pub: p.Num, Dtype: dtype}, pub: p, next: 1}
+	s.fresh = p.restored
 	p.streams = append(p.streams, s)
-	if p.room.loss != nil {
-		p.room.loss.begin(s)
+	if p.room.seats != nil {
+		p.room.seats.begin(s)
 	}
 	return s
 }
@@ -112,10 +114,13 @@ func (p *Publisher) Push(h Holder, run Run, now int64) (fresh int, err error) {
 	if err := p.mayPush(h); err != nil {
 		return 0, err
 	}
-	if p.overWindow() {
+	if p.overWindow() && !r.mirror {
 		return 0, ErrFlow
 	}
 	s := p.find(run.Key.Dtype)
+	if s.fresh {
+		p.start(s, &run, now)
+	}
 	if run.First < s.next {
 		r.table.stats.Replays.Add(min(uint64(run.Frames), s.next-run.First))
 		p.replayed(s)
@@ -124,6 +129,12 @@ func (p *Publisher) Push(h Holder, run Run, now int64) (fresh int, err error) {
 		}
 		if run, err = ScanRun(run.Raw[offsetOf(run.Raw, run.First, s.next):]); err != nil {
 			return 0, err
+		}
+	}
+	if (r.mirror || s.lenient) && (run.First > s.next || run.Cont && s.last == 0) {
+		ok, err := p.jump(s, &run, now)
+		if !ok {
+			return run.Frames, err
 		}
 	}
 	if run.First != s.next {
@@ -144,6 +155,7 @@ func (p *Publisher) Push(h Holder, run Run, now int64) (fresh int, err error) {
 	b.Key, b.First, b.Last, b.stream = s.key, run.First, run.Last, s
 	s.keyed = s.keyed || run.Keyed
 	b.Keyed = s.grouped()
+	s.lenient = false
 	s.advance(&run)
 	s.append(b, run.First, run.Last)
 	if run.Init {
@@ -164,18 +176,35 @@ func (p *Publisher) PushGap(h Holder, g codec.Gap, now int64) error {
 	if err := p.mayPush(h); err != nil {
 		return err
 	}
-	if p.overWindow() {
+	if p.overWindow() && !r.mirror {
 		return ErrFlow
 	}
+	if r.mirror && g.To == codec.MaxSeq && !p.knows(g.Dtype) {
+		return nil
+	}
 	s := p.find(g.Dtype)
+	if s.fresh { // what came before is the subscribers' to tell
+		s.fresh, s.next = false, g.From
+	}
 	if g.To < s.next {
 		p.replayed(s)
 		return nil
 	}
-	if g.From > s.next {
+	if g.From > s.next && !r.mirror && !s.lenient {
 		return ErrSequence
 	}
-	g = codec.Gap{Room: r.ID, StreamKey: s.key, From: s.next, To: g.To, Reason: codec.GapPublisher}
+	s.lenient = false
+	if !r.mirror {
+		g.Reason = codec.GapPublisher
+	}
+	p.gap(s, g.To, g.Reason, now)
+	return nil
+}
+
+// gap tells everybody that the stream goes on behind to.
+func (p *Publisher) gap(s *stream, to uint64, reason codec.GapReason, now int64) {
+	r := p.room
+	g := codec.Gap{Room: r.ID, StreamKey: s.key, From: s.next, To: to, Reason: reason}
 	b := r.table.pool.Encode(&g)
 	b.Key, b.First, b.Last, b.Keyed, b.stream = s.key, g.From, g.To, s.grouped(), s
 	if s.open() && s.last&codec.FlagInit != 0 {
@@ -185,7 +214,57 @@ func (p *Publisher) PushGap(h Holder, g codec.Gap, now int64) error {
 	s.append(b, g.From, g.To)
 	s.trim()
 	p.post(b, now)
-	return nil
+}
+
+// knows reports whether the publisher has a stream of the dtype.
+func (p *Publisher) knows(dtype uint8) bool {
+	for _, s := range p.streams {
+		if s.key.Dtype == dtype {
+			return true
+		}
+	}
+	return false
+}
+
+// start begins a stream of a restored publisher. While the room settles it begins wherever the first frame says, also within a message:
+// its node sends again what was not acknowledged, and the subscribers have what came before. Later that is a loss.
+func (p *Publisher) start(s *stream, run *Run, now int64) {
+	s.fresh = false
+	if !p.room.settling {
+		s.lenient = true
+		return
+	}
+	s.next, s.low = run.First, run.First-1
+	s.rise(s.low)
+	if run.Cont { // follows the piece that only the subscribers have
+		s.last = codec.FlagMore | run.first&(codec.FlagKey|codec.FlagInit)
+	}
+	if p.room.seats != nil {
+		p.room.seats.restart(s)
+	}
+}
+
+// jump tells everybody of frames that are lost before a run, and of the rest of a message whose beginning is. It leaves in run what
+// can be gone on with, and reports whether there is any.
+func (p *Publisher) jump(s *stream, run *Run, now int64) (ok bool, err error) {
+	to, at := run.First-1, 0
+	if run.Cont {
+		for at < len(run.Raw) {
+			n, f, seq := frameAt(run.Raw[at:])
+			if f.Start() {
+				break
+			}
+			to, at = seq, at+n
+		}
+	}
+	if to >= s.next {
+		p.gap(s, to, codec.GapLost, now)
+	}
+	if at == len(run.Raw) {
+		return false, nil
+	}
+	*run, err = ScanRun(run.Raw[at:])
+	return err == nil, err
 }
 
 // post hands a batch of a stream of p to every outlet, and the caller's reference with it.

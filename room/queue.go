@@ -294,6 +294,9 @@ type slow struct {
 	quietBytes int   // no policy before so much is queued ...
 	quietUntil int64 // ... or so late
 	toldAt     int64
+
+	fresh      []uint16 // publishers whose streams may begin anywhere ...
+	freshUntil int64    // ... until then
 }
 
 // skip is a stream that a subscription does not get at the moment.
@@ -304,6 +307,9 @@ type skip struct {
 	waiting  bool // until a key message, or in a keyless stream any message, begins
 	finish   bool // while waiting: the pieces of a message begun still pass
 	init     bool // while waiting: the last frame that passed was an init frame, and its message goes on
+
+	ahead bool // the subscription has the stream up to past already, which the room has not reached
+	past  uint64
 }
 
 func (s *Sub) slowState() *slow {
@@ -327,7 +333,19 @@ func (s *Sub) skip(key codec.StreamKey) *skip {
 // SkipTo makes s wait for the next point of a stream to start at.
 func (s *Sub) SkipTo(m Midway) {
 	k := s.skip(m.Key)
+	if m.Ahead {
+		k.ahead, k.past = true, m.From-1
+		return
+	}
 	k.waiting, k.reason, k.init = true, m.Why, m.Init
+}
+
+// Fresh says that streams of these publishers may begin anywhere until a moment: what comes before that is lost for s.
+func (s *Sub) Fresh(pubs []uint16, until int64) {
+	if len(pubs) > 0 {
+		sl := s.slowState()
+		sl.fresh, sl.freshUntil = pubs, until
+	}
 }
 
 // settle forgets the slow state when nothing is left of it.
@@ -338,12 +356,15 @@ func (s *Sub) settle(now int64) {
 	}
 	kept := sl.streams[:0]
 	for _, k := range sl.streams {
-		if k.waiting || k.from != 0 {
+		if k.waiting || k.from != 0 || k.ahead {
 			kept = append(kept, k)
 		}
 	}
 	sl.streams = kept
-	if len(kept) == 0 && now >= sl.quietUntil {
+	if now >= sl.freshUntil {
+		sl.fresh = nil
+	}
+	if len(kept)+len(sl.fresh) == 0 && now >= sl.quietUntil {
 		s.slow = nil
 	}
 }
@@ -393,10 +414,66 @@ func (q *Queue) Tell(s *Sub, now int64) {
 	s.settle(now)
 }
 
+// catchUp leaves out what s has already of a stream that it was ahead of, and tells what it has missed when the stream goes on behind
+// that. It returns the offset of the first frame that is still to be looked at, which is end if there is none.
+func (q *Queue) catchUp(s *Sub, b *Batch, off, end int, now int64) int {
+	sl := s.slow
+	i := slices.IndexFunc(sl.streams, func(k skip) bool { return k.key == b.Key })
+	if i < 0 {
+		if !slices.Contains(sl.fresh, b.Key.Pub) || now >= sl.freshUntil {
+			return off
+		}
+		i = len(sl.streams)
+		sl.streams = append(sl.streams, skip{key: b.Key, ahead: true})
+	}
+	k := &sl.streams[i]
+	if !k.ahead {
+		return off
+	}
+	if b.Kind != KindStream { // a gap: the part of it that is news
+		if b.Last <= k.past {
+			return end
+		}
+		k.ahead = false
+		if b.First == k.past+1 {
+			return off
+		}
+		reason := codec.GapLost
+		if b.First <= k.past {
+			reason = codec.GapReason(b.B[len(b.B)-1]) // a gap frame ends with its reason
+		}
+		k.from, k.to, k.reason = k.past+1, b.Last, reason
+		q.tell(s, k, now)
+		return end
+	}
+	for off < end {
+		n, f, seq := frameAt(b.B[off:])
+		if seq > k.past {
+			k.ahead = false
+			if seq > k.past+1 || k.past == 0 && !f.Start() {
+				k.waiting = true
+				if seq > k.past+1 {
+					k.from, k.to = k.past+1, seq-1
+				}
+				k.reason = codec.GapLost
+			}
+			return off
+		}
+		off += n
+	}
+	return end
+}
+
 // resume passes a batch for a slow subscription: it returns the offset of the first frame that s gets, which is end if
 // there is none, after queueing the notice of what came before. A batch about a publisher or the room lets all notices out
 // first.
 func (q *Queue) resume(s *Sub, b *Batch, off, end int, now int64, out *Outcome) int {
+	if b.First != 0 && b.Kind != KindDrop {
+		if off = q.catchUp(s, b, off, end, now); off == end {
+			s.settle(now)
+			return end
+		}
+	}
 	if b.Kind != KindStream {
 		for i := range s.slow.streams {
 			k := &s.slow.streams[i]
@@ -452,7 +529,7 @@ func (q *Queue) resume(s *Sub, b *Batch, off, end int, now int64, out *Outcome) 
 				k.from = seq
 			}
 			k.to = seq
-			if k.reason != codec.GapJoined && k.reason != codec.GapExpired {
+			if k.reason != codec.GapJoined && k.reason != codec.GapExpired && k.reason != codec.GapLost {
 				k.reason = codec.GapSlow
 			}
 			out.Frames++

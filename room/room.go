@@ -30,17 +30,30 @@ type Room struct {
 	created  int64
 	lastPush atomic.Int64
 
-	mu         sync.Mutex
-	ended      codec.Code // why the room ended; 0 while it lives
-	grants     map[string]struct{}
-	pubs       []*Publisher // with those that left a short while ago, for who resumes
-	nextPub    uint16
-	outlets    []Outlet
-	subs       int
-	watchers   int  // subscribers and publishers that asked for counts
-	recount    bool // the count changed since it was last told
-	marked     bool // the table's next sweep will tell it
-	loss       *lossless
+	mu       sync.Mutex
+	ended    codec.Code // why the room ended; 0 while it lives
+	grants   map[string]grant
+	granted  int          // of these, granted
+	grantRev uint64       // the highest version of a grant
+	pubs     []*Publisher // with those that left a short while ago, for who resumes
+	nextPub  uint16
+	outlets  []Outlet
+	subs     int
+	watchers int         // subscribers and publishers that asked for counts
+	recount  bool        // the count changed since it was last told
+	marked   bool        // the table's next sweep will tell it
+	links    map[any]int // of members that are links, what they tally
+	tallied  int         // all of it
+	seats    *seating    // nil while nobody has a seat
+	settles  int64       // a room that has come from another node settles until then
+	settling bool
+	counted  bool // for the owner's and the table's number of rooms
+
+	// A mirror's, fed by a link to the room's relay.
+	mirror     bool
+	total      int // subscribers, by the relay's word
+	totalPubs  uint64
+	toldOf     int // how many of them were this node's
 	cacheBytes int
 	frames     uint64
 	bytes      uint64
@@ -65,11 +78,14 @@ func (r *Room) overCache() bool {
 func (r *Room) post(b *Batch) {
 	n := len(r.outlets)
 	if b.stream != nil {
-		if n == 0 {
-			b.stream.taken(b.Last, len(b.B))
+		if b.aloft = r.seats != nil && !r.lossless(); b.aloft {
+			b.stream.flight.add(b.Last, len(b.B))
 		}
-		if r.loss != nil {
-			r.loss.posted(b.stream)
+		if n == 0 {
+			b.stream.taken(b)
+		}
+		if r.seats != nil {
+			r.seats.posted(b.stream)
 		}
 	}
 	b.outlets.Store(int32(n))
@@ -92,13 +108,13 @@ func (r *Room) postControl(kind BatchKind, c codec.Control) {
 func (r *Room) Publish(h Holder, account string, instance uint64, counts bool) (*Publisher, []codec.StreamNext, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.ended != 0 {
+	switch {
+	case r.ended != 0:
 		return nil, nil, ErrUnknown
-	}
-	if account != r.Owner {
-		if _, ok := r.grants[account]; !ok {
-			return nil, nil, ErrNotGranted
-		}
+	case r.mirror:
+		return nil, nil, ErrNotRelay
+	case account != r.Owner && !r.grants[account].granted:
+		return nil, nil, ErrNotGranted
 	}
 	w := who{account, instance}
 	var p *Publisher
@@ -132,7 +148,9 @@ func (r *Room) Publish(h Holder, account string, instance uint64, counts bool) (
 	r.watch(&p.counts, counts)
 	var next []codec.StreamNext
 	for _, s := range p.streams {
-		next = append(next, codec.StreamNext{Dtype: s.key.Dtype, Next: s.next})
+		if !s.fresh {
+			next = append(next, codec.StreamNext{Dtype: s.key.Dtype, Next: s.next})
+		}
 		s.told = 0
 	}
 	if len(next) > 0 { // what arrived while the client was away it has not been told
@@ -248,14 +266,32 @@ func (r *Room) Grant(by, account string) error {
 	if err := r.ownedBy(by); err != nil {
 		return err
 	}
-	if _, ok := r.grants[account]; !ok && len(r.grants) >= r.table.cfg.MaxGrants {
+	if !r.grants[account].granted && r.granted >= r.table.cfg.MaxGrants || len(r.grants) >= 2*r.table.cfg.MaxGrants {
 		return ErrOption.With("the room has as many grants as it may have")
 	}
-	if r.grants == nil {
-		r.grants = make(map[string]struct{})
-	}
-	r.grants[account] = struct{}{}
+	r.setGrant(account, grant{r.grantRev + 1, true})
 	return nil
+}
+
+// grant is an account's right to push, or that it was revoked. The version orders the two among the nodes of a cluster.
+type grant struct {
+	version uint64
+	granted bool
+}
+
+func (r *Room) setGrant(account string, g grant) {
+	if r.grants == nil {
+		r.grants = make(map[string]grant)
+	}
+	if old := r.grants[account].granted; old != g.granted {
+		if g.granted {
+			r.granted++
+		} else {
+			r.granted--
+		}
+	}
+	r.grants[account] = g
+	r.grantRev = max(r.grantRev, g.version)
 }
 
 // Revoke takes a grant back and ends the account's publishers at once, also in the middle of a message. The owner cannot
@@ -272,7 +308,16 @@ func (r *Room) Revoke(by, account string, now int64) error {
 	if account == r.Owner {
 		return ErrOption.With("a room's owner always may push into it")
 	}
-	delete(r.grants, account)
+	if _, known := r.grants[account]; !known && len(r.grants) >= 2*r.table.cfg.MaxGrants {
+		return nil // it has nothing to lose
+	}
+	r.setGrant(account, grant{r.grantRev + 1, false})
+	r.expel(account, now)
+	return nil
+}
+
+// expel ends the publishers of an account that may push no more.
+func (r *Room) expel(account string, now int64) {
 	for _, p := range r.pubs {
 		if p.who.account == account && p.ended == 0 {
 			h := p.holder.Load()
@@ -282,13 +327,14 @@ func (r *Room) Revoke(by, account string, now int64) error {
 			}
 		}
 	}
-	return nil
 }
 
 func (r *Room) ownedBy(account string) error {
 	switch {
 	case r.ended != 0:
 		return ErrUnknown
+	case r.mirror:
+		return ErrNotRelay
 	case account != r.Owner:
 		return ErrNotOwner
 	}
@@ -310,7 +356,7 @@ func (r *Room) end(code codec.Code) bool {
 		}
 		p.release()
 	}
-	r.outlets, r.pubs, r.loss = nil, nil, nil
+	r.outlets, r.pubs, r.seats = nil, nil, nil
 	return true
 }
 
@@ -320,26 +366,29 @@ func (p *Publisher) release() {
 		s.clearLog()
 		s.clearInits()
 	}
-	if p.room.loss != nil {
-		p.room.loss.released(p)
+	if p.room.seats != nil {
+		p.room.seats.released(p)
 	}
 }
 
 // sweep does what time brings: publishers whose linger time is over, lossless subscribers that stall, the room's own end.
 func (r *Room) sweep(now int64) (end codec.Code) {
 	cfg := &r.table.cfg
-	if now-r.lastPush.Load() > int64(r.set.Idle) {
-		return codec.CodeIdle
-	}
-	if r.set.Expire > 0 && now-r.created > int64(r.set.Expire) {
-		return codec.CodeExpired
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	switch {
+	case r.mirror: // the relay's to decide
+	case now-r.lastPush.Load() > int64(r.set.Idle):
+		return codec.CodeIdle
+	case r.set.Expire > 0 && now-r.created > int64(r.set.Expire):
+		return codec.CodeExpired
+	}
 	kept := r.pubs[:0]
 	for _, p := range r.pubs {
 		if p.since != 0 && now-p.since > int64(cfg.Linger) {
-			if p.ended == 0 {
+			if p.ended == 0 && r.mirror {
+				// its link is away
+			} else if p.ended == 0 {
 				r.endPublisher(p, codec.CodeGone, now)
 			} else {
 				p.release()
@@ -350,9 +399,6 @@ func (r *Room) sweep(now int64) (end codec.Code) {
 	}
 	clear(r.pubs[len(kept):])
 	r.pubs = kept
-	if r.loss != nil {
-		r.loss.sweep(r.table, now)
-	}
 	return 0
 }
 
@@ -375,7 +421,10 @@ func (r *Room) tellCount() {
 }
 
 func (r *Room) count() codec.Count {
-	c := codec.Count{Room: r.ID, Subscribers: uint64(r.subs)}
+	if r.mirror {
+		return codec.Count{Room: r.ID, Subscribers: uint64(max(0, r.total-r.toldOf+r.subs+r.tallied)), Publishers: r.totalPubs}
+	}
+	c := codec.Count{Room: r.ID, Subscribers: uint64(r.subs + r.tallied)}
 	for _, p := range r.pubs {
 		if p.ended == 0 {
 			c.Publishers++

@@ -25,10 +25,17 @@ type stream struct {
 	initLast uint64
 	told     uint64 // the last acknowledgement handed to the publisher's session
 
-	// Lossless rooms only, see lossless.update.
-	low    uint64 // all seats have acknowledged so far
-	atLow  int    // how many of them stand there; 0: nobody sits in the room
-	counts int    // how many spans of log[head:] were counted as arrived
+	fresh   bool // of a restored publisher: begins wherever its first frame says
+	lenient bool // of a restored publisher: its first frame may leave some out, which are lost
+
+	flight flight // rooms with seats that are not lossless
+
+	// Rooms with seats, see seating.update.
+	low   uint64 // all seats have acknowledged so far
+	atLow int    // how many of them stand there; 0: nobody sits in the room
+
+	// Lossless rooms only.
+	counts int // how many spans of log[head:] were counted as arrived
 
 	// Of the span behind those: bytes counted, and the first frame that is not.
 	part     int
@@ -55,14 +62,22 @@ func (s *stream) grouped() bool {
 	return s.keyed && (p == codec.PolicyLive || p == codec.PolicyDisconnect)
 }
 
-// taken records that every outlet has taken the frames up to last. Any goroutine.
-func (s *stream) taken(last uint64, n int) {
-	if s.pub.room.set.Policy == codec.PolicyLossless {
-		return
+// taken records that every outlet has taken a batch. Any goroutine.
+func (s *stream) taken(b *Batch) {
+	switch {
+	case s.pub.room.lossless():
+	case b.aloft:
+		s.flight.taken(s, b.Last)
+	default:
+		s.rise(b.Last)
+		s.pub.arrived(len(b.B))
 	}
-	for old := s.acked.Load(); old < last && !s.acked.CompareAndSwap(old, last); old = s.acked.Load() {
+}
+
+// rise records that all up to seq has arrived. Any goroutine.
+func (s *stream) rise(seq uint64) {
+	for old := s.acked.Load(); old < seq && !s.acked.CompareAndSwap(old, seq); old = s.acked.Load() {
 	}
-	s.pub.arrived(n)
 }
 
 // keepFrom returns the oldest frame that a late joiner or a lossless subscriber may still need.
@@ -102,6 +117,9 @@ func (s *stream) trim() {
 		history = 0
 	}
 	keep := s.keepFrom()
+	if r.settling {
+		keep = 0 // for those who have not found their way here yet
+	}
 	for s.head < len(s.log) && s.log[s.head].last < keep && s.logCost-s.log[s.head].b.cost() >= history {
 		s.drop()
 	}

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -30,6 +32,11 @@ type Table struct {
 		sync.Mutex
 		rooms []*Room
 	}
+	hot struct { // rooms that every sweep looks at: with seats, or settling
+		sync.Mutex
+		rooms map[*Room]struct{}
+	}
+	onEnd func(*Room, codec.Code)
 	swept int // stripe at which the next sweep starts; Sweep's only caller owns it
 }
 
@@ -59,6 +66,7 @@ func NewTable(cfg Config, rand io.Reader, pool *Pool) *Table {
 		t.stripes[i].rooms = make(map[codec.RoomID]*Room)
 	}
 	t.accounts.rooms = make(map[string]int)
+	t.hot.rooms = make(map[*Room]struct{})
 	return t
 }
 
@@ -104,23 +112,53 @@ func (t *Table) Register(owner string, m *codec.Register, now int64) (*Room, err
 	if err := t.claim(owner); err != nil {
 		return nil, err
 	}
-	r := &Room{Owner: owner, table: t, set: set, created: now}
-	if set.Policy == codec.PolicyLossless {
-		r.loss = &lossless{byMember: make(map[any]*seat)}
-	}
-	r.lastPush.Store(now)
+	r := t.newRoom(owner, set, now)
+	r.counted = true
 	for {
-		var b [8]byte
-		if _, err := io.ReadFull(t.rand, b[:]); err != nil {
+		if r.ID, err = t.draw(); err != nil {
 			t.disclaim(owner)
-			return nil, fmt.Errorf("room: draw a number: %w", err)
+			return nil, err
 		}
-		r.ID = codec.RoomID(binary.BigEndian.Uint64(b[:]))
 		if r.ID != 0 && t.insert(r) {
+			if r.lossless() {
+				r.seated()
+			}
 			return r, nil
 		}
 	}
 }
+
+func (t *Table) newRoom(owner string, set Settings, now int64) *Room {
+	r := &Room{Owner: owner, table: t, set: set, created: now}
+	r.lastPush.Store(now)
+	return r
+}
+
+// draw draws a room's number.
+func (t *Table) draw() (codec.RoomID, error) {
+	if t.cfg.Draw != nil {
+		id, ok := t.cfg.Draw()
+		if !ok {
+			return 0, &Error{codec.CodeGoingAway, "this node takes no new rooms"}
+		}
+		return id, nil
+	}
+	var b [8]byte
+	if _, err := io.ReadFull(t.rand, b[:]); err != nil {
+		return 0, fmt.Errorf("room: draw a number: %w", err)
+	}
+	return codec.RoomID(binary.BigEndian.Uint64(b[:])), nil
+}
+
+// watch has every sweep look at a room. Room's mutex; the list's lock is a leaf.
+func (t *Table) watch(r *Room) {
+	t.hot.Lock()
+	defer t.hot.Unlock()
+	t.hot.rooms[r] = struct{}{}
+}
+
+// OnEnd has f called after a room that this node relays has ended by its owner's wish or by itself. Call it before the table is used.
+func (t *Table) OnEnd(f func(r *Room, code codec.Code)) { t.onEnd = f }
 
 func (t *Table) insert(r *Room) bool {
 	s := t.stripe(r.ID)
@@ -149,6 +187,14 @@ func (t *Table) claim(owner string) error {
 	return nil
 }
 
+// count counts a room that came from another node, where it was within the bounds.
+func (t *Table) count(owner string) {
+	t.rooms.Add(1)
+	t.accounts.Lock()
+	defer t.accounts.Unlock()
+	t.accounts.rooms[owner]++
+}
+
 func (t *Table) disclaim(owner string) {
 	t.rooms.Add(-1)
 	t.accounts.Lock()
@@ -170,33 +216,50 @@ func (t *Table) Remove(id codec.RoomID, by string) error {
 	if err != nil {
 		return err
 	}
-	if !t.end(r, codec.CodeRemoved) {
+	if !t.End(r, codec.CodeRemoved) {
 		return ErrUnknown
 	}
+	t.told(r, codec.CodeRemoved)
 	return nil
 }
 
-// end closes a room and forgets it. It reports false if somebody else did.
-func (t *Table) end(r *Room, code codec.Code) bool {
+func (t *Table) told(r *Room, code codec.Code) {
+	if t.onEnd != nil {
+		t.onEnd(r, code)
+	}
+}
+
+// End closes a room, tells everybody in it, and forgets it. It reports false if somebody else did.
+func (t *Table) End(r *Room, code codec.Code) bool {
 	if !r.end(code) {
 		return false
 	}
-	s := t.stripe(r.ID)
-	s.Lock()
-	delete(s.rooms, r.ID)
-	s.Unlock()
-	t.disclaim(r.Owner)
+	t.remove(r)
 	if i := int(code - codec.CodeRemoved); i >= 0 && i < len(t.stats.Ended) {
 		t.stats.Ended[i].Add(1)
 	}
 	return true
 }
 
+// remove takes an ended room out of the table.
+func (t *Table) remove(r *Room) {
+	s := t.stripe(r.ID)
+	s.Lock()
+	delete(s.rooms, r.ID)
+	s.Unlock()
+	t.hot.Lock()
+	delete(t.hot.rooms, r)
+	t.hot.Unlock()
+	if r.counted {
+		t.disclaim(r.Owner)
+	}
+}
+
 // EndAll ends every room with a code, when the node goes away.
 func (t *Table) EndAll(code codec.Code) {
 	for i := range t.stripes {
 		for _, r := range t.list(i) {
-			t.end(r, code)
+			t.End(r, code)
 		}
 	}
 }
@@ -220,11 +283,14 @@ func (t *Table) list(stripe int) []*Room {
 func (t *Table) Sweep(now int64) {
 	for range stripes/10 + 1 {
 		for _, r := range t.list(t.swept) {
-			if code := r.sweep(now); code != 0 {
-				t.end(r, code)
+			if code := r.sweep(now); code != 0 && t.End(r, code) {
+				t.told(r, code)
 			}
 		}
 		t.swept = (t.swept + 1) % stripes
+	}
+	for _, r := range t.watched() {
+		r.sweepSeats(now)
 	}
 	t.counts.Lock()
 	rooms := t.counts.rooms
@@ -232,6 +298,23 @@ func (t *Table) Sweep(now int64) {
 	t.counts.Unlock()
 	for _, r := range rooms {
 		r.tellCount()
+	}
+}
+
+func (t *Table) watched() []*Room {
+	t.hot.Lock()
+	defer t.hot.Unlock()
+	return slices.AppendSeq(make([]*Room, 0, len(t.hot.rooms)), maps.Keys(t.hot.rooms))
+}
+
+// Vacate gives up the seats that a node's broken link has left: the node is gone.
+func (t *Table) Vacate(node string) {
+	for _, r := range t.watched() {
+		r.mu.Lock()
+		if r.seats != nil {
+			r.seats.vacate(node)
+		}
+		r.mu.Unlock()
 	}
 }
 

@@ -179,8 +179,8 @@ func TestLosslessPlaceIsKept(t *testing.T) {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
 			x.ack(v, 5)
-			if x.acked(1) != 5 || len(x.room.loss.seats) != 1 {
-				t.Errorf("%d is acknowledged, %d seats", x.acked(1), len(x.room.loss.seats))
+			if x.acked(1) != 5 || len(x.room.seats.seats) != 1 {
+				t.Errorf("%d is acknowledged, %d seats", x.acked(1), len(x.room.seats.seats))
 			}
 		})
 	}
@@ -198,8 +198,8 @@ func TestLosslessNewerSessionReplacesOlder(t *testing.T) {
 	if fmt.Sprint(old.cuts) != fmt.Sprint([]codec.Code{codec.CodeReplaced}) {
 		t.Fatalf("the older one is told %v", old.cuts)
 	}
-	if x.room.subs != 1 || len(x.room.loss.seats) != 1 {
-		t.Errorf("%d subscribers, %d seats", x.room.subs, len(x.room.loss.seats))
+	if x.room.subs != 1 || len(x.room.seats.seats) != 1 {
+		t.Errorf("%d subscribers, %d seats", x.room.subs, len(x.room.seats.seats))
 	}
 	x.ack(v, 2)
 	x.script(1, "3")

@@ -1,0 +1,655 @@
+package engine
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/room"
+)
+
+// edge is a room that this node does not relay and has clients of. Its mirror and its outbounds hang on one link, that to the target
+// which the core has named. The cluster goroutine's.
+type edge struct {
+	id     codec.RoomID
+	target string   // the node to attach to; "" if there is none at the moment
+	at     *session // the link on which it is attached; nil if it is not
+	tries  int      // attempts in a row that came to nothing
+	retry  bool     // a timer will drive it
+
+	mirror  bool       // there are, or will be, subscribers
+	asked   bool       // the mirror was asked for on the link
+	synced  bool       // the mirror had all that the relay had
+	room    *room.Room // the mirror; nil before the first answer
+	waiting []ask      // subscribers who wait for that
+	through []func()   // nodes that wait for it likewise
+	told    uint64     // the tally
+	idle    int        // looks in a row at which nobody was there
+
+	asks []ask       // requests to be sent
+	outs []*outbound // publishers
+
+	denied map[string]bool // who has said that there is no such room
+	since  int64           // when the first of them did; 0: none
+}
+
+// unknownFor is how long an edge that has been attached goes on looking for its room when everybody says that there is none.
+const unknownFor = 3 * time.Second
+
+// ask takes up a request for a room that this node does not relay. Loop only.
+func (c *cluster) ask(by caller, m codec.Control) {
+	id, _ := requestOf(m)
+	by.tries++
+	switch {
+	case id == 0:
+		by.s.reply(c.e.refusal(by.req, room.ErrMalformed))
+	case by.tries > 20:
+		by.s.reply(c.e.refusal(by.req, errMoved))
+	case by.s.link != nil && !by.s.link.through[id]:
+		by.s.reply(c.e.refusal(by.req, errMoved))
+	default:
+		c.post(func() { c.take(ask{by, m}) })
+	}
+}
+
+// again sends requests back to their loops, where the room is now.
+func (c *cluster) again(asks []ask) {
+	for _, a := range asks {
+		s := a.by.s
+		s.loop.post(item{kind: itemDo, do: func() {
+			if s.closed || s.closing || s.doomed {
+				return
+			}
+			if m, is := a.m.(*codec.Subscribe); is {
+				s.subscribe(m)
+			} else {
+				s.request(a.by, a.m)
+			}
+		}})
+	}
+}
+
+func (c *cluster) refuse(asks []ask, why *room.Error) {
+	for _, a := range asks {
+		a.by.s.later(c.e.refusal(a.by.req, why))
+	}
+}
+
+// take does what ask has posted.
+func (c *cluster) take(a ask) {
+	id, _ := requestOf(a.m)
+	if st := c.core.State(id); st != nil && st.Ended != 0 {
+		c.refuse([]ask{a}, room.ErrUnknown)
+		return
+	}
+	if c.core.Relays(id) {
+		if _, err := c.e.rooms.Get(id); err != nil { // it has just ended
+			c.refuse([]ask{a}, room.ErrUnknown)
+			return
+		}
+		c.again([]ask{a})
+		return
+	}
+	e := c.edge(id)
+	if _, is := a.m.(*codec.Subscribe); is {
+		if e.synced && e.room != nil {
+			c.again([]ask{a})
+			return
+		}
+		e.waiting, e.mirror = append(e.waiting, a), true
+	} else {
+		e.asks = append(e.asks, a)
+	}
+	c.drive(e)
+}
+
+// edge returns the edge of a room, making it if need be.
+func (c *cluster) edge(id codec.RoomID) *edge {
+	e := c.edges[id]
+	if e == nil {
+		e = &edge{id: id, denied: make(map[string]bool)}
+		c.edges[id] = e
+		e.target = c.core.Edge(id, true)
+	}
+	return e
+}
+
+// aim moves an edge to another node. The same node again means: a little later.
+func (c *cluster) aim(id codec.RoomID, to string) {
+	e := c.edges[id]
+	if e == nil {
+		return
+	}
+	if e.target == to {
+		c.retryLater(e)
+		return
+	}
+	c.unplug(e)
+	e.target, e.tries = to, 0
+	c.drive(e)
+}
+
+// retryLater drives an edge again when a moment has passed, a longer one each time.
+func (c *cluster) retryLater(e *edge) {
+	c.unplug(e)
+	if e.retry {
+		return
+	}
+	e.retry = true
+	wait := min(5*time.Millisecond<<min(e.tries, 6), 200*time.Millisecond)
+	e.tries++
+	time.AfterFunc(wait, func() {
+		c.post(func() {
+			e.retry = false
+			if c.edges[e.id] == e {
+				c.drive(e)
+			}
+		})
+	})
+}
+
+// unplug takes an edge off its link.
+func (c *cluster) unplug(e *edge) {
+	if e.at == nil {
+		return
+	}
+	s, id := e.at, e.id
+	e.at, e.asked = nil, false
+	for _, o := range e.outs {
+		o.unlink(s)
+		o.asked = nil
+	}
+	s.loop.post(item{kind: itemDo, do: func() { s.link.unfeed(s, id) }})
+}
+
+// drive does for an edge what can be done now: ask for the mirror, have the publishers taken, send the requests.
+func (c *cluster) drive(e *edge) {
+	p := c.peers[e.target]
+	if p == nil {
+		if e.target == "" && len(c.core.Chain(e.id)) <= 1 {
+			c.unknown(e, "")
+		}
+		return
+	}
+	if p.up == nil || e.retry {
+		return
+	}
+	e.at = p.up
+	if e.mirror && !e.asked {
+		e.asked = true
+		c.askMirror(e, p)
+	}
+	for _, o := range e.outs {
+		if o.asked == nil {
+			c.askPublish(e, p, o)
+		}
+	}
+	asks := e.asks
+	e.asks = nil
+	for _, a := range asks {
+		c.forward(e, p, a)
+	}
+}
+
+// askMirror subscribes this node at the relay, with the positions that it has or, at first, those of the client who waits.
+func (c *cluster) askMirror(e *edge, p *peer) {
+	m := &codec.Mirror{Room: e.id}
+	if c.cutOffFromRelay(e) {
+		m.Flags = codec.MirrorThrough
+	}
+	if e.room != nil {
+		m.Have = e.room.Positions()
+	} else if len(e.waiting) > 0 {
+		if sub, is := e.waiting[0].m.(*codec.Subscribe); is {
+			m.Have = sub.Have
+		}
+	}
+	at := e.at
+	e.told = 0
+	c.callVia(p, func(req uint32) codec.Control { m.Req = req; return m }, func(s *session, req uint32) { s.link.want(e.id, req) },
+		func(answer codec.Control) {
+			if c.edges[e.id] != e || e.at != at {
+				return
+			}
+			switch m := answer.(type) {
+			case *codec.OK: // all that the relay had is here
+				c.sync(e)
+			case *codec.Refused:
+				e.asked = false
+				c.refusedBy(e, p.name, m)
+			}
+		})
+}
+
+// cutOffFromRelay reports whether the target is not the room's relay, as far as this node knows, but somebody who can reach it.
+func (c *cluster) cutOffFromRelay(e *edge) bool {
+	relay := c.core.Where(e.id)
+	return relay != "" && relay != e.target && relay != c.self && c.core.Unreachable(relay)
+}
+
+// callVia is call with something to be done on the link's loop right before the request is sent.
+func (c *cluster) callVia(p *peer, build func(req uint32) codec.Control, before func(*session, uint32), done func(codec.Control)) {
+	c.req = (c.req + 1) &^ ownReq
+	req, s := c.req|ownReq, p.up
+	c.calls[req] = &call{p, done}
+	m := build(req)
+	s.loop.post(item{kind: itemDo, do: func() {
+		if before != nil {
+			before(s, req)
+		}
+		s.queueControl(m)
+	}})
+}
+
+// mirrored takes the first answer: what the room is.
+func (c *cluster) mirrored(s *session, r *room.Room, relay string) {
+	e := c.edges[r.ID]
+	if e == nil || e.at != s {
+		return
+	}
+	e.room, e.tries, e.since = r, 0, 0
+	clear(e.denied)
+	c.core.Attached(r.ID, relay)
+}
+
+// sync admits who waited for the mirror.
+func (c *cluster) sync(e *edge) {
+	e.tries = 0
+	if e.room == nil {
+		return
+	}
+	e.synced = true
+	c.filled.Delete(e.id)
+	c.again(e.waiting)
+	loops := make(map[*loop]bool)
+	for _, a := range e.waiting {
+		loops[a.by.s.loop] = true
+	}
+	e.waiting = nil
+	through := e.through
+	e.through = nil
+	for _, f := range through {
+		f()
+	}
+	// When all who waited have their seats, what they have acknowledged counts.
+	r := e.room
+	left := len(loops)
+	for l := range loops {
+		l.post(item{kind: itemDo, do: func() {
+			c.post(func() {
+				if left--; left == 0 {
+					r.Unhold()
+				}
+			})
+		}})
+	}
+}
+
+// fills reports whether a room is a mirror that does not hold yet what the relay has.
+func (c *cluster) fills(r *room.Room) bool {
+	if !r.IsMirror() {
+		return false
+	}
+	_, is := c.filled.Load(r.ID)
+	return is
+}
+
+// askPublish has a publisher of this node taken by the relay.
+func (c *cluster) askPublish(e *edge, p *peer, o *outbound) {
+	at := e.at
+	o.asked = at
+	c.callVia(p, func(req uint32) codec.Control {
+		return as(o.account, o.instance, &codec.Publish{Req: req, Room: o.room, Flags: o.flags})
+	}, func(s *session, req uint32) { s.link.publishing[req] = o },
+		func(answer codec.Control) {
+			if c.edges[e.id] != e || o.asked != at {
+				return
+			}
+			switch m := answer.(type) {
+			case *codec.Published:
+				e.tries = 0
+				c.prune(e)
+			case *codec.Refused:
+				o.asked = nil
+				if m.Code.Retry() || m.Code == codec.CodeRoomUnknown {
+					c.refusedBy(e, p.name, m)
+					return
+				}
+				if m.Code == codec.CodeNotGranted {
+					m.Code = codec.CodeRevoked
+				}
+				o.end(m.Code)
+				c.prune(e)
+			}
+		})
+}
+
+// as wraps a client's request for the relay.
+func as(account string, instance uint64, m codec.Control) *codec.As {
+	return &codec.As{Account: account, Instance: instance, Frame: m.Append(nil)}
+}
+
+// forward sends a client's request to the relay.
+func (c *cluster) forward(e *edge, p *peer, a ask) {
+	at := e.at
+	if m, is := a.m.(*codec.Publish); is {
+		c.publishBy(e, p, a, m)
+		return
+	}
+	c.callVia(p, func(req uint32) codec.Control {
+		_, n := requestOf(a.m)
+		*n = req
+		return as(a.by.account, a.by.instance, a.m)
+	}, nil, func(answer codec.Control) {
+		_, n := requestOf(a.m)
+		*n = a.by.req
+		switch m := answer.(type) {
+		case nil: // the link broke: whatever it is, doing it twice does no harm
+			c.take(a)
+			return
+		case *codec.Refused:
+			if retry := m.Code == codec.CodeMoved || m.Code == codec.CodeRoomUnknown; retry && c.edges[e.id] == e && e.at == at {
+				e.asks = append(e.asks, a)
+				c.refusedBy(e, p.name, m)
+				return
+			} else if retry {
+				c.take(a)
+				return
+			}
+			m.Req = a.by.req
+		case *codec.OK:
+			m.Req = a.by.req
+			if _, is := a.m.(*codec.Unpublish); is {
+				c.unpublished(e, a.by)
+			}
+		case *codec.Info:
+			m.Req = a.by.req
+		}
+		a.by.s.later(answer)
+	})
+}
+
+// publishBy has a client's publisher taken by the relay, and gives the client its outbound.
+func (c *cluster) publishBy(e *edge, p *peer, a ask, m *codec.Publish) {
+	var o *outbound
+	for _, x := range e.outs {
+		if x.account == a.by.account && x.instance == a.by.instance {
+			o = x
+		}
+	}
+	if o == nil {
+		o = &outbound{c: c, room: e.id, account: a.by.account, instance: a.by.instance, flags: m.Flags, pool: &c.e.pool}
+		e.outs = append(e.outs, o)
+	}
+	at := e.at
+	o.asked, o.since = at, 0
+	c.callVia(p, func(req uint32) codec.Control {
+		return as(o.account, o.instance, &codec.Publish{Req: req, Room: o.room, Flags: o.flags})
+	}, func(s *session, req uint32) { s.link.publishing[req] = o },
+		func(answer codec.Control) {
+			switch m := answer.(type) {
+			case *codec.Published:
+				e.tries = 0
+				s := a.by.s
+				s.loop.post(item{kind: itemDo, do: func() { s.publishedBy(a.by, o) }})
+			case *codec.Refused:
+				if o.asked == at {
+					o.asked = nil
+				}
+				if (m.Code == codec.CodeMoved || m.Code == codec.CodeRoomUnknown) && c.edges[e.id] == e && e.at == at {
+					e.asks = append(e.asks, a)
+					c.refusedBy(e, p.name, m)
+					return
+				}
+				o.end(m.Code)
+				c.prune(e)
+				a.by.s.later(&codec.Refused{Req: a.by.req, Code: m.Code, Text: m.Text})
+			default:
+				c.take(a)
+			}
+		})
+}
+
+// unpublished ends an outbound whose publisher has left at its own wish.
+func (c *cluster) unpublished(e *edge, by caller) {
+	for _, o := range e.outs {
+		if o.account == by.account && o.instance == by.instance {
+			s := by.s
+			s.loop.post(item{kind: itemDo, do: func() {
+				if pub := s.published(by, e.id); pub != nil && pub.p == pusher(o) {
+					pub.sendAcks()
+					pub.end()
+				}
+				o.end(codec.CodeLeft)
+			}})
+		}
+	}
+}
+
+// detached notes that an outbound has no session any more.
+func (c *cluster) detached(o *outbound, now int64) { o.since = now }
+
+// prune forgets outbounds that have ended.
+func (c *cluster) prune(e *edge) {
+	e.outs = slices.DeleteFunc(e.outs, func(o *outbound) bool {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		return o.ended
+	})
+}
+
+// refusedBy follows a node's word that it does not relay the room.
+func (c *cluster) refusedBy(e *edge, from string, m *codec.Refused) {
+	if m.Code == codec.CodeRoomUnknown {
+		c.unknown(e, from)
+		return
+	}
+	if m.Code == codec.CodeMoved {
+		c.core.Moved(e.id, from, "")
+		c.settle()
+	}
+	if c.edges[e.id] == e && e.target == from {
+		c.retryLater(e)
+	}
+}
+
+// moved follows a node's word who relays a room.
+func (c *cluster) moved(id codec.RoomID, from, to string) {
+	e := c.edges[id]
+	if e == nil || e.target != from {
+		return
+	}
+	c.unplug(e)
+	c.core.Moved(id, from, to)
+	c.settle()
+	if c.edges[id] == e && e.target == from {
+		c.retryLater(e)
+	}
+}
+
+// unknown follows a node's word that there is no such room: only if all who could know say so there is none.
+func (c *cluster) unknown(e *edge, from string) {
+	if from != "" {
+		e.denied[from] = true
+	}
+	now := time.Now().UnixNano()
+	if e.since == 0 {
+		e.since = now
+	}
+	held := false
+	if st := c.core.State(e.id); st != nil {
+		held = st.Ended == 0
+	}
+	for _, name := range c.core.Chain(e.id) {
+		if p := c.peers[name]; p != nil && p.up != nil && !e.denied[name] {
+			c.unplug(e)
+			e.target = name
+			c.drive(e)
+			return
+		}
+	}
+	attached := e.room != nil || slices.ContainsFunc(e.outs, func(o *outbound) bool { return o.since == 0 && o.number() != 0 })
+	if held || attached && now-e.since < int64(unknownFor) {
+		clear(e.denied)
+		c.unplug(e)
+		e.target = c.core.Edge(e.id, true)
+		c.retryLater(e)
+		return
+	}
+	c.abandon(e)
+}
+
+// number returns the publisher's number; 0 if the relay has not given it one yet.
+func (o *outbound) number() uint16 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.num
+}
+
+// abandon gives an edge up: the room is gone.
+func (c *cluster) abandon(e *edge) {
+	code := codec.CodeNodeLost
+	if st := c.core.State(e.id); st != nil && st.Ended != 0 {
+		code = st.Ended
+	}
+	c.unplug(e)
+	c.refuse(append(e.waiting, e.asks...), room.ErrUnknown)
+	for _, o := range e.outs {
+		o.end(code)
+	}
+	if e.room != nil && e.room.IsMirror() {
+		c.e.rooms.End(e.room, code)
+	}
+	c.drop(e)
+}
+
+// drop forgets an edge.
+func (c *cluster) drop(e *edge) {
+	delete(c.edges, e.id)
+	c.filled.Delete(e.id)
+	c.core.Edge(e.id, false)
+}
+
+// closed follows the relay's word that the room has ended.
+func (c *cluster) closed(s *session, id codec.RoomID, code codec.Code) {
+	e := c.edges[id]
+	if e == nil || e.at != s {
+		return
+	}
+	c.unplug(e)
+	c.refuse(e.waiting, room.ErrUnknown)
+	e.waiting, e.room, e.mirror, e.synced = nil, nil, false, false
+	c.filled.Delete(id)
+	for _, o := range e.outs {
+		o.end(code)
+	}
+	c.prune(e)
+	if len(e.asks) == 0 {
+		c.drop(e)
+	} else {
+		c.drive(e)
+	}
+}
+
+// dropped follows the relay's word that a publisher's part has ended.
+func (c *cluster) dropped(s *session, o *outbound, code codec.Code) {
+	e := c.edges[o.room]
+	if e == nil {
+		return
+	}
+	if code == codec.CodeMoved {
+		if e.at == s {
+			c.moved(e.id, s.link.peer.name, "")
+		}
+		return
+	}
+	o.end(code)
+	c.prune(e)
+}
+
+// resync mirrors a room anew.
+func (c *cluster) resync(id codec.RoomID, s *session) {
+	if e := c.edges[id]; e != nil && e.at == s {
+		c.retryLater(e)
+	}
+}
+
+// tick does what time brings to edges and tombstones.
+func (c *cluster) tick() {
+	now := time.Now().UnixNano()
+	c.ticks++
+	linger := int64(c.e.rooms.Config().Linger)
+	for _, e := range c.edges {
+		if c.ticks%10 == 0 {
+			for _, o := range e.outs {
+				if o.since != 0 && now-o.since > linger {
+					o.end(codec.CodeGone)
+				}
+			}
+			c.prune(e)
+		}
+		c.interest(e)
+	}
+	if c.ticks%digestTicks == 0 {
+		c.digests()
+	}
+	if c.ticks%100 == 0 {
+		for id, since := range c.ended {
+			if now-since > int64(tombstoneFor) {
+				c.core.Forget(id)
+				delete(c.ended, id)
+			}
+		}
+	}
+}
+
+// interest tells the relay how many subscribers the mirror has, and lets go of what nobody needs.
+func (c *cluster) interest(e *edge) {
+	if e.room != nil && e.synced {
+		if n := uint64(e.room.Subscribers()); n != e.told && e.at != nil {
+			e.told = n
+			e.at.later(&codec.Tally{Room: e.id, Subscribers: n})
+		}
+	}
+	if len(e.waiting)+len(e.asks)+len(e.outs) > 0 || e.room != nil && !e.room.Empty() {
+		e.idle = 0
+		return
+	}
+	if e.idle++; e.idle < 10 {
+		return
+	}
+	if e.room != nil && !c.e.rooms.Forget(e.room) {
+		return
+	}
+	c.unplug(e)
+	c.drop(e)
+}
+
+// digests tells every node which rooms are mirrored from it.
+func (c *cluster) digests() {
+	rooms := make(map[*session][]codec.RoomID)
+	for _, p := range c.peers {
+		if p.up != nil {
+			rooms[p.up] = nil
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(c.edges)) {
+		if e := c.edges[id]; e.at != nil && e.asked {
+			rooms[e.at] = append(rooms[e.at], id)
+		}
+	}
+	for s, ids := range rooms {
+		for {
+			n := min(len(ids), codec.MaxDigest)
+			m := &codec.Digest{Rooms: ids[:n:n]}
+			if ids = ids[n:]; len(ids) > 0 {
+				m.Flags = codec.DigestMore
+			}
+			s.later(m)
+			if len(ids) == 0 {
+				break
+			}
+		}
+	}
+}

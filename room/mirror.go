@@ -1,0 +1,192 @@
+package room
+
+import (
+	"time"
+
+	"github.com/timedge/timedge/codec"
+)
+
+// A room of a cluster has one relay, the node that decides; every other node with subscribers has a mirror of it: a Room, too, which a
+// link to the relay feeds. Late joiners and those who resume are served from its log. A mirror grants nothing and ends nothing by itself.
+
+// ErrRelayed says that this node relays the room itself.
+var ErrRelayed = &Error{codec.CodeMoved, "this node relays the room"}
+
+// Mirror returns the mirror of a room that another node relays, making it if need be. The head is the relay's word; nothing in it is
+// refused. It returns ErrRelayed if this node relays the room.
+func (t *Table) Mirror(h *codec.RoomHead, now int64) (*Room, error) {
+	for {
+		r, err := t.Get(h.Room)
+		if err != nil {
+			r = t.newRoom(h.Owner, settingsOf(&h.RoomSettings), now)
+			r.ID, r.mirror, r.created = h.Room, true, int64(h.Created)*int64(time.Millisecond)
+			if r.lossless() {
+				r.seated()
+			}
+			if !t.insert(r) {
+				continue
+			}
+			return r, nil
+		}
+		r.mu.Lock()
+		ended, mirror := r.ended != 0, r.mirror
+		r.mu.Unlock()
+		switch {
+		case mirror && !ended:
+			return r, nil
+		case !ended:
+			return nil, ErrRelayed
+		}
+		t.remove(r)
+	}
+}
+
+func settingsOf(m *codec.RoomSettings) Settings {
+	ms := func(v uint64) time.Duration { return time.Duration(min(v, 1<<40)) * time.Millisecond }
+	return Settings{
+		Policy: m.Policy, Idle: ms(m.IdleMillis), Expire: ms(m.ExpireMillis),
+		QueueBytes: int(min(m.QueueBytes, 1<<40)), QueueAge: ms(m.QueueMillis), MaxSubs: int(min(m.MaxSubs, 1<<40)),
+	}
+}
+
+// IsMirror reports whether another node relays the room.
+func (r *Room) IsMirror() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mirror
+}
+
+// Told makes a publisher of whom the relay tells: h feeds it from now on, and all that has arrived of it is acknowledged to h anew. Under a
+// number that meant another account the old publisher ends first.
+func (r *Room) Told(h Holder, num uint16, account string) (*Publisher, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended != 0 {
+		return nil, ErrUnknown
+	}
+	if !r.mirror {
+		return nil, ErrRelayed
+	}
+	var p *Publisher
+	for i, q := range r.pubs {
+		if q.Num != num {
+			continue
+		}
+		if p = q; q.who.account != account {
+			if q.ended == 0 {
+				r.endPublisher(q, codec.CodeGone, r.lastPush.Load())
+			}
+			q.release()
+			r.pubs = append(r.pubs[:i:i], r.pubs[i+1:]...)
+			p = nil
+		}
+		break
+	}
+	if p == nil {
+		p = &Publisher{Num: num, Room: r, room: r, who: who{account: account}, window: int64(r.table.cfg.Window / 4)}
+		r.pubs = append(r.pubs, p)
+		r.postControl(KindControl, &codec.Joined{Room: r.ID, Pub: num, Account: account})
+	}
+	p.holder.Store(&h)
+	p.ended, p.since = 0, 0
+	p.nudging.Store(false)
+	for _, s := range p.streams {
+		s.told = 0
+	}
+	if len(p.streams) > 0 {
+		p.told.Store(-1)
+		p.nudging.Store(true)
+		h.AckNow(p)
+	}
+	return p, nil
+}
+
+// ToldLeft ends a publisher at the relay's word.
+func (r *Room) ToldLeft(num uint16, code codec.Code, now int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended != 0 || !r.mirror {
+		return
+	}
+	for _, p := range r.pubs {
+		if p.Num == num && p.ended == 0 {
+			r.endPublisher(p, code, now)
+		}
+	}
+}
+
+// ToldCount takes the relay's word of how many are in the room.
+func (r *Room) ToldCount(c codec.Count) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended == 0 && r.mirror {
+		r.total, r.totalPubs, r.toldOf = int(min(c.Subscribers, 1<<31)), c.Publishers, r.subs+r.tallied
+		r.recount = true
+		r.changed()
+	}
+}
+
+// Positions returns what a mirror has: the last frame of every stream, and of a publisher without any that it is known.
+func (r *Room) Positions() (have []codec.Position) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range r.pubs {
+		if p.ended != 0 {
+			continue
+		}
+		if len(p.streams) == 0 {
+			have = append(have, codec.Position{StreamKey: codec.StreamKey{Pub: p.Num}})
+		}
+		for _, s := range p.streams {
+			have = append(have, codec.Position{StreamKey: s.key, Last: s.next - 1})
+		}
+	}
+	return have
+}
+
+// Empty reports whether nobody is in the room, nor is awaited back.
+func (r *Room) Empty() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.empty()
+}
+
+func (r *Room) empty() bool {
+	if r.subs > 0 || len(r.links) > 0 || len(r.outlets) > 0 {
+		return false
+	}
+	return r.seats == nil || len(r.seats.seats) == 0
+}
+
+// Forget drops a mirror that nobody is in, without a word. It reports false if somebody is.
+func (t *Table) Forget(r *Room) bool {
+	r.mu.Lock()
+	if r.ended != 0 || !r.mirror || !r.empty() {
+		ended := r.ended != 0
+		r.mu.Unlock()
+		return ended
+	}
+	r.ended = codec.CodeMoved
+	for _, p := range r.pubs {
+		p.release()
+	}
+	r.pubs, r.seats = nil, nil
+	r.mu.Unlock()
+	t.remove(r)
+	return true
+}
+
+// Publishers calls yield for every publisher that has not left, under the room's mutex.
+func (r *Room) Publishers(yield func(num uint16, account string, h Holder) bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range r.pubs {
+		var h Holder
+		if held := p.holder.Load(); held != nil {
+			h = *held
+		}
+		if p.ended == 0 && !yield(p.Num, p.who.account, h) {
+			return
+		}
+	}
+}

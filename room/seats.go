@@ -1,0 +1,427 @@
+package room
+
+import (
+	"sync"
+
+	"github.com/timedge/timedge/codec"
+)
+
+// seating keeps how far those have acknowledged each stream whom acknowledgements wait for: in a lossless room every subscriber, in
+// any other only the links of nodes that have subscribers of theirs. Guarded by the room's mutex.
+//
+// In a lossless room the slowest seat alone decides what has arrived, and what is kept. In any other a frame has arrived when every loop has
+// taken it and every seat that counts has acknowledged it; a seat that lags too long does not count until it has caught up.
+type seating struct {
+	seats    []*seat
+	byMember map[any]*seat // those whose subscriber is connected
+	hold     int64         // until then, by time, nothing counts as arrived; 0: no hold
+}
+
+// seat is a subscriber's place. It outlives the subscriber's connection for the stall time, or the lag time.
+type seat struct {
+	who    who
+	node   string // of a link: the node at its other end
+	member any    // nil while its connection is away
+	outlet Outlet
+	noEcho bool
+	late   bool                       // lagged, does not count
+	moved  int64                      // when it last acknowledged something, or had nothing to acknowledge
+	places map[codec.StreamKey]*place // of every stream that it gets
+}
+
+// place is how far a seat has acknowledged a stream.
+type place struct {
+	st    *stream
+	acked uint64
+	claim uint64 // what it said it has when it joined, which may be ahead of the room
+}
+
+// seated returns the room's seating, making it if need be. Room's mutex.
+func (r *Room) seated() *seating {
+	if r.seats == nil {
+		r.seats = &seating{byMember: make(map[any]*seat)}
+		r.table.watch(r)
+	}
+	return r.seats
+}
+
+// lossless reports whether the room drops nothing.
+func (r *Room) lossless() bool { return r.set.Policy == codec.PolicyLossless }
+
+// kept returns the seat of a client whose connection broke or, when the client resumes, that still sits on an old one.
+// It returns nil if there is none.
+func (l *seating) kept(w who, node string, resumes bool) *seat {
+	for _, s := range l.seats {
+		if s.who == w && s.node == node && (resumes || s.member == nil) {
+			return s
+		}
+	}
+	return nil
+}
+
+// take gives a seat to a member: a new one if s is nil. A member that still sits there, on a connection that is not known
+// to be dead, is cut off.
+func (l *seating) take(s *seat, o Outlet, j *Join, now int64) *seat {
+	if s == nil {
+		s = &seat{who: who{j.Account, j.Instance}, node: j.Link, places: make(map[codec.StreamKey]*place)}
+		l.seats = append(l.seats, s)
+	}
+	if s.member != nil {
+		s.outlet.Cut(s.member, codec.CodeReplaced)
+		delete(l.byMember, s.member)
+	}
+	s.member, s.outlet, s.moved, s.noEcho, s.late = j.Member, o, now, j.NoEcho, false
+	l.byMember[j.Member] = s
+	return s
+}
+
+// start notes where a seat takes a stream up. No-op on a nil seat.
+func (s *seat) start(st *stream, acked uint64) {
+	if s == nil {
+		return
+	}
+	p := s.places[st.key]
+	if p == nil {
+		p = &place{st: st}
+		s.places[st.key] = p
+	}
+	p.st, p.acked = st, max(acked, p.acked)
+}
+
+// claims notes that the subscriber has the stream up to seq, wherever the room stands. No-op on a nil seat.
+func (s *seat) claims(st *stream, seq uint64) {
+	if s != nil {
+		s.start(st, seq)
+		s.places[st.key].claim = seq
+	}
+}
+
+// knows reports whether the seat gets streams of p. A nil seat knows nothing.
+func (s *seat) knows(p *Publisher) bool {
+	if s != nil {
+		for _, st := range p.streams {
+			if s.places[st.key] != nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// begin gives every seat a place in a new stream, from its first frame.
+func (l *seating) begin(st *stream) {
+	for _, s := range l.seats {
+		if !(s.noEcho && s.who == st.pub.who) {
+			s.start(st, st.next-1)
+		}
+	}
+	l.update(st)
+}
+
+// restart moves the seats to where a stream turned out to begin, but for those that have said where they are.
+func (l *seating) restart(st *stream) {
+	for _, s := range l.seats {
+		if p := s.places[st.key]; p != nil && p.claim == 0 {
+			p.acked = max(p.acked, st.next-1)
+		}
+	}
+	l.update(st)
+}
+
+// forget takes the streams of a publisher out of a seat. No-op on a nil seat.
+func (s *seat) forget(p *Publisher) {
+	if s != nil {
+		for _, st := range p.streams {
+			delete(s.places, st.key)
+		}
+	}
+}
+
+// posted is called after a batch was posted: with nobody there it has arrived.
+func (l *seating) posted(st *stream) {
+	if st.pub.room.lossless() && st.atLow == 0 {
+		l.update(st)
+	}
+}
+
+// lowest returns how far the slowest seats that count are, and how many stand there; next-1 and 0 if there are none.
+func (l *seating) lowest(st *stream) (low uint64, n int) {
+	low = st.next - 1
+	for _, s := range l.seats {
+		p := s.places[st.key]
+		if p == nil || s.late {
+			continue
+		}
+		switch acked := min(p.acked, st.next-1); {
+		case n > 0 && acked > low:
+		case n > 0 && acked == low:
+			n++
+		default:
+			low, n = acked, 1
+		}
+	}
+	if l.hold != 0 && st.acked.Load() <= low {
+		low, n = st.acked.Load(), n+1
+	}
+	return low, n
+}
+
+// update computes how far the slowest seats are, lets go of what all have, and tells the publisher.
+func (l *seating) update(st *stream) {
+	low, n := l.lowest(st)
+	st.low, st.atLow = low, n
+	if !st.pub.room.lossless() {
+		st.flight.seatsAt(st, low, n)
+		return
+	}
+	if low > st.acked.Load() {
+		st.acked.Store(low)
+	}
+	arrived, log := 0, st.spans()
+	for ; st.counts < len(log) && log[st.counts].last <= low; st.counts++ {
+		arrived += log[st.counts].end - log[st.counts].off - st.part
+		st.part = 0
+	}
+	// The publisher may send as much again for each frame acknowledged, so those of a span in progress count, too.
+	if st.counts < len(log) && log[st.counts].b.Kind == KindStream && log[st.counts].first <= low {
+		sp := &log[st.counts]
+		from := sp.first
+		if st.part > 0 {
+			from = st.partNext
+		}
+		if low >= from {
+			n := offsetOf(sp.bytes()[st.part:], from, low+1)
+			arrived += n
+			st.part, st.partNext = st.part+n, low+1
+		}
+	}
+	st.trim()
+	if arrived > 0 {
+		st.pub.arrived(arrived)
+	}
+}
+
+// updateAll updates every stream of the room.
+func (l *seating) updateAll(r *Room) {
+	for _, p := range r.pubs {
+		for _, st := range p.streams {
+			l.update(st)
+		}
+	}
+}
+
+// Ack records that a member has a stream up to seq: a subscriber of a lossless room has consumed it, the subscribers of a link's node
+// have it. From others it is nothing. Streams that the room does not know are ignored. A number that was never sent is ErrFlow: the
+// connection is to be closed.
+func (r *Room) Ack(member any, key codec.StreamKey, seq uint64, now int64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.seats == nil {
+		return nil
+	}
+	s := r.seats.byMember[member]
+	if s == nil {
+		return nil
+	}
+	p := s.places[key]
+	if p == nil || seq <= p.acked {
+		return nil
+	}
+	if seq >= p.st.next && seq > p.claim && s.node == "" {
+		return ErrFlow.With("acknowledgement of a frame that was never sent")
+	}
+	was := p.acked
+	p.acked, s.moved = seq, now
+	if s.late {
+		r.seats.caughtUp(r, s)
+		return nil
+	}
+	// Only the last of the slowest seats to move moves the publisher.
+	if was == p.st.low {
+		if p.st.atLow--; p.st.atLow == 0 {
+			r.seats.update(p.st)
+		}
+	}
+	return nil
+}
+
+// behind reports whether frames wait for the seat's acknowledgement.
+func (s *seat) behind() bool {
+	for _, p := range s.places {
+		if p.acked+1 < p.st.next {
+			return true
+		}
+	}
+	return false
+}
+
+// caughtUp lets a late seat count again once it has everything.
+func (l *seating) caughtUp(r *Room, s *seat) {
+	if !s.behind() {
+		s.late = false
+		l.updateAll(r)
+	}
+}
+
+// leave takes a member off its seat. The seat stays, empty, if the connection broke.
+func (l *seating) leave(member any, gone bool, now int64) {
+	s := l.byMember[member]
+	if s == nil {
+		return
+	}
+	delete(l.byMember, member)
+	s.member, s.outlet, s.moved = nil, nil, now
+	if !gone {
+		l.remove(s)
+	}
+}
+
+func (l *seating) remove(gone *seat) {
+	for i, s := range l.seats {
+		if s == gone {
+			n := len(l.seats) - 1
+			l.seats[i], l.seats[n] = l.seats[n], nil
+			l.seats = l.seats[:n]
+			break
+		}
+	}
+	for _, p := range gone.places {
+		l.update(p.st)
+	}
+}
+
+// released takes the streams of a publisher that is gone for good out of every seat.
+func (l *seating) released(p *Publisher) {
+	for _, s := range l.seats {
+		s.forget(p)
+	}
+}
+
+// sweep cuts off the seats that have not moved for the stall time although frames wait for them; a link's, whose node cuts off its own
+// first, after twice as long. In rooms that are not lossless nobody is cut off, but does not count any more.
+func (l *seating) sweep(r *Room, now int64) {
+	t := r.table
+	if l.hold != 0 && now >= l.hold {
+		l.hold = 0
+		l.updateAll(r)
+	}
+	for i := len(l.seats) - 1; i >= 0; i-- {
+		s := l.seats[i]
+		if s.member != nil && !s.behind() {
+			s.moved = now
+			if s.late {
+				l.caughtUp(r, s)
+			}
+			continue
+		}
+		if !r.lossless() {
+			if now-s.moved <= int64(t.cfg.SeatLag) {
+				continue
+			}
+			if s.member == nil {
+				l.remove(s)
+			} else if !s.late {
+				s.late = true
+				l.updateAll(r)
+			}
+			continue
+		}
+		stall := int64(t.cfg.Stall)
+		if s.node != "" && s.member != nil {
+			stall *= 2
+		}
+		if now-s.moved <= stall {
+			continue
+		}
+		if s.member != nil {
+			s.outlet.Cut(s.member, codec.CodeTooSlow)
+			delete(l.byMember, s.member)
+			t.stats.CutOff.Add(1)
+		}
+		l.remove(s)
+	}
+}
+
+// Hold makes nothing count as arrived until a moment, or Unhold: somebody who needs what comes is on the way to a seat.
+func (r *Room) Hold(until int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended == 0 {
+		r.seated().hold = until
+		r.seats.updateAll(r)
+	}
+}
+
+// Unhold ends a hold.
+func (r *Room) Unhold() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.seats != nil && r.seats.hold != 0 {
+		r.seats.hold = 0
+		r.seats.updateAll(r)
+	}
+}
+
+// vacate gives up the seat that a node's broken link has left. Room's mutex.
+func (l *seating) vacate(node string) {
+	for i := len(l.seats) - 1; i >= 0; i-- {
+		if s := l.seats[i]; s.node == node && s.member == nil {
+			l.remove(s)
+		}
+	}
+}
+
+// flight is what is on its way in a room with seats that is not lossless. Loops that take batches and seats that acknowledge meet here; its
+// mutex is a leaf.
+type flight struct {
+	mu    sync.Mutex
+	local uint64 // every loop has taken what is up to here
+	seats uint64 // and every seat; with nobody seated it does not count
+	empty bool   // nobody is seated
+	list  []aloft
+}
+
+type aloft struct {
+	last uint64
+	n    int
+}
+
+func (f *flight) add(last uint64, n int) {
+	f.mu.Lock()
+	f.list = append(f.list, aloft{last, n})
+	f.mu.Unlock()
+}
+
+// taken says that every loop has taken the batch that ends with last.
+func (f *flight) taken(s *stream, last uint64) {
+	f.mu.Lock()
+	f.local = max(f.local, last)
+	f.land(s)
+}
+
+// seatsAt says how far the n slowest seats are.
+func (f *flight) seatsAt(s *stream, low uint64, n int) {
+	f.mu.Lock()
+	f.seats, f.empty = low, n == 0
+	f.land(s)
+}
+
+// land counts what has arrived, and unlocks.
+func (f *flight) land(s *stream) {
+	to, bytes, done := f.local, 0, 0
+	if !f.empty {
+		to = min(to, f.seats)
+	}
+	for ; done < len(f.list) && f.list[done].last <= to; done++ {
+		bytes += f.list[done].n
+	}
+	if done > 0 {
+		f.list = f.list[:copy(f.list, f.list[done:])]
+	}
+	f.mu.Unlock()
+	if done == 0 && to <= s.acked.Load() {
+		return
+	}
+	s.rise(to)
+	s.pub.arrived(bytes)
+}

@@ -1,0 +1,185 @@
+package room
+
+import (
+	"slices"
+	"time"
+
+	"github.com/timedge/timedge/codec"
+)
+
+// State returns all that makes the room but its frames, as its standbys have to know it. The fields of the reign are zero: who relays the
+// room is the cluster's to say. The caller owns it.
+func (r *Room) State() *codec.RoomState {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	millis := func(d time.Duration) uint64 { return uint64(d.Milliseconds()) }
+	st := &codec.RoomState{RoomHead: codec.RoomHead{
+		Room: r.ID, Ended: r.ended, Owner: r.Owner, Created: uint64(max(0, r.created)) / uint64(time.Millisecond),
+		RoomSettings: codec.RoomSettings{
+			Policy: r.set.Policy, IdleMillis: millis(r.set.Idle), ExpireMillis: millis(r.set.Expire),
+			QueueBytes: uint64(r.set.QueueBytes), QueueMillis: millis(r.set.QueueAge), MaxSubs: uint64(r.set.MaxSubs),
+		},
+		NextPub: r.nextPub,
+	}}
+	for account, g := range r.grants {
+		st.Grants = append(st.Grants, codec.GrantState{Account: account, Version: g.version, Granted: g.granted})
+	}
+	for _, p := range r.pubs {
+		if p.ended == 0 {
+			st.Publishers = append(st.Publishers, codec.PublisherState{Num: p.Num, Account: p.who.account, Instance: p.who.instance})
+		}
+	}
+	return st
+}
+
+// Restore makes this node the relay of a room that another relayed: of its mirror, if there is one, whose members stay, otherwise anew. What
+// the state does not say, where the streams stand, the mirror knows or the publishers' nodes tell by what they send again. Until
+// Config.Settle is over the room waits for those who are on their way: its logs keep everything.
+func (t *Table) Restore(st *codec.RoomState, now int64) (*Room, error) {
+	r, err := t.Mirror(&st.RoomHead, now)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended != 0 {
+		return nil, ErrUnknown
+	}
+	r.mirror, r.settling, r.settles = false, true, now+int64(t.cfg.Settle)
+	r.lastPush.Store(now)
+	t.watch(r)
+	r.counted = true
+	t.count(r.Owner)
+	// Two halves of a parted cluster must not give one number to two publishers: each goes on from a place of its own.
+	r.nextPub = st.NextPub + uint16(mix(uint64(st.Epoch)^st.Birth))
+	r.merge(st, now)
+	for _, p := range r.pubs {
+		known := slices.ContainsFunc(st.Publishers, func(o codec.PublisherState) bool { return o.Num == p.Num })
+		switch {
+		case p.ended != 0:
+		case !known:
+			r.endPublisher(p, codec.CodeGone, now)
+		default:
+			p.holder.Store(nil)
+			p.window, p.since, p.restored = int64(t.cfg.Window), now, true
+			p.pushed.Store(0)
+			p.done.Store(0)
+			p.told.Store(0)
+			for _, s := range p.streams {
+				s.lenient = true
+			}
+		}
+	}
+	if r.seats != nil {
+		r.seats.updateAll(r)
+	}
+	r.recount = true
+	r.changed()
+	return r, nil
+}
+
+// mix spreads a number over all bits (the finalizer of splitmix64).
+func mix(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// Merge takes what another node wrote of a room that this one relays: grants by their versions, and publishers whose number and identity
+// are free. Who may not push any more is cut off.
+func (r *Room) Merge(st *codec.RoomState, now int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended == 0 && !r.mirror {
+		r.merge(st, now)
+	}
+}
+
+func (r *Room) merge(st *codec.RoomState, now int64) {
+	for _, g := range st.Grants {
+		old, known := r.grants[g.Account]
+		if known && (old.version > g.Version || old.version == g.Version && (!old.granted || g.Granted)) {
+			continue
+		}
+		r.setGrant(g.Account, grant{g.Version, g.Granted})
+	}
+	for _, o := range st.Publishers {
+		w := who{o.Account, o.Instance}
+		i := slices.IndexFunc(r.pubs, func(p *Publisher) bool { return p.Num == o.Num })
+		switch {
+		case i < 0:
+			if slices.ContainsFunc(r.pubs, func(p *Publisher) bool { return p.who == w && p.ended == 0 }) {
+				continue
+			}
+			p := &Publisher{Num: o.Num, Room: r, room: r, who: w, window: int64(r.table.cfg.Window), since: now, restored: true}
+			r.pubs = append(r.pubs, p)
+			r.postControl(KindControl, &codec.Joined{Room: r.ID, Pub: p.Num, Account: p.who.account})
+		case r.pubs[i].who.account == o.Account && r.pubs[i].who.instance == 0: // a mirror is not told the instance
+			r.pubs[i].who = w
+		}
+	}
+	for _, g := range st.Grants {
+		if !r.grants[g.Account].granted && g.Account != r.Owner {
+			r.expel(g.Account, now)
+		}
+	}
+}
+
+// Demote makes a mirror of the room: another node relays it now. Who pushes is told to do so there, links are sent away, subscribers stay.
+func (r *Room) Demote(now int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended != 0 || r.mirror {
+		return
+	}
+	r.mirror, r.settling = true, false
+	if r.counted {
+		r.counted = false
+		r.table.disclaim(r.Owner)
+	}
+	for _, p := range r.pubs {
+		if h := p.holder.Load(); h != nil {
+			(*h).Cut(p, codec.CodeMoved)
+		}
+		p.holder.Store(nil)
+		p.restored, p.since = false, 0
+		p.window = int64(r.table.cfg.Window / 4)
+		r.watch(&p.counts, false)
+		for _, s := range p.streams {
+			s.fresh, s.lenient = false, false
+		}
+	}
+	r.total, r.totalPubs, r.toldOf = r.subs+r.tallied, r.count().Publishers, r.subs+r.tallied
+	if r.seats == nil {
+		return
+	}
+	for i := len(r.seats.seats) - 1; i >= 0; i-- {
+		if s := r.seats.seats[i]; s.node != "" {
+			if s.member != nil {
+				s.outlet.Cut(s.member, codec.CodeMoved)
+				delete(r.seats.byMember, s.member)
+			}
+			r.seats.remove(s)
+		}
+	}
+}
+
+// sweepSeats does what time brings to who has a seat, and to a room that settles.
+func (r *Room) sweepSeats(now int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended != 0 {
+		return
+	}
+	if r.settling && now >= r.settles {
+		r.settling = false
+		for _, p := range r.pubs {
+			for _, s := range p.streams {
+				s.trim()
+			}
+		}
+	}
+	if r.seats != nil {
+		r.seats.sweep(r, now)
+	}
+}
