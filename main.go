@@ -39,6 +39,8 @@ type commandLine struct {
 	Grant    grantCmd    `cmd:"" help:"Let an account push into a room; only the room's owner may."`
 	Revoke   revokeCmd   `cmd:"" help:"Take a grant back and cut the account off at once."`
 	Room     roomCmd     `cmd:"" help:"Show what there is to know of a room."`
+	Key      keyCmd      `cmd:"" help:"Print a new key for the nodes of a cluster."`
+	Nodes    nodesCmd    `cmd:"" help:"Show the nodes of a cluster."`
 	Token    tokenCmd    `cmd:"" help:"Keep the files of accounts and keys: add, remove, list, key, sign."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
@@ -46,7 +48,7 @@ type commandLine struct {
 type serveCmd struct {
 	Listen   []string      `placeholder:"ADDR" default:"127.0.0.1:7400" env:"TIMEDGE_LISTEN" help:"Where clients connect (${default})."`
 	Admin    string        `placeholder:"ADDR" default:"127.0.0.1:7401" env:"TIMEDGE_ADMIN" help:"${adminHelp} (${default})."`
-	Node     string        `placeholder:"NAME" env:"TIMEDGE_NODE" help:"The node's name (the host's)."`
+	Node     string        `placeholder:"NAME" env:"TIMEDGE_NODE" help:"The node's name, unique in a cluster (the host's; in a cluster with the port)."`
 	Loops    int           `placeholder:"N" env:"TIMEDGE_LOOPS" help:"Event loops (one per processor)."`
 	Idle     time.Duration `placeholder:"TIME" default:"5m" env:"TIMEDGE_IDLE" help:"A room ends so long after its last push (${default})."`
 	Payload  size          `placeholder:"SIZE" default:"16MiB" env:"TIMEDGE_PAYLOAD" help:"The largest payload (${default})."`
@@ -57,6 +59,7 @@ type serveCmd struct {
 	Memory   size          `placeholder:"SIZE" default:"1GiB" env:"TIMEDGE_MEMORY" help:"${memoryHelp} (${default})."`
 	Drain    time.Duration `placeholder:"TIME" default:"10s" env:"TIMEDGE_DRAIN" help:"How long ending may take (${default})."`
 	Auth     string        `placeholder:"HOW" default:"open" env:"TIMEDGE_AUTH" help:"${authHelp} (${default})."`
+	clusterFlags
 	tlsFlags
 	Insecure bool   `name:"insecure-open" env:"TIMEDGE_INSECURE_OPEN" help:"Let --auth open listen beyond loopback."`
 	LogLevel string `placeholder:"LEVEL" default:"info" enum:"${levels}" env:"TIMEDGE_LOG_LEVEL" help:"${enum} (${default})."`
@@ -120,7 +123,9 @@ type removeCmd struct {
 
 type roomCmd struct {
 	serverFlags
-	Room roomID `arg:"" help:"The room's number."`
+	Admin string `placeholder:"ADDR" default:"127.0.0.1:7401" env:"TIMEDGE_ADMIN" help:"The --admin address of any node, which knows the room's nodes (${default})."`
+	JSON  bool   `help:"Print what the nodes know, as JSON."`
+	Room  roomID `arg:"" help:"The room's number."`
 }
 
 type grantCmd struct {

@@ -50,6 +50,9 @@ func (r *revokeCmd) Run(ctx context.Context, std *streams) error {
 
 // Run shows a room.
 func (r *roomCmd) Run(ctx context.Context, std *streams) error {
+	if r.JSON {
+		return r.showNodes(ctx, std)
+	}
 	return r.ask(ctx, std, r.Room, func(c *client.Client) error {
 		i, err := c.Stat(ctx, r.Room.RoomID)
 		if err != nil {
@@ -64,7 +67,10 @@ func (r *roomCmd) Run(ctx context.Context, std *streams) error {
 		fmt.Fprintf(w, "pushed\t%d frames, %s\n", i.Frames, humanize.IBytes(i.Bytes))
 		fmt.Fprintf(w, "age\t%v\n", millis(i.AgeMillis))
 		fmt.Fprintf(w, "last push\t%v ago\n", millis(i.IdleMillis))
-		return w.Flush()
+		if err := w.Flush(); err != nil {
+			return err
+		}
+		return r.showNodes(ctx, std)
 	})
 }
 

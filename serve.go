@@ -35,11 +35,20 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	if err != nil {
 		return err
 	}
+	cluster, err := c.clusterFlags.config()
+	if err != nil {
+		return err
+	}
+	if cluster != nil && c.Node == "" {
+		c.Node = nodeName(c.Cluster)
+	}
 	admin, err := c.listenAdmin()
 	if err != nil {
 		return err
 	}
-	e, err := engine.Start(c.config(log, who, secure))
+	cfg := c.config(log, who, secure)
+	cfg.Cluster = cluster
+	e, err := engine.Start(cfg)
 	if err != nil {
 		return errors.Join(explainListen(err), closeIf(admin))
 	}
