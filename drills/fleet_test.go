@@ -1,0 +1,272 @@
+package drills
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/timedge/timedge/client"
+	"github.com/timedge/timedge/engine"
+)
+
+var (
+	kills   = flag.Int("kills", 2, "how often drills with a figure repeat what they do")
+	rooms   = flag.Int("rooms", 4, "rooms that carry streams at once in drills of many")
+	keepLog = flag.Bool("logs", false, "print the nodes' logs when a drill fails")
+)
+
+// patience bounds every wait; on a busy machine things take long, and how long is no promise.
+const patience = 60 * time.Second
+
+var program string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	dir, err := os.MkdirTemp("", "timedge-drills")
+	if err != nil {
+		panic(err)
+	}
+	program = filepath.Join(dir, "timedge")
+	out, err := exec.Command("go", "build", "-o", program, "..").CombinedOutput()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s", out)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// fleet is a cluster of real processes.
+type fleet struct {
+	t     *testing.T
+	dir   string
+	key   string
+	nodes []*node
+	extra []string // arguments for serve
+}
+
+type node struct {
+	name, listen, admin, cluster string
+	cmd                          *exec.Cmd // nil while it does not run
+	log                          string
+}
+
+// newFleet starts n nodes and waits until all see all.
+func newFleet(t *testing.T, n int, extra ...string) *fleet {
+	t.Helper()
+	f := &fleet{t: t, dir: t.TempDir(), extra: extra}
+	key, err := exec.Command(program, "key").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.key = f.file("key", string(key))
+	t.Cleanup(f.close)
+	for i := range n {
+		f.add(fmt.Sprintf("n%d", i+1))
+		f.start(i)
+	}
+	f.await(n)
+	return f
+}
+
+func (f *fleet) file(name, text string) string {
+	p := filepath.Join(f.dir, name)
+	if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
+		f.t.Fatal(err)
+	}
+	return p
+}
+
+func (f *fleet) add(name string) {
+	f.nodes = append(f.nodes, &node{
+		name: name, listen: freeAddr(f.t), admin: freeAddr(f.t), cluster: freeAddr(f.t), log: filepath.Join(f.dir, name+".log"),
+	})
+}
+
+// freeAddr returns an address that nothing listens on at the moment, by TCP and UDP.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	for {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := ln.Addr().String()
+		pc, err := net.ListenPacket("udp", addr)
+		ln.Close()
+		if err == nil {
+			pc.Close()
+			return addr
+		}
+	}
+}
+
+// start runs node i. It is told of all others, as an operator would have it.
+func (f *fleet) start(i int) {
+	f.t.Helper()
+	n := f.nodes[i]
+	args := []string{"serve", "--node", n.name, "--listen", n.listen, "--admin", n.admin, "--cluster", n.cluster, "--cluster-key-file", f.key}
+	var join []string
+	for _, o := range f.nodes {
+		if o != n && o.cmd != nil {
+			join = append(join, o.cluster)
+		}
+	}
+	if len(join) > 0 {
+		args = append(args, "--join", strings.Join(join, ","))
+	}
+	log, err := os.OpenFile(n.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer log.Close()
+	n.cmd = exec.Command(program, append(args, f.extra...)...)
+	n.cmd.Stdout, n.cmd.Stderr = log, log
+	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := n.cmd.Start(); err != nil {
+		f.t.Fatal(err)
+	}
+	f.until("node "+n.name+" is ready", func() bool {
+		res, err := http.Get("http://" + n.admin + "/readyz")
+		if err != nil {
+			return false
+		}
+		res.Body.Close()
+		return res.StatusCode == http.StatusOK
+	})
+}
+
+func (f *fleet) signal(i int, s syscall.Signal) {
+	f.t.Helper()
+	if err := f.nodes[i].cmd.Process.Signal(s); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// kill ends node i at once.
+func (f *fleet) kill(i int) {
+	f.signal(i, syscall.SIGKILL)
+	f.gone(i)
+}
+
+// stop ends node i as an operator does, and waits until it has drained.
+func (f *fleet) stop(i int) {
+	f.signal(i, syscall.SIGTERM)
+	f.gone(i)
+}
+
+func (f *fleet) gone(i int) {
+	_ = f.nodes[i].cmd.Wait()
+	f.nodes[i].cmd = nil
+}
+
+func (f *fleet) close() {
+	for i, n := range f.nodes {
+		if n.cmd != nil {
+			_ = n.cmd.Process.Signal(syscall.SIGCONT)
+			f.kill(i)
+		}
+		if f.t.Failed() && *keepLog {
+			b, _ := os.ReadFile(n.log)
+			f.t.Logf("%s:\n%s", n.name, b)
+		}
+	}
+}
+
+// until waits for something that is to come true.
+func (f *fleet) until(what string, is func() bool) {
+	f.t.Helper()
+	deadline := time.Now().Add(patience)
+	for !is() {
+		if time.Now().After(deadline) {
+			f.t.Fatalf("in vain waited until %s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// running returns the numbers of the nodes that run.
+func (f *fleet) running() (is []int) {
+	for i, n := range f.nodes {
+		if n.cmd != nil {
+			is = append(is, i)
+		}
+	}
+	return is
+}
+
+// view returns what node i says of the members.
+func (f *fleet) view(i int) (ns []engine.NodeReport) {
+	f.get(i, "/nodes", &ns)
+	return ns
+}
+
+func (f *fleet) get(i int, page string, into any) bool {
+	c := http.Client{Timeout: 5 * time.Second}
+	res, err := c.Get("http://" + f.nodes[i].admin + page)
+	if err != nil {
+		return false
+	}
+	defer res.Body.Close()
+	return res.StatusCode == http.StatusOK && json.NewDecoder(res.Body).Decode(into) == nil
+}
+
+// await waits until every node that runs sees n members and has links to all of them.
+func (f *fleet) await(n int) {
+	f.t.Helper()
+	for _, i := range f.running() {
+		f.until(fmt.Sprintf("%s sees %d members", f.nodes[i].name, n), func() bool {
+			linked := 0
+			for _, m := range f.view(i) {
+				if m.Linked {
+					linked++
+				}
+			}
+			return linked == n
+		})
+	}
+}
+
+// report returns what the cluster says of a room, asked by way of node i.
+func (f *fleet) report(i int, room string) (rep engine.RoomReport) {
+	f.get(i, "/rooms/"+room, &rep)
+	return rep
+}
+
+// client connects to node home first, and to any other if that one fails.
+func (f *fleet) client(home int, account string) *client.Client {
+	f.t.Helper()
+	var servers []string
+	for _, n := range f.nodes {
+		servers = append(servers, n.listen)
+	}
+	var begun atomic.Bool
+	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
+	defer cancel()
+	c, err := client.Dial(ctx, client.Options{
+		Servers: servers, Account: account, Silence: time.Second,
+		Dialer: func(ctx context.Context, addr string) (net.Conn, error) {
+			if !begun.Swap(true) {
+				addr = f.nodes[home].listen
+			}
+			return new(net.Dialer).DialContext(ctx, "tcp", addr)
+		},
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { c.Close() })
+	return c
+}

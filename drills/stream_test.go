@@ -1,0 +1,196 @@
+package drills
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/timedge/timedge/client"
+	"github.com/timedge/timedge/codec"
+)
+
+// stream is a room with one publisher that pushes a numbered message at a time, and subscribers that check every one of them.
+type stream struct {
+	t     *testing.T
+	room  codec.RoomID
+	owner *client.Client
+	pub   *client.Publisher
+	every time.Duration
+
+	pushed atomic.Uint64
+	stop   chan struct{}
+	done   sync.WaitGroup
+	subs   []*viewer
+	fault  atomic.Pointer[error]
+}
+
+// viewer is one subscriber.
+type viewer struct {
+	c    *client.Client
+	last atomic.Uint64 // the newest message
+	err  error
+
+	longest time.Duration // between two messages
+	when    uint64        // the message behind that
+	lost    uint64        // messages named by gaps
+	gaps    []client.Gap
+}
+
+// place says where the parts of a stream are at home.
+type place struct {
+	relay, publisher int
+	subscribers      []int
+	policy           codec.Policy
+}
+
+// run begins a stream: everybody is there before the first message.
+func (f *fleet) run(p place, every time.Duration) *stream {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
+	defer cancel()
+	s := &stream{t: f.t, every: every, stop: make(chan struct{})}
+	registrar := f.client(p.relay, "owner")
+	var err error
+	if s.room, err = registrar.Register(ctx, client.RoomOptions{Policy: p.policy}); err != nil {
+		f.t.Fatal(err)
+	}
+	registrar.Close()
+	for _, at := range p.subscribers {
+		v := &viewer{c: f.client(at, fmt.Sprintf("viewer%d", len(s.subs)))}
+		sub, err := v.c.Subscribe(ctx, s.room, client.SubscribeOptions{})
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		s.subs = append(s.subs, v)
+		s.done.Go(func() { v.watch(f.t.Context(), sub) })
+	}
+	s.owner = f.client(p.publisher, "owner")
+	if s.pub, err = s.owner.Publish(ctx, s.room, client.PublishOptions{}); err != nil {
+		f.t.Fatal(err)
+	}
+	s.done.Go(s.push)
+	return s
+}
+
+func (s *stream) push() {
+	t := time.NewTicker(s.every)
+	defer t.Stop()
+	msg := make([]byte, 200)
+	for n := uint64(1); ; n++ {
+		select {
+		case <-s.stop:
+			return
+		case <-t.C:
+		}
+		binary.BigEndian.PutUint64(msg, n)
+		kind := client.Delta
+		if n%50 == 1 {
+			kind = client.Key
+		}
+		if err := s.pub.Push(s.t.Context(), 0, kind, msg); err != nil {
+			err = fmt.Errorf("push of message %d: %w", n, err)
+			s.fault.Store(&err)
+			return
+		}
+		s.pushed.Store(n)
+	}
+}
+
+// watch checks that every message is the next one, and notes what it was told of the others.
+func (v *viewer) watch(ctx context.Context, sub *client.Subscription) {
+	var at time.Time
+	expect := uint64(1)
+	for {
+		ev, err := sub.Next(ctx)
+		if err != nil {
+			if !errors.Is(err, client.ErrClosed) {
+				v.err = errors.Join(v.err, err)
+			}
+			var fault *client.StreamError
+			if errors.As(err, &fault) {
+				continue
+			}
+			return
+		}
+		switch ev := ev.(type) {
+		case *client.Gap:
+			v.gaps = append(v.gaps, *ev)
+			v.lost += ev.To - ev.From + 1
+			expect = ev.To + 1
+		case *client.Message:
+			now := time.Now()
+			if n := binary.BigEndian.Uint64(ev.Payload); n != expect || ev.First != n {
+				v.err = errors.Join(v.err, fmt.Errorf("message %d as frame %d, expected %d", n, ev.First, expect))
+			}
+			if d := now.Sub(at); !at.IsZero() && d > v.longest {
+				v.longest, v.when = d, ev.First
+			}
+			at = now
+			expect = ev.Last + 1
+			v.last.Store(ev.Last)
+		case *client.Left:
+			return
+		}
+	}
+}
+
+// reach waits until n more messages were pushed and everybody has had them.
+func (s *stream) reach(n uint64) {
+	s.t.Helper()
+	to := s.pushed.Load() + n
+	deadline := time.Now().Add(patience)
+	for !s.at(to) {
+		if err := s.fault.Load(); err != nil {
+			s.t.Fatal(*err)
+		}
+		if time.Now().After(deadline) {
+			for i, v := range s.subs {
+				s.t.Logf("viewer %d is at message %d (%v)", i, v.last.Load(), v.err)
+			}
+			s.t.Fatalf("room %v: message %d has not come to all; %d were pushed", s.room, to, s.pushed.Load())
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func (s *stream) at(n uint64) bool {
+	if s.pushed.Load() < n {
+		return false
+	}
+	for _, v := range s.subs {
+		if v.last.Load() < n {
+			return false
+		}
+	}
+	return true
+}
+
+// finish ends the stream, and checks that everybody had everything.
+func (s *stream) finish() {
+	s.t.Helper()
+	close(s.stop)
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	if err := s.pub.Close(ctx); err != nil {
+		s.t.Errorf("room %v: closing the publisher: %v", s.room, err)
+	}
+	s.done.Wait()
+	if err := s.fault.Load(); err != nil {
+		s.t.Error(*err)
+	}
+	s.owner.Close()
+	for i, v := range s.subs {
+		v.c.Close()
+		if v.err != nil {
+			s.t.Errorf("room %v, viewer %d: %v", s.room, i, v.err)
+		}
+		if v.lost > 0 || v.last.Load() != s.pushed.Load() {
+			s.t.Errorf("room %v, viewer %d: %d of %d messages lost; gaps %+v", s.room, i, v.lost, s.pushed.Load(), v.gaps)
+		}
+	}
+}
