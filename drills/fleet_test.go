@@ -55,10 +55,12 @@ type fleet struct {
 	key   string
 	nodes []*node
 	extra []string // arguments for serve
+	net   *network // nil: all on loopback
 }
 
 type node struct {
 	name, listen, admin, cluster string
+	space                        string    // network namespace; "": the test's own
 	cmd                          *exec.Cmd // nil while it does not run
 	log                          string
 }
@@ -66,7 +68,19 @@ type node struct {
 // newFleet starts n nodes and waits until all see all.
 func newFleet(t *testing.T, n int, extra ...string) *fleet {
 	t.Helper()
-	f := &fleet{t: t, dir: t.TempDir(), extra: extra}
+	return (&fleet{t: t, extra: extra}).begin(n)
+}
+
+// newFleetApart starts n nodes, each in a network namespace of its own, so that the network between them can fail.
+func newFleetApart(t *testing.T, n int, extra ...string) *fleet {
+	t.Helper()
+	return (&fleet{t: t, extra: append(extra, "--insecure-open"), net: newNetwork(t, n)}).begin(n)
+}
+
+func (f *fleet) begin(n int) *fleet {
+	t := f.t
+	t.Helper()
+	f.dir = t.TempDir()
 	key, err := exec.Command(program, "key").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -90,6 +104,14 @@ func (f *fleet) file(name, text string) string {
 }
 
 func (f *fleet) add(name string) {
+	if f.net != nil {
+		i := len(f.nodes)
+		ip := f.net.ip(i)
+		f.nodes = append(f.nodes, &node{
+			name: name, space: f.net.space(i), listen: ip + ":7400", admin: ip + ":7401", cluster: ip + ":7500", log: filepath.Join(f.dir, name+".log"),
+		})
+		return
+	}
 	f.nodes = append(f.nodes, &node{
 		name: name, listen: freeAddr(f.t), admin: freeAddr(f.t), cluster: freeAddr(f.t), log: filepath.Join(f.dir, name+".log"),
 	})
@@ -132,7 +154,10 @@ func (f *fleet) start(i int) {
 		f.t.Fatal(err)
 	}
 	defer log.Close()
-	n.cmd = exec.Command(program, append(args, f.extra...)...)
+	args = append(args, f.extra...)
+	if n.cmd = exec.Command(program, args...); n.space != "" {
+		n.cmd = exec.Command("ip", append([]string{"netns", "exec", n.space, program}, args...)...)
+	}
 	n.cmd.Stdout, n.cmd.Stderr = log, log
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := n.cmd.Start(); err != nil {

@@ -3,6 +3,7 @@ package drills
 import (
 	"fmt"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -49,4 +50,135 @@ func TestRelayKilled(t *testing.T) {
 		f.await(3)
 	}
 	t.Log("relay killed:", &g)
+}
+
+// The relay is frozen while it carries a stream between clients of the two other nodes, and thawed when the others have gone on without it.
+func TestRelayFrozen(t *testing.T) {
+	f := newFleet(t, 3)
+	var g figures
+	for k := range *kills {
+		relay := k % 3
+		a, b := (relay+1)%3, (relay+2)%3
+		s := f.run(place{relay: relay, publisher: a, subscribers: []int{a, b, b}}, pace)
+		s.reach(50)
+		f.signal(relay, syscall.SIGSTOP)
+		s.reach(100)
+		f.signal(relay, syscall.SIGCONT)
+		s.reach(100)
+		s.finish()
+		g.add(s)
+		f.await(3)
+	}
+	t.Log("relay frozen:", &g)
+}
+
+// The node is killed that the publisher's client is connected to.
+func TestPublishersNodeKilled(t *testing.T) {
+	f := newFleet(t, 3)
+	var g figures
+	for k := range *kills {
+		own := k % 3
+		relay, b := (own+1)%3, (own+2)%3
+		s := f.run(place{relay: relay, publisher: own, subscribers: []int{relay, b, b}}, pace)
+		s.reach(50)
+		f.kill(own)
+		s.reach(100)
+		s.finish()
+		g.add(s)
+		f.start(own)
+		f.await(3)
+	}
+	t.Log("publisher's node killed:", &g)
+}
+
+// The node is killed that all subscribers' clients are connected to.
+func TestSubscribersNodeKilled(t *testing.T) {
+	f := newFleet(t, 3)
+	var g figures
+	for k := range *kills {
+		own := k % 3
+		relay, a := (own+1)%3, (own+2)%3
+		s := f.run(place{relay: relay, publisher: a, subscribers: []int{own, own, own}}, pace)
+		s.reach(50)
+		f.kill(own)
+		s.reach(100)
+		s.finish()
+		g.add(s)
+		f.start(own)
+		f.await(3)
+	}
+	t.Log("subscribers' node killed:", &g)
+}
+
+// Everything is on one node, relay, publisher and subscribers, and that is killed.
+func TestOnlyNodeInUseKilled(t *testing.T) {
+	f := newFleet(t, 3)
+	var g figures
+	for k := range *kills {
+		own := k % 3
+		s := f.run(place{relay: own, publisher: own, subscribers: []int{own, own}}, pace)
+		s.reach(50)
+		f.kill(own)
+		s.reach(100)
+		s.finish()
+		g.add(s)
+		f.start(own)
+		f.await(3)
+	}
+	t.Log("relay, publisher's and subscribers' node killed:", &g)
+}
+
+// A standby is killed, then the relay.
+func TestStandbyThenRelayKilled(t *testing.T) {
+	f := newFleet(t, 5)
+	s := f.run(place{relay: 0, publisher: 1, subscribers: []int{2, 3}}, pace)
+	chain := f.report(0, s.room.String()).Chain
+	s.reach(50)
+	f.kill(f.named(chain[1]))
+	f.kill(0)
+	s.reach(100)
+	s.finish()
+}
+
+// Two of five nodes are killed at once, the relay and the second in line.
+func TestTwoOfFiveKilled(t *testing.T) {
+	f := newFleet(t, 5)
+	s := f.run(place{relay: 0, publisher: 1, subscribers: []int{2, 3, 4}}, pace)
+	second := f.named(f.report(0, s.room.String()).Chain[1])
+	s.reach(50)
+	f.signal(0, syscall.SIGKILL)
+	f.signal(second, syscall.SIGKILL)
+	f.gone(0)
+	f.gone(second)
+	s.reach(100)
+	s.finish()
+}
+
+// named returns a node's number.
+func (f *fleet) named(name string) int {
+	return slices.IndexFunc(f.nodes, func(n *node) bool { return n.name == name })
+}
+
+// All nodes are restarted, one after the other, under load.
+func TestRollingRestart(t *testing.T) {
+	f := newFleet(t, 3)
+	var ss []*stream
+	for k := range *rooms {
+		ss = append(ss, f.run(place{relay: k % 3, publisher: (k + 1) % 3, subscribers: []int{k % 3, (k + 2) % 3}}, pace))
+	}
+	var g figures
+	for i := range 3 {
+		for _, s := range ss {
+			s.reach(20)
+		}
+		f.stop(i)
+		f.start(i)
+		f.await(3)
+	}
+	for _, s := range ss {
+		s.reach(50)
+		s.finish()
+		g.add(s)
+	}
+	t.Log("rolling restart:", &g)
 }
