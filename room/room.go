@@ -81,11 +81,11 @@ func (r *Room) post(b *Batch) {
 		if b.aloft = r.seats != nil && !r.lossless(); b.aloft {
 			b.stream.flight.add(b.Last, len(b.B))
 		}
-		if n == 0 {
-			b.stream.taken(b)
-		}
 		if r.seats != nil {
 			r.seats.posted(b.stream)
+		}
+		if n == 0 {
+			b.stream.taken(b)
 		}
 	}
 	b.outlets.Store(int32(n))

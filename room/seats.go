@@ -137,27 +137,29 @@ func (s *seat) forget(p *Publisher) {
 	}
 }
 
-// posted is called after a batch was posted: with nobody there it has arrived.
+// posted is called before a batch is posted: if nobody was waited for it has arrived, or is the first that somebody lacks who has been
+// ahead of the room.
 func (l *seating) posted(st *stream) {
-	if st.pub.room.lossless() && st.atLow == 0 {
+	if st.atLow == 0 {
 		l.update(st)
 	}
 }
 
-// lowest returns how far the slowest seats that count are, and how many stand there; next-1 and 0 if there are none.
+// lowest returns how far the slowest seats that count are, and how many stand there; next-1 and 0 if there are none. Those that say they
+// have more than the room do not count until it has come there.
 func (l *seating) lowest(st *stream) (low uint64, n int) {
 	low = st.next - 1
 	for _, s := range l.seats {
 		p := s.places[st.key]
-		if p == nil || s.late {
+		if p == nil || s.late || p.acked >= st.next {
 			continue
 		}
-		switch acked := min(p.acked, st.next-1); {
-		case n > 0 && acked > low:
-		case n > 0 && acked == low:
+		switch {
+		case n > 0 && p.acked > low:
+		case n > 0 && p.acked == low:
 			n++
 		default:
-			low, n = acked, 1
+			low, n = p.acked, 1
 		}
 	}
 	if l.hold != 0 && st.acked.Load() <= low {
