@@ -61,8 +61,10 @@ type serveCmd struct {
 	Auth     string        `placeholder:"HOW" default:"open" env:"TIMEDGE_AUTH" help:"${authHelp} (${default})."`
 	clusterFlags
 	tlsFlags
-	Insecure bool   `name:"insecure-open" env:"TIMEDGE_INSECURE_OPEN" help:"Let --auth open listen beyond loopback."`
-	LogLevel string `placeholder:"LEVEL" default:"info" enum:"${levels}" env:"TIMEDGE_LOG_LEVEL" help:"${enum} (${default})."`
+	TokenWarning time.Duration `placeholder:"TIME" default:"1m" env:"TIMEDGE_TOKEN_WARNING" help:"${warningHelp} (${default})."`
+	Limits       limitFlags    `embed:"" prefix:"limit-"`
+	Insecure     bool          `name:"insecure-open" env:"TIMEDGE_INSECURE_OPEN" help:"Let --auth open listen beyond loopback."`
+	LogLevel     string        `placeholder:"LEVEL" default:"info" enum:"${levels}" env:"TIMEDGE_LOG_LEVEL" help:"${enum} (${default})."`
 }
 
 // tlsFlags are the server's side of TLS.
@@ -75,12 +77,13 @@ type tlsFlags struct {
 
 // serverFlags are common to all commands that talk to a server.
 type serverFlags struct {
-	Server  []string `placeholder:"ADDR" default:"${server}" env:"TIMEDGE_SERVER" help:"Servers, of which one is used (${default})."`
-	Account string   `placeholder:"NAME" default:"${user}" env:"TIMEDGE_ACCOUNT" help:"Who to be (${default})."`
-	Token   string   `placeholder:"TOKEN" env:"TIMEDGE_TOKEN" help:"Proof of the account; better in the environment than here."`
-	TLS     bool     `env:"TIMEDGE_TLS" help:"Speak TLS to the server."`
-	TLSCA   string   `name:"tls-ca" placeholder:"FILE" env:"TIMEDGE_TLS_CA" help:"${tlsCAHelp}."`
-	Verbose bool     `short:"v" help:"Tell of every connection on standard error, not only of those lost."`
+	Server    []string `placeholder:"ADDR" default:"${server}" env:"TIMEDGE_SERVER" help:"Servers, of which one is used (${default})."`
+	Account   string   `placeholder:"NAME" default:"${user}" env:"TIMEDGE_ACCOUNT" help:"Who to be (${default})."`
+	Token     string   `placeholder:"TOKEN" env:"TIMEDGE_TOKEN" help:"Proof of the account; better in the environment than here."`
+	TokenFile string   `placeholder:"FILE" env:"TIMEDGE_TOKEN_FILE" help:"The same, in a file; read again when the token is about to end."`
+	TLS       bool     `env:"TIMEDGE_TLS" help:"Speak TLS to the server."`
+	TLSCA     string   `name:"tls-ca" placeholder:"FILE" env:"TIMEDGE_TLS_CA" help:"${tlsCAHelp}."`
+	Verbose   bool     `short:"v" help:"Tell of every connection on standard error, not only of those lost."`
 }
 
 // roomFlags are the wishes for a new room.
@@ -232,11 +235,12 @@ var helpTexts = kong.Vars{
 	"levels": "debug,info,warn,error",
 	"authHelp": "Who clients are: whoever they say (open), by tokens in a file (file:PATH), or signed tokens (jwt:PATH); see " +
 		"timedge token",
-	"tlsCAHelp":  "Trust servers' certificates of the authorities in this file, in PEM (those of the system); implies --tls",
-	"adminHelp":  "Where /healthz, /readyz and /metrics are served; empty: nowhere",
-	"queueHelp":  "What is queued for one subscriber of a room before its policy acts",
-	"stallHelp":  "A subscriber that holds a lossless room up for so long is cut off",
-	"memoryHelp": "Bytes of frames held in memory before the slowest subscribers are shed",
+	"tlsCAHelp":   "Trust servers' certificates of the authorities in this file, in PEM (those of the system); implies --tls",
+	"adminHelp":   "Where /healthz, /readyz and /metrics are served; empty: nowhere",
+	"queueHelp":   "What is queued for one subscriber of a room before its policy acts",
+	"stallHelp":   "A subscriber that holds a lossless room up for so long is cut off",
+	"warningHelp": "Clients are warned so long before their token ends; later, if the token is short",
+	"memoryHelp":  "Bytes of frames held in memory before the slowest subscribers are shed",
 	"policyHelp": "What happens to a subscriber that falls behind: its part is dropped and announced (live), only the newest is kept " +
 		"(latest), it is cut off (disconnect), or the publisher waits for it (lossless). A file pushed without --realtime is " +
 		"lossless, all else live.",

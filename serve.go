@@ -89,9 +89,12 @@ func (c *serveCmd) config(log zerolog.Logger, who auth.Authenticator, secure *tl
 	return engine.Config{
 		Auth: who, InsecureOpen: c.Insecure, ListenTLS: c.ListenTLS, TLS: secure,
 		Listen: c.Listen, Node: c.Node, Loops: c.Loops, Log: log,
-		MaxConns: c.Conns, MemoryBound: int64(c.Memory),
+		MaxConns: c.Conns, MemoryBound: int64(c.Memory), TokenWarning: c.TokenWarning,
+		HelloTimeout: c.Limits.Hello, MaxHandshakes: c.Limits.Handshakes, QueueSession: int(c.Limits.SessionQueue),
+		MaxSubsPer: c.Limits.Subs, MaxPubsPer: c.Limits.Pubs, Limits: c.Limits.rates(),
 		Rooms: room.Config{
 			Idle: c.Idle, MaxPayload: int(c.Payload), QueueBytes: int(c.Queue), QueueAge: c.QueueAge, Stall: c.Stall,
+			MaxRooms: c.Limits.Rooms, MaxRoomsPerAccount: c.Limits.AccountRooms,
 		},
 	}
 }

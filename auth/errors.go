@@ -20,9 +20,9 @@ func failed(reason string) *Error {
 // Refusals that a caller may want to tell apart. The first two come only after the token has proved genuine, so they tell
 // its holder nothing that is not written in it.
 var (
-	ErrExpired     = &Error{codec.CodeAuthFailed, "the token has expired", "expired"}
+	ErrExpired     = &Error{codec.CodeTokenExpired, "the token has expired", "expired"}
 	ErrNotYetValid = &Error{codec.CodeAuthFailed, "the token is not valid yet", "not_yet_valid"}
-	ErrRevoked     = &Error{codec.CodeAuthFailed, "the token was taken back", "revoked"}
+	ErrRevoked     = &Error{codec.CodeTokenRevoked, "the token was taken back", "revoked"}
 	ErrAccount     = &Error{
 		codec.CodeBadAccount, "an account name is 1 to 128 bytes, printable, without spaces and commas, and not * or #...", "bad_account",
 	}

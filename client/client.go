@@ -18,6 +18,7 @@ type Client struct {
 	stop     context.CancelFunc
 	done     chan struct{} // closed when all goroutines have ended
 	rounds   int           // run's own: rounds of the servers since a connection last stood for a while
+	dialing  bool          // Dial has not returned
 
 	mu       sync.Mutex    // taken before a subscription's, never while holding one
 	err      error         // why the client ended
@@ -48,10 +49,12 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 		pubs:     make(map[codec.RoomID]*Publisher),
 		subs:     make(map[codec.RoomID]*Subscription),
 	}
+	c.dialing = true
 	l, err := c.round(ctx, order(o.Servers, ""))
 	if err != nil {
 		return nil, err
 	}
+	c.dialing = false
 	run, stop := context.WithCancel(context.Background())
 	c.stop = stop
 	c.attach(l)

@@ -27,6 +27,8 @@ type link struct {
 	away   chan codec.GoAway // the newest go-away
 	done   sync.WaitGroup
 
+	renewing atomic.Bool // a fresh token is being asked for
+
 	heard  atomic.Bool // something was read since the last tick
 	paused atomic.Bool // the reader waits for a subscription's caller
 
@@ -67,6 +69,10 @@ func (l *link) maxPayload() int {
 func (c *Client) open(ctx context.Context, server string, limit time.Duration) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	token, err := c.token(ctx)
+	if err != nil {
+		return nil, err
+	}
 	conn, err := c.opts.Dialer(ctx, server)
 	if err != nil {
 		return nil, fmt.Errorf("client: connect to %s: %w", server, err)
@@ -77,7 +83,7 @@ func (c *Client) open(ctx context.Context, server string, limit time.Duration) (
 		wake: make(chan struct{}, 1), broken: make(chan struct{}), away: make(chan codec.GoAway, 1),
 		subs: make(map[codec.RoomID]*Subscription),
 	}
-	err = l.handshake()
+	err = l.handshake(token)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -92,9 +98,8 @@ func (c *Client) open(ctx context.Context, server string, limit time.Duration) (
 	return l, nil
 }
 
-func (l *link) handshake() error {
-	o := l.c.opts
-	hello := codec.Hello{Account: o.Account, Token: []byte(o.Token), Instance: l.c.instance}
+func (l *link) handshake(token []byte) error {
+	hello := codec.Hello{Account: l.c.opts.Account, Token: token, Instance: l.c.instance, Caps: codec.CapToken}
 	out := codec.AppendClientPreface(nil, codec.VersionMin, codec.VersionMax)
 	if _, err := l.conn.Write(hello.Append(out)); err != nil {
 		// The server may have said why it does not listen.
@@ -153,7 +158,7 @@ func (l *link) welcomed(frame []byte) error {
 		l.welcome = *m
 		return nil
 	case *codec.Error:
-		return &ConnectionError{l.server, m.Code, m.Text}
+		return l.said(m)
 	}
 	return &codec.ProtocolError{Code: codec.CodeUnexpected, Text: "neither welcome nor error"}
 }
@@ -161,7 +166,7 @@ func (l *link) welcomed(frame []byte) error {
 // final reports whether an error is the server's word that connecting again is of no use.
 func final(err error) bool {
 	var e *ConnectionError
-	return errors.As(err, &e) && !e.Code.Retry() && e.Code != codec.CodeSilent
+	return errors.As(err, &e) && !e.Code.Retry() && e.Code != codec.CodeSilent && !errors.As(err, new(*staleToken))
 }
 
 // start sets the goroutines going.

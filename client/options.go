@@ -27,6 +27,9 @@ type Options struct {
 	// asks for none.
 	Account string
 	Token   string
+	// TokenSource takes the place of Token where tokens end: it is asked before each connection, and again when the server warns that the
+	// token of the present one is about to end, which is then replaced on the open connection.
+	TokenSource TokenSource
 	// Logger is told of connections made and lost. Default: nobody.
 	Logger *slog.Logger
 
@@ -82,6 +85,9 @@ func (o Options) withDefaults() (Options, error) {
 	o.Servers = servers
 	if len(o.Account) > codec.MaxAccount {
 		errs = append(errs, fmt.Errorf("client: account longer than %d bytes", codec.MaxAccount))
+	}
+	if o.Token != "" && o.TokenSource != nil {
+		errs = append(errs, errors.New("client: a Token and a TokenSource"))
 	}
 	if len(o.Token) > maxToken {
 		errs = append(errs, fmt.Errorf("client: token longer than %d bytes", maxToken))

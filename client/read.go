@@ -175,8 +175,10 @@ func (l *link) take(frame []byte, typ byte) error {
 		default:
 		}
 		l.away <- *m
+	case *codec.Expiring:
+		l.expiring(m)
 	case *codec.Error:
-		return &ConnectionError{l.server, m.Code, m.Text}
+		return l.said(m)
 	default:
 		return errUnexpected
 	}

@@ -21,6 +21,7 @@ const (
 	turnedFull turned = iota
 	turnedHandshakes
 	turnedDescriptors
+	turnedAddress
 	turnedKinds
 )
 
@@ -75,7 +76,7 @@ func (e *Engine) accept(ln listener) {
 
 // adopt gives a plain connection to a reactor, or turns it away.
 func (e *Engine) adopt(c net.Conn) error {
-	if why, text := e.admit(); text != "" {
+	if why, text := e.admit(c); text != "" {
 		e.turnAway(c, why, text)
 		return nil
 	}
@@ -83,8 +84,10 @@ func (e *Engine) adopt(c net.Conn) error {
 }
 
 // admit counts a new connection, unless there are as many as there may be; then it says so.
-func (e *Engine) admit() (why turned, text string) {
+func (e *Engine) admit(c net.Conn) (why turned, text string) {
 	switch {
+	case !e.limits.addrs.take(c.RemoteAddr(), time.Now().UnixNano()):
+		return turnedAddress, "this address connects too often"
 	case e.conns.Load() >= int64(e.cfg.MaxConns):
 		return turnedFull, "this node has as many connections as it may have"
 	case e.greeting.Load() >= int64(e.cfg.MaxHandshakes):

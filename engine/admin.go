@@ -63,7 +63,7 @@ var (
 	descEnded      = desc("rooms_ended_total", "Rooms that ended, by reason.", "reason")
 )
 
-var turnedNames = [turnedKinds]string{"connections", "handshakes", "descriptors"}
+var turnedNames = [turnedKinds]string{"connections", "handshakes", "descriptors", "address"}
 
 // Describe implements prometheus.Collector.
 func (e *Engine) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(e, ch) }
@@ -113,6 +113,7 @@ func (e *Engine) Collect(ch chan<- prometheus.Metric) {
 	for i := range e.turned {
 		counter(descTurned, e.turned[i].Load(), turnedNames[i])
 	}
+	e.limits.collect(counter)
 	st := e.rooms.Stats()
 	counter(descReplays, st.Replays.Load())
 	counter(descOverflows, st.CacheOverflows.Load())

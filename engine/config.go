@@ -49,6 +49,8 @@ type Config struct {
 	MaxSubsPer    int           // subscriptions of one session; default 4,096
 	MaxPubsPer    int           // rooms one session publishes into; default 4,096
 	DrainSpread   time.Duration // clients told to go are cut off spread over so long; default 1 s
+	TokenWarning  time.Duration // before a session's token ends the client is warned so early, later if the token is short; default 1 min
+	Limits        Limits        // on how much in a time
 }
 
 func (c *Config) fill() error {
@@ -70,8 +72,9 @@ func (c *Config) fill() error {
 	def(&c.MaxSubsPer, 4096)
 	def(&c.MaxPubsPer, 4096)
 	def(&c.DrainSpread, time.Second)
+	def(&c.TokenWarning, time.Minute)
 
-	var errs []error
+	errs := []error{c.Limits.fill()}
 	bad := func(cond bool, format string, args ...any) {
 		if cond {
 			errs = append(errs, fmt.Errorf(format, args...))

@@ -31,6 +31,9 @@ func (s *session) dispatch(typ byte, frame []byte) error {
 		}
 		return s.hello(frame)
 	}
+	if refused, err := s.throttle(typ, frame); refused || err != nil {
+		return err
+	}
 	switch typ {
 	case codec.TypePing:
 		var m codec.Ping
@@ -84,6 +87,8 @@ func (s *session) dispatch(typ byte, frame []byte) error {
 	case *codec.Remove, *codec.Grant, *codec.Revoke, *codec.Unpublish, *codec.Stat:
 		_, req := requestOf(m)
 		s.request(s.self(*req), m)
+	case *codec.Token:
+		return s.token(m)
 	case *codec.Error:
 		s.doom()
 	default:
@@ -122,7 +127,7 @@ func (s *session) hello(frame []byte) error {
 	s.phase = phaseOpen
 	s.loop.greeted(s)
 	s.send(&codec.Welcome{
-		Session: s.id, Node: e.cfg.Node, Caps: m.Caps & codec.CapNone,
+		Session: s.id, Node: e.cfg.Node, Caps: s.renewal.caps(),
 		MaxPayload: uint64(e.rooms.Config().MaxPayload), PingMillis: uint32(e.cfg.Ping.Milliseconds()),
 	})
 	if e.draining.Load() {
@@ -147,6 +152,7 @@ func (e *Engine) refusal(req uint32, err error) *codec.Refused {
 		e.log.Error().Err(err).Msg("request failed")
 		re = &room.Error{Code: codec.CodeOverloaded, Text: "the server could not do that now"}
 	}
+	e.limits.refused.add(re.Code)
 	return &codec.Refused{Req: req, Code: re.Code, Text: re.Text}
 }
 
@@ -176,7 +182,9 @@ func (s *session) mayPublish(m *codec.Publish) bool {
 	case s.identity != nil && !s.identity.MayPush(m.Room):
 		s.answer(m.Req, room.ErrNotAllowed)
 	case s.pubs()[m.Room] == nil && len(s.pubs()) >= s.loop.eng.cfg.MaxPubsPer:
-		s.answer(m.Req, room.ErrOption.With("the session publishes into as many rooms as it may"))
+		s.answer(m.Req, errSessionFull)
+	case !s.mayBegin():
+		s.answer(m.Req, errTooFast)
 	default:
 		return true
 	}
@@ -189,7 +197,7 @@ func (s *session) subscribe(m *codec.Subscribe) {
 		return
 	}
 	if len(s.members) >= s.loop.eng.cfg.MaxSubsPer {
-		s.answer(m.Req, room.ErrOption.With("the session has as many subscriptions as it may have"))
+		s.answer(m.Req, errSessionFull)
 		return
 	}
 	if s.member(m.Room) != nil {

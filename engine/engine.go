@@ -46,6 +46,7 @@ type Engine struct {
 	draining atomic.Bool  // clients are told to go
 	accepted atomic.Uint64
 	turned   [turnedKinds]atomic.Uint64
+	limits   limits
 }
 
 // Start listens and serves. It returns when the server accepts connections, or with all that is wrong with the
@@ -57,6 +58,7 @@ func Start(cfg Config) (*Engine, error) {
 	e := &Engine{cfg: cfg, log: cfg.Log, noAccept: make(chan struct{}), stop: make(chan struct{})}
 	cfg.Rooms.Draw = e.drawRoom
 	e.rooms = room.NewTable(cfg.Rooms, rand.Reader, &e.pool)
+	e.limits.init(&cfg.Limits)
 	for _, addr := range cfg.Listen {
 		ln, err := net.Listen("tcp", addr)
 		if err != nil {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"math"
 	"net"
 	"net/netip"
 	"time"
@@ -16,7 +17,7 @@ func (s *session) authenticate(m *codec.Hello) error {
 	if err := auth.CheckAccount(m.Account); err != nil {
 		return authError(err)
 	}
-	s.account = m.Account
+	s.account, s.renewal.agreed = m.Account, m.Caps&codec.CapToken != 0
 	if e.cfg.Auth == nil || auth.IsOpen(e.cfg.Auth) {
 		return nil
 	}
@@ -25,7 +26,7 @@ func (s *session) authenticate(m *codec.Hello) error {
 		s.denied(err)
 		return authError(err)
 	}
-	s.identity = id
+	s.hold(id)
 	return nil
 }
 
@@ -40,7 +41,7 @@ func (s *session) denied(err error) {
 }
 
 // authError is what the peer is told.
-func authError(err error) error {
+func authError(err error) *codec.ProtocolError {
 	if ae, ok := errors.AsType[*auth.Error](err); ok {
 		return &codec.ProtocolError{Code: ae.Code, Text: ae.Text}
 	}
@@ -57,15 +58,20 @@ func (s *session) remoteAddr() netip.Addr {
 	return netip.Addr{}
 }
 
-// identitiesEvery is how often sessions are looked at for tokens that have expired or were taken back.
-const identitiesEvery = int64(time.Second)
+// identitiesEvery is how often sessions are looked at for tokens that were taken back, identitiesLeast how often at most when tokens end.
+const (
+	identitiesEvery = int64(time.Second)
+	identitiesLeast = int64(100 * time.Millisecond)
+)
 
 // identities ends the sessions whose proof no longer holds, and takes up rights that have changed. Loop only.
 func (l *loop) identities() {
-	if l.now-l.identifiedAt < identitiesEvery {
+	l.dueSoon()
+	if since := l.now - l.identifiedAt; since < identitiesLeast || since < identitiesEvery && l.now < l.identityDue {
 		return
 	}
-	l.identifiedAt = l.now
+	l.identifiedAt, l.identityDue = l.now, math.MaxInt64
+	defer l.dueSoon()
 	now := time.Unix(0, l.now)
 	for _, s := range l.sessions {
 		if s.identity == nil || s.closing || s.doomed {
@@ -80,6 +86,11 @@ func (l *loop) identities() {
 			s.failErr(authError(err))
 			continue
 		}
+		if !id.Expires.Equal(s.identity.Expires) {
+			s.hold(id)
+		}
 		s.identity = id
+		s.warn()
+		l.identityDue = min(l.identityDue, s.due())
 	}
 }

@@ -102,8 +102,8 @@ func TestSessionEndsWhenItsTokenIsTakenBack(t *testing.T) {
 	if err := auth.Remove(path, "alice"); err != nil {
 		t.Fatal(err)
 	}
-	if m := next[*codec.Error](w); m.Code != codec.CodeAuthFailed {
-		t.Fatalf("closed with %v, want auth_failed", m.Code)
+	if m := next[*codec.Error](w); m.Code != codec.CodeTokenRevoked {
+		t.Fatalf("closed with %v, want token_revoked", m.Code)
 	}
 }
 

@@ -43,6 +43,7 @@ type loop struct {
 	ack          codec.Ack     // scratch
 	queues       []*room.Queue // empty queues to use again
 	identifiedAt int64
+	identityDue  int64 // when the next token ends, or its session is to be warned
 	pingedAt     int64
 }
 
@@ -143,7 +144,7 @@ func (l *loop) handle(it *item) {
 	case itemPubCut:
 		it.pub.cut(it.of, it.code)
 	case itemAck:
-		it.pub.sendAcks()
+		it.pub.ackDue()
 	case itemPubCount:
 		it.pub.sendCount(it.count)
 	case itemWritable:

@@ -28,6 +28,7 @@ type publication struct {
 	ended  bool
 
 	unanswered bool // the client does not know its number yet: acknowledgements wait
+	withheld   int  // bytes pushed since acknowledgements are held back
 }
 
 // Cut implements room.Holder.
@@ -59,21 +60,20 @@ func (s *session) push(run room.Run) error {
 	pub := ps.last
 	if pub == nil || pub.room != run.Room {
 		if pub = ps.pubs[run.Room]; pub == nil {
-			s.refuse(run.Room, run.Key.Pub, codec.CodeNotPublishing, run.Frames)
-			return nil
+			return s.refuse(run.Room, run.Key.Pub, codec.CodeNotPublishing, run.Frames)
 		}
 		ps.last = pub
 	}
 	if run.Key.Pub != pub.num {
-		s.refuse(run.Room, run.Key.Pub, codec.CodeNotPublishing, run.Frames)
-		return nil
+		return s.refuse(run.Room, run.Key.Pub, codec.CodeNotPublishing, run.Frames)
 	}
+	s.charge(ps, run.Frames, len(run.Raw))
 	_, err := pub.p.Push(pub, run, l.now)
 	if err != nil {
 		return s.refused(err, run.Room, run.Key.Pub, run.Frames)
 	}
 	pub.awaitAcks()
-	return nil
+	return pub.withhold(len(run.Raw))
 }
 
 // awaitAcks has the ticks look for acknowledgements until none is outstanding.
@@ -93,8 +93,7 @@ func (s *session) pushGap(g codec.Gap) error {
 	}
 	pub := s.pubs()[g.Room]
 	if pub == nil || g.Pub != pub.num {
-		s.refuse(g.Room, g.Pub, codec.CodeNotPublishing, 1)
-		return nil
+		return s.refuse(g.Room, g.Pub, codec.CodeNotPublishing, 1)
 	}
 	if err := pub.p.PushGap(pub, g, s.loop.now); err != nil {
 		return s.refused(err, g.Room, g.Pub, 1)
@@ -109,32 +108,32 @@ func (s *session) refused(err error, id codec.RoomID, pub uint16, frames int) er
 	if !errors.As(err, &re) || re.Code == codec.CodeFlowViolation {
 		return err
 	}
-	s.refuse(id, pub, re.Code, frames)
-	return nil
+	return s.refuse(id, pub, re.Code, frames)
 }
 
 // maxRefusals bounds the refusals of one session that wait for the tick: one for each room, publisher number and reason.
 const maxRefusals = 64
 
-// refuse counts frames that were not taken. The next tick tells the publisher; the connection stays open.
-func (s *session) refuse(id codec.RoomID, pub uint16, code codec.Code, frames int) {
+// refuse counts frames that were not taken. The next tick tells the publisher; the connection stays open, unless that happens too often.
+func (s *session) refuse(id codec.RoomID, pub uint16, code codec.Code, frames int) error {
 	l, ps := s.loop, s.pushes()
 	l.stats.refused.Add(uint64(frames))
 	for i := range ps.refusals {
 		if r := &ps.refusals[i]; r.Room == id && r.Pub == pub && r.Code == code {
 			r.Frames += uint64(frames)
-			return
+			return s.spend(costOther)
 		}
 	}
 	if len(ps.refusals) == maxRefusals {
 		ps.refusals[maxRefusals-1].Frames += uint64(frames)
-		return
+		return s.spend(costOther)
 	}
 	if len(ps.refusals) == 0 {
 		l.refusing = append(l.refusing, s)
 		l.eng.hot(l)
 	}
 	ps.refusals = append(ps.refusals, codec.PushRefused{Room: id, Pub: pub, Code: code, Frames: uint64(frames)})
+	return s.spend(costOther)
 }
 
 // sendAcks acknowledges what has arrived. Loop only.

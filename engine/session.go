@@ -28,6 +28,8 @@ type session struct {
 	account  string
 	instance uint64
 	identity *auth.Identity // nil: may do everything
+	renewal  renewal        // see token.go
+	spent    int64          // clock of control frames: see limits.go
 
 	// The loop's.
 	phase   phase
@@ -52,6 +54,7 @@ type pushing struct {
 	pubs     map[codec.RoomID]*publication
 	last     *publication // of pubs, the one used last
 	refusals []codec.PushRefused
+	meter    meter
 }
 
 // pubs returns the session's publications, to be read only; nil if there are none.
@@ -245,6 +248,7 @@ func (s *session) doom() {
 func (s *session) fail(code codec.Code, text string) {
 	l := s.loop
 	l.stats.failed.Add(1)
+	l.eng.limits.closed.add(code)
 	l.eng.log.Debug().Uint64("conn_id", s.id).Str("account", s.account).Stringer("reason", code).Str("detail", text).Msg("session failed")
 	if s.phase == phasePreface { // the peer reads our preface before anything else
 		l.out = codec.AppendServerPreface(l.out, codec.VersionMax)

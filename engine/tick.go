@@ -35,6 +35,9 @@ func (e *Engine) tick() {
 				l.post(item{kind: itemTick})
 			}
 		}
+		if n%idleTicks == 0 {
+			e.limits.sweep(time.Now().UnixNano())
+		}
 		if n%sweepTicks == 0 {
 			e.rooms.Sweep(time.Now().UnixNano())
 		}
@@ -77,7 +80,7 @@ func (l *loop) tick() {
 func (l *loop) acks() {
 	kept := l.acking[:0]
 	for _, p := range l.acking {
-		p.sendAcks()
+		p.ackDue()
 		if p.ended || !p.p.Pending() {
 			p.acking = false
 			continue

@@ -20,7 +20,7 @@ import (
 
 // adoptTLS admits a connection and leaves the handshake to a goroutine.
 func (e *Engine) adoptTLS(c net.Conn) error {
-	if why, text := e.admit(); text != "" {
+	if why, text := e.admit(c); text != "" {
 		e.turned[why].Add(1) // nothing can be said before the handshake
 		_ = c.Close()
 		return nil

@@ -1,0 +1,328 @@
+package engine
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/room"
+)
+
+// Limits are bounds on how much in a time. docs/limits.md has all limits of a server.
+//
+// Who goes over one is slowed or refused, and nobody else. What a session or an account pushes is slowed by its acknowledgements: they are
+// held back until the rate has caught up, so that the publisher's window stops it. Nothing is lost, subscribers get what was taken, and
+// only a client that does not keep to its window is cut off.
+type Limits struct {
+	ConnRate   int            // connections a second of one address, of one /64 with IPv6; default 200, below 0: no limit
+	ConnBurst  int            // of these at once; default ten seconds' worth
+	ConnExempt []netip.Prefix // addresses that this does not hold for, as those of load balancers; default loopback
+
+	SessionFrames int64 // stream frames a second that a session pushes; 0: no limit
+	SessionBytes  int64 // bytes of these, headers included
+	AccountFrames int64 // likewise, of all sessions of an account on this node
+	AccountBytes  int64
+
+	Requests int // requests a second of one session, and ten times as many other control frames; default 10,000, below 0: no limit
+}
+
+func (c *Limits) fill() error {
+	def(&c.ConnRate, 200)
+	def(&c.ConnBurst, 10*max(c.ConnRate, 0))
+	def(&c.Requests, 10_000)
+	if c.ConnExempt == nil {
+		c.ConnExempt = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+	}
+	var errs []error
+	if c.ConnRate > 0 && c.ConnBurst < 1 {
+		errs = append(errs, fmt.Errorf("connections of an address at once: %d is below 1", c.ConnBurst))
+	}
+	for name, v := range map[string]int64{
+		"frames of a session": c.SessionFrames, "bytes of a session": c.SessionBytes,
+		"frames of an account": c.AccountFrames, "bytes of an account": c.AccountBytes,
+	} {
+		if v < 0 {
+			errs = append(errs, fmt.Errorf("%s: %d is below 0", name, v))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// rate is a bound of so many in a second, and so many at once.
+//
+// Its state is a single number, the clock: the time up to which what was taken is paid for. It may lie in the past, by burst at most, which is
+// what may be taken at once. Where it lies in the future the bound is exceeded, until then.
+type rate struct {
+	perSecond int64 // 0: no bound
+	burst     int64 // ns
+}
+
+func newRate(perSecond int64, burst time.Duration) rate { return rate{perSecond, int64(burst)} }
+
+// pay moves a clock on by n.
+func (r rate) pay(clock, n, now int64) int64 {
+	if r.perSecond == 0 {
+		return 0
+	}
+	return max(clock, now-r.burst) + n*int64(time.Second)/r.perSecond
+}
+
+// payShared is pay for a clock that several loops move.
+func (r rate) payShared(clock *atomic.Int64, n, now int64) {
+	if r.perSecond == 0 {
+		return
+	}
+	for {
+		was := clock.Load()
+		if clock.CompareAndSwap(was, r.pay(was, n, now)) {
+			return
+		}
+	}
+}
+
+// limited says which limit was met, for the metrics.
+type limited uint8
+
+const (
+	limitedSession limited = iota
+	limitedAccount
+	limitedRequests
+	limitedControl
+	limitedKinds
+)
+
+var limitedNames = [limitedKinds]string{"session", "account", "requests", "control"}
+
+// limits is what an engine keeps of its limits' state.
+type limits struct {
+	sessionFrames, sessionBytes, accountFrames, accountBytes rate
+	pushes                                                   bool // any of these is set
+	accounts                                                 bool // one of an account is
+	requests                                                 rate // tenths of requests
+
+	addrs *addrLimiter // nil: no limit
+
+	mu     sync.Mutex
+	meters map[string]*accountMeter
+
+	met     [limitedKinds]atomic.Uint64
+	refused codeCounts // requests, by code
+	closed  codeCounts // sessions, by code
+}
+
+// pushBurst is what may be pushed at once before a limit acts; requestBurst is the same of requests, enough for a client that reconnects
+// and takes up thousands of rooms.
+const (
+	pushBurst    = time.Second
+	requestBurst = 10 * time.Second
+)
+
+func (l *limits) init(c *Limits) {
+	l.sessionFrames, l.sessionBytes = newRate(c.SessionFrames, pushBurst), newRate(c.SessionBytes, pushBurst)
+	l.accountFrames, l.accountBytes = newRate(c.AccountFrames, pushBurst), newRate(c.AccountBytes, pushBurst)
+	l.requests = newRate(10*int64(max(c.Requests, 0)), requestBurst)
+	l.accounts = c.AccountFrames > 0 || c.AccountBytes > 0
+	l.pushes = l.accounts || c.SessionFrames > 0 || c.SessionBytes > 0
+	l.meters = make(map[string]*accountMeter)
+	if c.ConnRate > 0 {
+		l.addrs = newAddrLimiter(newRate(int64(c.ConnRate), time.Duration(c.ConnBurst)*time.Second/time.Duration(c.ConnRate)), c.ConnExempt)
+	}
+}
+
+// accountMeter is how much an account has pushed, over all its sessions.
+type accountMeter struct {
+	frames, bytes atomic.Int64 // clocks
+	gone          atomic.Bool  // off the table: look it up again
+}
+
+// meter returns the account's, making it if need be.
+func (l *limits) meter(account string) *accountMeter {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m := l.meters[account]
+	if m == nil {
+		m = &accountMeter{}
+		l.meters[account] = m
+	}
+	return m
+}
+
+// sweep forgets the accounts that have as much to spend as a new one.
+func (l *limits) sweep(now int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for account, m := range l.meters {
+		if max(m.frames.Load(), m.bytes.Load()) < now-int64(2*pushBurst) {
+			m.gone.Store(true)
+			delete(l.meters, account)
+		}
+	}
+}
+
+// meter is how much a session has pushed.
+type meter struct {
+	frames, bytes int64 // clocks
+	account       *accountMeter
+	over          bool // at the last look
+}
+
+// charge counts what the session pushes. The session is of a client.
+func (s *session) charge(ps *pushing, frames, bytes int) {
+	l := &s.loop.eng.limits
+	if !l.pushes {
+		return
+	}
+	m, now := &ps.meter, s.loop.now
+	m.frames = l.sessionFrames.pay(m.frames, int64(frames), now)
+	m.bytes = l.sessionBytes.pay(m.bytes, int64(bytes), now)
+	if l.accounts {
+		if m.account == nil || m.account.gone.Load() {
+			m.account = l.meter(s.account)
+		}
+		l.accountFrames.payShared(&m.account.frames, int64(frames), now)
+		l.accountBytes.payShared(&m.account.bytes, int64(bytes), now)
+	}
+	which := m.limit(now)
+	if which != limitedKinds && !m.over {
+		l.met[which].Add(1)
+	}
+	m.over = which != limitedKinds
+}
+
+// limit returns which limit holds up what is pushed now, or limitedKinds if none does.
+func (m *meter) limit(now int64) limited {
+	switch {
+	case max(m.frames, m.bytes) > now:
+		return limitedSession
+	case m.account != nil && max(m.account.frames.Load(), m.account.bytes.Load()) > now:
+		return limitedAccount
+	}
+	return limitedKinds
+}
+
+// overLimit reports whether the session has pushed more than its rates allow by now.
+func (s *session) overLimit() bool {
+	return s.pushing != nil && s.loop.eng.limits.pushes && s.pushing.meter.limit(s.loop.now) != limitedKinds
+}
+
+// ackDue acknowledges what has arrived, unless the session is over its limit: then a later tick does.
+func (p *publication) ackDue() {
+	if p.s.overLimit() {
+		return
+	}
+	p.withheld = 0
+	p.sendAcks()
+}
+
+// withhold counts what is pushed while acknowledgements are held back. A client that keeps to its window can have one on its way when that
+// begins and one after it; who pushes more is cut off.
+func (p *publication) withhold(bytes int) error {
+	if !p.s.overLimit() {
+		return nil
+	}
+	if p.withheld += bytes; p.withheld > 2*p.s.loop.eng.rooms.Config().Window {
+		return room.ErrFlow.With("the session pushes more than it may in a time, and does not wait for acknowledgements")
+	}
+	return nil
+}
+
+// mayBegin reports whether a session may publish into a further room: not while it is over its rate, or every room would be one more window.
+// A session that has just connected is held to its account's.
+func (s *session) mayBegin() bool {
+	l := &s.loop.eng.limits
+	if l.accounts {
+		if m := &s.pushes().meter; m.account == nil || m.account.gone.Load() {
+			m.account = l.meter(s.account)
+		}
+	}
+	return !s.overLimit()
+}
+
+var errTooFast = &room.Error{Code: codec.CodeRateLimited, Text: "the session or its account has pushed more than it may in a time"}
+
+var errSessionFull = &room.Error{Code: codec.CodeSessionFull, Text: "the session takes part in as many rooms as it may"}
+
+var errTooManyRequests = &room.Error{Code: codec.CodeRateLimited, Text: "too many requests in a time"}
+
+// What control frames cost, in tenths of a request.
+const (
+	costOther   = 1
+	costRequest = 10
+)
+
+// tokenTime is what a token costs, as time of the clock: to check a signature takes as long as many a request.
+const tokenTime = requestBurst / 100
+
+// throttle counts a control frame of a client. It reports whether it has refused it: a request over the limit is. Whoever goes on all the same
+// is closed.
+func (s *session) throttle(typ byte, frame []byte) (refused bool, err error) {
+	cost, request := int64(costOther), false
+	switch typ {
+	case codec.TypeToken:
+		cost, request = s.loop.eng.limits.requests.perSecond*int64(tokenTime)/int64(time.Second), true
+	case codec.TypeRegister, codec.TypeRemove, codec.TypeGrant, codec.TypeRevoke, codec.TypePublish, codec.TypeSubscribe, codec.TypeStat:
+		cost, request = costRequest, true
+	}
+	if err := s.spend(cost); err != nil || !request || s.spent <= s.loop.now {
+		return false, err
+	}
+	req, n := binary.Uvarint(frame[codec.LengthSize+1:])
+	if n <= 0 || req > 1<<32-1 {
+		return false, nil // whoever parses it says what is wrong
+	}
+	s.loop.eng.limits.met[limitedRequests].Add(1)
+	s.answer(uint32(req), errTooManyRequests)
+	return true, nil
+}
+
+// spend counts tenths of requests. It fails when the session has gone as far over the limit as it may be below it.
+func (s *session) spend(tenths int64) error {
+	l := &s.loop.eng.limits
+	if l.requests.perSecond == 0 {
+		return nil
+	}
+	s.spent = l.requests.pay(s.spent, tenths, s.loop.now)
+	if s.spent > s.loop.now+l.requests.burst {
+		l.met[limitedControl].Add(1)
+		return &codec.ProtocolError{Code: codec.CodeRateLimited, Text: "far too many frames in a time"}
+	}
+	return nil
+}
+
+// codeCounts counts by code: 100 to 499.
+type codeCounts [400]atomic.Uint64
+
+func (c *codeCounts) add(code codec.Code) {
+	if i := int(code) - 100; i >= 0 && i < len(c) {
+		c[i].Add(1)
+	}
+}
+
+var (
+	descLimited   = desc("limited_total", "Times that a session was slowed or refused because of a rate, by limit.", "limit")
+	descRefusals  = desc("refused_total", "Requests refused, by code.", "code")
+	descClosedFor = desc("closed_total", "Sessions closed with an error, by code.", "code")
+)
+
+func (l *limits) collect(counter func(*prometheus.Desc, uint64, ...string)) {
+	for i := range l.met {
+		counter(descLimited, l.met[i].Load(), limitedNames[i])
+	}
+	for code, name := range codec.Codes() {
+		if i := int(code) - 100; i >= 0 && i < len(l.refused) {
+			if n := l.refused[i].Load(); n > 0 {
+				counter(descRefusals, n, name)
+			}
+			if n := l.closed[i].Load(); n > 0 {
+				counter(descClosedFor, n, name)
+			}
+		}
+	}
+}
