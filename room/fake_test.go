@@ -118,6 +118,7 @@ func (l *fakeLoop) drain() {
 			for _, mid := range it.replay.Midway {
 				it.m.SkipTo(mid)
 			}
+			it.m.Fresh(it.replay.Fresh, it.replay.FreshUntil)
 			it.replay.Release()
 		case it.m.member:
 			it.m.q.Forget(&it.m.Sub)

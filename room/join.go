@@ -166,9 +166,11 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 			for _, s := range p.streams {
 				r.replay(rp, s, have, seat)
 			}
+			if p.ended == 0 {
+				p.unknown(rp, &j, seat)
+			}
 			if p.restored && p.ended == 0 && now < r.settles {
 				rp.Fresh, rp.FreshUntil = append(rp.Fresh, p.Num), r.settles
-				r.unknown(rp, p, &j)
 			}
 		}
 		if p.ended != 0 {
@@ -186,12 +188,13 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	return nil
 }
 
-// unknown has a resuming member wait for the streams of a restored publisher that it has a position in and the room knows nothing of.
-func (r *Room) unknown(rp *Replay, p *Publisher, j *Join) {
+// unknown has a resuming member wait for the streams of a publisher that it has a position in and this node knows nothing of: the room,
+// or its relay, has come from another.
+func (p *Publisher) unknown(rp *Replay, j *Join, seat *seat) {
 	for _, h := range j.Have {
-		known := slices.ContainsFunc(p.streams, func(s *stream) bool { return s.key == h.StreamKey })
-		if h.Pub == p.Num && h.Last > 0 && !known {
+		if h.Pub == p.Num && h.Last > 0 && !p.knows(h.Dtype) {
 			rp.Midway = append(rp.Midway, Midway{Key: h.StreamKey, From: h.Last + 1, Ahead: true, Why: codec.GapLost})
+			seat.expects(h)
 		}
 	}
 }

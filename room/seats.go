@@ -1,6 +1,7 @@
 package room
 
 import (
+	"maps"
 	"sync"
 
 	"github.com/timedge/timedge/codec"
@@ -27,6 +28,7 @@ type seat struct {
 	late   bool                       // lagged, does not count
 	moved  int64                      // when it last acknowledged something, or had nothing to acknowledge
 	places map[codec.StreamKey]*place // of every stream that it gets
+	has    map[codec.StreamKey]uint64 // what it said it has of streams that the room does not know; may be nil
 }
 
 // place is how far a seat has acknowledged a stream.
@@ -96,6 +98,16 @@ func (s *seat) claims(st *stream, seq uint64) {
 	}
 }
 
+// expects notes what the subscriber has of a stream that the room does not know yet. No-op on a nil seat.
+func (s *seat) expects(h codec.Position) {
+	if s != nil {
+		if s.has == nil {
+			s.has = make(map[codec.StreamKey]uint64)
+		}
+		s.has[h.StreamKey] = h.Last
+	}
+}
+
 // knows reports whether the seat gets streams of p. A nil seat knows nothing.
 func (s *seat) knows(p *Publisher) bool {
 	if s != nil {
@@ -111,7 +123,12 @@ func (s *seat) knows(p *Publisher) bool {
 // begin gives every seat a place in a new stream, from its first frame.
 func (l *seating) begin(st *stream) {
 	for _, s := range l.seats {
-		if !(s.noEcho && s.who == st.pub.who) {
+		if has := s.has[st.key]; s.noEcho && s.who == st.pub.who {
+			continue
+		} else if has > 0 {
+			delete(s.has, st.key)
+			s.claims(st, has)
+		} else {
 			s.start(st, st.next-1)
 		}
 	}
@@ -134,6 +151,7 @@ func (s *seat) forget(p *Publisher) {
 		for _, st := range p.streams {
 			delete(s.places, st.key)
 		}
+		maps.DeleteFunc(s.has, func(k codec.StreamKey, _ uint64) bool { return k.Pub == p.Num })
 	}
 }
 
