@@ -35,6 +35,7 @@ type Publisher struct {
 	streams  []*stream
 	counts   bool
 	restored bool  // this node took the room over from another: what it does not know of the streams it learns
+	watched  bool  // and there were subscribers then, who know no more
 	since    int64 // when its session left or it was ended; 0 while a session holds it
 	ended    codec.Code
 
@@ -119,7 +120,7 @@ func (p *Publisher) Push(h Holder, run Run, now int64) (fresh int, err error) {
 	}
 	s := p.find(run.Key.Dtype)
 	if s.fresh {
-		p.start(s, &run, now)
+		p.start(s, run.First, run.first, now)
 	}
 	if run.First < s.next {
 		r.table.stats.Replays.Add(min(uint64(run.Frames), s.next-run.First))
@@ -183,15 +184,18 @@ func (p *Publisher) PushGap(h Holder, g codec.Gap, now int64) error {
 		return nil
 	}
 	s := p.find(g.Dtype)
-	if s.fresh { // what came before is the subscribers' to tell
-		s.fresh, s.next = false, g.From
+	if s.fresh {
+		p.start(s, g.From, 0, now)
 	}
 	if g.To < s.next {
 		p.replayed(s)
 		return nil
 	}
-	if g.From > s.next && !r.mirror && !s.lenient {
-		return ErrSequence
+	if g.From > s.next {
+		if !r.mirror && !s.lenient {
+			return ErrSequence
+		}
+		p.gap(s, g.From-1, codec.GapLost, now)
 	}
 	s.lenient = false
 	if !r.mirror {
@@ -226,18 +230,19 @@ func (p *Publisher) knows(dtype uint8) bool {
 	return false
 }
 
-// start begins a stream of a restored publisher. While the room settles it begins wherever the first frame says, also within a message:
-// its node sends again what was not acknowledged, and the subscribers have what came before. Later that is a loss.
-func (p *Publisher) start(s *stream, run *Run, now int64) {
+// start begins a stream of a restored publisher with frame first, whose flags are given; 0 for a gap. While the room settles it begins
+// wherever that is, also within a message: its node sends again what was not acknowledged, and the subscribers have what came before. Later,
+// and if subscribers were here before the publisher, who do not wait for that, it is a loss.
+func (p *Publisher) start(s *stream, first uint64, flags codec.Flags, now int64) {
 	s.fresh = false
-	if !p.room.settling {
+	if p.watched || now >= p.room.settles {
 		s.lenient = true
 		return
 	}
-	s.next, s.low = run.First, run.First-1
+	s.next, s.low = first, first-1
 	s.rise(s.low)
-	if run.Cont { // follows the piece that only the subscribers have
-		s.last = codec.FlagMore | run.first&(codec.FlagKey|codec.FlagInit)
+	if !flags.Start() { // follows the piece that only the subscribers have
+		s.last = codec.FlagMore | flags&(codec.FlagKey|codec.FlagInit)
 	}
 	if p.room.seats != nil {
 		p.room.seats.restart(s)
@@ -285,6 +290,9 @@ func (p *Publisher) mayPush(h Holder) error {
 		return ErrNotPublishing
 	}
 	if cur := p.holder.Load(); cur == nil || *cur != h {
+		if p.room.mirror || p.restored { // the room has moved; nobody took over
+			return ErrNotRelay
+		}
 		return ErrSuperseded
 	}
 	return nil
