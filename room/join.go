@@ -13,7 +13,8 @@ type Replay struct {
 	// Midway lists streams that stand in the middle of a message or group whose beginning is gone; the member takes them
 	// up at the next message, or key message where there are such.
 	Midway []Midway
-	// Fresh lists publishers whose streams begin wherever their next frames say, until FreshUntil: the room has just come to this node.
+	// Fresh lists publishers whose streams begin wherever their next frames say: the room has just come to this node. None does so that the
+	// member gets after FreshUntil.
 	Fresh      []uint16
 	FreshUntil int64
 	// Mute is the number under which the same client publishes, which the member is not to be sent; 0 if there is none or
@@ -29,12 +30,14 @@ type ReplayItem struct {
 
 // Midway is a stream to be taken up at the start of its next message. From is the next frame's number. Init says that the
 // replay ends within an init message, which goes on. With Ahead set it is taken up at From, which the room has not reached: what comes
-// before it the member has already.
+// before it the member has already. With Known set the member is told all of it from here on, though other streams of its publisher may
+// begin anywhere.
 type Midway struct {
 	Key   codec.StreamKey
 	From  uint64
 	Init  bool
 	Ahead bool
+	Known bool
 	Why   codec.GapReason // of what is left out until then
 }
 
@@ -170,7 +173,10 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 				p.unknown(rp, &j, seat)
 			}
 			if p.restored && p.ended == 0 && now < r.settles {
-				rp.Fresh, rp.FreshUntil = append(rp.Fresh, p.Num), r.settles
+				rp.Fresh, rp.FreshUntil = append(rp.Fresh, p.Num), r.settles+int64(r.table.cfg.Settle) // loops may be late
+				for _, s := range p.streams {
+					rp.Midway = append(rp.Midway, Midway{Key: s.key, Known: true})
+				}
 			}
 		}
 		if p.ended != 0 {

@@ -156,3 +156,89 @@ func TestMirrorWithoutTheStream(t *testing.T) {
 	x.wantScript(v, 1, "5")
 	v.q.Clear()
 }
+
+// A subscriber that comes while a restored room settles is told from 1 what it misses of a stream, once.
+func TestFreshStreamsBeginOnce(t *testing.T) {
+	x := restored(t, Config{}, codec.Register{}, nil)
+	v := x.viewer(Join{Account: "v"})
+	x.script(1, "1", "2", "3")
+	x.wantScript(v, 1, "1 2 3")
+	x.script(2, "5<", "6", "7", "8")
+	x.wantScript(v, 2, "1-5 lost 6 7 8")
+	late := x.viewer(Join{Account: "late"})
+	x.script(1, "4", "5")
+	x.script(2, "9", "10")
+	x.wantScript(late, 1, "1-3 joined 4 5")
+	x.wantScript(late, 2, "1-8 joined 9 10")
+	x.wantScript(v, 2, "1-5 lost 6 7 8 9 10")
+	x.at(x.now + 10e9)
+	x.script(1, "6")
+	x.wantScript(v, 1, "1 2 3 4 5 6")
+	x.wantScript(late, 1, "1-3 joined 4 5 6")
+	if v.Slow() || late.Slow() {
+		t.Error("slow for ever")
+	}
+}
+
+// Whoever is in a mirror that becomes the room is told what it misses of streams that the mirror did not know, and misses nothing of those
+// that it did.
+func TestMembersInPlace(t *testing.T) {
+	for _, policy := range []codec.Policy{codec.PolicyLive, codec.PolicyLossless} {
+		var v *viewer
+		x := restored(t, Config{}, codec.Register{Policy: policy}, func(x *bench) {
+			v = x.viewer(Join{Account: "v"})
+			x.script(1, "1", "2", "3")
+		})
+		x.script(1, "2", "3", "4") // sent again from the first that is not acknowledged
+		x.script(2, "5", "6")
+		x.script(3, "5-6", "7")
+		x.script(4, "3<", "4<", "5")
+		if policy == codec.PolicyLossless {
+			x.wantAcked(0)
+			x.ack(v, 4)
+		}
+		x.wantScript(v, 1, "1 2 3 4")
+		x.wantScript(v, 2, "1-4 lost 5 6")
+		x.wantScript(v, 3, "1-4 lost 5-6 publisher 7")
+		x.wantScript(v, 4, "1-3 lost 4-4 lost 5")
+		for dtype, seq := range map[uint8]uint64{2: 6, 3: 7, 4: 5} {
+			if err := x.room.Ack(v, x.key(dtype), seq, x.now); err != nil {
+				t.Fatal(err)
+			}
+		}
+		x.wantAcked(4)
+	}
+}
+
+// A publisher that a merge brings later begins with a loss for who is in the room.
+func TestMembersAtAMerge(t *testing.T) {
+	x := newBench(t, Config{}, codec.Register{})
+	v := x.viewer(Join{Account: "v"})
+	st := x.room.State()
+	st.Publishers = []codec.PublisherState{{Num: 77, Account: "owner", Instance: 5}}
+	x.room.Merge(st, x.now)
+	var err error
+	if x.pub, _, err = x.room.Publish(x.hold, "owner", 5, false); err != nil || x.pub.Num != 77 {
+		t.Fatal(x.pub, err)
+	}
+	other := x.back(Join{Account: "other"}, 8)
+	x.script(1, "7", "8", "9")
+	x.wantScript(v, 1, "1-6 lost 7 8 9")
+	x.wantScript(other, 1, "9")
+}
+
+// When a room has settled nothing begins anywhere, and who came before is told nothing wrong by it, however late its loop is.
+func TestEndOfSettling(t *testing.T) {
+	x := restored(t, Config{}, codec.Register{}, nil)
+	v := x.viewer(Join{Account: "v"})
+	settles := x.now + x.table.cfg.Settle.Nanoseconds()
+	x.now = settles - 1
+	x.script(1, "5", "6")
+	x.now = settles
+	x.script(2, "5", "6")
+	x.script(3, "5-5", "6")
+	x.loop.now = settles + 1e9
+	x.wantScript(v, 1, "1-4 lost 5 6")
+	x.wantScript(v, 2, "1-4 lost 5 6")
+	x.wantScript(v, 3, "1-4 lost 5-5 publisher 6")
+}

@@ -333,7 +333,10 @@ func (s *Sub) skip(key codec.StreamKey) *skip {
 // SkipTo makes s wait for the next point of a stream to start at.
 func (s *Sub) SkipTo(m Midway) {
 	k := s.skip(m.Key)
-	if m.Ahead {
+	switch {
+	case m.Known:
+		return
+	case m.Ahead:
 		k.ahead, k.past = true, m.From-1
 		return
 	}
@@ -354,16 +357,17 @@ func (s *Sub) settle(now int64) {
 	if sl == nil {
 		return
 	}
+	if now >= sl.freshUntil {
+		sl.fresh = nil
+	}
 	kept := sl.streams[:0]
 	for _, k := range sl.streams {
-		if k.waiting || k.from != 0 || k.ahead {
+		// A stream without an entry would be one that may begin anywhere.
+		if k.waiting || k.from != 0 || k.ahead || slices.Contains(sl.fresh, k.key.Pub) {
 			kept = append(kept, k)
 		}
 	}
 	sl.streams = kept
-	if now >= sl.freshUntil {
-		sl.fresh = nil
-	}
 	if len(kept)+len(sl.fresh) == 0 && now >= sl.quietUntil {
 		s.slow = nil
 	}

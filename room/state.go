@@ -61,10 +61,7 @@ func (t *Table) Restore(st *codec.RoomState, now int64) (*Room, error) {
 			r.endPublisher(p, codec.CodeGone, now)
 		default:
 			p.holder.Store(nil)
-			p.window, p.since, p.restored = int64(t.cfg.Window), now, true
-			p.pushed.Store(0)
-			p.done.Store(0)
-			p.told.Store(0)
+			p.window, p.since, p.restored, p.watched = int64(t.cfg.Window), now, true, len(r.outlets) > 0
 			for _, s := range p.streams {
 				s.lenient = true
 			}
@@ -111,7 +108,8 @@ func (r *Room) merge(st *codec.RoomState, now int64) {
 			if slices.ContainsFunc(r.pubs, func(p *Publisher) bool { return p.who == w && p.ended == 0 }) {
 				continue
 			}
-			p := &Publisher{Num: o.Num, Room: r, room: r, who: w, window: int64(r.table.cfg.Window), since: now, restored: true}
+			p := &Publisher{Num: o.Num, Room: r, room: r, who: w, window: int64(r.table.cfg.Window), since: now}
+			p.restored, p.watched = true, len(r.outlets) > 0
 			r.pubs = append(r.pubs, p)
 			r.postControl(KindControl, &codec.Joined{Room: r.ID, Pub: p.Num, Account: p.who.account})
 		case r.pubs[i].who.account == o.Account && r.pubs[i].who.instance == 0: // a mirror is not told the instance
@@ -142,7 +140,7 @@ func (r *Room) Demote(now int64) {
 			(*h).Cut(p, codec.CodeMoved)
 		}
 		p.holder.Store(nil)
-		p.restored, p.since = false, 0
+		p.restored, p.watched, p.since = false, false, 0
 		p.window = int64(r.table.cfg.Window / 4)
 		r.watch(&p.counts, false)
 		for _, s := range p.streams {
