@@ -152,6 +152,9 @@ func (b *Batch) Release() {
 	p.structs.Put(b)
 }
 
+// reason returns why the frames of a gap are missing.
+func (b *Batch) reason() codec.GapReason { return codec.GapReason(b.B[len(b.B)-1]) } // a gap frame ends with it
+
 // Taken is called by an outlet that has put the batch into its subscribers' queues or sockets. When the last outlet has,
 // the frames count as arrived, and the publisher may forget them (but for lossless rooms, where subscribers say so).
 //

@@ -65,8 +65,8 @@ func (rp *Replay) span(s *stream, sp *span, from, to uint64) {
 	from, to = max(from, sp.first), min(to, sp.last)
 	switch {
 	case from > to:
-	case sp.b.Kind != KindStream: // the publisher's own gap
-		rp.gap(s, from, to, codec.GapPublisher)
+	case sp.b.Kind != KindStream:
+		rp.gap(s, from, to, sp.b.reason())
 	default:
 		off := sp.off + offsetOf(sp.bytes(), sp.first, from)
 		end := sp.end

@@ -95,6 +95,14 @@ func (x *bench) republish() {
 	}
 }
 
+// pushGap pushes a gap in stream 1.
+func (x *bench) pushGap(from, to uint64, why codec.GapReason) {
+	x.t.Helper()
+	if err := x.pub.PushGap(x.hold, codec.Gap{StreamKey: x.key(1), From: from, To: to, Reason: why}, x.now); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
 // wantScript checks what a subscriber got of a stream so far.
 func (x *bench) wantScript(v *viewer, dtype uint8, want string) {
 	x.t.Helper()
@@ -149,9 +157,7 @@ func TestMirrorWithoutTheStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	v := x.back(Join{Account: "v"}, 4)
-	if err := x.pub.PushGap(x.hold, codec.Gap{StreamKey: x.key(1), From: 1, To: 2, Reason: codec.GapLost}, x.now); err != nil {
-		t.Fatal(err)
-	}
+	x.pushGap(1, 2, codec.GapLost)
 	x.script(1, "3", "4", "5")
 	x.wantScript(v, 1, "5")
 	v.q.Clear()
@@ -241,4 +247,16 @@ func TestEndOfSettling(t *testing.T) {
 	x.wantScript(v, 1, "1-4 lost 5 6")
 	x.wantScript(v, 2, "1-4 lost 5 6")
 	x.wantScript(v, 3, "1-4 lost 5-5 publisher 6")
+}
+
+// A gap in a log keeps the reason that it came with.
+func TestReplayedGapsKeepTheirReason(t *testing.T) {
+	x := restored(t, Config{}, codec.Register{}, func(x *bench) {
+		x.script(1, "1")
+		x.pushGap(2, 3, codec.GapExpired)
+		x.script(1, "4")
+	})
+	x.script(1, "6", "7-7", "8")
+	v := x.back(Join{Account: "v"}, 1)
+	x.wantScript(v, 1, "2-3 expired 4 5-5 lost 6 7-7 publisher 8")
 }

@@ -387,7 +387,7 @@ func (q *Queue) tell(s *Sub, k *skip, now int64) {
 			break
 		}
 		if g.b.Key == k.key {
-			reason := joint(codec.GapReason(g.b.B[g.end-1]), k.reason) // a gap frame ends with its reason
+			reason := joint(g.b.reason(), k.reason)
 			n := q.notice(s, k.key, g.b.First, k.to, reason, g.at)
 			g.b.Release()
 			*g = n
@@ -444,7 +444,7 @@ func (q *Queue) catchUp(s *Sub, b *Batch, off, end int, now int64) int {
 		}
 		reason := codec.GapLost
 		if b.First <= k.past {
-			reason = codec.GapReason(b.B[len(b.B)-1]) // a gap frame ends with its reason
+			reason = b.reason()
 		}
 		k.from, k.to, k.reason = k.past+1, b.Last, reason
 		q.tell(s, k, now)
