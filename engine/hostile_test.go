@@ -319,7 +319,7 @@ func TestRandomFramesAfterAValidHello(t *testing.T) {
 	if testing.Short() || raceEnabled {
 		frames = 50_000
 	}
-	rnd := rand.New(rand.NewPCG(1, 2))
+	rnd, fds := rand.New(rand.NewPCG(1, 2)), descriptors(t)
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
@@ -327,7 +327,7 @@ func TestRandomFramesAfterAValidHello(t *testing.T) {
 	codes := make(map[codec.Code]int)
 	for sent := 0; sent < frames; {
 		w := dial(t, e)
-		b := greeting("mallory")
+		b := (&codec.Hello{Account: "mallory", Instance: 1, Caps: codec.CapToken}).Append(codec.AppendClientPreface(nil, 1, 1))
 		n := min(frames-sent, 5000)
 		for range n {
 			b = appendRandom(b, rnd, room)
@@ -348,6 +348,7 @@ func TestRandomFramesAfterAValidHello(t *testing.T) {
 	t.Logf("last words: %v", codes)
 	owner.send(&codec.Ping{Echo: 1})
 	next[*codec.Pong](owner)
+	flat(t, e, fds)
 }
 
 // appendRandom appends a frame: mostly a legal one with values from a small range, so that it gets far, and now and then
@@ -384,6 +385,9 @@ func appendRandom(b []byte, rnd *rand.Rand, room codec.RoomID) []byte {
 	case 10:
 		return (&codec.Ack{Room: max(room, 1), StreamKey: key, Seq: seq}).Append(b)
 	case 11:
+		if rnd.IntN(50) == 0 {
+			return (&codec.Token{Req: req, Token: []byte(name)}).Append(b)
+		}
 		if rnd.IntN(500) > 0 {
 			return (&codec.Ping{Echo: rnd.Uint64()}).Append(b)
 		}
