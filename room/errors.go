@@ -40,5 +40,6 @@ var (
 	ErrFlow          = &Error{codec.CodeFlowViolation, "more unacknowledged bytes than the window"}
 	ErrNotAllowed    = &Error{codec.CodeNotAllowed, "the token does not give this right"}
 	ErrNotRelay      = &Error{codec.CodeMoved, "another node relays the room"}
+	ErrHeld          = &Error{codec.CodeSuperseded, "another session of this client publishes"}
 	ErrRooms         = &Error{codec.CodeTooManyRooms, "too many rooms"}
 )

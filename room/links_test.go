@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/timedge/timedge/codec"
 )
@@ -259,4 +260,103 @@ func TestReplayedGapsKeepTheirReason(t *testing.T) {
 	x.script(1, "6", "7-7", "8")
 	v := x.back(Join{Account: "v"}, 1)
 	x.wantScript(v, 1, "2-3 expired 4 5-5 lost 6 7-7 publisher 8")
+}
+
+// liveBench is a live room with the links of two nodes.
+func liveBench(t *testing.T) (x *bench, a, b *viewer) {
+	x = newBench(t, Config{}, codec.Register{})
+	return x, x.viewer(Join{Link: "a"}), x.viewer(Join{Link: "b"})
+}
+
+// In a live room a frame has arrived when the loops and the links have it.
+func TestSlowestOfLoopsAndLinks(t *testing.T) {
+	x, a, b := liveBench(t)
+	x.script(1, "1", "2", "3")
+	x.ack(a, 3)
+	x.ack(b, 2)
+	x.wantAcked(0)
+	x.loop.drain()
+	x.wantAcked(2)
+	x.loop.unsubscribe(b, false)
+	x.wantAcked(3)
+	x.script(1, "4")
+	x.loop.drain()
+	x.wantAcked(3)
+	x.ack(a, 4)
+	x.wantAcked(4)
+	x.loop.unsubscribe(a, false)
+	x.viewer(Join{})
+	x.script(1, "5")
+	x.loop.drain()
+	x.wantAcked(5)
+	a.q.Clear()
+	b.q.Clear()
+}
+
+// A link that lags does not count, also if it moves, until it has what was acknowledged without it, also if it never has everything.
+func TestLinkThatLags(t *testing.T) {
+	x, a, b := liveBench(t)
+	lag := int64(time.Second)
+	x.script(1, "1", "2")
+	x.loop.drain()
+	x.ack(a, 2)
+	x.at(x.now + lag)
+	x.ack(b, 1)
+	x.script(1, "3")
+	x.loop.drain()
+	x.at(x.now + 1)
+	x.wantAcked(2) // b owes frame 2 for too long
+	x.ack(a, 3)
+	x.wantAcked(3)
+	x.ack(b, 2)
+	x.script(1, "4", "5")
+	x.loop.drain()
+	x.ack(a, 4)
+	x.wantAcked(4)
+	x.ack(b, 4) // has all that was acknowledged, but not 5
+	x.ack(a, 5)
+	x.wantAcked(4)
+	x.ack(b, 5)
+	x.wantAcked(5)
+	if len(a.cuts)+len(b.cuts) != 0 {
+		t.Error("cut off in a live room")
+	}
+	a.take(1 << 30)
+	b.take(1 << 30)
+}
+
+// The seat of a broken link counts until the lag time is over, or its node is gone.
+func TestSeatOfABrokenLink(t *testing.T) {
+	for _, gone := range []bool{false, true} {
+		x, a, b := liveBench(t)
+		x.loop.unsubscribe(b, true)
+		x.script(1, "1")
+		x.loop.drain()
+		x.ack(a, 1)
+		x.wantAcked(0)
+		if gone {
+			x.table.Vacate("b")
+		} else {
+			x.at(x.now + int64(time.Second))
+			x.wantAcked(0)
+			x.at(x.now + 1)
+		}
+		x.wantAcked(1)
+		if n := len(x.room.seats.seats); n != 1 {
+			t.Errorf("%d seats", n)
+		}
+		b.q.Clear()
+	}
+}
+
+// A batch counts as a whole for links, in frames as in bytes: a publisher told of a part would send more than the window has.
+func TestLinkAcknowledgesWithinABatch(t *testing.T) {
+	x, a, b := liveBench(t)
+	x.push(x.message(x.message(nil, 1, 1, 0, 1, 100), 1, 2, 0, 1, 100))
+	x.loop.drain()
+	x.ack(a, 2)
+	x.ack(b, 1)
+	x.wantAcked(0)
+	x.ack(b, 2)
+	x.wantAcked(2)
 }

@@ -79,7 +79,7 @@ func (r *Room) post(b *Batch) {
 	n := len(r.outlets)
 	if b.stream != nil {
 		if b.aloft = r.seats != nil && !r.lossless(); b.aloft {
-			b.stream.flight.add(b.Last, len(b.B))
+			b.stream.flight.add(aloft{b.Last, len(b.B), r.lastPush.Load()})
 		}
 		if r.seats != nil {
 			r.seats.posted(b.stream)
@@ -106,6 +106,15 @@ func (r *Room) postControl(kind BatchKind, c codec.Control) {
 // another, takes the number and its streams over, and asks h at once to acknowledge what has arrived. It returns the
 // streams that the room knows of it.
 func (r *Room) Publish(h Holder, account string, instance uint64, counts bool) (*Publisher, []codec.StreamNext, error) {
+	return r.publish(h, account, instance, counts, false)
+}
+
+// Renew is Publish by a node that has carried the publisher before. It takes nothing over from another holder: ErrHeld.
+func (r *Room) Renew(h Holder, account string, instance uint64, counts bool) (*Publisher, []codec.StreamNext, error) {
+	return r.publish(h, account, instance, counts, true)
+}
+
+func (r *Room) publish(h Holder, account string, instance uint64, counts, renew bool) (*Publisher, []codec.StreamNext, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
@@ -140,6 +149,9 @@ func (r *Room) Publish(h Holder, account string, instance uint64, counts bool) (
 		r.postControl(KindControl, &codec.Joined{Room: r.ID, Pub: p.Num, Account: account})
 		r.recount = true
 	} else if old := p.holder.Load(); old != nil && *old != h {
+		if renew {
+			return nil, nil, ErrHeld
+		}
 		(*old).Cut(p, codec.CodeSuperseded)
 	}
 	p.holder.Store(&h)

@@ -11,7 +11,7 @@ import (
 // any other only the links of nodes that have subscribers of theirs. Guarded by the room's mutex.
 //
 // In a lossless room the slowest seat alone decides what has arrived, and what is kept. In any other a frame has arrived when every loop has
-// taken it and every seat that counts has acknowledged it; a seat that lags too long does not count until it has caught up.
+// taken it and every seat that counts has acknowledged it; a seat that owes a batch for too long does not count until it has caught up.
 type seating struct {
 	seats    []*seat
 	byMember map[any]*seat // those whose subscriber is connected
@@ -25,8 +25,8 @@ type seat struct {
 	member any    // nil while its connection is away
 	outlet Outlet
 	noEcho bool
-	late   bool                       // lagged, does not count
-	moved  int64                      // when it last acknowledged something, or had nothing to acknowledge
+	late   bool                       // lagged, does not count; not in lossless rooms
+	moved  int64                      // when it last acknowledged something, or had nothing to acknowledge, or its connection broke
 	places map[codec.StreamKey]*place // of every stream that it gets
 	has    map[codec.StreamKey]uint64 // what it said it has of streams that the room does not know; may be nil
 }
@@ -275,12 +275,25 @@ func (s *seat) behind() bool {
 	return false
 }
 
-// caughtUp lets a late seat count again once it has everything.
+// caughtUp lets a late seat count again once it has all that was acknowledged without it.
 func (l *seating) caughtUp(r *Room, s *seat) {
-	if !s.behind() {
-		s.late = false
-		l.updateAll(r)
+	for _, p := range s.places {
+		if p.acked < p.st.acked.Load() {
+			return
+		}
 	}
+	s.late = false
+	l.updateAll(r)
+}
+
+// lags reports whether the seat owes a batch that was posted before a moment.
+func (s *seat) lags(before int64) bool {
+	for _, p := range s.places {
+		if p.st.flight.owed(p.acked, before) {
+			return true
+		}
+	}
+	return false
 }
 
 // leave takes a member off its seat. The seat stays, empty, if the connection broke.
@@ -317,49 +330,55 @@ func (l *seating) released(p *Publisher) {
 	}
 }
 
-// sweep cuts off the seats that have not moved for the stall time although frames wait for them; a link's, whose node cuts off its own
-// first, after twice as long. In rooms that are not lossless nobody is cut off, but does not count any more.
+// sweep does what time brings to seats. In a lossless room it cuts off those that have not moved for the stall time although frames wait for
+// them; a link's, whose node cuts off its own first, after twice as long. In any other nobody is cut off, but who lags does not count any
+// more, and who is away for the lag time loses its seat.
 func (l *seating) sweep(r *Room, now int64) {
-	t := r.table
 	if l.hold != 0 && now >= l.hold {
 		l.hold = 0
 		l.updateAll(r)
 	}
 	for i := len(l.seats) - 1; i >= 0; i-- {
-		s := l.seats[i]
-		if s.member != nil && !s.behind() {
-			s.moved = now
-			if s.late {
-				l.caughtUp(r, s)
-			}
-			continue
+		if r.lossless() {
+			l.stall(r, l.seats[i], now)
+		} else {
+			l.lag(r, l.seats[i], now)
 		}
-		if !r.lossless() {
-			if now-s.moved <= int64(t.cfg.SeatLag) {
-				continue
-			}
-			if s.member == nil {
-				l.remove(s)
-			} else if !s.late {
-				s.late = true
-				l.updateAll(r)
-			}
-			continue
-		}
-		stall := int64(t.cfg.Stall)
-		if s.node != "" && s.member != nil {
-			stall *= 2
-		}
-		if now-s.moved <= stall {
-			continue
-		}
-		if s.member != nil {
-			s.outlet.Cut(s.member, codec.CodeTooSlow)
-			delete(l.byMember, s.member)
-			t.stats.CutOff.Add(1)
-		}
-		l.remove(s)
 	}
+}
+
+func (l *seating) lag(r *Room, s *seat, now int64) {
+	before := now - int64(r.table.cfg.SeatLag)
+	switch {
+	case s.member == nil && s.moved < before:
+		l.remove(s)
+	case s.late:
+		l.caughtUp(r, s)
+	case s.lags(before):
+		s.late = true
+		l.updateAll(r)
+	}
+}
+
+func (l *seating) stall(r *Room, s *seat, now int64) {
+	t := r.table
+	if s.member != nil && !s.behind() {
+		s.moved = now
+		return
+	}
+	stall := int64(t.cfg.Stall)
+	if s.node != "" && s.member != nil {
+		stall *= 2
+	}
+	if now-s.moved <= stall {
+		return
+	}
+	if s.member != nil {
+		s.outlet.Cut(s.member, codec.CodeTooSlow)
+		delete(l.byMember, s.member)
+		t.stats.CutOff.Add(1)
+	}
+	l.remove(s)
 }
 
 // Hold makes nothing count as arrived until a moment, or Unhold: somebody who needs what comes is on the way to a seat.
@@ -401,15 +420,29 @@ type flight struct {
 	list  []aloft
 }
 
+// aloft is a batch on its way.
 type aloft struct {
 	last uint64
-	n    int
+	n    int   // bytes
+	at   int64 // when it was posted
 }
 
-func (f *flight) add(last uint64, n int) {
+func (f *flight) add(a aloft) {
 	f.mu.Lock()
-	f.list = append(f.list, aloft{last, n})
+	f.list = append(f.list, a)
 	f.mu.Unlock()
+}
+
+// owed reports whether a batch that was posted before a moment ends behind seq.
+func (f *flight) owed(seq uint64, before int64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, a := range f.list {
+		if a.last > seq {
+			return a.at < before
+		}
+	}
+	return false
 }
 
 // taken says that every loop has taken the batch that ends with last.
@@ -426,22 +459,20 @@ func (f *flight) seatsAt(s *stream, low uint64, n int) {
 	f.land(s)
 }
 
-// land counts what has arrived, and unlocks.
+// land counts the batches that have arrived, and unlocks. A batch is acknowledged as a whole, as its bytes count.
 func (f *flight) land(s *stream) {
-	to, bytes, done := f.local, 0, 0
+	to := f.local
 	if !f.empty {
 		to = min(to, f.seats)
 	}
+	done, last, bytes := 0, uint64(0), 0
 	for ; done < len(f.list) && f.list[done].last <= to; done++ {
-		bytes += f.list[done].n
+		last, bytes = f.list[done].last, bytes+f.list[done].n
 	}
-	if done > 0 {
-		f.list = f.list[:copy(f.list, f.list[done:])]
-	}
+	f.list = f.list[:copy(f.list, f.list[done:])]
 	f.mu.Unlock()
-	if done == 0 && to <= s.acked.Load() {
-		return
+	if done > 0 {
+		s.rise(last)
+		s.pub.arrived(bytes)
 	}
-	s.rise(to)
-	s.pub.arrived(bytes)
 }

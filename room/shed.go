@@ -240,7 +240,7 @@ func (q *Queue) rewrite(s *Sub, now int64, mode shedMode, excess int) (out Outco
 			g.b.Release()
 		case g.b.First != 0 && g.pos == g.beg: // an earlier notice, or the publisher's gap, becomes part of the new one
 			// A gap frame ends with its reason.
-			q.view(g.b.Key).gap(g.b.First, g.b.Last, codec.GapReason(g.b.B[g.end-1]))
+			q.view(g.b.Key).gap(g.b.First, g.b.Last, g.b.reason())
 			g.b.Release()
 		case mode == shedForget && g.pos == g.beg:
 			g.b.Release()
