@@ -141,6 +141,7 @@ func (l *loop) handle(it *item) {
 	case itemMute:
 		it.outlet.flush()
 		it.member.mute = uint16(it.id)
+		it.outlet.room.Mute(it.member, it.member.mute)
 	case itemPubCut:
 		it.pub.cut(it.of, it.code)
 	case itemAck:

@@ -92,6 +92,7 @@ type Join struct {
 	Instance uint64
 	Counts   bool
 	NoEcho   bool             // leave out what the same client publishes
+	Mute     uint16           // with NoEcho: the number under which it does, as far as its session knows; 0: none. See Room.Mute
 	Link     string           // the member is the link of this node, which has subscribers of its own: see Tally; "": it is not
 	Have     []codec.Position // the last frame of each stream it has seen, when it resumes
 	Gapped   []uint32         // indexes of those in Have that ended a gap: there it may not be able to go on
@@ -151,6 +152,9 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	r.changed()
 
 	rp, have := &Replay{}, j.positions()
+	if seat != nil {
+		seat.mute = j.Mute
+	}
 	for _, p := range r.pubs {
 		_, known := have.pubs[p.Num]
 		if known {
@@ -160,8 +164,8 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 			continue
 		}
 		rp.control(r, &codec.Joined{Room: r.ID, Pub: p.Num, Account: p.who.account})
-		if j.NoEcho && p.who == (who{j.Account, j.Instance}) {
-			seat.forget(p)
+		if j.NoEcho && (p.Num == j.Mute || p.who == who{j.Account, j.Instance}) {
+			seat.mutes(p.Num)
 			if p.ended == 0 {
 				rp.Mute = p.Num
 			}

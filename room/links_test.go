@@ -62,18 +62,11 @@ func restored(t *testing.T, cfg Config, reg codec.Register, fill func(x *bench))
 	t.Helper()
 	was := newBench(t, cfg, reg)
 	st := was.room.State()
-	x := &bench{t: t, pool: &Pool{}, hold: &fakeHolder{}, now: 5e9, broken: make(map[codec.Position]bool)}
-	x.table = NewTable(cfg, rand.Reader, x.pool)
-	t.Cleanup(x.end)
-	if fill != nil {
-		r, err := x.table.Mirror(&st.RoomHead, x.now)
-		if err != nil {
-			t.Fatal(err)
-		}
-		x.room, x.loop = r, &fakeLoop{room: r, pool: x.pool, now: x.now}
-		if x.pub, err = r.Told(x.hold, was.pub.Num, "owner"); err != nil {
-			t.Fatal(err)
-		}
+	var x *bench
+	if fill == nil {
+		x = otherNode(t, was)
+	} else {
+		x, _ = mirrorOf(t, was)
 		fill(x)
 	}
 	r, err := x.table.Restore(st, x.now)
@@ -85,6 +78,33 @@ func restored(t *testing.T, cfg Config, reg codec.Register, fill func(x *bench))
 	}
 	x.republish()
 	return x
+}
+
+// otherNode returns a table without rooms, on another node.
+func otherNode(t *testing.T, of *bench) *bench {
+	x := &bench{t: t, pool: &Pool{}, hold: &fakeHolder{}, now: 5e9, broken: make(map[codec.Position]bool)}
+	x.table = NewTable(of.table.cfg, rand.Reader, x.pool)
+	t.Cleanup(x.end)
+	return x
+}
+
+// mirrorOf returns another node's mirror of a bench's room, with its publisher, and what makes a publisher of the relay known there.
+func mirrorOf(t *testing.T, of *bench) (x *bench, told func(num uint16, account string) *Publisher) {
+	x = otherNode(t, of)
+	r, err := x.table.Mirror(&of.room.State().RoomHead, x.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.room, x.loop = r, &fakeLoop{room: r, pool: x.pool, now: x.now}
+	told = func(num uint16, account string) *Publisher {
+		p, err := r.Told(x.hold, num, account)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	x.pub = told(of.pub.Num, "owner")
+	return x, told
 }
 
 // republish is the publisher's session coming, or coming back.
@@ -147,16 +167,7 @@ func TestSeatOfAStreamYetToCome(t *testing.T) {
 
 // A mirror may not know yet a stream that a subscriber has had elsewhere.
 func TestMirrorWithoutTheStream(t *testing.T) {
-	was := newBench(t, Config{}, codec.Register{})
-	x := newBench(t, Config{}, codec.Register{})
-	r, err := x.table.Mirror(&was.room.State().RoomHead, x.now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	x.room, x.loop.room = r, r
-	if x.pub, err = r.Told(x.hold, was.pub.Num, "owner"); err != nil {
-		t.Fatal(err)
-	}
+	x, _ := mirrorOf(t, newBench(t, Config{}, codec.Register{}))
 	v := x.back(Join{Account: "v"}, 4)
 	x.pushGap(1, 2, codec.GapLost)
 	x.script(1, "3", "4", "5")
@@ -359,4 +370,38 @@ func TestLinkAcknowledgesWithinABatch(t *testing.T) {
 	x.wantAcked(0)
 	x.ack(b, 2)
 	x.wantAcked(2)
+}
+
+// Who is not sent its own frames does not owe them, neither at a mirror, which knows it by its number only.
+func TestNoEchoOwesNothing(t *testing.T) {
+	mirror := func(x *bench) *bench {
+		m, _ := mirrorOf(t, x)
+		return m
+	}
+	for name, open := range map[string]func(*bench) *bench{"relay": func(x *bench) *bench { return x }, "mirror": mirror} {
+		for _, late := range []bool{false, true} {
+			x := open(losslessBench(t))
+			x.script(1, "1")
+			j := Join{Account: "owner", Instance: 1, NoEcho: true, Mute: x.pub.Num}
+			if late {
+				j.Instance, j.Mute = 9, 0
+			}
+			v := x.viewer(j)
+			if late {
+				x.script(1, "2")
+				x.room.Mute(v, x.pub.Num)
+				v.mute = x.pub.Num
+			} else {
+				x.script(1, "2")
+			}
+			x.script(1, "3")
+			x.script(2, "1")
+			x.loop.drain()
+			x.wantAcked(3)
+			if x.at(x.now + 60e9); len(v.cuts) != 0 {
+				t.Errorf("%s, late %v: cut off for frames that it was not sent", name, late)
+			}
+			v.take(1 << 30)
+		}
+	}
 }

@@ -24,7 +24,7 @@ type seat struct {
 	node   string // of a link: the node at its other end
 	member any    // nil while its connection is away
 	outlet Outlet
-	noEcho bool
+	mute   uint16                     // publisher whose streams it does not get; 0: none
 	late   bool                       // lagged, does not count; not in lossless rooms
 	moved  int64                      // when it last acknowledged something, or had nothing to acknowledge, or its connection broke
 	places map[codec.StreamKey]*place // of every stream that it gets
@@ -72,7 +72,7 @@ func (l *seating) take(s *seat, o Outlet, j *Join, now int64) *seat {
 		s.outlet.Cut(s.member, codec.CodeReplaced)
 		delete(l.byMember, s.member)
 	}
-	s.member, s.outlet, s.moved, s.noEcho, s.late = j.Member, o, now, j.NoEcho, false
+	s.member, s.outlet, s.moved, s.late = j.Member, o, now, false
 	l.byMember[j.Member] = s
 	return s
 }
@@ -123,7 +123,7 @@ func (s *seat) knows(p *Publisher) bool {
 // begin gives every seat a place in a new stream, from its first frame.
 func (l *seating) begin(st *stream) {
 	for _, s := range l.seats {
-		if has := s.has[st.key]; s.noEcho && s.who == st.pub.who {
+		if has := s.has[st.key]; s.mute == st.key.Pub {
 			continue
 		} else if has > 0 {
 			delete(s.has, st.key)
@@ -145,13 +145,30 @@ func (l *seating) restart(st *stream) {
 	l.update(st)
 }
 
-// forget takes the streams of a publisher out of a seat. No-op on a nil seat.
-func (s *seat) forget(p *Publisher) {
+// forget takes the streams of a publisher out of a seat.
+func (s *seat) forget(num uint16) {
+	maps.DeleteFunc(s.places, func(k codec.StreamKey, _ *place) bool { return k.Pub == num })
+	maps.DeleteFunc(s.has, func(k codec.StreamKey, _ uint64) bool { return k.Pub == num })
+}
+
+// mutes leaves the streams of a publisher out from now on. No-op on a nil seat.
+func (s *seat) mutes(num uint16) {
 	if s != nil {
-		for _, st := range p.streams {
-			delete(s.places, st.key)
-		}
-		maps.DeleteFunc(s.has, func(k codec.StreamKey, _ uint64) bool { return k.Pub == p.Num })
+		s.mute = num
+		s.forget(num)
+	}
+}
+
+// Mute says that a member that wants no echoes is sent nothing more of a publisher: the number under which its client publishes now.
+func (r *Room) Mute(member any, num uint16) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.seats == nil {
+		return
+	}
+	if s := r.seats.byMember[member]; s != nil {
+		s.mutes(num)
+		r.seats.updateAll(r)
 	}
 }
 
@@ -326,7 +343,7 @@ func (l *seating) remove(gone *seat) {
 // released takes the streams of a publisher that is gone for good out of every seat.
 func (l *seating) released(p *Publisher) {
 	for _, s := range l.seats {
-		s.forget(p)
+		s.forget(p.Num)
 	}
 }
 
