@@ -225,6 +225,7 @@ func (l *loop) greeted(s *session) {
 
 func (s *session) onTraffic(b []byte) gnet.Action {
 	if s.closing || s.doomed {
+		s.overheard(len(b))
 		return gnet.None
 	}
 	l := s.loop

@@ -117,11 +117,11 @@ type limits struct {
 	closed  codeCounts // sessions, by code
 }
 
-// pushBurst is what may be pushed at once before a limit acts; requestBurst is the same of requests, enough for a client that reconnects
-// and takes up thousands of rooms.
+// pushBurst is what may be pushed at once before a limit acts; requestBurst is the same of requests: by default enough for a client that
+// reconnects and takes up all the rooms that it may.
 const (
 	pushBurst    = time.Second
-	requestBurst = 10 * time.Second
+	requestBurst = time.Second
 )
 
 func (l *limits) init(c *Limits) {
@@ -258,7 +258,7 @@ const (
 )
 
 // tokenTime is what a token costs, as time of the clock: to check a signature takes as long as many a request.
-const tokenTime = requestBurst / 100
+const tokenTime = 100 * time.Millisecond
 
 // throttle counts a control frame of a client. It reports whether it has refused it: a request over the limit is. Whoever goes on all the same
 // is closed.
@@ -294,6 +294,15 @@ func (s *session) spend(tenths int64) error {
 		return &codec.ProtocolError{Code: codec.CodeRateLimited, Text: "far too many frames in a time"}
 	}
 	return nil
+}
+
+// overheard counts what comes behind the last word of a session that is closed. More than a publisher can have had on its way is no accident: the
+// connection is broken off, though the peer may not have read that word.
+func (s *session) overheard(n int) {
+	if s.behind += n; s.behind > 2*s.loop.eng.rooms.Config().Window {
+		s.doom()
+		s.loop.settle()
+	}
 }
 
 // codeCounts counts by code: 100 to 499.

@@ -136,7 +136,7 @@ func TestAccountsDebtOutlivesItsSessions(t *testing.T) {
 
 // Requests over the rate are refused; whoever goes on all the same is closed.
 func TestTooManyRequests(t *testing.T) {
-	e := start(t, func(c *engine.Config) { c.Limits.Requests = 1 })
+	e := start(t, func(c *engine.Config) { c.Limits.Requests = 10 })
 	w, other := login(t, e, "mallory", 1), login(t, e, "mallory", 2)
 	room := w.register(codec.Register{})
 	var b []byte
@@ -175,7 +175,7 @@ func TestTooManyRequests(t *testing.T) {
 
 // Frames that are refused cost what control frames do, for no window holds them back.
 func TestTooManyRefusedFrames(t *testing.T) {
-	e := start(t, func(c *engine.Config) { c.Limits.Requests = 1 })
+	e := start(t, func(c *engine.Config) { c.Limits.Requests = 10 })
 	w := login(t, e, "mallory", 1)
 	var b []byte
 	for i := range 1000 {
@@ -185,6 +185,26 @@ func TestTooManyRefusedFrames(t *testing.T) {
 	if m := next[*codec.Error](w); m.Code != codec.CodeRateLimited {
 		t.Errorf("closed with %v", m.Code)
 	}
+}
+
+// Who goes on talking behind the server's last word is broken off; a little is passed over, so that the word arrives.
+func TestTalkingOnAfterTheLastWord(t *testing.T) {
+	e := start(t, func(c *engine.Config) { c.Rooms.Window = 64 << 10 })
+	before := descriptors(t)
+	w := login(t, e, "mallory", 1)
+	w.write(raw(0x7f))
+	if m := next[*codec.Error](w); m.Code != codec.CodeUnknownType {
+		t.Fatalf("closed with %v", m.Code)
+	}
+	b := make([]byte, 16<<10)
+	sent, err := 0, error(nil)
+	for ; err == nil; sent += len(b) {
+		_, err = w.c.Write(b)
+	}
+	if sent > 32<<20 { // two windows, and what sockets hold
+		t.Errorf("%d bytes were taken behind the last word", sent)
+	}
+	flat(t, e, before+1) // this side's own
 }
 
 func TestAddressThatConnectsTooOften(t *testing.T) {

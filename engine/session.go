@@ -30,6 +30,7 @@ type session struct {
 	identity *auth.Identity // nil: may do everything
 	renewal  renewal        // see token.go
 	spent    int64          // clock of control frames: see limits.go
+	behind   int            // bytes read since closing
 
 	// The loop's.
 	phase   phase

@@ -1,0 +1,268 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/timedge/timedge/codec"
+)
+
+// An attacker is this program again, with what it is to do in the environment. It attacks until its standard input ends, and then prints what it
+// was told, as JSON.
+const (
+	attackEnv      = "TIMEDGE_HOSTILE_ADDR"
+	attackNameEnv  = "TIMEDGE_HOSTILE_ATTACK"
+	attackTokenEnv = "TIMEDGE_HOSTILE_TOKEN"
+)
+
+// attack is one attacker's state.
+type attack struct {
+	addr  string
+	token []byte
+	stop  chan struct{} // closed at the end
+
+	mu    sync.Mutex
+	told  map[string]int
+	conns map[net.Conn]struct{}
+}
+
+// attacks are what there is: so many workers do so, again and again.
+var attacks = map[string]struct {
+	workers int
+	work    func(a *attack)
+}{
+	"silence": {10_000, func(a *attack) { a.session(nil, nil) }},
+	"drip": {1000, func(a *attack) {
+		hello := a.hello(a.token)
+		a.session(nil, func(i int) []byte {
+			time.Sleep(50 * time.Millisecond) // its pace
+			return hello[i%len(hello):][:1]
+		})
+	}},
+	"churn":  {8, func(a *attack) { a.session(a.hello(a.token), func(int) []byte { return nil }) }},
+	"forged": {8, func(a *attack) { a.session(a.hello(append(a.token[:len(a.token)-4:len(a.token)-4], "AAAA"...)), nil) }},
+	"guess": {2, func(a *attack) {
+		a.session(a.hello(a.token), func(int) (b []byte) {
+			for range 500 {
+				b = (&codec.Subscribe{Req: rand.Uint32(), Room: codec.RoomID(rand.Uint64() | 1)}).Append(b)
+			}
+			return b
+		})
+	}},
+	"pings": {2, func(a *attack) {
+		a.session(a.hello(a.token), func(int) (b []byte) {
+			for range 500 {
+				b = (&codec.Ping{Echo: rand.Uint64()}).Append(b)
+			}
+			return b
+		})
+	}},
+	"garbage": {2, func(a *attack) {
+		a.session(a.hello(a.token), func(int) []byte {
+			b := make([]byte, 3+rand.IntN(200))
+			for i := range b {
+				b[i] = byte(rand.Uint32())
+			}
+			b[0], b[1] = 0, byte(len(b)-codec.LengthSize)
+			return b
+		})
+	}},
+	"flood": {1, (*attack).flood},
+}
+
+// attacker is the process's whole work; it returns its exit status.
+func attacker(addr string) int {
+	var lim unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) == nil {
+		lim.Cur = lim.Max
+		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &lim)
+	}
+	a := &attack{
+		addr: addr, token: []byte(os.Getenv(attackTokenEnv)), stop: make(chan struct{}),
+		told: make(map[string]int), conns: make(map[net.Conn]struct{}),
+	}
+	how, ok := attacks[os.Getenv(attackNameEnv)]
+	if !ok {
+		fmt.Fprintln(os.Stderr, "hostile: no such attack")
+		return 1
+	}
+	var done sync.WaitGroup
+	for range how.workers {
+		done.Go(func() {
+			for {
+				select {
+				case <-a.stop:
+					return
+				default:
+					how.work(a)
+				}
+			}
+		})
+	}
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	a.mu.Lock()
+	close(a.stop)
+	for c := range a.conns {
+		_ = c.Close()
+	}
+	a.mu.Unlock()
+	done.Wait()
+	if err := json.NewEncoder(os.Stdout).Encode(a.told); err != nil {
+		return 1
+	}
+	return 0
+}
+
+func (a *attack) count(what string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.told[what]++
+}
+
+// dial connects, nil if that fails or the attack is over. The attack's end closes the connection.
+func (a *attack) dial() net.Conn {
+	c, err := net.Dial("tcp", a.addr)
+	if err != nil {
+		a.count("not connected")
+		time.Sleep(10 * time.Millisecond) // its pace
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	select {
+	case <-a.stop:
+		_ = c.Close()
+		return nil
+	default:
+	}
+	a.conns[c] = struct{}{}
+	return c
+}
+
+func (a *attack) drop(c net.Conn) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_ = c.Close()
+	delete(a.conns, c)
+}
+
+func (a *attack) hello(token []byte) []byte {
+	hello := codec.Hello{Account: "mallory", Token: token, Instance: rand.Uint64()}
+	return hello.Append(codec.AppendClientPreface(nil, codec.VersionMin, codec.VersionMax))
+}
+
+// session is one connection: it says first, and then what next returns, until that is nothing or the server closes; without a next it
+// says nothing more and waits for that.
+func (a *attack) session(first []byte, next func(i int) []byte) {
+	c := a.dial()
+	if c == nil {
+		return
+	}
+	defer a.drop(c)
+	heard := make(chan struct{})
+	go func() { defer close(heard); a.listen(c, func(codec.Control) {}) }()
+	_, err := c.Write(first)
+	for i := 0; next != nil && err == nil; i++ {
+		b := next(i)
+		if b == nil {
+			return
+		}
+		_, err = c.Write(b)
+	}
+	<-heard
+}
+
+// listen reads until the end, and counts what the server refuses and why it closes.
+func (a *attack) listen(c net.Conn, also func(codec.Control)) {
+	r := bufio.NewReaderSize(c, 4096)
+	if _, err := r.Discard(codec.PrefaceSize); err != nil {
+		return
+	}
+	var frame []byte
+	for {
+		head, err := r.Peek(codec.LengthSize)
+		if err != nil {
+			return
+		}
+		n := codec.LengthSize + int(head[0])<<8 + int(head[1])
+		frame = append(frame[:0], make([]byte, n)...)
+		if _, err := io.ReadFull(r, frame); err != nil {
+			return
+		}
+		m, err := codec.ParseControl(frame)
+		if err != nil {
+			continue // a stream frame
+		}
+		switch m := m.(type) {
+		case *codec.Error:
+			a.count("closed: " + m.Code.String())
+		case *codec.Refused:
+			a.count("refused: " + m.Code.String())
+		case *codec.PushRefused:
+			a.count("push refused: " + m.Code.String())
+		}
+		also(m)
+	}
+}
+
+// flood pushes ten times as many frames as a session may, waiting for no acknowledgement.
+func (a *attack) flood() {
+	c := a.dial()
+	if c == nil {
+		return
+	}
+	defer a.drop(c)
+	room, pub, heard := make(chan codec.RoomID, 1), make(chan uint16, 1), make(chan struct{})
+	go func() {
+		defer close(heard)
+		a.listen(c, func(m codec.Control) {
+			switch m := m.(type) {
+			case *codec.Registered:
+				room <- m.Room
+			case *codec.Published:
+				pub <- m.Pub
+			case *codec.Refused:
+				_ = c.Close()
+			}
+		})
+	}()
+	if _, err := c.Write((&codec.Register{Req: 1}).Append(a.hello(a.token))); err != nil {
+		return
+	}
+	f := codec.Stream{Flags: codec.FlagKey, Payload: make([]byte, 1000)}
+	select {
+	case f.Room = <-room:
+	case <-heard:
+		return
+	}
+	if _, err := c.Write((&codec.Publish{Req: 2, Room: f.Room}).Append(nil)); err != nil {
+		return
+	}
+	select {
+	case f.Pub = <-pub:
+	case <-heard:
+		return
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for range tick.C {
+		var b []byte
+		for range 200 { // 20,000 a second
+			f.Seq++
+			b = f.Append(b)
+		}
+		if _, err := c.Write(b); err != nil {
+			break
+		}
+	}
+	<-heard
+}

@@ -1,0 +1,189 @@
+// Command hostile measures what hostile clients cost a server and its good clients. It runs a server process, good clients that stream at a
+// paced rate, and each attack in turn, from a process of its own. It prints what the server and the good clients notice of
+// each, beside the same without it, measured right before, and what the attacker was told.
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/timedge/timedge/benchmarks/internal/drive"
+	"github.com/timedge/timedge/benchmarks/internal/server"
+	"github.com/timedge/timedge/tools/loadgen/load"
+)
+
+// settings of the server beside its defaults: rates that good clients keep to, and that an attacker exceeds tenfold.
+var settings = map[string]string{"TIMEDGE_LIMIT_SESSION_FRAMES": "2000", "TIMEDGE_LIMIT_ACCOUNT_FRAMES": "4000"}
+
+type options struct {
+	only     string
+	rate     float64
+	subs     int
+	duration time.Duration
+	pairs    int
+}
+
+func main() {
+	if addr := os.Getenv(attackEnv); addr != "" {
+		os.Exit(attacker(addr))
+	}
+	var o options
+	flag.StringVar(&o.only, "attacks", strings.Join(slices.Sorted(maps.Keys(attacks)), ","), "which, comma-separated")
+	flag.Float64Var(&o.rate, "rate", 200, "messages per second of the good publisher, of 1,000 bytes")
+	flag.IntVar(&o.subs, "subs", 20, "good subscribers")
+	flag.DurationVar(&o.duration, "duration", 5*time.Second, "measured time with and without each attack")
+	flag.IntVar(&o.pairs, "pairs", 3, "how often each is measured")
+	flag.Parse()
+	drive.Prepare()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "hostile:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) error {
+	root, err := server.Root()
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "hostile")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	bin, err := server.BuildTimedge(root, dir)
+	if err != nil {
+		return err
+	}
+	keys := filepath.Join(dir, "keys")
+	token := func(args ...string) (string, error) {
+		out, err := exec.CommandContext(ctx, bin, append([]string{"token"}, args...)...).Output()
+		return strings.TrimSpace(string(out)), err
+	}
+	_, err = token("key", keys)
+	good, err2 := token("sign", keys, "alice")
+	bad, err3 := token("sign", keys, "mallory")
+	if err := errors.Join(err, err2, err3); err != nil {
+		return fmt.Errorf("making tokens: %w", err)
+	}
+	for k, v := range settings {
+		if err := os.Setenv(k, v); err != nil {
+			return err
+		}
+	}
+	if err := os.Setenv("TIMEDGE_AUTH", "jwt:"+keys); err != nil {
+		return err
+	}
+	kind, s := drive.Timedge(dir, bin, 0)
+	srv, err := kind.Start(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer srv.Stop()
+	g, err := newGood(ctx, srv.Addr, good, o)
+	if err != nil {
+		return err
+	}
+	defer g.close()
+
+	fmt.Printf("good clients: 1 publisher, %g messages of 1,000 bytes a second, %d subscribers; medians of %d runs of %v\n\n", o.rate, o.subs, o.pairs, o.duration)
+	fmt.Printf("%-10s %22s %22s %24s %24s  %s\n", "attack", "server CPU %", "server memory MiB", "good p50 ms", "good p99 ms", "the attacker")
+	for _, name := range strings.Split(o.only, ",") {
+		if _, ok := attacks[name]; !ok {
+			return fmt.Errorf("there is no attack %q", name)
+		}
+		var calm, under []sample
+		told := map[string]int{}
+		for range o.pairs {
+			c, err := g.measure(ctx, srv.PID, o.duration)
+			if err != nil {
+				return err
+			}
+			u, err := attacked(ctx, g, srv, name, bad, o.duration, told)
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			calm, under = append(calm, c), append(under, u)
+		}
+		row := func(f func(sample) float64) string {
+			a, b := median(calm, f), median(under, f)
+			return fmt.Sprintf("%.1f -> %.1f (%+.0f%%)", a, b, 100*(b/max(a, 1e-9)-1))
+		}
+		fmt.Printf("%-10s %22s %22s %24s %24s  %s\n", name, row(func(s sample) float64 { return s.cpu }), row(func(s sample) float64 { return s.rss }),
+			row(func(s sample) float64 { return s.p50 }), row(func(s sample) float64 { return s.p99 }), summary(told))
+	}
+	return nil
+}
+
+// attacked measures while another process attacks.
+func attacked(ctx context.Context, g *good, srv *server.Running, name, token string, d time.Duration, told map[string]int) (sample, error) {
+	cmd := exec.CommandContext(ctx, "nice", "-n", "10", os.Args[0]) // what the attacker computes is no cost of the server
+	cmd.Env = append(os.Environ(), attackEnv+"="+srv.Addr, attackNameEnv+"="+name, attackTokenEnv+"="+token)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return sample{}, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return sample{}, err
+	}
+	if err := cmd.Start(); err != nil {
+		return sample{}, err
+	}
+	s, err := g.measure(ctx, srv.PID, d)
+	_ = in.Close() // ends the attack
+	var got map[string]int
+	err = errors.Join(err, json.NewDecoder(out).Decode(&got), cmd.Wait())
+	for k, n := range got {
+		told[k] += n
+	}
+	return s, err
+}
+
+func median(all []sample, f func(sample) float64) float64 {
+	var v []float64
+	for _, s := range all {
+		v = append(v, f(s))
+	}
+	slices.Sort(v)
+	return v[len(v)/2]
+}
+
+// summary tells what the attacker counted, the most frequent first.
+func summary(told map[string]int) string {
+	names := slices.SortedFunc(maps.Keys(told), func(a, b string) int { return cmp.Or(told[b]-told[a], strings.Compare(a, b)) })
+	for i, n := range names {
+		names[i] = fmt.Sprintf("%s %d", n, told[n])
+	}
+	return strings.Join(names, ", ")
+}
+
+// sample is what a measured time showed.
+type sample struct {
+	cpu      float64 // percent of one processor
+	rss      float64 // MiB, at the end
+	p50, p99 float64 // ms from push to Next, over all good subscribers
+}
+
+func usage(pid int) (cpu time.Duration, rss int64, err error) {
+	if cpu, err = load.ProcessCPU(pid); err == nil {
+		rss, err = load.ProcessRSS(pid)
+	}
+	return cpu, rss, err
+}
