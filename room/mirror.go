@@ -20,13 +20,10 @@ func (t *Table) Mirror(h *codec.RoomHead, now int64) (*Room, error) {
 		if err != nil {
 			r = t.newRoom(h.Owner, settingsOf(&h.RoomSettings), now)
 			r.ID, r.mirror, r.created = h.Room, true, int64(h.Created)*int64(time.Millisecond)
-			if r.lossless() {
-				r.seated()
+			if t.insert(r) {
+				return r, nil
 			}
-			if !t.insert(r) {
-				continue
-			}
-			return r, nil
+			continue
 		}
 		r.mu.Lock()
 		ended, mirror := r.ended != 0, r.mirror

@@ -353,13 +353,8 @@ func (r *Room) ownedBy(account string) error {
 	return nil
 }
 
-// end closes the room: everybody in it is told, and what it kept is released. The table forgets it afterwards.
-func (r *Room) end(code codec.Code) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.ended != 0 {
-		return false
-	}
+// end closes the room, which lives: everybody in it is told, and what it kept is released. The table forgets it afterwards. Room's mutex.
+func (r *Room) end(code codec.Code) {
 	r.ended = code
 	r.postControl(KindClosed, &codec.Closed{Room: r.ID, Code: code})
 	for _, p := range r.pubs {
@@ -369,7 +364,6 @@ func (r *Room) end(code codec.Code) bool {
 		p.release()
 	}
 	r.outlets, r.pubs, r.seats = nil, nil, nil
-	return true
 }
 
 // release empties the logs of a publisher that is gone for good. Room's mutex.
@@ -383,17 +377,23 @@ func (p *Publisher) release() {
 	}
 }
 
-// sweep does what time brings: publishers whose linger time is over, lossless subscribers that stall, the room's own end.
+// sweep does what time brings: publishers whose linger time is over leave, and the room itself ends, with the code returned; 0 if it goes on.
 func (r *Room) sweep(now int64) (end codec.Code) {
 	cfg := &r.table.cfg
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
+	case r.ended != 0:
+		return 0
 	case r.mirror: // the relay's to decide
 	case now-r.lastPush.Load() > int64(r.set.Idle):
-		return codec.CodeIdle
+		end = codec.CodeIdle
 	case r.set.Expire > 0 && now-r.created > int64(r.set.Expire):
-		return codec.CodeExpired
+		end = codec.CodeExpired
+	}
+	if end != 0 {
+		r.end(end)
+		return end
 	}
 	kept := r.pubs[:0]
 	for _, p := range r.pubs {

@@ -140,7 +140,10 @@ func (r *Room) Demote(now int64) {
 			(*h).Cut(p, codec.CodeMoved)
 		}
 		p.holder.Store(nil)
-		p.restored, p.watched, p.since = false, false, 0
+		p.restored, p.watched = false, false
+		if p.ended == 0 { // it may come back as long as the relay says so
+			p.since = 0
+		}
 		p.window = int64(r.table.cfg.Window / 4)
 		r.watch(&p.counts, false)
 		for _, s := range p.streams {

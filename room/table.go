@@ -120,9 +120,6 @@ func (t *Table) Register(owner string, m *codec.Register, now int64) (*Room, err
 			return nil, err
 		}
 		if r.ID != 0 && t.insert(r) {
-			if r.lossless() {
-				r.seated()
-			}
 			return r, nil
 		}
 	}
@@ -157,18 +154,29 @@ func (t *Table) watch(r *Room) {
 	t.hot.rooms[r] = struct{}{}
 }
 
+func (t *Table) unwatch(r *Room) {
+	t.hot.Lock()
+	defer t.hot.Unlock()
+	delete(t.hot.rooms, r)
+}
+
 // OnEnd has f called after a room that this node relays has ended by its owner's wish or by itself. Call it before the table is used.
 func (t *Table) OnEnd(f func(r *Room, code codec.Code)) { t.onEnd = f }
 
 func (t *Table) insert(r *Room) bool {
+	r.mu.Lock() // nobody uses it before it is whole
+	defer r.mu.Unlock()
 	s := t.stripe(r.ID)
 	s.Lock()
-	defer s.Unlock()
-	if s.rooms[r.ID] != nil {
-		return false
+	taken := s.rooms[r.ID] != nil
+	if !taken {
+		s.rooms[r.ID] = r
 	}
-	s.rooms[r.ID] = r
-	return true
+	s.Unlock()
+	if !taken && r.lossless() {
+		r.seated()
+	}
+	return !taken
 }
 
 // claim counts a room for an account, within the bounds.
@@ -211,14 +219,14 @@ func (t *Table) Remove(id codec.RoomID, by string) error {
 		return err
 	}
 	r.mu.Lock()
-	err = r.ownedBy(by)
+	if err = r.ownedBy(by); err == nil {
+		r.end(codec.CodeRemoved)
+	}
 	r.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	if !t.End(r, codec.CodeRemoved) {
-		return ErrUnknown
-	}
+	t.ended(r, codec.CodeRemoved)
 	t.told(r, codec.CodeRemoved)
 	return nil
 }
@@ -231,26 +239,39 @@ func (t *Table) told(r *Room, code codec.Code) {
 
 // End closes a room, tells everybody in it, and forgets it. It reports false if somebody else did.
 func (t *Table) End(r *Room, code codec.Code) bool {
-	if !r.end(code) {
-		return false
+	r.mu.Lock()
+	ended := r.ended != 0
+	if !ended {
+		r.end(code)
 	}
+	r.mu.Unlock()
+	if !ended {
+		t.ended(r, code)
+	}
+	return !ended
+}
+
+// ended forgets a room that has just ended.
+func (t *Table) ended(r *Room, code codec.Code) {
 	t.remove(r)
 	if i := int(code - codec.CodeRemoved); i >= 0 && i < len(t.stats.Ended) {
 		t.stats.Ended[i].Add(1)
 	}
-	return true
 }
 
-// remove takes an ended room out of the table.
+// remove takes an ended room out of the table. Whoever meets one there may do so; there may be another under its number already.
 func (t *Table) remove(r *Room) {
 	s := t.stripe(r.ID)
 	s.Lock()
-	delete(s.rooms, r.ID)
+	if s.rooms[r.ID] == r {
+		delete(s.rooms, r.ID)
+	}
 	s.Unlock()
-	t.hot.Lock()
-	delete(t.hot.rooms, r)
-	t.hot.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t.unwatch(r)
 	if r.counted {
+		r.counted = false
 		t.disclaim(r.Owner)
 	}
 }
@@ -283,7 +304,8 @@ func (t *Table) list(stripe int) []*Room {
 func (t *Table) Sweep(now int64) {
 	for range stripes/10 + 1 {
 		for _, r := range t.list(t.swept) {
-			if code := r.sweep(now); code != 0 && t.End(r, code) {
+			if code := r.sweep(now); code != 0 {
+				t.ended(r, code)
 				t.told(r, code)
 			}
 		}
