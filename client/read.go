@@ -211,6 +211,9 @@ func (l *link) event(m codec.Control, frame []byte) error {
 			}
 		case codec.CodeRevoked, codec.CodeSuperseded: // the publishing alone
 			s = nil
+			if c.link != l { // by this client itself, on the connection that it uses now
+				break
+			}
 			fallthrough
 		default:
 			if p := c.pubs[room]; p != nil {

@@ -82,7 +82,13 @@ type As struct {
 	Account  string
 	Instance uint64
 	Frame    []byte // a whole request frame, its length included; aliases the input when parsed
+	// Renew marks a publish that the node makes again by itself, for a client that has published before: it must not take the place of
+	// another session of that client, which may be the newer one.
+	Renew bool
 }
+
+// tagRenew is the optional field of as that stands for Renew; it has no value.
+const tagRenew = 2
 
 // Type returns TypeAs.
 func (*As) Type() byte { return TypeAs }
@@ -92,14 +98,23 @@ func (m *As) Append(dst []byte) []byte {
 	dst, at := begin(dst, TypeAs)
 	dst = binary.BigEndian.AppendUint64(appendString(dst, m.Account), m.Instance)
 	dst = binary.AppendUvarint(dst, uint64(len(m.Frame)))
-	return end(append(dst, m.Frame...), at)
+	dst = append(dst, m.Frame...)
+	if m.Renew {
+		dst = append(dst, tagRenew, 0)
+	}
+	return end(dst, at)
 }
 
 // Parse implements Control. It does not look into Frame.
 func (m *As) Parse(b []byte) error {
 	r := body(b)
 	m.Account, m.Instance, m.Frame = r.string(MaxAccount), r.u64(), r.bytes(MaxHandshakeFrame)
-	return r.done()
+	m.Renew = false
+	r.fields(func(tag uint64, _ []byte) bool {
+		m.Renew = m.Renew || tag == tagRenew
+		return tag == tagRenew
+	})
+	return r.err
 }
 
 // Mirror subscribes a node to a room: it gets what a subscriber gets, and acknowledges every stream.

@@ -27,7 +27,7 @@ var (
 )
 
 // patience bounds every wait; on a busy machine things take long, and how long is no promise.
-const patience = 60 * time.Second
+const patience = 20 * time.Second
 
 var program string
 

@@ -59,7 +59,7 @@ func (k *link) as(s *session, m *codec.As) error {
 	if _, is := inner.(*codec.Subscribe); is || id == 0 {
 		return errLinkFrame
 	}
-	s.request(caller{s: s, account: m.Account, instance: m.Instance, req: *req}, inner)
+	s.request(caller{s: s, account: m.Account, instance: m.Instance, req: *req, renews: m.Renew}, inner)
 	return nil
 }
 
@@ -105,7 +105,7 @@ func (k *link) compare(s *session, m *codec.Digest) error {
 		}
 	}
 	for id := range all {
-		if k.mirrors[id] == nil && !k.serving[id] {
+		if k.mirrors[id] == nil {
 			k.c.post(func() { s.later(&codec.Moved{Room: id, To: k.c.core.Where(id)}) })
 		}
 	}
@@ -168,10 +168,10 @@ func (c *cluster) admit(s *session, m *codec.Mirror, r *room.Room, head codec.Ro
 			k.through[m.Room] = true
 		}
 		sub := &member{s: s, req: m.Req, counts: true}
-		k.heads[m.Room], k.serving[m.Room] = head, true
+		k.mirrors[m.Room], k.heads[sub] = sub, head
 		if err := sub.join(r, room.Join{Link: k.peer.name, Counts: true, Have: m.Have}); err != nil {
-			delete(k.heads, m.Room)
-			delete(k.serving, m.Room)
+			delete(k.heads, sub)
+			delete(k.mirrors, m.Room)
 			s.reply(s.loop.eng.refusal(m.Req, err))
 		}
 	}})
@@ -179,9 +179,6 @@ func (c *cluster) admit(s *session, m *codec.Mirror, r *room.Room, head codec.Ro
 
 // admitted answers a node's request for a mirror: what the room is, then what there is of it, then ok.
 func (k *link) admitted(m *member) {
-	id := m.o.room.ID
-	k.mirrors[id] = m
-	m.s.queueControl(&codec.Mirrored{Req: m.req, RoomHead: k.heads[id]})
-	delete(k.heads, id)
-	delete(k.serving, id)
+	m.s.queueControl(&codec.Mirrored{Req: m.req, RoomHead: k.heads[m]})
+	delete(k.heads, m)
 }

@@ -297,10 +297,16 @@ func (c *cluster) fills(r *room.Room) bool {
 
 // askPublish has a publisher of this node taken by the relay.
 func (c *cluster) askPublish(e *edge, p *peer, o *outbound) {
+	if o.since != 0 { // its client has left, and sends again what is not acknowledged wherever it is now
+		o.end(codec.CodeGone)
+		return
+	}
 	at := e.at
 	o.asked = at
 	c.callVia(p, func(req uint32) codec.Control {
-		return as(o.account, o.instance, &codec.Publish{Req: req, Room: o.room, Flags: o.flags})
+		m := as(o.account, o.instance, &codec.Publish{Req: req, Room: o.room, Flags: o.flags})
+		m.Renew = true
+		return m
 	}, func(s *session, req uint32) { s.link.publishing[req] = o },
 		func(answer codec.Control) {
 			if c.edges[e.id] != e || o.asked != at {
@@ -312,7 +318,12 @@ func (c *cluster) askPublish(e *edge, p *peer, o *outbound) {
 				c.prune(e)
 			case *codec.Refused:
 				o.asked = nil
-				if m.Code.Retry() || m.Code == codec.CodeRoomUnknown {
+				switch {
+				case m.Code == codec.CodeSuperseded: // maybe by the same client by way of another node: it must decide
+					o.end(codec.CodeMoved)
+					c.prune(e)
+					return
+				case m.Code.Retry() || m.Code == codec.CodeRoomUnknown:
 					c.refusedBy(e, p.name, m)
 					return
 				}
@@ -374,7 +385,7 @@ func (c *cluster) forward(e *edge, p *peer, a ask) {
 func (c *cluster) publishBy(e *edge, p *peer, a ask, m *codec.Publish) {
 	var o *outbound
 	for _, x := range e.outs {
-		if x.account == a.by.account && x.instance == a.by.instance {
+		if x.account == a.by.account && x.instance == a.by.instance && !x.over() {
 			o = x
 		}
 	}
@@ -432,11 +443,7 @@ func (c *cluster) detached(o *outbound, now int64) { o.since = now }
 
 // prune forgets outbounds that have ended.
 func (c *cluster) prune(e *edge) {
-	e.outs = slices.DeleteFunc(e.outs, func(o *outbound) bool {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		return o.ended
-	})
+	e.outs = slices.DeleteFunc(e.outs, (*outbound).over)
 }
 
 // refusedBy follows a node's word that it does not relay the room.
@@ -498,6 +505,13 @@ func (c *cluster) unknown(e *edge, from string) {
 		return
 	}
 	c.abandon(e)
+}
+
+// over reports whether the outbound has ended.
+func (o *outbound) over() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.ended
 }
 
 // number returns the publisher's number; 0 if the relay has not given it one yet.

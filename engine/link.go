@@ -27,13 +27,12 @@ type link struct {
 	publishing map[uint32]*outbound    // asked for and not answered, by the request
 
 	// Of an accepted link.
-	mirrors map[codec.RoomID]*member        // what the edge mirrors from here
-	callers map[identity]*publication       // who publishes by this link
-	through map[codec.RoomID]bool           // rooms that are served as an edge of their relay
-	joining *codec.State                    // the beginning of a state whose rest has not come
-	digest  map[codec.RoomID]struct{}       // likewise
-	heads   map[codec.RoomID]codec.RoomHead // of mirrors on their way in
-	serving map[codec.RoomID]bool           // likewise
+	mirrors map[codec.RoomID]*member   // what the edge mirrors from here
+	callers map[identity]*publication  // who publishes by this link
+	through map[codec.RoomID]bool      // rooms that are served as an edge of their relay
+	joining *codec.State               // the beginning of a state whose rest has not come
+	digest  map[codec.RoomID]struct{}  // likewise
+	heads   map[*member]codec.RoomHead // of those on their way in
 }
 
 // lane is a publisher on a link.
@@ -62,8 +61,7 @@ func newLink(c *cluster, p peerID, dialed bool) *link {
 		k.wanted, k.publishing = make(map[codec.RoomID]uint32), make(map[uint32]*outbound)
 	} else {
 		k.mirrors, k.callers = make(map[codec.RoomID]*member), make(map[identity]*publication)
-		k.through, k.heads = make(map[codec.RoomID]bool), make(map[codec.RoomID]codec.RoomHead)
-		k.serving = make(map[codec.RoomID]bool)
+		k.through, k.heads = make(map[codec.RoomID]bool), make(map[*member]codec.RoomHead)
 	}
 	return k
 }
@@ -90,6 +88,7 @@ func (k *link) leave(s *session) {
 	clear(k.outs)
 	clear(k.feeds)
 	clear(k.callers)
+	clear(k.heads)
 	k.last = nil
 	k.c.post(func() { k.c.linkDown(s) })
 }
@@ -192,6 +191,14 @@ func (l *loop) tickLinks() {
 
 // dispatch handles one control frame of a link. An error closes it.
 func (k *link) dispatch(s *session, typ byte, frame []byte) error {
+	err := k.handle(s, typ, frame)
+	if err != nil {
+		k.c.log.Error().Err(err).Str("peer", k.peer.name).Bool("dialed", k.dialed).Hex("frame", frame[:min(len(frame), 64)]).Msg("a node breaks the protocol; its link is closed")
+	}
+	return err
+}
+
+func (k *link) handle(s *session, typ byte, frame []byte) error {
 	switch typ {
 	case codec.TypePing:
 		var m codec.Ping

@@ -264,6 +264,7 @@ func (m *member) detach(gone bool) {
 	s.forget(m)
 	if k := s.link; k != nil && k.mirrors[o.room.ID] == m {
 		delete(k.mirrors, o.room.ID)
+		delete(k.heads, m)
 	}
 	if m.at >= 0 {
 		last := o.members[len(o.members)-1]

@@ -14,6 +14,7 @@ type caller struct {
 	account  string
 	instance uint64
 	req      uint32
+	renews   bool  // a publish by a node itself, see codec.As
 	tries    uint8 // how often the request went astray between roles that changed meanwhile
 }
 
@@ -69,7 +70,11 @@ func (s *session) perform(by caller, r *room.Room, m codec.Control) (codec.Contr
 	switch m := m.(type) {
 	case *codec.Publish:
 		pub := s.publisher(by, m.Room)
-		p, next, err := r.Publish(pub, by.account, by.instance, m.Flags&codec.PubCount != 0)
+		publish := r.Publish
+		if by.renews {
+			publish = r.Renew
+		}
+		p, next, err := publish(pub, by.account, by.instance, m.Flags&codec.PubCount != 0)
 		if err != nil {
 			return nil, err
 		}

@@ -174,6 +174,11 @@ func (k *link) drop(s *session, at lane) {
 		delete(k.outs, at)
 		o.end(codec.CodeMoved)
 		s.queueControl(&codec.Drop{Room: at.room, Pub: at.num, Code: codec.CodeGone})
+		k.c.post(func() {
+			if e := k.c.edges[at.room]; e != nil {
+				k.c.prune(e)
+			}
+		})
 	}
 }
 
