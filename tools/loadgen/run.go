@@ -15,7 +15,7 @@ import (
 // overrides are the settings of a scenario that the command line may change. A pointer tells "not given" from zero.
 type overrides struct {
 	Target      *string        `help:"Kind of server: timedge, limit, nats, redis, mosquitto."`
-	Server      string         `default:"127.0.0.1:7400" env:"TIMEDGE_SERVER" help:"Address of the server, or of several nodes, comma-separated."`
+	Server      string         `aliases:"servers" default:"127.0.0.1:7400" env:"TIMEDGE_SERVER" help:"Address of the server, or of several nodes, comma-separated: connections are spread over them, and change to another when one dies."`
 	ServerPID   *int           `name:"server-pid" help:"Process of the server on this machine, to measure its processor time and memory."`
 	Rooms       *int           `help:"Number of rooms."`
 	Publishers  *int           `help:"Publishers per room."`
@@ -30,7 +30,11 @@ type overrides struct {
 	Half        *float64       `help:"Share that reads at half speed."`
 	Late        *float64       `help:"Share that joins at random moments."`
 	Churn       *float64       `help:"Subscribers per second that leave and come back."`
-	KillPID     *int           `name:"kill-pid" help:"Process to kill during the run: a node that none of the given addresses is."`
+	KillPID     *int           `name:"kill-pid" help:"Process of a node, to kill during the run."`
+	Signal      *string        `help:"How: KILL, or STOP, which freezes it."`
+	KillAfter   *time.Duration `name:"kill-after" help:"When, from the beginning of the measured time on."`
+	Silence     *time.Duration `help:"Several servers: one that says nothing for so long is left for another."`
+	LostFails   bool           `name:"lost-is-failure" help:"Frames that are announced as lost, expired or given up fail the run."`
 	Register    *string        `help:"Node that makes the rooms, and so relays them; the first of --server if not given."`
 	Loops       *int           `help:"Receiving threads."`
 	ReadSize    *int           `help:"Bytes of one read."`
@@ -61,6 +65,10 @@ func (o *overrides) apply(c *load.Config) {
 	set(&c.Late, o.Late)
 	set(&c.Churn, o.Churn)
 	set(&c.KillPID, o.KillPID)
+	set(&c.Signal, o.Signal)
+	set(&c.KillAfter, o.KillAfter)
+	set(&c.Silence, o.Silence)
+	c.LostFails = c.LostFails || o.LostFails
 	set(&c.Register, o.Register)
 	set(&c.Loops, o.Loops)
 	set(&c.ReadSize, o.ReadSize)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/tools/loadgen/target"
 	"github.com/timedge/timedge/tools/loadgen/verify"
@@ -76,9 +78,12 @@ type Config struct {
 	LateWithin time.Duration `toml:"late_within" json:"late_within_ns,omitempty"` // of the run's beginning; 0: the whole run
 	Churn      float64       `toml:"churn" json:"churn,omitempty"`                // subscribers per second that leave and come back as new ones
 
-	KillPID   int           `toml:"kill_pid" json:"kill_pid,omitempty"`        // a node, none of Addr, to be killed during the run
-	KillAfter time.Duration `toml:"kill_after" json:"kill_after_ns,omitempty"` // when, from the beginning of the measured time on
-	Register  string        `toml:"register" json:"register,omitempty"`        // the node that makes the rooms; default: the first of Addr
+	KillPID   int           `toml:"kill_pid" json:"kill_pid,omitempty"`               // a node to be killed during the run
+	Signal    string        `toml:"signal" json:"signal,omitempty"`                   // by which: KILL, or STOP, which freezes it; default KILL
+	KillAfter time.Duration `toml:"kill_after" json:"kill_after_ns,omitempty"`        // when, from the beginning of the measured time on
+	Silence   time.Duration `toml:"silence" json:"silence_ns,omitempty"`              // several nodes: one that says nothing for so long is left; default 1 s
+	LostFails bool          `toml:"lost_is_failure" json:"lost_is_failure,omitempty"` // frames announced as lost, expired or given up fail the run
+	Register  string        `toml:"register" json:"register,omitempty"`               // the node that makes the rooms; default: the first of Addr
 
 	Idle       bool     `toml:"idle" json:"idle,omitempty"`              // publish nothing: connect, hold for Duration, measure memory
 	Connecting int      `toml:"connecting" json:"connecting,omitempty"`  // connections being set up at once; default 128
@@ -109,8 +114,11 @@ const (
 	defaultMaxLag   = 2 * time.Millisecond
 	defaultMaxTurn  = 100 * time.Millisecond
 	defaultDrain    = 5 * time.Second
+	defaultSilence  = time.Second
 	minWindow       = 4 // messages
 )
+
+var signals = map[string]unix.Signal{"KILL": unix.SIGKILL, "STOP": unix.SIGSTOP}
 
 // SetDefaults fills in what was left open.
 func (c *Config) SetDefaults() {
@@ -140,6 +148,12 @@ func (c *Config) SetDefaults() {
 	}
 	if c.Drain == 0 {
 		c.Drain = defaultDrain
+	}
+	if c.Silence == 0 {
+		c.Silence = defaultSilence
+	}
+	if c.Signal == "" && c.KillPID > 0 {
+		c.Signal = "KILL"
 	}
 	if c.MaxLag == 0 {
 		c.MaxLag = defaultMaxLag
@@ -181,6 +195,8 @@ func (c *Config) Validate() error {
 	check(c.Stalled >= 0 && c.Half >= 0 && c.Late >= 0 && share <= 1, "stalled, half and late are shares, at most 1 together")
 	check(c.Mode == Open || share == 0 && c.Churn == 0, "slow, late and changing subscribers need an open loop")
 	check(c.Mode == Open || !c.Listen, "a closed loop needs publishers and subscribers of a room in one process")
+	check(c.Signal == "" || signals[c.Signal] != 0, "signal is %q: KILL or STOP", c.Signal)
+	check(c.Silence > 0, "silence must be positive")
 	check(c.KillAfter == 0 || c.KillPID > 0, "kill_after needs kill_pid, the process of the node to kill")
 	check(c.KillPID == 0 || c.Mode == Open && c.KillAfter < c.Duration, "killing a node needs an open loop and kill_after within the measured time")
 	check(c.Mode == Open || c.Subscribers > 0, "a closed loop needs subscribers")

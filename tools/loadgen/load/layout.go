@@ -23,7 +23,7 @@ func (r *run) layOutStreams() {
 	for p := range c.Publishers {
 		conns := make([]*publisher, min(perPub, c.Rooms))
 		for i := range conns {
-			conns[i] = &publisher{addr: r.addrs[(p+i)%len(r.addrs)]}
+			conns[i] = &publisher{route: newRoute(r.addrs, p+i)}
 		}
 		for room := range c.Rooms {
 			conn := conns[room%len(conns)]
@@ -90,7 +90,7 @@ func (r *run) layOutSubscribers() {
 	rng.Shuffle(total, func(i, j int) { draw[i], draw[j] = draw[j], draw[i] })
 	for i, cl := range draw {
 		l := r.loops[i%len(r.loops)]
-		s := l.newSubscriber(i%c.Rooms, cl, r.addrs[i/c.Rooms%len(r.addrs)])
+		s := l.newSubscriber(i%c.Rooms, cl, newRoute(r.addrs, i/c.Rooms))
 		switch cl {
 		case late:
 			l.joins = append(l.joins, s)

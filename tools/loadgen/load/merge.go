@@ -60,7 +60,10 @@ func Merge(whole Config, parts []*Result) (*Result, error) {
 			*into, err = mergeHistogram(*into, h)
 		}
 	}
-	m.Connect, m.First = nil, nil
+	m.Connect, m.First, m.Longest = nil, nil, nil
+	if m.Failover != nil {
+		m.Failover = new(Failover)
+	}
 	var receive float64
 	for i, r := range parts {
 		m.Published += r.Published
@@ -86,6 +89,15 @@ func Merge(whole Config, parts []*Result) (*Result, error) {
 		}
 		add(&m.Connect, r.Connect)
 		add(&m.First, r.First)
+		if r.Longest != nil {
+			add(&m.Longest, r.Longest)
+		}
+		if f := r.Failover; f != nil {
+			add(&m.Failover.Subscribers, f.Subscribers)
+			add(&m.Failover.Publishers, f.Publishers)
+			m.Failover.Replayed += f.Replayed
+			m.Failover.Moves += f.Moves
+		}
 		g := &m.Generator
 		add(&g.Lag, r.Generator.Lag)
 		add(&g.Turn, r.Generator.Turn)

@@ -4,7 +4,6 @@ import (
 	"container/heap"
 	"fmt"
 	"io"
-	"net/netip"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -35,8 +34,9 @@ type source struct {
 
 // publisher is one publishing connection.
 type publisher struct {
-	addr    netip.AddrPort
+	route
 	slot    int32
+	life    int32 // counts its connections, to tell their events apart
 	fd      int
 	wire    target.Publisher
 	sources []*source
@@ -75,13 +75,16 @@ type pubLoop struct {
 	marked [2]bool
 	err    error
 
-	sleeping atomic.Bool   // waits, and wants to be woken when a window opens
-	messages atomic.Uint64 // published
-	measured uint64        // due (open) or sent (closed) in the measured time
-	behind   uint64        // messages due in the run and never sent, since the server did not take them
-	held     uint64        // messages that were late because the server or its socket did not take more
-	up       chan struct{} // closed when all publishers are ready
-	done     chan struct{} // closed when everything has been published
+	sleeping atomic.Bool             // waits, and wants to be woken when a window opens
+	messages atomic.Uint64           // published
+	measured uint64                  // due (open) or sent (closed) in the measured time
+	behind   uint64                  // messages due in the run and never sent, since the server did not take them
+	back     []*publisher            // to connect again, when their time comes
+	outage   *hdrhistogram.Histogram // ns from a broken connection to the last answer over another
+	lookedAt int64                   // when silence was last looked for
+	held     uint64                  // messages that were late because the server or its socket did not take more
+	up       chan struct{}           // closed when all publishers are ready
+	done     chan struct{}           // closed when everything has been published
 	failed   atomic.Bool
 	exited   chan struct{}
 }
@@ -96,7 +99,7 @@ func newPubLoop(r *run) (*pubLoop, error) {
 		p.close()
 		return nil, fmt.Errorf("timerfd_create: %w", err)
 	}
-	l := &pubLoop{run: r, cfg: r.cfg, poll: p, timer: timer, buf: make([]byte, defaultReadSize), lag: verify.NewHistogram(),
+	l := &pubLoop{run: r, cfg: r.cfg, poll: p, timer: timer, buf: make([]byte, defaultReadSize), lag: verify.NewHistogram(), outage: verify.NewHistogram(),
 		up: make(chan struct{}), done: make(chan struct{}), exited: make(chan struct{})}
 	return l, p.add(timer, timerSlot, 0, unix.EPOLLIN)
 }
@@ -156,11 +159,19 @@ func (l *pubLoop) serve() {
 				var b [8]byte
 				_, _ = unix.Read(l.timer, b[:])
 			default:
-				if err := l.event(l.conns[ev.Fd], ev.Events); err != nil {
-					l.fail(fmt.Errorf("publisher: %w", err))
-					return
+				c := l.conns[ev.Fd]
+				if ev.Pad != c.life || c.fd < 0 {
+					continue // of a connection that is closed
+				}
+				if err := l.event(c, ev.Events); err != nil {
+					l.broke(c, err)
 				}
 			}
+		}
+		l.comeBack(Now(), p)
+		l.listen(Now(), p)
+		if l.failed.Load() {
+			return
 		}
 		l.account(Now())
 	}
@@ -202,12 +213,8 @@ func (l *pubLoop) wait(publishing bool) ([]unix.EpollEvent, error) {
 
 func (l *pubLoop) connect() error {
 	for i, c := range l.conns {
-		fd, err := dial(c.addr, 0)
-		if err != nil {
-			return err
-		}
-		c.slot, c.fd, c.state = int32(i), fd, connecting
-		if err := l.poll.add(fd, c.slot, 0, unix.EPOLLIN|unix.EPOLLOUT); err != nil {
+		c.slot, c.fd = int32(i), -1
+		if err := l.dial(c); err != nil {
 			return err
 		}
 	}
@@ -215,6 +222,80 @@ func (l *pubLoop) connect() error {
 		close(l.up)
 	}
 	return nil
+}
+
+func (l *pubLoop) dial(c *publisher) error {
+	fd, err := dial(c.addr(), 0)
+	if err != nil {
+		return err
+	}
+	c.fd, c.state = fd, connecting
+	c.life++
+	c.heard, c.pinged = Now(), true // a frozen server's system still takes connections
+	return l.poll.add(fd, c.slot, c.life, unix.EPOLLIN|unix.EPOLLOUT)
+}
+
+// broke closes a connection that broke, and has it made again where that is of use; otherwise the run ends.
+func (l *pubLoop) broke(c *publisher, err error) {
+	if c.fd >= 0 {
+		_ = unix.Close(c.fd)
+	}
+	c.fd, c.state = -1, gone
+	wire, resumes := c.wire.(target.Resumer)
+	if !l.run.resumes || !resumes || phase(l.run.phase.Load()) == phaseConnect || !breaks(err) || !c.lost(Now()) {
+		l.fail(fmt.Errorf("publisher: %w", err))
+		return
+	}
+	wire.Lost()
+	c.state, c.blocked = waiting, false
+	c.out, c.sent, c.tail = c.out[:0], 0, c.tail[:0]
+	l.back = append(l.back, c)
+}
+
+// comeBack connects those again whose time has come.
+func (l *pubLoop) comeBack(now int64, p phase) {
+	if len(l.back) == 0 || p == phaseStop {
+		return
+	}
+	waiting := l.back
+	l.back = nil
+	for _, c := range waiting {
+		if c.next > now {
+			l.back = append(l.back, c)
+		} else if err := l.dial(c); err != nil {
+			l.broke(c, err)
+		}
+	}
+}
+
+// listen looks for connections over which nothing is heard. What this loop itself has slept through does not count.
+func (l *pubLoop) listen(now int64, p phase) {
+	if !l.run.resumes || p == phaseConnect || now-l.lookedAt < int64(l.cfg.Silence)/16 {
+		return
+	}
+	slept := now-l.lookedAt > int64(l.cfg.Silence)/4
+	l.lookedAt = now
+	for _, c := range l.conns {
+		wire, resumes := c.wire.(target.Resumer)
+		if !resumes || c.fd < 0 {
+			continue
+		}
+		if slept {
+			c.heard = now
+		}
+		ping, over := c.quiet(now, l.cfg.Silence)
+		switch {
+		case over:
+			l.broke(c, errSilent)
+		case ping && c.state == receiving:
+			c.out = wire.Ping(c.out)
+			if !c.blocked {
+				if err := l.flush(c); err != nil {
+					l.broke(c, err)
+				}
+			}
+		}
+	}
 }
 
 // grid is the step on which streams begin. With very many streams several then fall due at one moment and are sent by one
@@ -241,7 +322,7 @@ func (l *pubLoop) finished(now int64) bool {
 	}
 	// A message begun is finished: half of one would be a violation of the generator's own.
 	for _, c := range l.conns {
-		if c.sent < len(c.out) && now < l.end+int64(l.cfg.Drain) {
+		if (c.sent < len(c.out) || c.state != receiving) && now < l.end+int64(l.cfg.Drain) {
 			return false
 		}
 	}
@@ -249,6 +330,8 @@ func (l *pubLoop) finished(now int64) bool {
 		if s.partial && now < l.end+int64(l.cfg.Drain) {
 			return false
 		}
+	}
+	for _, s := range l.all {
 		if l.cfg.Mode == Open && s.due < l.end {
 			l.behind += uint64(float64(l.end-s.due) * s.spec.Rate / float64(time.Second))
 		}
@@ -284,9 +367,9 @@ func (l *pubLoop) publish(now int64) {
 	}
 	for _, c := range l.dirty {
 		c.dirty = false
-		if c.sent < len(c.out) && !c.blocked {
+		if c.sent < len(c.out) && !c.blocked && c.fd >= 0 {
 			if err := l.flush(c); err != nil {
-				l.fail(fmt.Errorf("publisher: %w", err))
+				l.broke(c, err)
 			}
 		}
 	}
@@ -311,9 +394,14 @@ func (l *pubLoop) mayPublish() bool {
 // the source is then parked until it does.
 func (l *pubLoop) push(s *source, now int64) bool {
 	c := s.conn
+	if c.state != receiving {
+		l.park(s)
+		return false
+	}
 	if len(c.out)-c.sent >= maxBacklog {
 		if err := l.flush(c); err != nil {
-			l.fail(fmt.Errorf("publisher: %w", err))
+			l.broke(c, err)
+			l.park(s)
 			return false
 		}
 		if len(c.out)-c.sent >= maxBacklog {
@@ -381,7 +469,7 @@ func (l *pubLoop) flush(c *publisher) error {
 		c.out, c.sent = c.out[:0], 0
 		if c.blocked {
 			c.blocked = false
-			return l.poll.modify(c.fd, c.slot, 0, unix.EPOLLIN)
+			return l.poll.modify(c.fd, c.slot, c.life, unix.EPOLLIN)
 		}
 		return nil
 	}
@@ -391,7 +479,7 @@ func (l *pubLoop) flush(c *publisher) error {
 	}
 	if !c.blocked {
 		c.blocked = true
-		return l.poll.modify(c.fd, c.slot, 0, unix.EPOLLIN|unix.EPOLLOUT)
+		return l.poll.modify(c.fd, c.slot, c.life, unix.EPOLLIN|unix.EPOLLOUT)
 	}
 	return nil
 }
@@ -416,7 +504,7 @@ func (l *pubLoop) event(c *publisher, events uint32) error {
 			return err
 		}
 	}
-	if len(c.out)-c.sent < chunk {
+	if len(c.out)-c.sent < chunk && c.state == receiving {
 		l.unpark(c)
 	}
 	return nil
@@ -434,6 +522,7 @@ func (l *pubLoop) read(c *publisher) error {
 		return io.EOF
 	}
 	b := l.buf[:had+n]
+	c.heard, c.pinged = Now(), false
 	pending := len(c.out) - c.sent
 	used, out, err := c.wire.Scan(b, c.out)
 	c.out = out
@@ -443,9 +532,12 @@ func (l *pubLoop) read(c *publisher) error {
 	c.tail = append(c.tail[:0], b[used:]...)
 	if c.state == greeting && c.wire.Ready() {
 		c.state = receiving
-		if l.ready++; l.ready == len(l.conns) {
+		if c.lostAt > 0 {
+			_ = l.outage.RecordValue(Now() - c.lostAt)
+		} else if l.ready++; l.ready == len(l.conns) {
 			close(l.up)
 		}
+		c.stands(Now())
 	}
 	if len(c.out)-c.sent > pending && !c.blocked {
 		return l.flush(c)
@@ -455,7 +547,7 @@ func (l *pubLoop) read(c *publisher) error {
 
 func (l *pubLoop) closeAll() {
 	for _, c := range l.conns {
-		if c.fd > 0 {
+		if c.fd >= 0 {
 			_ = unix.Close(c.fd)
 		}
 	}

@@ -7,11 +7,13 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
+	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/tools/loadgen/target"
 	"github.com/timedge/timedge/tools/loadgen/verify"
 )
 
 // Schema is the version of the JSON form of Result. It rises when a field changes its meaning or goes away.
-const Schema = 1
+const Schema = 2
 
 // Result is what one run measured. Durations are in nanoseconds, sizes in bytes.
 type Result struct {
@@ -33,7 +35,10 @@ type Result struct {
 
 	First *Histogram `json:"first"` // to the first message, of those who joined during the run
 
-	Silence *Histogram `json:"silence,omitempty"` // the longest time without a message after a node was killed, of each healthy subscriber
+	// Longest is the longest time between two messages, of each stream of each healthy subscriber: in the measured time, or if a node
+	// was killed from then on. Open loop only.
+	Longest  *Histogram `json:"longest_gap,omitempty"`
+	Failover *Failover  `json:"failover,omitempty"` // where connections are made again
 
 	Server    *Usage    `json:"server,omitempty"`
 	Generator Generator `json:"generator"`
@@ -49,6 +54,14 @@ type Result struct {
 	Limited string         `json:"limited,omitempty"` // closed loop: why the rate may be the generator's own
 
 	server, process *meter
+}
+
+// Failover is what it took to go on over broken connections.
+type Failover struct {
+	Subscribers *Histogram `json:"subscriber_outages"` // of each broken connection, until the subscription over another
+	Publishers  *Histogram `json:"publisher_outages"`  // likewise, of publishers
+	Replayed    uint64     `json:"replayed"`           // frames pushed again
+	Moves       uint64     `json:"moves"`              // of a room, under a publisher whose connection stayed
 }
 
 // Class is what the subscribers of one class received.
@@ -124,7 +137,10 @@ func (h *Histogram) Raw() (*hdrhistogram.Histogram, error) {
 
 // Encode makes the result ready to be written as JSON.
 func (r *Result) Encode() error {
-	all := []*Histogram{r.Connect, r.First, r.Silence, r.Generator.Lag, r.Generator.Turn}
+	all := []*Histogram{r.Connect, r.First, r.Longest, r.Generator.Lag, r.Generator.Turn}
+	if f := r.Failover; f != nil {
+		all = append(all, f.Subscribers, f.Publishers)
+	}
 	for _, c := range r.Classes {
 		if r.Config.Mode == Open { // that of a closed loop says only how large the window is
 			all = append(all, c.Latency)
@@ -153,7 +169,8 @@ func newResult(c *Config) *Result {
 func (r *Result) collect(run *run) {
 	r.Classes = make(map[string]*Class)
 	r.Errors, r.Cut = make(map[string]int), make(map[string]int)
-	connect, first, turns, silence := verify.NewHistogram(), verify.NewHistogram(), verify.NewHistogram(), verify.NewHistogram()
+	connect, first, turns := verify.NewHistogram(), verify.NewHistogram(), verify.NewHistogram()
+	longest, outage := verify.NewHistogram(), verify.NewHistogram()
 	var latency [classes]*hdrhistogram.Histogram
 	var counts [classes]verify.Counts
 	var cpu time.Duration
@@ -167,7 +184,8 @@ func (r *Result) collect(run *run) {
 		}
 		connect.Merge(l.connect)
 		first.Merge(l.served)
-		silence.Merge(l.silence)
+		longest.Merge(l.longest)
+		outage.Merge(l.outage)
 		turns.Merge(l.turns)
 		for e, n := range l.errs {
 			r.Errors[e] += n
@@ -191,8 +209,18 @@ func (r *Result) collect(run *run) {
 		}
 	}
 	r.Connect, r.First = Describe(connect), Describe(first)
-	if r.Config.KillPID > 0 {
-		r.Silence = Describe(silence)
+	if r.Config.Mode == Open {
+		r.Longest = Describe(longest)
+	}
+	if run.resumes {
+		r.Failover = &Failover{Subscribers: Describe(outage), Publishers: Describe(run.pub.outage)}
+		for _, c := range run.pub.conns {
+			if w, ok := c.wire.(target.Replayer); ok {
+				frames, moves := w.Replayed()
+				r.Failover.Replayed += frames
+				r.Failover.Moves += moves
+			}
+		}
 	}
 	r.Published, r.Behind, r.Held = run.pub.measured, run.pub.behind, run.pub.held
 	r.Generator.Lag, r.Generator.Turn, r.Generator.Priority = Describe(run.pub.lag), Describe(turns), run.pub.niced
@@ -242,6 +270,9 @@ func (r *Result) judge(run *run) {
 			}
 		}
 	}
+	if r.Config.LostFails {
+		r.judgeLost()
+	}
 	for e, n := range r.Errors {
 		r.Failed = append(r.Failed, fmt.Sprintf("%d subscribers: %s", n, e))
 	}
@@ -265,6 +296,19 @@ func (r *Result) judge(run *run) {
 	}
 	if turn := time.Duration(r.Generator.Turn.Max); turn > r.Config.MaxTurn {
 		r.Invalid = append(r.Invalid, fmt.Sprintf("the generator did not look at its sockets for %v, bound %v", turn, r.Config.MaxTurn))
+	}
+}
+
+// judgeLost fails the run for frames that were announced as missing, though no subscriber was slow or late.
+func (r *Result) judgeLost() {
+	for c := range class(classes) {
+		if cl := r.Classes[c.String()]; cl != nil && c.judged() {
+			for _, reason := range []codec.GapReason{codec.GapLost, codec.GapExpired, codec.GapPublisher} {
+				if n := cl.Counts.GapFrames[reason.String()]; n > 0 {
+					r.Failed = append(r.Failed, fmt.Sprintf("%s subscribers: %d frames announced as missing: %s", c, n, reason))
+				}
+			}
+		}
 	}
 }
 

@@ -35,6 +35,7 @@ type run struct {
 	phase           atomic.Int32
 	begin, from, to atomic.Int64 // publishing begins; the measured time begins and ends
 	killed          atomic.Int64 // when the node was killed; 0: not yet, or none
+	resumes         bool         // connections that break are made again
 
 	pub     *pubLoop
 	loops   []*subLoop
@@ -187,6 +188,7 @@ func newRun(ctx context.Context, cfg *Config) (*run, error) {
 		}
 		r.addrs = append(r.addrs, addr)
 	}
+	r.resumes = len(r.addrs) > 1 || cfg.KillPID > 0
 	if err := t.Prepare(ctx, plan); err != nil {
 		return nil, fmt.Errorf("%s: %w", cfg.Target, err)
 	}

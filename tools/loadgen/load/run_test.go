@@ -202,8 +202,8 @@ func TestKilledNode(t *testing.T) {
 	for _, f := range r.Failed {
 		t.Error(f)
 	}
-	if r.Silence.Count != int64(c.Subscribers) || r.Silence.P50 < int64(silence)*9/10 {
-		t.Errorf("%d subscribers heard nothing for %v, want %d for %v", r.Silence.Count, time.Duration(r.Silence.P50), c.Subscribers, silence)
+	if r.Longest.Count != int64(c.Subscribers) || r.Longest.P50 < int64(silence)*9/10 {
+		t.Errorf("%d subscribers heard nothing for %v, want %d for %v", r.Longest.Count, time.Duration(r.Longest.P50), c.Subscribers, silence)
 	}
 }
 

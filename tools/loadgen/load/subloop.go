@@ -6,7 +6,6 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
-	"net/netip"
 	"runtime"
 	"slices"
 	"sync/atomic"
@@ -15,6 +14,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/timedge/timedge/tools/loadgen/target"
 	"github.com/timedge/timedge/tools/loadgen/verify"
 )
 
@@ -41,13 +41,17 @@ type subLoop struct {
 	due       int64         // when the next of churn leaves
 	nextUp    int64         // when the next connection may begin, if their rate is limited
 	dials     int           // being connected
+	back      []*subscriber // to connect again, when their time comes
+	away      int           // broke and are not back
+	lookedAt  int64         // when silence was last looked for
 	tickAt    int64
 	slowAt    int64
 	sinks     [classes]*verify.Sink
 
 	connect  *hdrhistogram.Histogram // ns from connect to subscribed
 	served   *hdrhistogram.Histogram // ns from connect to the first message, of those who join during the run
-	silence  *hdrhistogram.Histogram // ns, the longest of each healthy subscriber, once a node has been killed
+	longest  *hdrhistogram.Histogram // ns between two messages, of each stream of each healthy subscriber
+	outage   *hdrhistogram.Histogram // ns from a broken connection to the subscription over another
 	turns    *hdrhistogram.Histogram // ns of one turn of the loop, in the measured time
 	errs     map[string]int          // of judged subscribers
 	cut      map[string]int          // of the others
@@ -88,7 +92,7 @@ func newSubLoop(r *run, index int) (*subLoop, error) {
 	}
 	l := &subLoop{run: r, cfg: r.cfg, poll: p, rng: rand.New(rand.NewPCG(r.cfg.Seed, uint64(index))),
 		buf: make([]byte, r.cfg.ReadSize+tailMax), connect: verify.NewHistogram(),
-		served: verify.NewHistogram(), silence: verify.NewHistogram(), turns: verify.NewHistogram(), errs: make(map[string]int), cut: make(map[string]int)}
+		served: verify.NewHistogram(), longest: verify.NewHistogram(), outage: verify.NewHistogram(), turns: verify.NewHistogram(), errs: make(map[string]int), cut: make(map[string]int)}
 	for c := range l.sinks {
 		s := verify.NewSink()
 		s.Every, s.Check = r.cfg.Mode == Open, r.cfg.Check
@@ -100,7 +104,7 @@ func newSubLoop(r *run, index int) (*subLoop, error) {
 // tailMax bounds what a wire may leave untaken: a whole control frame.
 const tailMax = 64 << 10
 
-func (l *subLoop) newSubscriber(room int, c class, addr netip.AddrPort) *subscriber {
+func (l *subLoop) newSubscriber(room int, c class, to route) *subscriber {
 	t := verify.NewTracker(l.sinks[c])
 	t.Strict = l.cfg.Strict || c != late && c != changing
 	t.Window = l.run.window
@@ -108,7 +112,7 @@ func (l *subLoop) newSubscriber(room int, c class, addr netip.AddrPort) *subscri
 		t.Since = math.MaxInt64 // until it has subscribed
 	}
 	l.made[c]++
-	return &subscriber{addr: addr, room: room, class: c, track: t, wire: l.run.target.Subscriber(room, t), fd: -1}
+	return &subscriber{route: to, room: room, class: c, track: t, wire: l.run.target.Subscriber(room, t), fd: -1}
 }
 
 // serve runs the loop until the run stops it. It keeps its thread, so that thread times are its own.
@@ -147,7 +151,7 @@ func (l *subLoop) serve() {
 // pause is how long, in ms, the loop may wait for events.
 func (l *subLoop) pause() int {
 	switch {
-	case len(l.begin) > 0 && l.cfg.ConnRate > 0:
+	case len(l.begin) > 0 && l.cfg.ConnRate > 0, len(l.back) > 0:
 		return 1
 	case len(l.slow) > 0:
 		return int(slowEvery / time.Millisecond)
@@ -168,6 +172,13 @@ func (l *subLoop) account(begun, now int64, worked bool) {
 	if !l.started {
 		return
 	}
+	if l.sinks[healthy].After == 0 && l.cfg.Mode == Open {
+		after := l.run.killed.Load()
+		if l.cfg.KillPID == 0 {
+			after = l.run.from.Load()
+		}
+		l.sinks[healthy].After = after
+	}
 	from, to := l.run.from.Load(), l.run.to.Load()
 	if now >= from && l.from.at == 0 {
 		m.at, m.cpu = now, threadCPU()
@@ -184,6 +195,7 @@ func (l *subLoop) account(begun, now int64, worked bool) {
 
 // timers does what is due at a time rather than at an event.
 func (l *subLoop) timers(now int64, p phase) {
+	l.comeBack(now)
 	l.connectMore(now)
 	if p == phaseConnect {
 		return
@@ -209,6 +221,7 @@ func (l *subLoop) timers(now int64, p phase) {
 	if now >= l.tickAt {
 		l.tickAt = now + int64(tickEvery)
 		l.tick()
+		l.listen(now)
 		if p == phaseDrain {
 			l.draining = true
 		}
@@ -254,10 +267,11 @@ func (l *subLoop) start(now int64) {
 func (l *subLoop) replace() {
 	old := l.churn[0]
 	l.churn = append(l.churn[:0], l.churn[1:]...)
-	if old.state != gone {
-		l.close(old)
+	if old.lostAt > 0 && old.state != gone {
+		l.away--
 	}
-	s := l.newSubscriber(old.room, changing, old.addr)
+	l.close(old)
+	s := l.newSubscriber(old.room, changing, newRoute(old.addrs, old.at))
 	l.churn = append(l.churn, s)
 	l.begin = append(l.begin, s)
 }
@@ -286,17 +300,20 @@ func (l *subLoop) connectMore(now int64) {
 		}
 		s := l.begin[len(l.begin)-1]
 		l.begin = l.begin[:len(l.begin)-1]
+		if s.state == gone {
+			continue // it has left while it waited
+		}
 		receive := l.cfg.Receive
 		if s.class == stalled || s.class == half {
 			receive = slowReceive
 		}
 		s.begun = Now()
-		fd, err := dial(s.addr, receive)
+		fd, err := dial(s.addr(), receive)
 		if err != nil {
-			s.state = gone
-			l.lost(s, err)
+			l.fail(s, err)
 			continue
 		}
+		s.heard, s.pinged = s.begun, true // a frozen server's system still takes connections
 		s.fd, s.state = fd, connecting
 		l.place(s)
 		l.dials++
@@ -357,6 +374,7 @@ func (l *subLoop) read(s *subscriber, limit int) int {
 	}
 	b := l.buf[:had+n]
 	s.track.Begin(Now())
+	s.heard, s.pinged = s.track.Now, false
 	used, out, err := s.wire.Scan(b, s.out)
 	s.out = out
 	if err != nil {
@@ -368,12 +386,6 @@ func (l *subLoop) read(s *subscriber, limit int) int {
 		return n
 	}
 	s.tail = append(s.tail[:0], b[used:]...)
-	if l.cfg.KillPID > 0 && s.track.Delivered() {
-		if killed := l.run.killed.Load(); killed > 0 && s.heardAt > 0 && s.track.Now > killed {
-			s.silence = max(s.silence, s.track.Now-s.heardAt)
-		}
-		s.heardAt = s.track.Now
-	}
 	if !s.served && s.track.Received() {
 		s.served = true
 		if s.class == late || s.class == changing && l.started {
@@ -384,11 +396,19 @@ func (l *subLoop) read(s *subscriber, limit int) int {
 		s.state = receiving
 		l.dials--
 		now := Now()
-		_ = l.connect.RecordValue(now - s.begun)
-		if s.class == late || s.class == changing {
-			s.track.Since = now
+		if s.lostAt > 0 {
+			_ = l.outage.RecordValue(now - s.lostAt)
+			l.away--
 		}
-		l.ready.Add(1)
+		s.stands(now)
+		if !s.ready {
+			s.ready = true
+			_ = l.connect.RecordValue(now - s.begun)
+			if s.class == late || s.class == changing {
+				s.track.Since = now
+			}
+			l.ready.Add(1)
+		}
 	}
 	if len(s.out) > 0 {
 		l.flush(s)
@@ -421,10 +441,64 @@ func (l *subLoop) flush(s *subscriber) bool {
 	return true
 }
 
-// fail closes a connection that broke.
+// fail closes a connection that broke, and has it made again where that is of use.
 func (l *subLoop) fail(s *subscriber, err error) {
 	l.close(s)
+	wire, resumes := s.wire.(target.Resumer)
+	if l.run.resumes && resumes && s.class.judged() && l.started && breaks(err) {
+		now := Now()
+		if s.lostAt == 0 {
+			l.away++
+		}
+		if s.lost(now) {
+			wire.Lost()
+			s.state, s.out = waiting, s.out[:0]
+			l.back = append(l.back, s)
+			return
+		}
+		l.away--
+	}
 	l.lost(s, err)
+}
+
+// comeBack has those connected again whose time has come.
+func (l *subLoop) comeBack(now int64) {
+	l.back = slices.DeleteFunc(l.back, func(s *subscriber) bool {
+		due := s.next <= now
+		if due {
+			l.begin = append(l.begin, s)
+		}
+		return due
+	})
+}
+
+// listen looks for connections over which nothing is heard. What this loop itself has slept through does not count.
+func (l *subLoop) listen(now int64) {
+	if !l.run.resumes || now-l.lookedAt < int64(l.cfg.Silence)/16 {
+		return
+	}
+	slept := now-l.lookedAt > int64(l.cfg.Silence)/4
+	l.lookedAt = now
+	for _, s := range l.conns {
+		if s == nil || !s.class.judged() {
+			continue
+		}
+		wire, resumes := s.wire.(target.Resumer)
+		if !resumes {
+			continue
+		}
+		if slept {
+			s.heard = now
+		}
+		ping, over := s.quiet(now, l.cfg.Silence)
+		switch {
+		case over:
+			l.fail(s, errSilent)
+		case ping && s.state == receiving:
+			s.out = wire.Ping(s.out)
+			l.flush(s)
+		}
+	}
 }
 
 func (l *subLoop) lost(s *subscriber, err error) {
@@ -449,6 +523,7 @@ func (l *subLoop) note(text string) {
 
 func (l *subLoop) close(s *subscriber) {
 	if s.fd < 0 {
+		s.state = gone
 		return
 	}
 	if s.state == connecting || s.state == greeting {
@@ -465,16 +540,22 @@ func (l *subLoop) closeAll() {
 	l.unfinished()
 	for _, s := range l.conns {
 		if s != nil {
-			if s.silence > 0 && s.class == healthy {
-				_ = l.silence.RecordValue(s.silence)
+			if s.class == healthy && l.started && l.cfg.Mode == Open {
+				s.track.Longest(func(ns int64) { _ = l.longest.RecordValue(ns) })
 			}
 			l.close(s)
 		}
+	}
+	for range l.away {
+		l.note("away from a broken connection to the end of the run")
 	}
 }
 
 // complete reports whether every judged subscriber has all that was sent to its room.
 func (l *subLoop) complete() bool {
+	if l.away > 0 {
+		return false
+	}
 	for _, s := range l.conns {
 		if s != nil && s.class.judged() && l.missing(s) > 0 {
 			return false

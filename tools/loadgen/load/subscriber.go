@@ -1,8 +1,6 @@
 package load
 
 import (
-	"net/netip"
-
 	"github.com/timedge/timedge/tools/loadgen/target"
 	"github.com/timedge/timedge/tools/loadgen/verify"
 )
@@ -39,7 +37,7 @@ const (
 
 // subscriber is one receiving connection. It belongs to its loop.
 type subscriber struct {
-	addr  netip.AddrPort
+	route
 	room  int
 	class class
 	wire  target.Subscriber
@@ -50,8 +48,7 @@ type subscriber struct {
 	state            state
 	begun            int64  // when its connection was begun
 	served           bool   // a message has come
-	heardAt          int64  // when the last message came
-	silence          int64  // the longest time without one, ns, once a node has been killed
+	ready            bool   // it was subscribed once
 	joinAt           int64  // late joiners: when to begin
 	tail             []byte // received, not yet taken by the wire
 	out              []byte // to be sent

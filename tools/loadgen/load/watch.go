@@ -69,7 +69,7 @@ func (r *run) measure(ctx context.Context, res *Result, hooks Hooks) error {
 			res.process.end()
 		case <-kill:
 			r.killed.Store(Now())
-			if err := unix.Kill(r.cfg.KillPID, unix.SIGKILL); err != nil {
+			if err := unix.Kill(r.cfg.KillPID, signals[r.cfg.Signal]); err != nil {
 				return fmt.Errorf("killing process %d: %w", r.cfg.KillPID, err)
 			}
 		case h := <-listened:

@@ -102,8 +102,16 @@ func Summary(w io.Writer, r *load.Result) {
 	}
 	row(tw, "connect", r.Connect)
 	row(tw, "to first message", r.First)
-	row(tw, "silence after the kill", r.Silence)
+	row(tw, "longest gap in a stream", r.Longest)
+	if f := r.Failover; f != nil {
+		row(tw, "subscriber away", f.Subscribers)
+		row(tw, "publisher away", f.Publishers)
+	}
 	_ = tw.Flush()
+	if f := r.Failover; f != nil {
+		fmt.Fprintf(w, "  reconnected  %d subscribers and %d publishers; %d frames pushed again, %d publishers moved with their room\n",
+			f.Subscribers.Count, f.Publishers.Count, f.Replayed, f.Moves)
+	}
 	for _, name := range slices.Sorted(maps.Keys(r.Classes)) {
 		cl := r.Classes[name]
 		if cl.Counts.Gaps == 0 {

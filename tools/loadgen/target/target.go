@@ -61,6 +61,27 @@ type Subscriber interface {
 	Tick(reply []byte) []byte
 }
 
+// Resumer is a wire that goes on over another connection where a broken one stopped: a publisher sends again what is not acknowledged,
+// a subscriber asks for what comes after what it has.
+type Resumer interface {
+	// Lost takes note that the connection broke. Open begins the next one.
+	Lost()
+	// Ping appends what makes a live server say something.
+	Ping(dst []byte) []byte
+}
+
+// Replayer is a publisher that resumes.
+type Replayer interface {
+	Resumer
+	// Replayed returns how many frames it has sent again, and how many times a room has moved under it.
+	Replayed() (frames, moves uint64)
+}
+
+// AgainError says that another connection may do better.
+type AgainError struct{ Text string }
+
+func (e *AgainError) Error() string { return e.Text }
+
 // Caps says what a server can do. What it cannot stands as "no" in the tables.
 type Caps struct {
 	Announces bool // streams begin at 1 and every gap is announced

@@ -55,7 +55,7 @@ func (s *timedge) Prepare(ctx context.Context, p Plan) error {
 	} else {
 		_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
 	}
-	out := appendHello(nil, s.account)
+	out := appendHello(nil, s.account, newInstance())
 	for i := range p.Rooms {
 		m := codec.Register{Req: uint32(i + 1), Policy: p.Policy, QueueBytes: p.QueueBytes, QueueMillis: p.QueueMillis}
 		out = m.Append(out)
@@ -109,11 +109,16 @@ func (s *timedge) readRooms(r *bufio.Reader) error {
 	return nil
 }
 
-func appendHello(dst []byte, account string) []byte {
-	var instance [8]byte
-	_, _ = rand.Read(instance[:]) // never fails
+// newInstance draws what a connection and those that take its place are known by.
+func newInstance() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return binary.BigEndian.Uint64(b[:])
+}
+
+func appendHello(dst []byte, account string, instance uint64) []byte {
 	dst = codec.AppendClientPreface(dst, codec.VersionMin, codec.VersionMax)
-	return (&codec.Hello{Account: account, Instance: binary.BigEndian.Uint64(instance[:])}).Append(dst)
+	return (&codec.Hello{Account: account, Instance: instance}).Append(dst)
 }
 
 func checkPreface(b []byte) error {
@@ -129,8 +134,28 @@ func checkPreface(b []byte) error {
 
 // session is what publishers and subscribers have in common.
 type session struct {
-	account string
-	greeted bool // the server's preface has come
+	account  string
+	instance uint64 // the same over all connections; 0 before the first
+	greeted  bool   // the server's preface has come
+}
+
+func (s *session) hello(dst []byte) []byte {
+	if s.instance == 0 {
+		s.instance = newInstance()
+	}
+	return appendHello(dst, s.account, s.instance)
+}
+
+// Ping implements Resumer.
+func (*session) Ping(dst []byte) []byte { return (&codec.Ping{Echo: 1}).Append(dst) }
+
+// verdict is the error that the server's word makes: for good, or until another connection is tried.
+func verdict(what string, code codec.Code, text string) error {
+	text = fmt.Sprintf("%s: %s %s", what, code, text)
+	if code.Retry() || code == codec.CodeSilent {
+		return &AgainError{text}
+	}
+	return errors.New(text)
 }
 
 // preface takes the server's preface off b.
@@ -159,25 +184,19 @@ func common(frame []byte, typ byte, reply []byte) ([]byte, error) {
 		if err := m.Parse(frame); err != nil {
 			return reply, err
 		}
-		return reply, fmt.Errorf("server: %s %s", m.Code, m.Text)
+		return reply, verdict("server", m.Code, m.Text)
 	case codec.TypeRefused:
 		var m codec.Refused
 		if err := m.Parse(frame); err != nil {
 			return reply, err
 		}
-		return reply, fmt.Errorf("refused: %s %s", m.Code, m.Text)
+		return reply, verdict("refused", m.Code, m.Text)
 	case codec.TypeClosed:
 		var m codec.Closed
 		if err := m.Parse(frame); err != nil {
 			return reply, err
 		}
 		return reply, &ClosedError{m.Code}
-	case codec.TypePushRefused:
-		var m codec.PushRefused
-		if err := m.Parse(frame); err != nil {
-			return reply, err
-		}
-		return reply, fmt.Errorf("push refused: %s, %d frames", m.Code, m.Frames)
 	case codec.TypeWelcome, codec.TypeJoined, codec.TypeLeft, codec.TypePong, codec.TypeCount, codec.TypeOK, codec.TypeGoAway:
 		return reply, nil
 	}
@@ -200,8 +219,22 @@ type timedgeSub struct {
 	acked   map[verify.Key]uint64
 }
 
+// Open subscribes to what comes after what the tracker has seen.
 func (w *timedgeSub) Open(dst []byte) []byte {
-	return (&codec.Subscribe{Req: 1, Room: w.room}).Append(appendHello(dst, w.account))
+	m := codec.Subscribe{Req: 1, Room: w.room}
+	w.t.Positions(func(k verify.Key, last uint64, gapped bool) {
+		if gapped && w.window == 0 {
+			m.Gapped = append(m.Gapped, uint32(len(m.Have)))
+		}
+		m.Have = append(m.Have, codec.Position{StreamKey: codec.StreamKey{Pub: k.Pub, Dtype: k.Dtype}, Last: last})
+	})
+	return m.Append(w.hello(dst))
+}
+
+// Lost implements Resumer.
+func (w *timedgeSub) Lost() {
+	w.greeted, w.ready, w.unacked = false, false, 0
+	w.t.Interrupt()
 }
 
 func (w *timedgeSub) Ready() bool { return w.ready }
@@ -239,7 +272,7 @@ func (w *timedgeSub) control(frame []byte, typ byte, reply []byte) ([]byte, erro
 		}
 		w.ready = true
 		if m.Policy == codec.PolicyLossless {
-			w.window, w.acked = m.Window, make(map[verify.Key]uint64)
+			w.window, w.acked = m.Window, make(map[verify.Key]uint64) // anew: acknowledgements may be lost with a connection
 		}
 		return reply, nil
 	}
@@ -273,7 +306,7 @@ func (s *timedge) Publisher(streams []*Stream) Publisher {
 			p := &publishing{id: id, streams: make(map[uint8]*unacked)}
 			w.rooms[id], w.order = p, append(w.order, p)
 		}
-		w.rooms[id].streams[st.Dtype] = new(unacked)
+		w.rooms[id].streams[st.Dtype] = &unacked{first: 1, stream: st}
 	}
 	return w
 }
@@ -285,30 +318,54 @@ type timedgePub struct {
 	rooms map[codec.RoomID]*publishing
 	order []*publishing // by request number
 	ready int           // of them
+
+	replayed, moves uint64
 }
 
 // publishing is a publisher's part in one room: its number and its window.
 type publishing struct {
 	id      codec.RoomID
-	pub     uint16
-	window  int // bytes of frames that may be unacknowledged
-	used    int // bytes that are
+	pub     uint16 // 0: not yet known
+	live    bool   // the server has answered on this connection
+	moved   bool   // the room has moved since it was made
+	window  int    // bytes of frames that may be unacknowledged
+	used    int    // bytes that are
 	streams map[uint8]*unacked
 }
 
-// unacked is what has been sent on a stream and not been acknowledged: the size of each frame, from frame first on.
+// unacked is what has been sent on a stream and not been acknowledged, from frame first on, so that it can be sent again.
 type unacked struct {
-	first uint64
-	sizes []int32 // a ring would save the occasional move
+	first  uint64
+	pieces []piece
+	head   int // of pieces: those before are acknowledged
+	stream *Stream
+}
+
+// piece is one frame: which part of which message.
+type piece struct {
+	due          int64
+	off, n, size int32 // size is the message's
+	flags        codec.Flags
 }
 
 func (w *timedgePub) Open(dst []byte) []byte {
-	dst = appendHello(dst, w.account)
+	dst = w.hello(dst)
 	for i, p := range w.order {
 		dst = (&codec.Publish{Req: uint32(i + 1), Room: p.id}).Append(dst)
 	}
 	return dst
 }
+
+// Lost implements Resumer.
+func (w *timedgePub) Lost() {
+	w.greeted, w.ready = false, 0
+	for _, p := range w.order {
+		p.live, p.moved = false, false
+	}
+}
+
+// Replayed implements Replayer.
+func (w *timedgePub) Replayed() (frames, moves uint64) { return w.replayed, w.moves }
 
 func (w *timedgePub) Ready() bool { return w.ready == len(w.order) }
 
@@ -328,7 +385,11 @@ func (w *timedgePub) Scan(b, reply []byte) (n int, out []byte, err error) {
 		case codec.TypeAck:
 			err = w.ack(frame)
 		case codec.TypePublished:
-			err = w.published(frame)
+			reply, err = w.published(frame, reply)
+		case codec.TypeClosed:
+			reply, err = w.closed(frame, reply)
+		case codec.TypePushRefused:
+			err = w.refused(frame)
 		default:
 			reply, err = common(frame, typ, reply)
 		}
@@ -339,18 +400,91 @@ func (w *timedgePub) Scan(b, reply []byte) (n int, out []byte, err error) {
 	}
 }
 
-func (w *timedgePub) published(frame []byte) error {
+// published takes the server's answer and sends again what is not acknowledged, from where the server says on.
+func (w *timedgePub) published(frame, reply []byte) ([]byte, error) {
 	var m codec.Published
+	if err := m.Parse(frame); err != nil {
+		return reply, err
+	}
+	if m.Req == 0 || int(m.Req) > len(w.order) {
+		return reply, errors.New("answer to a request never made")
+	}
+	p := w.order[m.Req-1]
+	if p.pub != 0 && p.pub != m.Pub {
+		return reply, fmt.Errorf("published under the number %d, before under %d: the server has given the publisher up", m.Pub, p.pub)
+	}
+	p.pub, p.window, p.live = m.Pub, int(m.Window), true
+	w.ready++
+	for dtype, u := range p.streams {
+		next := u.first // where a stream goes on that the server does not know
+		for _, s := range m.Streams {
+			if s.Dtype == dtype {
+				next = s.Next
+			}
+		}
+		end := u.first + uint64(len(u.pieces)-u.head)
+		if next > end {
+			return reply, fmt.Errorf("the server goes on with frame %d of a stream of %d frames", next, end-1)
+		}
+		if next < u.first { // it has forgotten what it acknowledged
+			g := codec.Gap{Room: p.id, StreamKey: codec.StreamKey{Pub: p.pub, Dtype: dtype}, From: next, To: u.first - 1, Reason: codec.GapPublisher}
+			reply, next = g.Append(reply), u.first
+		}
+		for ; next < end; next++ {
+			reply = w.replay(reply, p, u, next)
+		}
+	}
+	return reply, nil
+}
+
+// replay appends frame seq once more.
+func (w *timedgePub) replay(dst []byte, p *publishing, u *unacked, seq uint64) []byte {
+	w.replayed++
+	x := u.pieces[u.head+int(seq-u.first)]
+	st := *u.stream
+	st.Seq = seq - 1
+	m := Message{Stream: &st, Due: x.due, Flags: x.flags, Size: int(x.size), Sent: int(x.off)}
+	return appendPiece(dst, &m, p.id, p.pub, int(x.n))
+}
+
+// closed publishes again in a room that has moved; every other end is for good.
+func (w *timedgePub) closed(frame, reply []byte) ([]byte, error) {
+	var m codec.Closed
+	if err := m.Parse(frame); err != nil {
+		return reply, err
+	}
+	p := w.rooms[m.Room]
+	if m.Code != codec.CodeMoved || p == nil {
+		return reply, &ClosedError{m.Code}
+	}
+	if !p.live {
+		return reply, nil // asked already
+	}
+	p.live, p.moved = false, true
+	w.ready--
+	w.moves++
+	for i := range w.order {
+		if w.order[i] == p {
+			reply = (&codec.Publish{Req: uint32(i + 1), Room: p.id}).Append(reply)
+		}
+	}
+	return reply, nil
+}
+
+// refused takes a refusal of frames. Those that were on their way when a room moved are sent again anyhow.
+func (w *timedgePub) refused(frame []byte) error {
+	var m codec.PushRefused
 	if err := m.Parse(frame); err != nil {
 		return err
 	}
-	if m.Req == 0 || int(m.Req) > len(w.order) {
-		return errors.New("answer to a request never made")
+	if p := w.rooms[m.Room]; p != nil && p.moved && m.Code == codec.CodeNotPublishing {
+		return nil
 	}
-	p := w.order[m.Req-1]
-	p.pub, p.window = m.Pub, int(m.Window)
-	w.ready++
-	return nil
+	err := verdict("push refused", m.Code, fmt.Sprintf("%d frames", m.Frames))
+	if m.Code == codec.CodeSequence || m.Code == codec.CodeBadPieces {
+		err = &AgainError{err.Error()} // it is brought in line by a new connection
+	}
+	return err
 }
 
 func (w *timedgePub) ack(frame []byte) error {
@@ -369,30 +503,34 @@ func (w *timedgePub) ack(frame []byte) error {
 
 // take forgets the frames up to seq and returns their bytes.
 func (u *unacked) take(seq uint64) (bytes int) {
-	n := 0
-	for n < len(u.sizes) && u.first+uint64(n) <= seq {
-		bytes += int(u.sizes[n])
-		n++
+	for u.head < len(u.pieces) && u.first <= seq {
+		bytes += int(u.pieces[u.head].n) + codec.StreamHeaderSize
+		u.head++
+		u.first++
 	}
-	u.first += uint64(n)
-	u.sizes = u.sizes[:copy(u.sizes, u.sizes[n:])]
+	if u.head > len(u.pieces)/2 {
+		u.pieces, u.head = u.pieces[:copy(u.pieces, u.pieces[u.head:])], 0
+	}
 	return bytes
 }
 
 func (w *timedgePub) Append(dst []byte, m *Message) ([]byte, bool) {
 	p := w.rooms[w.ids[m.Stream.Room]]
 	u := p.streams[m.Stream.Dtype]
+	if !p.live {
+		return dst, false
+	}
 	for m.Sent < m.Size {
 		n := min(m.Size-m.Sent, codec.MaxPiece)
 		size := n + codec.StreamHeaderSize
 		if p.used+size > p.window && p.used > 0 {
 			return dst, false
 		}
-		if len(u.sizes) == 0 {
+		if len(u.pieces) == u.head {
 			u.first = m.Stream.Seq + 1
 		}
+		u.pieces = append(u.pieces, piece{due: m.Due, off: int32(m.Sent), n: int32(n), size: int32(m.Size), flags: m.Flags})
 		dst = appendPiece(dst, m, p.id, p.pub, n)
-		u.sizes = append(u.sizes, int32(size))
 		p.used += size
 	}
 	return dst, true

@@ -6,7 +6,7 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// Counts is what the subscribers of one class received. Every field only rises.
+// Counts is what the subscribers of one class received.
 type Counts struct {
 	Messages uint64 `json:"messages"` // whole payloads
 	Frames   uint64 `json:"frames"`   // frames that carried them, where the protocol has frames
@@ -60,6 +60,7 @@ type Sink struct {
 	Latency *hdrhistogram.Histogram // ns from the moment a message was due until all of it had been read
 
 	From, To int64 // only messages due at From or later and before To are put into Latency
+	After    int64 // from when on the time between two messages counts; 0: not at all
 	Every    bool  // put every message into Latency; otherwise the first of each read
 	Check    bool  // compare the filler of every payload with Pattern
 }

@@ -27,7 +27,10 @@ type stream struct {
 	number   uint32 // the generator's number of the stream
 	known    bool   // number is set
 
-	within  bool // a message has begun and not ended
+	gapped  bool  // a gap came, and no message since but init messages
+	heard   int64 // when a message last came; open loop
+	longest int64 // the longest time between two, ns, of those that ended after Sink.After
+	within  bool  // a message has begun and not ended
 	due     int64
 	off     int    // bytes of the message so far
 	missing []span // unannounced, newest last; frames that turn up after all are reordered, not lost
@@ -60,6 +63,8 @@ type Tracker struct {
 
 	body    *stream // whose payload is being received
 	left    int     // bytes of it still to come
+	size    int     // of it
+	start   bool    // it begins its message
 	last    bool    // it ends its message
 	discard bool    // it is a duplicate: read, not delivered
 }
@@ -153,6 +158,7 @@ func (t *Tracker) Frame(k Key, flags codec.Flags, seq uint64, head []byte, size 
 		s.next = seq
 	}
 	t.body, t.left, t.last, t.discard = s, size, flags.End(), false
+	t.size, t.start = size, flags.Start()
 	switch {
 	case seq == s.next:
 		s.next++
@@ -177,6 +183,9 @@ func (t *Tracker) Frame(k Key, flags codec.Flags, seq uint64, head []byte, size 
 		t.sink.BadPieces++
 	}
 	s.within = !flags.End()
+	if flags&codec.FlagInit == 0 {
+		s.gapped = false
+	}
 	if !flags.Start() {
 		return
 	}
@@ -219,6 +228,7 @@ func (t *Tracker) Body(b []byte) int {
 	if t.last {
 		t.got, t.fresh = true, true
 		t.sink.Messages++
+		s.hear(t)
 		if t.sink.Every || !t.sampled {
 			t.sampled = true
 			t.sample(s.due)
@@ -258,10 +268,13 @@ func (t *Tracker) Gap(k Key, from, to uint64, reason codec.GapReason) {
 		t.sink.BadGap++
 	}
 	if s.within {
-		// A message begun is finished before anything of its stream is dropped.
-		t.sink.BadPieces++
+		// A message begun is finished before anything of its stream is dropped; what is lost may be cut off anywhere.
+		if reason != codec.GapLost && reason != codec.GapExpired && reason != codec.GapPublisher {
+			t.sink.BadPieces++
+		}
 		s.within = false
 	}
+	s.gapped = true
 	s.next = max(s.next, to+1)
 	if s.next > s.mark {
 		s.advance()
@@ -301,7 +314,10 @@ func (t *Tracker) Walk(b []byte) int {
 	}
 	k := next - s.next
 	s.next = next
-	t.fresh = t.fresh || k > 0
+	if k > 0 {
+		t.fresh, s.gapped = true, false
+		s.hear(t)
+	}
 	t.sink.Messages += k
 	t.sink.Frames += k
 	t.sink.Bytes += uint64(bytes)
@@ -309,6 +325,47 @@ func (t *Tracker) Walk(b []byte) int {
 		s.advance()
 	}
 	return n
+}
+
+// hear notes that a message has come.
+func (s *stream) hear(t *Tracker) {
+	if after := t.sink.After; after > 0 && t.Now > after && s.heard > 0 {
+		s.longest = max(s.longest, t.Now-s.heard)
+	}
+	s.heard = t.Now
+}
+
+// Longest calls f for every stream that a message has come of, with the longest time, in ns, between two messages, the end of the
+// measured time counting as one. Only those count that ended after Sink.After.
+func (t *Tracker) Longest(f func(longest int64)) {
+	for _, s := range t.streams {
+		if s.heard > 0 {
+			f(max(s.longest, t.sink.To-s.heard))
+		}
+	}
+}
+
+// Interrupt takes note that the connection broke: a frame that had come in part comes again, whole, on the next one.
+func (t *Tracker) Interrupt() {
+	if t.left > 0 && !t.discard {
+		s, had := t.body, t.size-t.left
+		s.next--
+		s.off -= had
+		s.within = !t.start
+		t.sink.Frames--
+		t.sink.Bytes -= uint64(had)
+	}
+	t.body, t.left = nil, 0
+}
+
+// Positions calls f for every stream of which something has come: the last frame or end of a gap, and whether the stream may wait for
+// a key message, since a gap came and no message after it.
+func (t *Tracker) Positions(f func(k Key, last uint64, gapped bool)) {
+	for _, s := range t.streams {
+		if s.next > 1 {
+			f(s.key, s.next-1, s.gapped)
+		}
+	}
 }
 
 // Streams calls f for every stream seen: the generator's number and the sequence number expected next.
