@@ -1,6 +1,7 @@
 package room
 
 import (
+	"errors"
 	"time"
 
 	"github.com/timedge/timedge/codec"
@@ -9,8 +10,8 @@ import (
 // A room of a cluster has one relay, the node that decides; every other node with subscribers has a mirror of it: a Room, too, which a
 // link to the relay feeds. Late joiners and those who resume are served from its log. A mirror grants nothing and ends nothing by itself.
 
-// ErrRelayed says that this node relays the room itself.
-var ErrRelayed = &Error{codec.CodeMoved, "this node relays the room"}
+// ErrRelayed says that this node relays the room itself. It is no refusal: nobody outside is told.
+var ErrRelayed = errors.New("room: this node relays the room")
 
 // Mirror returns the mirror of a room that another node relays, making it if need be. The head is the relay's word; nothing in it is
 // refused. It returns ErrRelayed if this node relays the room.
@@ -54,7 +55,7 @@ func (r *Room) IsMirror() bool {
 }
 
 // Told makes a publisher of whom the relay tells: h feeds it from now on, and all that has arrived of it is acknowledged to h anew. Under a
-// number that meant another account the old publisher ends first.
+// number that meant another account, or a publisher that has left, it is a new one.
 func (r *Room) Told(h Holder, num uint16, account string) (*Publisher, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -65,27 +66,23 @@ func (r *Room) Told(h Holder, num uint16, account string) (*Publisher, error) {
 		return nil, ErrRelayed
 	}
 	var p *Publisher
-	for i, q := range r.pubs {
-		if q.Num != num {
-			continue
+	for _, q := range r.pubs {
+		switch {
+		case q.Num != num || q.ended != 0:
+		case q.who.account == account:
+			p = q
+		default:
+			r.endPublisher(q, codec.CodeGone, r.lastPush.Load())
 		}
-		if p = q; q.who.account != account {
-			if q.ended == 0 {
-				r.endPublisher(q, codec.CodeGone, r.lastPush.Load())
-			}
-			q.release()
-			r.pubs = append(r.pubs[:i:i], r.pubs[i+1:]...)
-			p = nil
-		}
-		break
 	}
 	if p == nil {
+		r.vacateNum(num)
 		p = &Publisher{Num: num, Room: r, room: r, who: who{account: account}, window: int64(r.table.cfg.Window / 4)}
 		r.pubs = append(r.pubs, p)
 		r.postControl(KindControl, &codec.Joined{Room: r.ID, Pub: num, Account: account})
 	}
 	p.holder.Store(&h)
-	p.ended, p.since = 0, 0
+	p.since = 0
 	p.nudging.Store(false)
 	for _, s := range p.streams {
 		s.told = 0

@@ -278,7 +278,8 @@ func (r *Room) Grant(by, account string) error {
 	if err := r.ownedBy(by); err != nil {
 		return err
 	}
-	if !r.grants[account].granted && r.granted >= r.table.cfg.MaxGrants || len(r.grants) >= 2*r.table.cfg.MaxGrants {
+	g, known := r.grants[account]
+	if !g.granted && r.granted >= r.table.cfg.MaxGrants || !known && len(r.grants) >= 2*r.table.cfg.MaxGrants {
 		return ErrOption.With("the room has as many grants as it may have")
 	}
 	r.setGrant(account, grant{r.grantRev + 1, true})

@@ -1,6 +1,7 @@
 package room
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -19,9 +20,10 @@ func (r *Room) State() *codec.RoomState {
 			Policy: r.set.Policy, IdleMillis: millis(r.set.Idle), ExpireMillis: millis(r.set.Expire),
 			QueueBytes: uint64(r.set.QueueBytes), QueueMillis: millis(r.set.QueueAge), MaxSubs: uint64(r.set.MaxSubs),
 		},
-		NextPub: r.nextPub,
+		NextPub: r.nextPub + 1,
 	}}
-	for account, g := range r.grants {
+	for _, account := range slices.Sorted(maps.Keys(r.grants)) {
+		g := r.grants[account]
 		st.Grants = append(st.Grants, codec.GrantState{Account: account, Version: g.version, Granted: g.granted})
 	}
 	for _, p := range r.pubs {
@@ -31,6 +33,9 @@ func (r *Room) State() *codec.RoomState {
 	}
 	return st
 }
+
+// maxJump is how many publisher numbers a new relay leaves out at most.
+const maxJump = 1 << 12
 
 // Restore makes this node the relay of a room that another relayed: of its mirror, if there is one, whose members stay, otherwise anew. What
 // the state does not say, where the streams stand, the mirror knows or the publishers' nodes tell by what they send again. Until
@@ -51,13 +56,12 @@ func (t *Table) Restore(st *codec.RoomState, now int64) (*Room, error) {
 	r.counted = true
 	t.count(r.Owner)
 	// Two halves of a parted cluster must not give one number to two publishers: each goes on from a place of its own.
-	r.nextPub = st.NextPub + uint16(mix(uint64(st.Epoch)^st.Birth))
-	r.merge(st, now)
+	r.nextPub = st.NextPub - 1 + uint16(mix(uint64(st.Epoch)^st.Birth)%maxJump)
+	r.merge(st, now, true)
 	for _, p := range r.pubs {
-		known := slices.ContainsFunc(st.Publishers, func(o codec.PublisherState) bool { return o.Num == p.Num })
 		switch {
 		case p.ended != 0:
-		case !known:
+		case !slices.Contains(st.Publishers, codec.PublisherState{Num: p.Num, Account: p.who.account, Instance: p.who.instance}):
 			r.endPublisher(p, codec.CodeGone, now)
 		default:
 			p.holder.Store(nil)
@@ -88,11 +92,13 @@ func (r *Room) Merge(st *codec.RoomState, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ended == 0 && !r.mirror {
-		r.merge(st, now)
+		r.merge(st, now, false)
 	}
 }
 
-func (r *Room) merge(st *codec.RoomState, now int64) {
+// merge takes grants and publishers of a state. A number that means another publisher here means the state's from now on if theirs is set,
+// otherwise only if ours has left.
+func (r *Room) merge(st *codec.RoomState, now int64, theirs bool) {
 	for _, g := range st.Grants {
 		old, known := r.grants[g.Account]
 		if known && (old.version > g.Version || old.version == g.Version && (!old.granted || g.Granted)) {
@@ -101,25 +107,45 @@ func (r *Room) merge(st *codec.RoomState, now int64) {
 		r.setGrant(g.Account, grant{g.Version, g.Granted})
 	}
 	for _, o := range st.Publishers {
-		w := who{o.Account, o.Instance}
-		i := slices.IndexFunc(r.pubs, func(p *Publisher) bool { return p.Num == o.Num })
-		switch {
-		case i < 0:
-			if slices.ContainsFunc(r.pubs, func(p *Publisher) bool { return p.who == w && p.ended == 0 }) {
-				continue
-			}
-			p := &Publisher{Num: o.Num, Room: r, room: r, who: w, window: int64(r.table.cfg.Window), since: now}
-			p.restored, p.watched = true, len(r.outlets) > 0
-			r.pubs = append(r.pubs, p)
-			r.postControl(KindControl, &codec.Joined{Room: r.ID, Pub: p.Num, Account: p.who.account})
-		case r.pubs[i].who.account == o.Account && r.pubs[i].who.instance == 0: // a mirror is not told the instance
-			r.pubs[i].who = w
-		}
+		r.adopt(o, now, theirs)
 	}
 	for _, g := range st.Grants {
 		if !r.grants[g.Account].granted && g.Account != r.Owner {
 			r.expel(g.Account, now)
 		}
+	}
+}
+
+// adopt makes a publisher of a state known.
+func (r *Room) adopt(o codec.PublisherState, now int64, theirs bool) {
+	w := who{o.Account, o.Instance}
+	for _, p := range r.pubs {
+		switch {
+		case p.ended != 0:
+		case p.Num == o.Num && (p.who == w || p.who == who{account: o.Account}): // a mirror is not told the instance
+			p.who = w
+			return
+		case p.Num == o.Num && theirs:
+			r.endPublisher(p, codec.CodeGone, now)
+		case p.Num == o.Num || p.who == w && !theirs:
+			return
+		case p.who == w:
+			r.endPublisher(p, codec.CodeGone, now)
+		}
+	}
+	r.vacateNum(o.Num)
+	p := &Publisher{Num: o.Num, Room: r, room: r, who: w, window: int64(r.table.cfg.Window), since: now}
+	p.restored, p.watched = true, len(r.outlets) > 0
+	r.pubs = append(r.pubs, p)
+	r.postControl(KindControl, &codec.Joined{Room: r.ID, Pub: p.Num, Account: p.who.account})
+}
+
+// vacateNum lets go of a publisher that has left, if it keeps a number that is given anew. Room's mutex.
+func (r *Room) vacateNum(num uint16) {
+	i := slices.IndexFunc(r.pubs, func(p *Publisher) bool { return p.Num == num })
+	if i >= 0 {
+		r.pubs[i].release()
+		r.pubs = slices.Delete(r.pubs, i, i+1)
 	}
 }
 
@@ -148,6 +174,7 @@ func (r *Room) Demote(now int64) {
 		r.watch(&p.counts, false)
 		for _, s := range p.streams {
 			s.fresh, s.lenient = false, false
+			s.told = codec.MaxSeq // what arrives without the links' seats is no news for the publisher
 		}
 	}
 	r.total, r.totalPubs, r.toldOf = r.subs+r.tallied, r.count().Publishers, r.subs+r.tallied

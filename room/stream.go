@@ -117,7 +117,7 @@ func (s *stream) trim() {
 		history = 0
 	}
 	keep := s.keepFrom()
-	if r.settling {
+	if r.settling && !r.overCache() {
 		keep = 0 // for those who have not found their way here yet
 	}
 	for s.head < len(s.log) && s.log[s.head].last < keep && s.logCost-s.log[s.head].b.cost() >= history {
