@@ -175,6 +175,25 @@ func TestLinkLongest(t *testing.T) {
 	checkCode(t, err, CodeMalformed)
 }
 
+// TestRenew: the optional field of as has no value; one that has is taken all the same, and other tags are passed over.
+func TestRenew(t *testing.T) {
+	plain := As{Account: "a", Instance: 1, Frame: []byte{}}
+	m := plain
+	m.Renew = true
+	b := m.Append(nil)
+	if want := append(plain.Append(nil)[LengthSize:], tagRenew, 0); !bytes.Equal(b[LengthSize:], want) {
+		t.Errorf("encoded %x, want %x", b[LengthSize:], want)
+	}
+	for ext, want := range map[string]bool{"": false, "\x02\x00": true, "\x02\x01x": true, "\x04\x00": false, "\x02\x00\x04\x00": true} {
+		b := append(plain.Append(nil), ext...)
+		binary.BigEndian.PutUint16(b, uint16(len(b)-LengthSize))
+		got := As{Renew: true} // of the frame before
+		if err := got.Parse(b); err != nil || got.Renew != want {
+			t.Errorf("%x: %v, %v", ext, got.Renew, err)
+		}
+	}
+}
+
 // TestStateSplit: a state of any size travels in frames that fit and is the same when it is put together.
 func TestStateSplit(t *testing.T) {
 	for _, c := range []struct {
@@ -265,6 +284,7 @@ func FuzzLink(f *testing.F) {
 		}
 		if as, ok := c.(*As); ok {
 			within(t, frame, as.Frame)
+			as.Renew = false // an optional field, whose value is passed over
 		}
 		if out := c.Append(nil); len(out) > len(frame) || !bytes.Equal(out[LengthSize:], frame[LengthSize:len(out)]) {
 			t.Fatalf("%T: %x became %x", c, frame, out)
