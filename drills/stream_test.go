@@ -17,6 +17,7 @@ import (
 // stream is a room with one publisher that pushes a numbered message at a time, and subscribers that check every one of them.
 type stream struct {
 	t     *testing.T
+	f     *fleet
 	room  codec.RoomID
 	owner *client.Client
 	pub   *client.Publisher
@@ -53,7 +54,7 @@ func (f *fleet) run(p place, every time.Duration) *stream {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
 	defer cancel()
-	s := &stream{t: f.t, every: every, stop: make(chan struct{})}
+	s := &stream{t: f.t, f: f, every: every, stop: make(chan struct{})}
 	registrar := f.client(p.relay, "owner")
 	var err error
 	if s.room, err = registrar.Register(ctx, client.RoomOptions{Policy: p.policy}); err != nil {
@@ -151,6 +152,9 @@ func (s *stream) reach(n uint64) {
 		if time.Now().After(deadline) {
 			for i, v := range s.subs {
 				s.t.Logf("viewer %d is at message %d (%v)", i, v.last.Load(), v.err)
+			}
+			for _, i := range s.f.running() {
+				s.t.Logf("%s: %+v", s.f.nodes[i].name, s.f.report(i, s.room.String()))
 			}
 			s.t.Fatalf("room %v: message %d has not come to all; %d were pushed", s.room, to, s.pushed.Load())
 		}

@@ -163,7 +163,9 @@ func (p *publication) cut(of pusher, code codec.Code) {
 	if p.ended || p.p != of {
 		return // the session has published anew since
 	}
-	p.sendAcks()
+	if code != codec.CodeMoved { // then what has arrived is for the next relay to say
+		p.sendAcks()
+	}
 	p.end()
 	if p.s.link != nil {
 		p.s.link.ended(p, code)
