@@ -405,3 +405,42 @@ func TestNoEchoOwesNothing(t *testing.T) {
 		}
 	}
 }
+
+// A live room that nobody has a seat in any more is as it was before, also for what is on its way.
+func TestLastLinkLeaves(t *testing.T) {
+	x, a, b := liveBench(t)
+	x.script(1, "1", "2")
+	x.loop.unsubscribe(a, false)
+	x.loop.unsubscribe(b, true)
+	v := x.newViewer()
+	if err := x.loop.subscribe(v, Join{}); err != nil {
+		t.Fatal(err)
+	}
+	x.room.sweepSeats(x.now + 2e9)
+	if x.room.seats != nil || len(x.table.watched()) != 0 {
+		t.Fatal("still watched")
+	}
+	x.script(1, "3")
+	x.wantAcked(0)
+	x.loop.drain()
+	x.wantAcked(3)
+	c := x.viewer(Join{Link: "c"})
+	x.script(1, "4")
+	x.loop.drain()
+	x.wantAcked(3)
+	x.ack(c, 4)
+	x.wantAcked(4)
+	x.room.Hold(x.now + 1e9)
+	x.loop.unsubscribe(c, false)
+	x.script(1, "5")
+	x.loop.drain()
+	x.wantAcked(4)
+	x.at(x.now + 1e9)
+	x.wantAcked(5)
+	if x.room.seats != nil || len(x.table.watched()) != 0 {
+		t.Error("still watched")
+	}
+	a.q.Clear()
+	b.q.Clear()
+	c.q.Clear()
+}

@@ -192,7 +192,8 @@ func (r *Room) Demote(now int64) {
 	}
 }
 
-// sweepSeats does what time brings to who has a seat, and to a room that settles.
+// sweepSeats does what time brings to who has a seat, and to a room that settles. A room that does not and where nobody has a seat is
+// watched no more: what is posted in it costs no look at seats.
 func (r *Room) sweepSeats(now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -209,5 +210,11 @@ func (r *Room) sweepSeats(now int64) {
 	}
 	if r.seats != nil {
 		r.seats.sweep(r, now)
+		if len(r.seats.seats) == 0 && r.seats.hold == 0 && !r.lossless() {
+			r.seats = nil
+		}
+	}
+	if r.seats == nil && !r.settling {
+		r.table.unwatch(r)
 	}
 }
