@@ -443,14 +443,6 @@ func (c *cluster) unlinked(p *peer) {
 	}
 }
 
-// call sends a request on the link to p, if there is one; done gets the answer, or nil when the link breaks.
-func (c *cluster) call(p *peer, build func(req uint32) codec.Control, done func(codec.Control)) {
-	c.req = (c.req + 1) &^ ownReq
-	req := c.req | ownReq
-	c.calls[req] = &call{p, done}
-	p.up.later(build(req))
-}
-
 // answer takes the answer to a request, or to a state that the core has sent.
 func (c *cluster) answer(from *session, req uint32, m codec.Control) {
 	p := c.peers[from.link.peer.name]

@@ -228,7 +228,8 @@ func (c *cluster) cutOffFromRelay(e *edge) bool {
 	return relay != "" && relay != e.target && relay != c.self && c.core.Unreachable(relay)
 }
 
-// callVia is call with something to be done on the link's loop right before the request is sent.
+// callVia sends a request on the link to p, which there is; done gets the answer, or nil when the link breaks. before runs on the link's
+// loop right before the request is sent.
 func (c *cluster) callVia(p *peer, build func(req uint32) codec.Control, before func(*session, uint32), done func(codec.Control)) {
 	c.req = (c.req + 1) &^ ownReq
 	req, s := c.req|ownReq, p.up
@@ -429,7 +430,7 @@ func (c *cluster) unpublished(e *edge, by caller) {
 			s := by.s
 			s.loop.post(item{kind: itemDo, do: func() {
 				if pub := s.published(by, e.id); pub != nil && pub.p == pusher(o) {
-					pub.sendAcks()
+					pub.ackDue()
 					pub.end()
 				}
 				o.end(codec.CodeLeft)

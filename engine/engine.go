@@ -112,6 +112,7 @@ func (e *Engine) startLoops() error {
 			eng: e, idx: i, wakeFD: -1, outlets: make(map[*room.Room]*outlet), blocked: make(map[uint64]*session),
 			lagging: make(map[*session]struct{}),
 		}
+		l.tell = l.sendAck
 		if l.blocker, err = newBlocker(l); err == nil {
 			e.loops = append(e.loops, l)
 			err = l.connect()

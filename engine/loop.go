@@ -35,13 +35,15 @@ type loop struct {
 	blocked      map[uint64]*session
 	acking       []*publication
 	refusing     []*session
-	links        []*session    // connections with other nodes
-	spare        []item        // the slice that the mailbox does not use
-	iov          []unix.Iovec  // scratch of writes
-	heads        [][]byte      // likewise
-	out          []byte        // answers to the session that is being read
-	ack          codec.Ack     // scratch
-	queues       []*room.Queue // empty queues to use again
+	links        []*session                            // connections with other nodes
+	spare        []item                                // the slice that the mailbox does not use
+	iov          []unix.Iovec                          // scratch of writes
+	heads        [][]byte                              // likewise
+	out          []byte                                // answers to the session that is being read
+	ack          codec.Ack                             // scratch
+	told         *publication                          // whose acknowledgements are being sent ...
+	tell         func(key codec.StreamKey, seq uint64) // ... by this
+	queues       []*room.Queue                         // empty queues to use again
 	identifiedAt int64
 	identityDue  int64 // when the next token ends, or its session is to be warned
 	pingedAt     int64
@@ -162,6 +164,12 @@ func (l *loop) handle(it *item) {
 	case itemDo:
 		it.do()
 	}
+}
+
+// sendAck sends one acknowledgement to who is being told.
+func (l *loop) sendAck(key codec.StreamKey, seq uint64) {
+	l.ack = codec.Ack{Room: l.told.room, StreamKey: key, Seq: seq}
+	l.told.s.queueControl(&l.ack)
 }
 
 // queue returns an empty queue.

@@ -141,11 +141,9 @@ func (p *publication) sendAcks() {
 	if p.ended || p.unanswered {
 		return
 	}
-	p.p.Acks(func(key codec.StreamKey, seq uint64) {
-		ack := &p.s.loop.ack // not a new one each: there are many
-		*ack = codec.Ack{Room: p.room, StreamKey: key, Seq: seq}
-		p.s.queueControl(ack)
-	})
+	l := p.s.loop
+	l.told = p
+	p.p.Acks(l.tell) // not a new function each time: there are many
 	if p.p.Pending() { // also of a client that came back and has nothing to push
 		p.awaitAcks()
 	}

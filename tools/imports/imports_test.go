@@ -52,6 +52,7 @@ var layers = []layer{
 	}},
 	{path: "client", project: []string{"codec", "client/media"}},
 	{path: "promises"}, // tests and nothing else
+	{path: "drills"},   // likewise
 	{path: "tools/ringsim", project: []string{"ring"}},
 	{path: "tools", project: []string{"client", "codec", "engine"}, foreign: []string{"*"}},
 	{path: "benchmarks", project: []string{"client", "codec", "engine", "tools"}, foreign: []string{"*"}},
