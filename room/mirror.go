@@ -77,9 +77,7 @@ func (r *Room) Told(h Holder, num uint16, account string) (*Publisher, error) {
 	}
 	if p == nil {
 		r.vacateNum(num)
-		p = &Publisher{Num: num, Room: r, room: r, who: who{account: account}, window: int64(r.table.cfg.Window / 4)}
-		r.pubs = append(r.pubs, p)
-		r.postControl(KindControl, &codec.Joined{Room: r.ID, Pub: num, Account: account})
+		p = r.add(num, who{account: account})
 	}
 	p.holder.Store(&h)
 	p.since = 0

@@ -25,11 +25,10 @@ type who struct {
 
 // Publisher is (account, instance) pushing into a room under a small number.
 type Publisher struct {
-	Room   *Room
-	Num    uint16
-	room   *Room
-	who    who
-	window int64
+	Room *Room
+	Num  uint16
+	room *Room
+	who  who
 
 	// Guarded by the room's mutex.
 	streams  []*stream
@@ -44,17 +43,18 @@ type Publisher struct {
 	done    atomic.Int64 // of these, bytes arrived
 	told    atomic.Int64 // of these, bytes acknowledged
 	nudging atomic.Bool  // AckNow was called and Acks was not yet
+	nudgeAt atomic.Int64 // bytes arrived and not acknowledged for which AckNow is called
 }
 
 // Window returns how many bytes may be unacknowledged.
-func (p *Publisher) Window() int { return int(p.window) }
+func (p *Publisher) Window() int { return p.room.table.cfg.Window }
 
 // Pending reports whether frames wait for an acknowledgement to be sent, now or later.
 func (p *Publisher) Pending() bool { return p.pushed.Load() != p.told.Load() }
 
 // arrived counts bytes that need not be sent again, and asks for an early acknowledgement when many wait. Any goroutine.
 func (p *Publisher) arrived(n int) {
-	if p.done.Add(int64(n))-p.told.Load() < p.window/4 {
+	if p.done.Add(int64(n))-p.told.Load() < p.nudgeAt.Load() {
 		return
 	}
 	if h := p.holder.Load(); h != nil && p.nudging.CompareAndSwap(false, true) {
@@ -101,7 +101,7 @@ func (p *Publisher) replayed(s *stream) {
 
 // overWindow reports whether the publisher has sent more than any window allows. What is on its way to it, acknowledgements
 // not yet told, is on its side of the account, so it is given twice the window.
-func (p *Publisher) overWindow() bool { return p.pushed.Load()-p.done.Load() > 2*p.window }
+func (p *Publisher) overWindow() bool { return p.pushed.Load()-p.done.Load() > 2*int64(p.Window()) }
 
 // Push takes a run of frames from the session h: checks rights and order, keeps the frames in the log and posts them to
 // every outlet. The run is copied; its bytes are the caller's again on return. now is in nanoseconds.

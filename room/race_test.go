@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,7 +13,7 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// TestManyAtOnce has publishers, subscribers on several loops, owners and the sweep work on the same rooms at once. Each
+// TestManyAtOnce has publishers, subscribers and links on several loops, owners and the sweep work on the same rooms at once. Each
 // subscriber checks what it gets; at the end nothing is left.
 func TestManyAtOnce(t *testing.T) {
 	const loops, pubs, frames = 3, 3, 300
@@ -85,7 +86,11 @@ func TestManyAtOnce(t *testing.T) {
 						}
 						switch {
 						case n%50 == 0 && len(l.members) < 4:
-							if err := l.subscribe(x.newViewer(), Join{Account: fmt.Sprint(i), Instance: uint64(n), Counts: n%100 == 0}); err != nil {
+							j := Join{Account: fmt.Sprint(i), Instance: uint64(n), Counts: n%100 == 0}
+							if n%150 == 0 {
+								j = Join{Link: fmt.Sprint("node ", i, n)}
+							}
+							if err := l.subscribe(x.newViewer(), j); err != nil {
 								t.Error(err)
 							}
 						case n%170 == 0 && len(l.members) > 1:
@@ -134,3 +139,119 @@ func TestManyAtOnce(t *testing.T) {
 type failer struct{ *testing.T }
 
 func (f failer) Fatalf(format string, args ...any) { f.Errorf(format, args...) }
+
+// TestRolesAtOnce has a node lose and get a room again and again while publishers push, subscribers come and go, and a link of another node
+// acknowledges. Nobody in the room misses anything by it.
+func TestRolesAtOnce(t *testing.T) {
+	const loops, pubs, frames, flips = 2, 2, 2000, 200
+	for _, policy := range []codec.Policy{codec.PolicyLive, codec.PolicyLossless} {
+		t.Run("policy="+policy.String(), func(t *testing.T) {
+			pool := &Pool{}
+			table := NewTable(Config{Window: 4 << 20, Idle: 24 * time.Hour, Stall: 24 * time.Hour, Linger: 24 * time.Hour}, rand.Reader, pool)
+			r, err := table.Register("owner", &codec.Register{Policy: policy, QueueBytes: 64 << 20, QueueMillis: 60_000}, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var busy, idle sync.WaitGroup
+			var done atomic.Bool
+			keys := make([]codec.StreamKey, pubs)
+			all := make([]*fakeLoop, loops)
+			first := make([]*viewer, loops)
+			for i := range all {
+				l := &fakeLoop{room: r, pool: pool, now: 1}
+				x := &bench{t: failer{t}, pool: pool, room: r}
+				all[i], first[i] = l, x.newViewer()
+				if err := l.subscribe(first[i], Join{Account: "first", Instance: uint64(i)}); err != nil {
+					t.Fatal(err)
+				}
+				idle.Go(func() {
+					for n := 0; !done.Load(); n++ {
+						l.drain()
+						for _, v := range l.members {
+							v.take(1 << 30)
+							for k, s := range v.streams {
+								if err := r.Ack(v, k, s.expected-1, 1); err != nil {
+									t.Error(err)
+								}
+							}
+						}
+						switch {
+						case n%40 == 1 && len(l.members) < 4:
+							j := Join{Account: "v", Instance: uint64(n*loops + i)}
+							if n%80 == 1 {
+								j = Join{Link: fmt.Sprint("node ", i, n)}
+							}
+							if err := l.subscribe(x.newViewer(), j); err != nil {
+								t.Error(err)
+							}
+						case n%60 == 59 && len(l.members) > 1:
+							v := l.members[1]
+							l.unsubscribe(v, n%120 == 59)
+							v.q.Clear()
+						}
+					}
+				})
+			}
+			for i := range pubs {
+				busy.Go(func() {
+					for next := uint64(1); next <= frames; {
+						h := &fakeHolder{}
+						pub, known, err := r.Publish(h, "owner", uint64(i+1), false)
+						if errors.Is(err, ErrNotRelay) {
+							runtime.Gosched()
+							continue
+						} else if err != nil {
+							t.Error(err)
+							return
+						}
+						x := &bench{t: t, room: r, pub: pub, hold: h, now: 1}
+						if keys[i] = x.key(1); len(known) > 0 {
+							next = known[0].Next
+						}
+						for ; next <= frames && err == nil; next++ {
+							err = x.tryPush(x.message(nil, 1, next, 0, 1, 64))
+							pub.Acks(func(codec.StreamKey, uint64) {})
+						}
+						if err != nil && !errors.Is(err, ErrNotRelay) {
+							t.Error(err)
+							return
+						}
+					}
+				})
+			}
+			busy.Go(func() {
+				for n := range flips {
+					r.Demote(1)
+					st := r.State()
+					st.Epoch, st.Birth = uint32(n), 1
+					if got, err := table.Restore(st, 1); err != nil || got != r {
+						t.Error(got, err)
+					}
+					table.Sweep(int64(n) * int64(20*time.Millisecond))
+				}
+			})
+			busy.Wait()
+			done.Store(true)
+			idle.Wait()
+			for i, l := range all {
+				l.drain()
+				first[i].take(1 << 30)
+				for _, k := range keys {
+					if s := first[i].stream(k); s.expected != frames+1 || len(s.script) != frames {
+						t.Errorf("stream %v ends at %d after %d frames and gaps", k, s.expected-1, len(s.script))
+					}
+				}
+			}
+			table.EndAll(codec.CodeRemoved)
+			for _, l := range all {
+				l.drain()
+				for _, v := range l.members {
+					v.q.Clear()
+				}
+			}
+			if n := pool.Outstanding(); n != 0 || table.CacheBytes() != 0 || table.Len() != 0 {
+				t.Errorf("%d batches outstanding, %d bytes cached, %d rooms", n, table.CacheBytes(), table.Len())
+			}
+		})
+	}
+}

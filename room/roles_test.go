@@ -237,3 +237,25 @@ func TestNumbersAfterATakeover(t *testing.T) {
 		}
 	}
 }
+
+// Who still pushes into a room that has moved is told that, not that it is superseded.
+func TestPushIntoARoomThatMoved(t *testing.T) {
+	x := newBench(t, Config{}, codec.Register{})
+	x.script(1, "1")
+	x.room.Demote(x.now)
+	if fmt.Sprint(x.hold.cuts) != fmt.Sprint([]codec.Code{codec.CodeMoved}) {
+		t.Error(x.hold.cuts)
+	}
+	if err := x.tryPush(x.message(nil, 1, 2, 0, 1, 8)); !errors.Is(err, ErrNotRelay) {
+		t.Errorf("push: %v", err)
+	}
+	if err := x.pub.PushGap(x.hold, codec.Gap{StreamKey: x.key(1), From: 2, To: 2}, x.now); !errors.Is(err, ErrNotRelay) {
+		t.Errorf("gap: %v", err)
+	}
+	if err := x.pub.Unpublish(x.hold, x.now); !errors.Is(err, ErrNotRelay) {
+		t.Errorf("unpublish: %v", err)
+	}
+	if whoHolds(x.room) != "1 owner/1" {
+		t.Error(whoHolds(x.room))
+	}
+}

@@ -144,9 +144,7 @@ func (r *Room) publish(h Holder, account string, instance uint64, counts, renew 
 		if len(r.pubs) >= 2*r.table.cfg.MaxPublishers {
 			r.forgetOldest()
 		}
-		p = &Publisher{Num: r.freeNum(), Room: r, room: r, who: w, window: int64(r.table.cfg.Window)}
-		r.pubs = append(r.pubs, p)
-		r.postControl(KindControl, &codec.Joined{Room: r.ID, Pub: p.Num, Account: account})
+		p = r.add(r.freeNum(), w)
 		r.recount = true
 	} else if old := p.holder.Load(); old != nil && *old != h {
 		if renew {
@@ -171,6 +169,24 @@ func (r *Room) publish(h Holder, account string, instance uint64, counts, renew 
 		h.AckNow(p)
 	}
 	return p, next, nil
+}
+
+// add makes a publisher under a number that is free, and announces it. Room's mutex.
+func (r *Room) add(num uint16, w who) *Publisher {
+	p := &Publisher{Num: num, Room: r, room: r, who: w}
+	p.nudgeAt.Store(r.nudgeAt())
+	r.pubs = append(r.pubs, p)
+	r.postControl(KindControl, &codec.Joined{Room: r.ID, Pub: num, Account: w.account})
+	return p
+}
+
+// nudgeAt returns how many bytes may wait for an acknowledgement to be told before that is done at once: a part of the window, and at a
+// mirror, where the relay tells the publisher in its turn, a smaller one.
+func (r *Room) nudgeAt() int64 {
+	if r.mirror {
+		return int64(r.table.cfg.Window / 16)
+	}
+	return int64(r.table.cfg.Window / 4)
 }
 
 // watch notes whether somebody wants counts, and makes the next sweep tell them.

@@ -65,7 +65,8 @@ func (t *Table) Restore(st *codec.RoomState, now int64) (*Room, error) {
 			r.endPublisher(p, codec.CodeGone, now)
 		default:
 			p.holder.Store(nil)
-			p.window, p.since, p.restored, p.watched = int64(t.cfg.Window), now, true, len(r.outlets) > 0
+			p.since, p.restored, p.watched = now, true, len(r.outlets) > 0
+			p.nudgeAt.Store(r.nudgeAt())
 			for _, s := range p.streams {
 				s.lenient = true
 			}
@@ -134,10 +135,8 @@ func (r *Room) adopt(o codec.PublisherState, now int64, theirs bool) {
 		}
 	}
 	r.vacateNum(o.Num)
-	p := &Publisher{Num: o.Num, Room: r, room: r, who: w, window: int64(r.table.cfg.Window), since: now}
-	p.restored, p.watched = true, len(r.outlets) > 0
-	r.pubs = append(r.pubs, p)
-	r.postControl(KindControl, &codec.Joined{Room: r.ID, Pub: p.Num, Account: p.who.account})
+	p := r.add(o.Num, w)
+	p.since, p.restored, p.watched = now, true, len(r.outlets) > 0
 }
 
 // vacateNum lets go of a publisher that has left, if it keeps a number that is given anew. Room's mutex.
@@ -170,7 +169,7 @@ func (r *Room) Demote(now int64) {
 		if p.ended == 0 { // it may come back as long as the relay says so
 			p.since = 0
 		}
-		p.window = int64(r.table.cfg.Window / 4)
+		p.nudgeAt.Store(r.nudgeAt())
 		r.watch(&p.counts, false)
 		for _, s := range p.streams {
 			s.fresh, s.lenient = false, false
