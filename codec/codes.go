@@ -48,6 +48,7 @@ const (
 	CodeNotAllowed    Code = 216
 	CodeBadToken      Code = 217
 	CodeSessionFull   Code = 218
+	CodeNotAccepted   Code = 219
 )
 
 // Codes after which the same request may succeed later or elsewhere.
@@ -57,6 +58,7 @@ const (
 	CodeRateLimited  Code = 302
 	CodeTooManyConns Code = 303
 	CodeTooManyRooms Code = 304
+	CodeAway         Code = 305
 )
 
 // Codes that say why a room, a subscription or a publisher ended.
@@ -85,9 +87,10 @@ var codeNames = map[Code]string{
 	CodePayloadSize: "payload_size", CodeRevoked: "revoked", CodeBadAccount: "bad_account",
 	CodeNotPublishing: "not_publishing", CodeSuperseded: "superseded", CodeBadPieces: "bad_pieces",
 	CodePublisherFull: "publishers_full", CodeNotAllowed: "not_allowed", CodeBadToken: "bad_token", CodeSessionFull: "session_full",
+	CodeNotAccepted: "not_accepted",
 
 	CodeOverloaded: "overloaded", CodeGoingAway: "going_away", CodeRateLimited: "rate_limited",
-	CodeTooManyConns: "too_many_connections", CodeTooManyRooms: "too_many_rooms",
+	CodeTooManyConns: "too_many_connections", CodeTooManyRooms: "too_many_rooms", CodeAway: "recipient_away",
 
 	CodeRemoved: "removed", CodeIdle: "idle", CodeExpired: "expired", CodeNodeLost: "node_lost", CodeTooSlow: "too_slow",
 	CodeLeft: "left", CodeGone: "gone", CodeReplaced: "replaced", CodeMoved: "moved",

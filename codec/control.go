@@ -127,6 +127,8 @@ func NewControl(typ byte) Control {
 		return new(Token)
 	case TypeExpiring:
 		return new(Expiring)
+	case TypeInbox:
+		return new(Inbox)
 	}
 	return nil
 }

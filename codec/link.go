@@ -22,6 +22,9 @@ const MirrorThrough = 1 << 0
 // DigestMore says that the next digest frame on this link goes on with the list.
 const DigestMore = 1 << 0
 
+// MaxAsFrame is the longest request that as carries.
+const MaxAsFrame = 60 << 10
+
 // MaxDigest is how many rooms one digest frame names at most; MaxReport how many bytes a report has.
 const (
 	MaxDigest = 8000
@@ -108,7 +111,7 @@ func (m *As) Append(dst []byte) []byte {
 // Parse implements Control. It does not look into Frame.
 func (m *As) Parse(b []byte) error {
 	r := body(b)
-	m.Account, m.Instance, m.Frame = r.string(MaxAccount), r.u64(), r.bytes(MaxHandshakeFrame)
+	m.Account, m.Instance, m.Frame = r.string(MaxAccount), r.u64(), r.bytes(MaxAsFrame)
 	m.Renew = false
 	r.fields(func(tag uint64, _ []byte) bool {
 		m.Renew = m.Renew || tag == tagRenew

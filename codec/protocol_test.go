@@ -97,7 +97,7 @@ func TestProtocolTypes(t *testing.T) {
 		if c := NewControl(byte(typ)); c != nil && c.Type() != byte(typ) {
 			t.Errorf("NewControl(%#x) has the type %#x", typ, c.Type())
 		}
-		if c := NewControl(byte(typ)); c != nil && typ >= 0x32 {
+		if c := NewControl(byte(typ)); c != nil && typ >= 0x33 {
 			t.Errorf("type %#x is reserved", typ)
 		}
 	}

@@ -1,6 +1,9 @@
 package codec
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"unicode/utf8"
+)
 
 // Register asks for a new room. Zero in any option asks for the server's default.
 type Register struct {
@@ -66,13 +69,22 @@ type Publish struct {
 	Req   uint32
 	Room  RoomID
 	Flags uint8 // PubCount
+	// To is the account whose inbox the room is; empty for any other room.
+	To string
 }
+
+// tagTo is the optional field of publish that holds To. What can be no account's name is passed over.
+const tagTo = 2
 
 func (*Publish) Type() byte { return TypePublish }
 
 func (m *Publish) Append(dst []byte) []byte {
 	dst, at := appendReq(dst, TypePublish, m.Req)
-	return end(append(appendRoom(dst, m.Room), m.Flags), at)
+	dst = append(appendRoom(dst, m.Room), m.Flags)
+	if m.To != "" {
+		dst = appendString(append(dst, tagTo), m.To)
+	}
+	return end(dst, at)
 }
 
 func (m *Publish) Parse(b []byte) error {
@@ -81,7 +93,14 @@ func (m *Publish) Parse(b []byte) error {
 	if m.Flags&^pubFlagMask != 0 {
 		r.fail(errMalformed)
 	}
-	return r.done()
+	m.To = ""
+	r.fields(func(tag uint64, value []byte) bool {
+		if tag == tagTo && len(value) <= MaxAccount && utf8.Valid(value) {
+			m.To = string(value)
+		}
+		return tag == tagTo
+	})
+	return r.err
 }
 
 // StreamNext says which sequence number a stream continues with.

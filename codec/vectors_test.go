@@ -122,8 +122,8 @@ func setFields(v reflect.Value, fields map[string]any) error {
 				continue
 			}
 			x, ok := fields[snake(f.Name)]
-			if !ok && (f.Name == "Gapped" || f.Name == "Renew") {
-				continue // an optional field: see TestGapped, TestRenew
+			if !ok && (f.Name == "Gapped" || f.Name == "Renew" || f.Name == "To") {
+				continue // an optional field: see TestGapped, TestRenew, TestSendTo
 			}
 			if !ok {
 				return fmt.Errorf("field %s is not in the vector", snake(f.Name))
@@ -401,5 +401,40 @@ func TestGapped(t *testing.T) {
 		if err := got.Parse(b); err != nil || len(got.Gapped) != 0 {
 			t.Errorf("%s: parsed %v, %v", name, got.Gapped, err)
 		}
+	}
+}
+
+// TestSendTo: the optional field of publish names the account that is sent to, and passes over what cannot be one's name.
+func TestSendTo(t *testing.T) {
+	plain := Publish{Req: 7, Room: InboxOf("bob"), Flags: PubCount}
+	m := plain
+	m.To = "bob"
+	b := m.Append(nil)
+	if want := append(plain.Append(nil)[LengthSize:], tagTo, 3, 'b', 'o', 'b'); !bytes.Equal(b[LengthSize:], want) {
+		t.Errorf("encoded %x, want %x", b[LengthSize:], want)
+	}
+	for ext, want := range map[string]string{
+		"": "", "\x02\x03bob": "bob", "\x02\x00": "", "\x02\x01\xff": "", "\x02\x81\x01" + strings.Repeat("a", 129): "",
+		"\x02\x80\x01" + strings.Repeat("a", 128): strings.Repeat("a", 128), "\x04\x00": "", "\x02\x01a\x04\x00": "a",
+	} {
+		b := append(plain.Append(nil), ext...)
+		binary.BigEndian.PutUint16(b, uint16(len(b)-LengthSize))
+		got := Publish{To: "of the frame before"}
+		if err := got.Parse(b); err != nil || got.To != want {
+			t.Errorf("%x: %q, %v", ext, got.To, err)
+		}
+	}
+}
+
+// TestInboxOf: the numbers are those of PROTOCOL.md, for whoever computes them in another language.
+func TestInboxOf(t *testing.T) {
+	rows := tables(t, readProtocol(t), "account", "inbox")
+	for _, row := range rows {
+		if got := InboxOf(row[0]).String(); got != row[1] {
+			t.Errorf("inbox of %s is %s, PROTOCOL.md has %s", row[0], got, row[1])
+		}
+	}
+	if len(rows) < 3 {
+		t.Errorf("%d examples", len(rows))
 	}
 }

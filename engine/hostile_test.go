@@ -83,7 +83,7 @@ func TestMalformedInputClosesWithItsCode(t *testing.T) {
 		{"frame longer than any may be", after([]byte{0xff, 0xff}), codec.CodeFrameTooLong},
 		{"unknown type", after(raw(0x7f)), codec.CodeUnknownType},
 		{"type reserved for node links", after(raw(0x40)), codec.CodeUnknownType},
-		{"type reserved for accounts", after(raw(0x32)), codec.CodeUnknownType},
+		{"type reserved for accounts", after(raw(0x33)), codec.CodeUnknownType},
 		{"second hello", after((&codec.Hello{Account: "a"}).Append(nil)), codec.CodeUnexpected},
 		{"overlong varint", after(raw(codec.TypeStat, append([]byte{0x81, 0x00}, req()[1:]...)...)), codec.CodeBadVarint},
 		{"varint above 32 bits", after(raw(codec.TypeStat, append([]byte{0xff, 0xff, 0xff, 0xff, 0x1f}, req()[1:]...)...)), codec.CodeBadVarint},
