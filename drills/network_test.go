@@ -78,10 +78,13 @@ func (w *network) heal(is ...int) {
 	}
 }
 
-// narrow lets node i send so many kilobits a second.
-func (w *network) narrow(i, kbit int) {
-	w.must("ip", "netns", "exec", w.space(i), "tc", "qdisc", "replace", "dev", "eth0", "root", "tbf",
-		"rate", fmt.Sprintf("%dkbit", kbit), "burst", "32kbit", "latency", "400ms")
+// narrow lets node i send so many kilobits a second by TCP to node to. Gossip, by UDP, passes.
+func (w *network) narrow(i, to, kbit int) {
+	tc := func(args ...string) { w.must(append([]string{"tc", "-n", w.space(i)}, args...)...) }
+	tc("qdisc", "replace", "dev", "eth0", "root", "handle", "1:", "prio", "priomap", "0", "0", "0", "0", "0", "0", "0", "0", "0", "0", "0", "0", "0", "0", "0", "0")
+	tc("qdisc", "replace", "dev", "eth0", "parent", "1:3", "tbf", "rate", fmt.Sprintf("%dkbit", kbit), "burst", "16kbit", "latency", "200ms")
+	tc("filter", "replace", "dev", "eth0", "parent", "1:", "protocol", "ip", "prio", "1", "u32",
+		"match", "ip", "dst", w.ip(to)+"/32", "match", "ip", "protocol", "6", "0xff", "flowid", "1:3")
 }
 
 func (w *network) close() {

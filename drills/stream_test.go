@@ -22,6 +22,7 @@ type stream struct {
 	owner *client.Client
 	pub   *client.Publisher
 	every time.Duration
+	dtype uint8
 
 	pushed atomic.Uint64
 	stop   chan struct{}
@@ -32,9 +33,11 @@ type stream struct {
 
 // viewer is one subscriber.
 type viewer struct {
-	c    *client.Client
-	last atomic.Uint64 // the newest message
-	err  error
+	c     *client.Client
+	dtype uint8
+	pub   atomic.Uint32 // the publisher's number
+	last  atomic.Uint64 // the newest message
+	err   error
 
 	longest time.Duration // between two messages
 	when    uint64        // the message behind that
@@ -62,20 +65,48 @@ func (f *fleet) run(p place, every time.Duration) *stream {
 	}
 	registrar.Close()
 	for _, at := range p.subscribers {
-		v := &viewer{c: f.client(at, fmt.Sprintf("viewer%d", len(s.subs)))}
-		sub, err := v.c.Subscribe(ctx, s.room, client.SubscribeOptions{})
-		if err != nil {
-			f.t.Fatal(err)
-		}
-		s.subs = append(s.subs, v)
-		s.done.Go(func() { v.watch(f.t.Context(), sub) })
+		s.subs = append(s.subs, f.watch(s, at))
 	}
-	s.owner = f.client(p.publisher, "owner")
+	f.publish(s, p.publisher)
+	return s
+}
+
+// join begins another stream in the room of s, by another publisher; each has subscribers of its own, who look at it alone.
+func (f *fleet) join(s *stream, publisher int, subscribers []int) *stream {
+	f.t.Helper()
+	o := &stream{t: f.t, f: f, room: s.room, dtype: s.dtype + 1, every: s.every, stop: make(chan struct{})}
+	for _, at := range subscribers {
+		o.subs = append(o.subs, f.watch(o, at))
+	}
+	f.publish(o, publisher)
+	return o
+}
+
+// publish begins to push.
+func (f *fleet) publish(s *stream, at int) {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
+	defer cancel()
+	s.owner = f.client(at, "owner")
+	var err error
 	if s.pub, err = s.owner.Publish(ctx, s.room, client.PublishOptions{}); err != nil {
 		f.t.Fatal(err)
 	}
 	s.done.Go(s.push)
-	return s
+}
+
+// watch begins to receive.
+func (f *fleet) watch(s *stream, at int) *viewer {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
+	defer cancel()
+	v := &viewer{c: f.client(at, "viewer"), dtype: s.dtype}
+	sub, err := v.c.Subscribe(ctx, s.room, client.SubscribeOptions{})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	s.done.Go(func() { v.watch(f.t.Context(), sub) })
+	return v
 }
 
 func (s *stream) push() {
@@ -93,7 +124,7 @@ func (s *stream) push() {
 		if n%50 == 1 {
 			kind = client.Key
 		}
-		if err := s.pub.Push(s.t.Context(), 0, kind, msg); err != nil {
+		if err := s.pub.Push(s.t.Context(), s.dtype, kind, msg); err != nil {
 			err = fmt.Errorf("push of message %d: %w", n, err)
 			s.fault.Store(&err)
 			return
@@ -120,10 +151,17 @@ func (v *viewer) watch(ctx context.Context, sub *client.Subscription) {
 		}
 		switch ev := ev.(type) {
 		case *client.Gap:
+			if ev.Dtype != v.dtype {
+				continue
+			}
 			v.gaps = append(v.gaps, *ev)
 			v.lost += ev.To - ev.From + 1
 			expect = ev.To + 1
 		case *client.Message:
+			if ev.Dtype != v.dtype {
+				continue
+			}
+			v.pub.Store(uint32(ev.Pub))
 			now := time.Now()
 			if n := binary.BigEndian.Uint64(ev.Payload); n != expect || ev.First != n {
 				v.err = errors.Join(v.err, fmt.Errorf("message %d as frame %d, expected %d", n, ev.First, expect))
@@ -135,7 +173,9 @@ func (v *viewer) watch(ctx context.Context, sub *client.Subscription) {
 			expect = ev.Last + 1
 			v.last.Store(ev.Last)
 		case *client.Left:
-			return
+			if uint32(ev.Pub) == v.pub.Load() {
+				return
+			}
 		}
 	}
 }

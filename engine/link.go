@@ -50,8 +50,8 @@ type identity struct {
 
 const (
 	// linkPing is how long a link may be silent before it is asked for a sign of life, linkSilence before it counts as broken.
-	linkPing    = 250 * time.Millisecond
-	linkSilence = time.Second
+	linkPing    = 200 * time.Millisecond
+	linkSilence = 800 * time.Millisecond
 )
 
 func newLink(c *cluster, p peerID, dialed bool) *link {

@@ -80,6 +80,7 @@ type Cluster struct {
 
 	mu       sync.Mutex
 	members  map[string]Member
+	lost     map[string]absentee // who died, by name
 	draining bool
 	changed  chan struct{} // capacity 1: the members changed since the last view
 	stop     chan struct{}
@@ -94,7 +95,7 @@ func Join(cfg Config) (*Cluster, error) {
 	}
 	c := &Cluster{
 		cfg: cfg, creds: cfg.Key.Credentials(),
-		members: make(map[string]Member), changed: make(chan struct{}, 1), stop: make(chan struct{}),
+		members: make(map[string]Member), lost: make(map[string]absentee), changed: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 	var b [8]byte
 	_, _ = rand.Read(b[:])
@@ -110,6 +111,7 @@ func Join(cfg Config) (*Cluster, error) {
 	mc.ProbeInterval, mc.ProbeTimeout = 100*time.Millisecond, 50*time.Millisecond
 	mc.SuspicionMult, mc.SuspicionMaxTimeoutMult = 2, 1
 	mc.GossipInterval = 20 * time.Millisecond
+	mc.TCPTimeout = 2 * time.Second
 	mc.DeadNodeReclaimTime = time.Millisecond // a node restarted under its name may come back at another address
 	mc.Delegate, mc.Events, mc.Alive = (*delegate)(c), (*events)(c), aliveFilter{cfg.Log}
 	mc.LogOutput, mc.Logger = nil, stdlog.New(logWriter{cfg.Log}, "", 0)
@@ -125,6 +127,8 @@ func Join(cfg Config) (*Cluster, error) {
 			return nil, err
 		}
 	}
+	c.done.Add(1)
+	go c.rejoin()
 	return c, nil
 }
 
@@ -225,6 +229,7 @@ func (c *Cluster) tell() {
 
 func (c *Cluster) update(n *memberlist.Node, alive bool) {
 	c.mu.Lock()
+	c.lostOrFound(n, alive)
 	if alive {
 		m := Member{Name: n.Name, Addr: n.Address()}
 		if len(n.Meta) >= 10 {

@@ -139,6 +139,7 @@ type viewer struct {
 	cutOff bool
 	cuts   []codec.Code
 
+	tap     func(frame []byte, typ byte) // is given every frame, too; may be nil
 	fail    func(format string, args ...any)
 	broken  map[codec.Position]bool // the last frames before gaps of the publisher
 	wire    []byte
@@ -194,6 +195,9 @@ func (v *viewer) take(n int) {
 			return
 		}
 		v.frame(frame, typ)
+		if v.tap != nil {
+			v.tap(frame, typ)
+		}
 		v.wire = v.wire[len(frame):]
 	}
 }

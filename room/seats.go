@@ -72,6 +72,10 @@ func (l *seating) take(s *seat, o Outlet, j *Join, now int64) *seat {
 		s.outlet.Cut(s.member, codec.CodeReplaced)
 		delete(l.byMember, s.member)
 	}
+	if j.Link != "" { // it says what its node has, which may be another process than the one before
+		clear(s.places)
+		clear(s.has)
+	}
 	s.member, s.outlet, s.moved, s.late = j.Member, o, now, false
 	l.byMember[j.Member] = s
 	return s

@@ -1,0 +1,232 @@
+package drills
+
+import (
+	"net"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/timedge/timedge/client"
+	"github.com/timedge/timedge/codec"
+	links "github.com/timedge/timedge/node"
+)
+
+// The relay is cut off from the other nodes, silently: packets are dropped, nothing is refused.
+func TestRelayCutOff(t *testing.T) {
+	f := newFleetApart(t, 3)
+	var g figures
+	for k := range *kills {
+		relay := k % 3
+		a, b := (relay+1)%3, (relay+2)%3
+		s := f.run(place{relay: relay, publisher: a, subscribers: []int{a, b, b}}, pace)
+		s.reach(50)
+		f.net.cut(relay, a, b)
+		s.reach(100)
+		f.net.heal(relay, a, b)
+		s.reach(100)
+		s.finish()
+		g.add(s)
+		f.await(3)
+	}
+	t.Log("relay cut off:", &g)
+}
+
+// The relay is cut off from one of two edges only; the others count it alive, and that edge gets the stream by way of one of them.
+func TestRelayCutOffFromOneEdge(t *testing.T) {
+	f := newFleetApart(t, 3)
+	var g figures
+	for k := range *kills {
+		relay := k % 3
+		a, b := (relay+1)%3, (relay+2)%3
+		s := f.run(place{relay: relay, publisher: a, subscribers: []int{a, b}}, pace)
+		s.reach(50)
+		f.net.cut(relay, b)
+		s.reach(200)
+		f.net.heal(relay, b)
+		s.reach(100)
+		s.finish()
+		g.add(s)
+		f.await(3)
+	}
+	t.Log("relay cut off from one edge:", &g)
+}
+
+// What the relay sends to the publisher's node is dropped, in this direction only.
+func TestRelayCutOffOneWay(t *testing.T) {
+	f := newFleetApart(t, 3)
+	s := f.run(place{relay: 0, publisher: 1, subscribers: []int{1, 2}}, pace)
+	s.reach(50)
+	f.net.deafen(1, 0)
+	s.reach(200)
+	f.net.heal(1)
+	s.reach(100)
+	s.finish()
+	f.await(3)
+}
+
+// The cluster is parted in two halves, with publishers and subscribers of the same room in both; then it heals. Within each half the stream
+// goes on; afterwards everybody gets both again.
+func TestPartition(t *testing.T) {
+	f := newFleetApart(t, 4)
+	s := f.run(place{relay: 0, publisher: 1, subscribers: []int{0, 1}}, pace)
+	other := f.join(s, 3, []int{2, 3})
+	s.reach(50)
+	other.reach(50)
+	f.net.cut(0, 2, 3)
+	f.net.cut(1, 2, 3)
+	s.reach(300)
+	other.reach(300)
+	f.net.heal(0, 1, 2, 3)
+	f.await(4)
+	s.reach(100)
+	other.reach(100)
+	s.finish()
+	other.finish()
+}
+
+// A node link that can carry less than the stream: its subscribers are told what they miss, all others have everything.
+func TestSlowLink(t *testing.T) {
+	f := newFleetApart(t, 3)
+	s := f.run(place{relay: 0, publisher: 0, subscribers: []int{0, 1}}, pace)
+	slow := f.watch(s, 2)
+	f.net.narrow(0, 2, 400) // the stream takes twice as much
+	s.reach(1500)
+	s.finish()
+	slow.c.Close()
+	if slow.err != nil {
+		t.Error(slow.err)
+	}
+	for _, gap := range slow.gaps {
+		if gap.Reason != codec.GapSlow && gap.Reason != codec.GapExpired {
+			t.Errorf("the subscriber behind the slow link was told %+v", gap)
+		}
+	}
+}
+
+// A node with another key, a stranger that speaks to the link port, and one that speaks another version get nowhere, and disturb nobody.
+func TestStrangers(t *testing.T) {
+	f := newFleet(t, 2)
+	s := f.run(place{relay: 0, publisher: 1, subscribers: []int{0, 1}}, pace)
+	s.reach(20)
+	key, err := exec.Command(program, "key").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := f.nodes[0].cluster
+	out, err := exec.Command(program, "serve", "--node", "alien", "--listen", freeAddr(t), "--admin", "", "--cluster", freeAddr(t), "--join", addr,
+		"--cluster-key-file", f.file("other", string(key))).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "cluster key") {
+		t.Errorf("a node with another key: %v\n%s", err, out)
+	}
+	for _, hello := range []string{"GET / HTTP/1.1\r\n\r\n", "TDGL", links.LinkMagic + "\xff" + strings.Repeat("x", 200), strings.Repeat("\x00", 4096)} {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = c.Write([]byte(hello))
+		_ = c.SetReadDeadline(time.Now().Add(patience))
+		for b := make([]byte, 512); err == nil; { // until the node closes
+			_, err = c.Read(b)
+		}
+		if e, ok := err.(net.Error); ok && e.Timeout() {
+			t.Errorf("%q: the node keeps the connection", hello[:4])
+		}
+		c.Close()
+	}
+	s.reach(50)
+	s.finish()
+	f.await(2)
+}
+
+// What the owner revoked stays revoked, and what it removed stays removed, whoever is killed afterwards.
+func TestRevokedAndRemovedStaySo(t *testing.T) {
+	f := newFleet(t, 3)
+	ctx := t.Context()
+	owner := f.client(0, "owner")
+	kept, err := owner.Register(ctx, client.RoomOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, err := owner.Register(ctx, client.RoomOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	guest := f.client(1, "guest")
+	for _, room := range []codec.RoomID{kept, gone} {
+		if err := owner.Grant(ctx, room, "guest"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, err := guest.Publish(ctx, kept, client.PublishOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Push(ctx, 0, client.Key, []byte("before")); err != nil {
+		t.Fatal(err)
+	}
+	if err := owner.Revoke(ctx, kept, "guest"); err != nil { // on another node than the publisher's
+		t.Fatal(err)
+	}
+	f.until("the guest cannot push", func() bool { return p.Push(ctx, 0, client.Key, []byte("after")) != nil })
+	if err := owner.Remove(ctx, gone); err != nil {
+		t.Fatal(err)
+	}
+	check := func(when string) {
+		for i := range f.nodes {
+			c := f.client(i, "guest")
+			if _, err := c.Publish(ctx, kept, client.PublishOptions{}); code(err) != codec.CodeNotGranted && code(err) != codec.CodeRevoked {
+				t.Errorf("%s, node %d: the revoked guest gets %v", when, i, err)
+			}
+			if _, err := c.Subscribe(ctx, gone, client.SubscribeOptions{}); code(err) != codec.CodeRoomUnknown {
+				t.Errorf("%s, node %d: subscribing to the removed room gets %v", when, i, err)
+			}
+			c.Close()
+		}
+	}
+	check("at first")
+	for k := range 3 {
+		f.kill(k)
+		f.start(k)
+		f.await(3)
+		check("after node " + f.nodes[k].name + " was killed and restarted")
+	}
+}
+
+func code(err error) codec.Code {
+	if e, ok := err.(*client.RefusedError); ok {
+		return e.Code
+	}
+	return 0
+}
+
+// Many rooms carry streams at once while their relay, and its standbys, are killed one after the other and come back.
+func TestManyRooms(t *testing.T) {
+	f := newFleet(t, 3)
+	var ss []*stream
+	for k := range *rooms {
+		policy := codec.PolicyLive
+		if k%4 == 3 {
+			policy = codec.PolicyLossless
+		}
+		ss = append(ss, f.run(place{relay: k % 3, publisher: (k + k/3) % 3, subscribers: []int{(k + 1) % 3, (k + 2) % 3}, policy: policy}, 10*pace))
+	}
+	var g figures
+	for i := range 3 {
+		for _, s := range ss {
+			s.reach(10)
+		}
+		f.kill(i)
+		for _, s := range ss {
+			s.reach(20)
+		}
+		f.start(i)
+		f.await(3)
+	}
+	for _, s := range ss {
+		s.reach(20)
+		s.finish()
+		g.add(s)
+	}
+	t.Log("many rooms, every node killed once:", &g)
+}
