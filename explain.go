@@ -92,6 +92,8 @@ var plainCodes = map[codec.Code]string{
 	codec.CodePayloadSize:  "a unit is larger than the server takes: raise --payload there",
 	codec.CodeRevoked:      "the owner took the right to push back",
 	codec.CodeSuperseded:   "the same client pushes on another connection",
+	codec.CodeNotAccepted:  "they accept nothing from you, have no inbox open, or there is no such account",
+	codec.CodeAway:         "they accept what you send and are not there: try again later",
 	codec.CodeOverloaded:   "the server has too much to do: try again later",
 	codec.CodeGoingAway:    "the server is shutting down: try again, or name another with --server",
 	codec.CodeRateLimited:  "that is too much at once: try again later",
