@@ -1,8 +1,13 @@
 package drills
 
 import (
+	"context"
+	"encoding/json"
+	"fmt"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -90,8 +95,10 @@ func TestSlowLink(t *testing.T) {
 	f := newFleetApart(t, 3)
 	s := f.run(place{relay: 0, publisher: 0, subscribers: []int{0, 1}}, pace)
 	slow := f.watch(s, 2)
-	f.net.narrow(0, 2, 400) // the stream takes twice as much
-	s.reach(1500)
+	s.reach(50)
+	f.net.narrow(0, 2, 200) // the stream takes four times as much
+	f.until("the subscriber behind the slow link is told of a gap", func() bool { return slow.told.Load() > 0 })
+	s.reach(50)
 	s.finish()
 	slow.c.Close()
 	if slow.err != nil {
@@ -104,21 +111,18 @@ func TestSlowLink(t *testing.T) {
 	}
 }
 
-// A node with another key, a stranger that speaks to the link port, and one that speaks another version get nowhere, and disturb nobody.
+// A node with another key, one that speaks a newer version, and strangers that speak to the link port get nowhere, and disturb nobody.
 func TestStrangers(t *testing.T) {
 	f := newFleet(t, 2)
 	s := f.run(place{relay: 0, publisher: 1, subscribers: []int{0, 1}}, pace)
 	s.reach(20)
+	addr := f.nodes[0].cluster
 	key, err := exec.Command(program, "key").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := f.nodes[0].cluster
-	out, err := exec.Command(program, "serve", "--node", "alien", "--listen", freeAddr(t), "--admin", "", "--cluster", freeAddr(t), "--join", addr,
-		"--cluster-key-file", f.file("other", string(key))).CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "cluster key") {
-		t.Errorf("a node with another key: %v\n%s", err, out)
-	}
+	f.turnedAway(program, f.file("other", string(key)), addr, "cluster key")
+	f.turnedAway(newerProgram(t), f.key, addr, "another version")
 	for _, hello := range []string{"GET / HTTP/1.1\r\n\r\n", "TDGL", links.LinkMagic + "\xff" + strings.Repeat("x", 200), strings.Repeat("\x00", 4096)} {
 		c, err := net.Dial("tcp", addr)
 		if err != nil {
@@ -137,6 +141,52 @@ func TestStrangers(t *testing.T) {
 	s.reach(50)
 	s.finish()
 	f.await(2)
+}
+
+// turnedAway runs a program as a node that is to join, and checks that it ends by itself and says why.
+func (f *fleet) turnedAway(program, key, join, why string) {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, program, "serve", "--node", "alien", "--listen", freeAddr(f.t), "--admin", "", "--cluster", freeAddr(f.t),
+		"--join", join, "--cluster-key-file", key).CombinedOutput()
+	if ctx.Err() != nil || err == nil || !strings.Contains(string(out), why) {
+		f.t.Errorf("a node that is to be told of %q: %v\n%s", why, err, out)
+	}
+}
+
+// newerProgram returns this program with one change: between nodes it speaks the next version.
+func newerProgram(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	source, err := filepath.Abs("../node/handshake.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	this, next := fmt.Sprintf("const LinkVersion = %d\n", links.LinkVersion), fmt.Sprintf("const LinkVersion = %d\n", links.LinkVersion+1)
+	if !strings.Contains(string(b), this) {
+		t.Fatalf("%s does not say %q", source, this)
+	}
+	changed := filepath.Join(dir, "handshake.go")
+	if err := os.WriteFile(changed, []byte(strings.Replace(string(b), this, next, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {source: changed}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "overlay"), overlay, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	newer := filepath.Join(dir, "timedge")
+	if out, err := exec.Command("go", "build", "-overlay", filepath.Join(dir, "overlay"), "-o", newer, "..").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return newer
 }
 
 // What the owner revoked stays revoked, and what it removed stays removed, whoever is killed afterwards.

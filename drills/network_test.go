@@ -81,10 +81,11 @@ func (w *network) heal(is ...int) {
 // narrow lets node i send so many kilobits a second by TCP to node to. Gossip, by UDP, passes.
 func (w *network) narrow(i, to, kbit int) {
 	tc := func(args ...string) { w.must(append([]string{"tc", "-n", w.space(i)}, args...)...) }
-	tc("qdisc", "replace", "dev", "eth0", "root", "handle", "1:", "prio", "priomap", "0", "0", "0", "0", "0", "0", "0", "0", "0", "0", "0", "0", "0", "0", "0", "0")
-	tc("qdisc", "replace", "dev", "eth0", "parent", "1:3", "tbf", "rate", fmt.Sprintf("%dkbit", kbit), "burst", "16kbit", "latency", "200ms")
+	tc("qdisc", "replace", "dev", "eth0", "root", "handle", "1:", "htb", "default", "10")
+	tc("class", "replace", "dev", "eth0", "parent", "1:", "classid", "1:10", "htb", "rate", "10gbit", "quantum", "60000")
+	tc("class", "replace", "dev", "eth0", "parent", "1:", "classid", "1:20", "htb", "rate", fmt.Sprintf("%dkbit", kbit))
 	tc("filter", "replace", "dev", "eth0", "parent", "1:", "protocol", "ip", "prio", "1", "u32",
-		"match", "ip", "dst", w.ip(to)+"/32", "match", "ip", "protocol", "6", "0xff", "flowid", "1:3")
+		"match", "ip", "dst", w.ip(to)+"/32", "match", "ip", "protocol", "6", "0xff", "flowid", "1:20")
 }
 
 func (w *network) close() {

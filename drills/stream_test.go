@@ -43,6 +43,7 @@ type viewer struct {
 	when    uint64        // the message behind that
 	lost    uint64        // messages named by gaps
 	gaps    []client.Gap
+	told    atomic.Int64 // how many these are
 }
 
 // place says where the parts of a stream are at home.
@@ -155,6 +156,7 @@ func (v *viewer) watch(ctx context.Context, sub *client.Subscription) {
 				continue
 			}
 			v.gaps = append(v.gaps, *ev)
+			v.told.Add(1)
 			v.lost += ev.To - ev.From + 1
 			expect = ev.To + 1
 		case *client.Message:

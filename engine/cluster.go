@@ -121,7 +121,6 @@ func (e *Engine) startCluster(cfg *ClusterConfig) error {
 	var err error
 	c.member, err = node.Join(node.Config{Name: c.self, Bind: cfg.Bind, Join: cfg.Join, Key: cfg.Key, Log: e.log, OnView: views, OnLink: links})
 	if err != nil {
-		close(started)
 		return err
 	}
 	c.core = node.NewCore(c.member.Self(), (*actions)(c))

@@ -29,6 +29,7 @@ type Config struct {
 
 	JoinTimeout time.Duration // how long to ask Join before giving up; 0: 10 s
 
+	// Neither is called before Join has succeeded.
 	OnView func(*View)          // called for every new view, in order, on one goroutine
 	OnLink func(net.Conn, Peer) // called with a link, a *tls.Conn, which is the callee's then, on a goroutine that Shutdown waits for
 }
@@ -83,6 +84,7 @@ type Cluster struct {
 	lost     map[string]absentee // who died, by name
 	draining bool
 	changed  chan struct{} // capacity 1: the members changed since the last view
+	joined   chan struct{} // closed when Join has succeeded
 	stop     chan struct{}
 	done     sync.WaitGroup
 	once     sync.Once
@@ -95,7 +97,8 @@ func Join(cfg Config) (*Cluster, error) {
 	}
 	c := &Cluster{
 		cfg: cfg, creds: cfg.Key.Credentials(),
-		members: make(map[string]Member), lost: make(map[string]absentee), changed: make(chan struct{}, 1), stop: make(chan struct{}),
+		members: make(map[string]Member), lost: make(map[string]absentee),
+		changed: make(chan struct{}, 1), joined: make(chan struct{}), stop: make(chan struct{}),
 	}
 	var b [8]byte
 	_, _ = rand.Read(b[:])
@@ -119,35 +122,61 @@ func Join(cfg Config) (*Cluster, error) {
 		_ = c.trans.Shutdown()
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
-	c.done.Add(1)
-	go c.tell()
 	if len(cfg.Join) > 0 {
 		if err := c.join(); err != nil {
 			_ = c.Shutdown()
 			return nil, err
 		}
 	}
-	c.done.Add(1)
+	close(c.joined)
+	c.done.Add(2)
+	go c.tell()
 	go c.rejoin()
 	return c, nil
 }
 
+// join asks those whom this node was told to join until one of them is a member of its view. A node that holds another cluster key, or speaks
+// another version, will not become one: that is said at once.
 func (c *Cluster) join() error {
 	deadline := time.Now().Add(cmp.Or(c.cfg.JoinTimeout, 10*time.Second))
 	for {
-		n, err := c.list.Join(c.cfg.Join)
-		if n > 0 {
+		_, err := c.list.Join(c.cfg.Join)
+		c.mu.Lock()
+		alone := len(c.members) <= 1
+		c.mu.Unlock()
+		if !alone {
+			return nil
+		}
+		first := false
+		for _, addr := range c.cfg.Join {
+			switch why := c.probe(addr); {
+			case errors.Is(why, ErrSelf):
+				first = true
+			case errors.Is(why, ErrStranger):
+				return fmt.Errorf("cluster: joining %s: it does not hold the cluster key that this node has", addr)
+			case errors.Is(why, ErrVersion):
+				return fmt.Errorf("cluster: joining %s: %w", addr, why)
+			}
+		}
+		if first { // all nodes were given the same list, and this one is the first of them to run
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("cluster: none of %s could be joined (is the cluster key the same?): %w", strings.Join(c.cfg.Join, ", "), err)
+			return fmt.Errorf("cluster: none of %s could be joined: %w", strings.Join(c.cfg.Join, ", "), err)
 		}
-		select {
-		case <-time.After(200 * time.Millisecond):
-		case <-c.stop:
-			return errors.New("cluster: stopped while joining")
-		}
+		time.Sleep(200 * time.Millisecond)
 	}
+}
+
+// probe finds out whether a node is of this cluster: gossip that it cannot read, or does not want to, a node leaves without an answer.
+func (c *Cluster) probe(addr string) error {
+	conn, err := net.DialTimeout("tcp", addr, HandshakeTimeout)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, err = Client(conn, c.creds, c.self(), Peer{Name: "any"})
+	return err
 }
 
 func (c *Cluster) self() Peer { return Peer{c.cfg.Name, c.birth} }
@@ -205,7 +234,12 @@ func (c *Cluster) link(conn net.Conn) {
 		_ = conn.Close()
 		return
 	}
-	c.cfg.OnLink(link, peer)
+	select {
+	case <-c.joined:
+		c.cfg.OnLink(link, peer)
+	case <-c.stop:
+		_ = link.Close()
+	}
 }
 
 // tell hands on views, the newest only, outside of memberlist's locks.

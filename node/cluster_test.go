@@ -211,11 +211,14 @@ func TestStrangers(t *testing.T) {
 	a := startNode(t, "a", key)
 	a.await(t, "itself", has("a"))
 
-	cfg, _ := config("x", NewKey(), a.Addr())
-	cfg.JoinTimeout = time.Millisecond
+	cfg, x := config("x", NewKey(), a.Addr())
+	cfg.JoinTimeout = time.Hour // it is known at once
 	_, err := Join(cfg)
-	if err == nil || !strings.Contains(err.Error(), "is the cluster key the same?") || !strings.Contains(err.Error(), a.Addr()) {
+	if err == nil || !strings.Contains(err.Error(), "does not hold the cluster key") || !strings.Contains(err.Error(), a.Addr()) {
 		t.Errorf("a node with another key: %v", err)
+	}
+	if len(x.views) > 0 {
+		t.Errorf("a node that could not join was given the view %+v", <-x.views)
 	}
 	cfg, _ = config("", key)
 	if _, err := Join(cfg); err == nil {
@@ -279,6 +282,54 @@ func TestOtherVersion(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// TestJoinOtherVersion: a node says at once that those whom it is to join speak another version, whether or not gossip with them works.
+func TestJoinOtherVersion(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Write(append([]byte(LinkMagic), LinkVersion+1))
+			_ = c.(*net.TCPConn).CloseWrite()
+			_, _ = io.Copy(io.Discard, c)
+			_ = c.Close()
+		}
+	}()
+	cfg, _ := config("x", NewKey(), l.Addr().String())
+	cfg.JoinTimeout = time.Hour
+	if _, err := Join(cfg); !errors.Is(err, ErrVersion) {
+		t.Errorf("joining a node of another version: %v", err)
+	}
+}
+
+// TestJoinFirst: where all nodes have the same list, the first of them begins alone, and nobody waits for ever where nobody is.
+func TestJoinFirst(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	cfg, n := config("a", NewKey(), addr)
+	cfg.JoinTimeout = time.Millisecond
+	if _, err := Join(cfg); err == nil || !strings.Contains(err.Error(), addr) {
+		t.Errorf("joining nobody: %v", err)
+	}
+	cfg.Bind, cfg.JoinTimeout = addr, time.Hour
+	c, err := Join(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Shutdown()
+	n.await(t, "itself", has("a"))
 }
 
 func memberOf(meta []byte) *memberlist.Node {
