@@ -39,6 +39,8 @@ var (
 	ErrSuperseded    = &Error{codec.CodeSuperseded, "another session of this client publishes now"}
 	ErrFlow          = &Error{codec.CodeFlowViolation, "more unacknowledged bytes than the window"}
 	ErrNotAllowed    = &Error{codec.CodeNotAllowed, "the token does not give this right"}
+	ErrNotAccepted   = &Error{codec.CodeNotAccepted, "the account accepts nothing of this one, or is not there"}
+	ErrAway          = &Error{codec.CodeAway, "none of the account's sessions is there"}
 	ErrNotRelay      = &Error{codec.CodeMoved, "another node relays the room"}
 	ErrHeld          = &Error{codec.CodeSuperseded, "another session of this client publishes"}
 	ErrRooms         = &Error{codec.CodeTooManyRooms, "too many rooms"}

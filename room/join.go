@@ -127,6 +127,9 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	if r.ended != 0 {
 		return ErrUnknown
 	}
+	if r.inbox && j.Link == "" && j.Account != r.Owner {
+		return ErrNotAccepted
+	}
 	var seat *seat
 	if r.lossless() || j.Link != "" {
 		seat = r.seated().kept(who{j.Account, j.Instance}, j.Link, len(j.Have) > 0 || j.Link != "")
@@ -143,8 +146,9 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 		if r.links == nil {
 			r.links = make(map[any]int)
 		}
-		r.links[j.Member] = 0
+		r.links[j.Member] = untold
 	}
+	r.attend(now)
 	r.recount = true
 	if j.Counts {
 		r.watchers++
@@ -334,12 +338,13 @@ func (r *Room) Unsubscribe(o Outlet, member any, counts, last, gone bool, now in
 	if r.ended != 0 {
 		return
 	}
-	if _, link := r.links[member]; link {
-		r.tallied -= r.links[member]
+	if n, link := r.links[member]; link {
+		r.tallied -= max(n, 0)
 		delete(r.links, member)
 	} else {
 		r.subs--
 	}
+	r.attend(now)
 	r.recount = true
 	if counts {
 		r.watchers--
@@ -372,7 +377,7 @@ func (r *Room) Tally(member any, subs int) {
 		return
 	}
 	r.links[member] = subs
-	r.tallied += subs - old
+	r.tallied += subs - max(old, 0)
 	r.recount = true
 	r.changed()
 }

@@ -24,6 +24,7 @@ type Outlet interface {
 type Room struct {
 	ID    codec.RoomID
 	Owner string
+	inbox bool // the owner's inbox: see inbox.go
 
 	table    *Table
 	set      Settings
@@ -39,10 +40,11 @@ type Room struct {
 	nextPub  uint16
 	outlets  []Outlet
 	subs     int
+	gone     int64       // an inbox's: since when none of the owner's sessions is there; 0: one is
 	watchers int         // subscribers and publishers that asked for counts
 	recount  bool        // the count changed since it was last told
 	marked   bool        // the table's next sweep will tell it
-	links    map[any]int // of members that are links, what they tally
+	links    map[any]int // of members that are links, what they tally; untold at first
 	tallied  int         // all of it
 	seats    *seating    // nil while nobody has a seat
 	settles  int64       // a room that has come from another node settles until then
@@ -122,8 +124,8 @@ func (r *Room) publish(h Holder, account string, instance uint64, counts, renew 
 		return nil, nil, ErrUnknown
 	case r.mirror:
 		return nil, nil, ErrNotRelay
-	case account != r.Owner && !r.grants[account].granted:
-		return nil, nil, ErrNotGranted
+	case !r.takes(account):
+		return nil, nil, r.refusal()
 	}
 	w := who{account, instance}
 	var p *Publisher
@@ -138,6 +140,9 @@ func (r *Room) publish(h Holder, account string, instance uint64, counts, renew 
 		}
 	}
 	if p == nil {
+		if r.inbox && !r.attended() {
+			return nil, nil, ErrAway
+		}
 		if live >= r.table.cfg.MaxPublishers {
 			return nil, nil, ErrPublishers
 		}
@@ -286,13 +291,13 @@ func (r *Room) endPublisher(p *Publisher, code codec.Code, now int64) {
 
 // Grant lets an account push. Granting twice is not an error.
 func (r *Room) Grant(by, account string) error {
-	if len(account) == 0 || len(account) > codec.MaxAccount {
-		return ErrAccount
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.ownedBy(by); err != nil {
 		return err
+	}
+	if len(account) == 0 || len(account) > codec.MaxAccount {
+		return ErrAccount
 	}
 	g, known := r.grants[account]
 	if !g.granted && r.granted >= r.table.cfg.MaxGrants || !known && len(r.grants) >= 2*r.table.cfg.MaxGrants {
@@ -326,29 +331,44 @@ func (r *Room) setGrant(account string, g grant) {
 // Revoke takes a grant back and ends the account's publishers at once, also in the middle of a message. The owner cannot
 // be revoked.
 func (r *Room) Revoke(by, account string, now int64) error {
-	if len(account) == 0 || len(account) > codec.MaxAccount {
-		return ErrAccount
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.ownedBy(by); err != nil {
 		return err
 	}
+	if len(account) == 0 || len(account) > codec.MaxAccount {
+		return ErrAccount
+	}
 	if account == r.Owner {
 		return ErrOption.With("a room's owner always may push into it")
 	}
 	if _, known := r.grants[account]; !known && len(r.grants) >= 2*r.table.cfg.MaxGrants {
+		if r.takes(account) { // as everybody
+			return ErrOption.With("the room has as many grants as it may have")
+		}
 		return nil // it has nothing to lose
 	}
 	r.setGrant(account, grant{r.grantRev + 1, false})
-	r.expel(account, now)
+	r.expel(now)
 	return nil
 }
 
-// expel ends the publishers of an account that may push no more.
-func (r *Room) expel(account string, now int64) {
+// takes reports whether an account may push.
+func (r *Room) takes(account string) bool { return account == r.Owner || r.grantOf(account).granted }
+
+// grantOf returns the grant that holds for an account, in an inbox maybe that of everybody. Its version is 0 if there is none.
+func (r *Room) grantOf(account string) grant {
+	g, said := r.grants[account]
+	if !said && r.inbox {
+		return r.grants[codec.Everyone]
+	}
+	return g
+}
+
+// expel ends the publishers whose right was taken back.
+func (r *Room) expel(now int64) {
 	for _, p := range r.pubs {
-		if p.who.account == account && p.ended == 0 {
+		if g := r.grantOf(p.who.account); p.ended == 0 && g.version > 0 && !g.granted && p.who.account != r.Owner {
 			h := p.holder.Load()
 			r.endPublisher(p, codec.CodeRevoked, now)
 			if h != nil {
@@ -364,6 +384,8 @@ func (r *Room) ownedBy(account string) error {
 		return ErrUnknown
 	case r.mirror:
 		return ErrNotRelay
+	case account != r.Owner && r.inbox:
+		return ErrNotAccepted
 	case account != r.Owner:
 		return ErrNotOwner
 	}
@@ -403,6 +425,11 @@ func (r *Room) sweep(now int64) (end codec.Code) {
 	case r.ended != 0:
 		return 0
 	case r.mirror: // the relay's to decide
+	case r.inbox:
+		r.attend(now)
+		if r.gone != 0 && now-r.gone > int64(r.set.Idle) {
+			end = codec.CodeIdle
+		}
 	case now-r.lastPush.Load() > int64(r.set.Idle):
 		end = codec.CodeIdle
 	case r.set.Expire > 0 && now-r.created > int64(r.set.Expire):

@@ -75,6 +75,8 @@ func (t *Table) Restore(st *codec.RoomState, now int64) (*Room, error) {
 	if r.seats != nil {
 		r.seats.updateAll(r)
 	}
+	r.gone = 0
+	r.attend(now)
 	r.recount = true
 	r.changed()
 	return r, nil
@@ -110,11 +112,7 @@ func (r *Room) merge(st *codec.RoomState, now int64, theirs bool) {
 	for _, o := range st.Publishers {
 		r.adopt(o, now, theirs)
 	}
-	for _, g := range st.Grants {
-		if !r.grants[g.Account].granted && g.Account != r.Owner {
-			r.expel(g.Account, now)
-		}
-	}
+	r.expel(now)
 }
 
 // adopt makes a publisher of a state known.
@@ -207,6 +205,7 @@ func (r *Room) sweepSeats(now int64) {
 			}
 		}
 	}
+	r.attend(now) // before seats are given up: what was on its way to who had them has not arrived
 	if r.seats != nil {
 		r.seats.sweep(r, now)
 		if len(r.seats.seats) == 0 && r.seats.hold == 0 && !r.lossless() {

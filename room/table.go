@@ -114,12 +114,13 @@ func (t *Table) Register(owner string, m *codec.Register, now int64) (*Room, err
 	}
 	r := t.newRoom(owner, set, now)
 	r.counted = true
+	inbox := codec.InboxOf(owner)
 	for {
 		if r.ID, err = t.draw(); err != nil {
 			t.disclaim(owner)
 			return nil, err
 		}
-		if r.ID != 0 && t.insert(r) {
+		if r.ID != 0 && r.ID != inbox && t.insert(r) {
 			return r, nil
 		}
 	}
@@ -166,6 +167,7 @@ func (t *Table) OnEnd(f func(r *Room, code codec.Code)) { t.onEnd = f }
 func (t *Table) insert(r *Room) bool {
 	r.mu.Lock() // nobody uses it before it is whole
 	defer r.mu.Unlock()
+	r.inbox = r.ID == codec.InboxOf(r.Owner)
 	s := t.stripe(r.ID)
 	s.Lock()
 	taken := s.rooms[r.ID] != nil
@@ -219,7 +221,11 @@ func (t *Table) Remove(id codec.RoomID, by string) error {
 		return err
 	}
 	r.mu.Lock()
-	if err = r.ownedBy(by); err == nil {
+	switch err = r.ownedBy(by); {
+	case err != nil:
+	case r.inbox:
+		err = ErrOption.With("an inbox cannot be removed")
+	default:
 		r.end(codec.CodeRemoved)
 	}
 	r.mu.Unlock()

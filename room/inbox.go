@@ -1,0 +1,165 @@
+package room
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+
+	"github.com/timedge/timedge/codec"
+)
+
+// An inbox is a room whose number is that of its owner's account: others send to the account by publishing into it. Who is accepted are its
+// grants, who is blocked are those taken back, and codec.Everyone among them stands for all of whom they say nothing. To others than the
+// owner it is no room at all: they are answered ErrNotAccepted whatever they ask. codec/PROTOCOL.md, section "Inboxes".
+
+// untold is the tally of a link from which none has come yet: there may be sessions behind it.
+const untold = -1
+
+// IsInbox reports whether the room is its owner's inbox.
+func (r *Room) IsInbox() bool { return r.inbox }
+
+// NewInbox makes an account's inbox. The grants are those of the same inbox before it ended; they count for more than what m says.
+func (t *Table) NewInbox(owner string, m *codec.Inbox, grants []codec.GrantState, now int64) (*Room, error) {
+	if m.Room != codec.InboxOf(owner) {
+		return nil, ErrOption.With("not the number of the account's inbox")
+	}
+	set, err := t.cfg.settings(&codec.Register{Policy: m.Policy})
+	if err != nil {
+		return nil, err
+	}
+	if err := t.claim(owner); err != nil {
+		return nil, err
+	}
+	r := t.newRoom(owner, set, now)
+	r.ID, r.counted, r.gone = m.Room, true, now
+	for _, g := range grants {
+		r.setGrant(g.Account, grant{g.Version, g.Granted})
+	}
+	// A client that resumes knows publishers of the inbox as it was before: their numbers are not to mean others.
+	var num [2]byte
+	if _, err = io.ReadFull(t.rand, num[:]); err != nil {
+		err = fmt.Errorf("room: draw a publisher's number: %w", err)
+	}
+	r.nextPub = binary.BigEndian.Uint16(num[:])
+	if err == nil {
+		err = r.list(m)
+	}
+	if err == nil && !t.insert(r) {
+		err = ErrNotRelay
+	}
+	if err != nil {
+		t.disclaim(owner)
+		return nil, err
+	}
+	return r, nil
+}
+
+// Open does what m asks of an inbox that this node relays. One that is open under another policy is refused while somebody is in it;
+// otherwise it ends, and Open returns ErrUnknown: it is to be made anew.
+func (t *Table) Open(r *Room, by string, m *codec.Inbox, now int64) error {
+	r.mu.Lock()
+	err := r.ownedBy(by)
+	other := err == nil && r.set.Policy != m.Policy
+	switch {
+	case err != nil:
+	case !r.inbox:
+		err = ErrOption.With("not the number of the account's inbox")
+	case other && r.present():
+		err = ErrOption.With("the inbox is open with another policy")
+	case other:
+		r.away(now)
+		r.end(codec.CodeIdle)
+	default:
+		err = r.list(m)
+	}
+	r.mu.Unlock()
+	if err == nil && other {
+		t.ended(r, codec.CodeIdle)
+		t.told(r, codec.CodeIdle)
+		err = ErrUnknown
+	}
+	return err
+}
+
+// list adds whom m accepts and blocks, where the inbox says nothing of them yet. Room's mutex.
+func (r *Room) list(m *codec.Inbox) error {
+	fresh := 0
+	for _, list := range [...][]string{m.Accept, m.Block} {
+		for _, account := range list {
+			if len(account) == 0 || len(account) > codec.MaxAccount {
+				return ErrAccount
+			}
+			if _, said := r.grants[account]; !said {
+				fresh++
+			}
+		}
+	}
+	if fresh > 0 && len(r.grants)+fresh > r.table.cfg.MaxGrants {
+		return ErrOption.With("the inbox names as many accounts as it may")
+	}
+	for i, list := range [...][]string{m.Block, m.Accept} {
+		for _, account := range list {
+			if _, said := r.grants[account]; !said && account != r.Owner {
+				r.setGrant(account, grant{r.grantRev + 1, i == 1})
+			}
+		}
+	}
+	return nil
+}
+
+// refusal is what an account is told that may not push.
+func (r *Room) refusal() *Error {
+	if r.inbox {
+		return ErrNotAccepted
+	}
+	return ErrNotGranted
+}
+
+// attended reports whether one of the owner's sessions is there, or may be: those of a room that has come from another node are given the
+// time to come back. Room's mutex.
+func (r *Room) attended() bool { return r.settling || r.present() }
+
+// present reports whether one of the owner's sessions is there, or may be behind a link that has just come. Room's mutex.
+func (r *Room) present() bool {
+	if r.subs+r.tallied > 0 {
+		return true
+	}
+	for _, n := range r.links {
+		if n == untold {
+			return true
+		}
+	}
+	return false
+}
+
+// attend notes whether somebody is in an inbox. When nobody has been for half the stall time, who sends is told: later the places of
+// who was there would be given up, and what waits for them would count as arrived. No-op for other rooms. Room's mutex.
+func (r *Room) attend(now int64) {
+	switch {
+	case !r.inbox || r.mirror:
+	case r.attended():
+		r.gone = 0
+	case r.gone == 0:
+		r.gone = now
+	case now-r.gone > int64(r.table.cfg.Stall)/2:
+		r.away(now)
+	}
+}
+
+// away ends all publishers of an inbox that nobody is in, and lets go of what they sent: nothing is kept for later. Room's mutex.
+func (r *Room) away(now int64) {
+	for _, p := range r.pubs {
+		if p.ended != 0 {
+			continue
+		}
+		h := p.holder.Load()
+		r.endPublisher(p, codec.CodeGone, now)
+		p.release()
+		for _, s := range p.streams {
+			s.told = codec.MaxSeq // what nobody waits for any more has not arrived
+		}
+		if h != nil {
+			(*h).Cut(p, codec.CodeAway)
+		}
+	}
+}
