@@ -202,9 +202,6 @@ func (c *Core) Got(from string, st *codec.RoomState, flags uint8, req uint32) {
 	e := c.entry(st.Room)
 	if flags&codec.StateReturn == 0 {
 		c.do.Ack(from, req)
-	} else {
-		e.owed = slices.DeleteFunc(e.owed, func(d debt) bool { return d.to == from })
-		e.owed = append(e.owed, debt{from, req})
 	}
 	reigns := writer(&in) == sender // or thinks so
 	handover := reigns && flags&codec.StateHandover != 0
@@ -212,6 +209,10 @@ func (c *Core) Got(from string, st *codec.RoomState, flags uint8, req uint32) {
 		c.gotAsRelay(e, &in, handover)
 	} else {
 		c.gotAsStandby(e, &in, handover)
+	}
+	if flags&codec.StateReturn != 0 { // noted only now: if this copy brings a newer reign, others must hear of it, its giver knows
+		e.owed = slices.DeleteFunc(e.owed, func(d debt) bool { return d.to == from })
+		e.owed = append(e.owed, debt{from, req})
 	}
 	p := e.peer(sender)
 	if reigns { // it counts on this copy, whatever it has answered before

@@ -15,10 +15,11 @@ import (
 var (
 	seedFlag  = flag.Uint64("seed", 0, "the one seed that TestSim replays, with a trace")
 	seedsFlag = flag.Int("seeds", 200, "how many seeds TestSim tries, from 1 on")
+	nodesFlag = flag.Int("nodes", 0, "nodes that each of TestSim's clusters begins with; 0: 3 to 12, and 50 in every 50th seed")
 )
 
 // TestSim has clusters live through random days: nodes join, leave, drain, are killed and restarted, networks fall apart and heal,
-// rooms are made, changed and removed meanwhile. A day that goes wrong is replayed by go test -run Sim -seed=N ./node.
+// rooms are made, changed and removed meanwhile. A day that goes wrong is replayed by go test ./node -run Sim -seed=N, with the same -nodes.
 func TestSim(t *testing.T) {
 	if *seedFlag != 0 {
 		w := newWorld(*seedFlag)
@@ -43,7 +44,7 @@ func TestSim(t *testing.T) {
 		w := newWorld(seed)
 		w.live(seed)
 		if w.fault != "" {
-			t.Errorf("seed %d: %s\nreplay: go test -run Sim -seed=%d ./node", seed, w.fault, seed)
+			t.Errorf("seed %d: %s\nreplay: go test ./node -run Sim -nodes=%d -seed=%d", seed, w.fault, *nodesFlag, seed)
 		}
 	}
 }
@@ -53,6 +54,9 @@ func (w *world) live(seed uint64) {
 	size := []int{3, 4, 5, 6, 8, 12}[seed%6]
 	if seed%50 == 0 {
 		size = 50
+	}
+	if *nodesFlag > 0 {
+		size = *nodesFlag
 	}
 	kind := w.rng.IntN(4) // 0: kills only, and never so many that anything could get lost
 	w.records.strict = kind == 0 && size > 4
