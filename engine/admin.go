@@ -45,7 +45,7 @@ var (
 	descReads      = desc("reads_total", "Reads from clients' sockets.")
 	descFramesIn   = desc("frames_in_total", "Stream frames that came from publishers.")
 	descBytesIn    = desc("bytes_in_total", "Bytes of stream frames that came from publishers.")
-	descDeliveries = desc("deliveries_total", "Stream frames given to subscribers' sockets or queues.")
+	descDeliveries = desc("deliveries_total", "Stream frames given to subscribers' sockets or queues, without those for other nodes.")
 	descWrites     = desc("writes_total", "Writes to clients' sockets.")
 	descBytesOut   = desc("bytes_out_total", "Bytes that clients' sockets took.")
 	descWakes      = desc("wakes_total", "Wake-ups of event loops.")
@@ -60,6 +60,11 @@ var (
 	descTurned     = desc("turned_away_total", "Connections turned away, by reason.", "reason")
 	descReplays    = desc("replayed_frames_total", "Frames that a publisher sent again and the room had already.")
 	descOverflows  = desc("cache_overflows_total", "Logs emptied because a bound on caches was reached.")
+	descLinkIn     = desc("link_frames_in_total", "Stream frames that came from other nodes.")
+	descLinkInB    = desc("link_bytes_in_total", "Bytes of stream frames that came from other nodes.")
+	descLinkOut    = desc("link_frames_out_total", "Stream frames given to the links to other nodes, each counted for every node that it goes to.")
+	descLinkOutB   = desc("link_bytes_out_total", "Bytes of stream frames given to the links to other nodes.")
+	descLinksLost  = desc("links_lost_total", "Links to other nodes that broke.")
 	descEnded      = desc("rooms_ended_total", "Rooms that ended, by reason.", "reason")
 )
 
@@ -99,6 +104,13 @@ func (e *Engine) Collect(ch chan<- prometheus.Metric) {
 	counter(descDeliveries, sum(func(s *loopStats) uint64 { return s.deliveries.Load() }))
 	counter(descWrites, sum(func(s *loopStats) uint64 { return s.writes.Load() }))
 	counter(descBytesOut, sum(func(s *loopStats) uint64 { return s.bytesOut.Load() }))
+	counter(descLinkIn, sum(func(s *loopStats) uint64 { return s.linkFramesIn.Load() }))
+	counter(descLinkInB, sum(func(s *loopStats) uint64 { return s.linkBytesIn.Load() }))
+	counter(descLinkOut, sum(func(s *loopStats) uint64 { return s.linkFramesOut.Load() }))
+	counter(descLinkOutB, sum(func(s *loopStats) uint64 { return s.linkBytesOut.Load() }))
+	if e.cluster != nil {
+		counter(descLinksLost, e.cluster.broken.Load())
+	}
 	counter(descWakes, sum(func(s *loopStats) uint64 { return s.wakes.Load() }))
 	counter(descBlocks, sum(func(s *loopStats) uint64 { return s.blocks.Load() }))
 	for p := codec.PolicyLive; p.Valid(); p++ {

@@ -35,6 +35,7 @@ type cluster struct {
 	self   string
 	member *node.Cluster
 	draw   atomic.Pointer[func() (codec.RoomID, bool)] // a number whose relay is this node
+	broken atomic.Uint64                               // links that this node dialed and lost
 	filled sync.Map                                    // codec.RoomID of mirrors that do not hold yet what the relay has
 
 	mu   sync.Mutex
@@ -429,6 +430,7 @@ func (c *cluster) linkDown(s *session) {
 func (c *cluster) unlinked(p *peer) {
 	up := p.up
 	p.up = nil
+	c.broken.Add(1)
 	for _, e := range c.edges {
 		if e.at == up {
 			c.unplug(e)

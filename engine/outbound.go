@@ -126,7 +126,7 @@ func (o *outbound) keep(s *outStream, b *room.Batch, first, last uint64) {
 	s.next = last + 1
 	o.unacked += int64(len(b.B))
 	if o.up != nil {
-		o.up.post(b.Retain())
+		o.up.forward(b, first, last)
 	}
 }
 
@@ -231,7 +231,7 @@ func (o *outbound) attach(up *session, m *codec.Published) bool {
 	for _, s := range o.streams {
 		for _, h := range s.held {
 			if h.last >= known[s.dtype] {
-				up.post(h.b.Retain())
+				up.forward(h.b, h.first, h.last)
 			}
 		}
 	}
@@ -265,6 +265,15 @@ func (o *outbound) end(code codec.Code) {
 		o.holder.cutBy(o, code)
 		o.holder = nil
 	}
+}
+
+// forward hands a batch of stream frames, or a gap, to the session of a link. Any goroutine.
+func (s *session) forward(b *room.Batch, first, last uint64) {
+	if b.Kind == room.KindStream {
+		s.loop.stats.linkFramesOut.Add(last - first + 1)
+		s.loop.stats.linkBytesOut.Add(uint64(len(b.B)))
+	}
+	s.post(b.Retain())
 }
 
 // post hands a batch with one reference to the session's loop, to be sent. Any goroutine.

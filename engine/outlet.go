@@ -12,6 +12,7 @@ type outlet struct {
 	loop    *loop
 	room    *room.Room
 	members []*member
+	links   int           // of members: links, by which other nodes get the room's frames
 	seats   int           // members and those on their way in
 	pending []*room.Batch // posted and not yet fanned out, in order
 	counts  int           // how many of pending are count frames
@@ -90,7 +91,7 @@ func (o *outlet) flush() {
 		return
 	}
 	l := o.loop
-	iov, size, frames := l.iov[:0], 0, 0
+	iov, size, frames, bytes := l.iov[:0], 0, 0, 0
 	for _, b := range o.pending {
 		if b.Kind == room.KindCount {
 			continue
@@ -99,6 +100,7 @@ func (o *outlet) flush() {
 		size += len(b.B)
 		if b.Kind == room.KindStream {
 			frames += int(b.Last - b.First + 1)
+			bytes += len(b.B)
 		}
 	}
 	l.iov = iov[:0]
@@ -109,7 +111,11 @@ func (o *outlet) flush() {
 			m.enqueue()
 		}
 	}
-	l.stats.deliveries.Add(uint64(frames * len(o.members)))
+	l.stats.deliveries.Add(uint64(frames * (len(o.members) - o.links)))
+	if o.links > 0 {
+		l.stats.linkFramesOut.Add(uint64(frames * o.links))
+		l.stats.linkBytesOut.Add(uint64(bytes * o.links))
+	}
 	for i, b := range o.pending {
 		b.Taken()
 		b.Release()
@@ -195,6 +201,7 @@ func (m *member) admit(rp *room.Replay) {
 		m.mute = rp.Mute
 	}
 	if s.link != nil {
+		m.o.links++
 		s.link.admitted(m)
 		m.replay(rp)
 		s.queueControl(&codec.OK{Req: m.req})
@@ -273,6 +280,9 @@ func (m *member) detach(gone bool) {
 		o.members[len(o.members)-1] = nil
 		o.members = o.members[:len(o.members)-1]
 		m.at = -1
+		if s.link != nil {
+			o.links--
+		}
 	}
 	if s.q != nil {
 		s.q.Orphan(&m.sub)

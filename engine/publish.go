@@ -50,12 +50,14 @@ func (p *publication) Count(_ *room.Publisher, c codec.Count) {
 // push routes a run of frames to its room. An error closes the session.
 func (s *session) push(run room.Run) error {
 	l := s.loop
-	l.stats.framesIn.Add(uint64(run.Frames))
-	l.stats.bytesIn.Add(uint64(len(run.Raw)))
 	if s.link != nil {
+		l.stats.linkFramesIn.Add(uint64(run.Frames))
+		l.stats.linkBytesIn.Add(uint64(len(run.Raw)))
 		s.link.push(s, run)
 		return nil
 	}
+	l.stats.framesIn.Add(uint64(run.Frames))
+	l.stats.bytesIn.Add(uint64(len(run.Raw)))
 	ps := s.pushes()
 	pub := ps.last
 	if pub == nil || pub.room != run.Room {

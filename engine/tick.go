@@ -230,4 +230,7 @@ type loopStats struct {
 	failed     atomic.Uint64
 	denied     atomic.Uint64
 	silent     atomic.Uint64
+
+	// Stream frames between nodes.
+	linkFramesIn, linkBytesIn, linkFramesOut, linkBytesOut atomic.Uint64
 }
