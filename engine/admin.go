@@ -48,6 +48,7 @@ var (
 	descDeliveries = desc("deliveries_total", "Stream frames given to subscribers' sockets or queues, without those for other nodes.")
 	descWrites     = desc("writes_total", "Writes to clients' sockets.")
 	descBytesOut   = desc("bytes_out_total", "Bytes that clients' sockets took.")
+	descCopied     = desc("copied_bytes_total", "Bytes copied from one buffer to another on the way of frames, but for TLS.")
 	descWakes      = desc("wakes_total", "Wake-ups of event loops.")
 	descBlocks     = desc("blocks_total", "Times that a socket took no more.")
 	descDropped    = desc("dropped_frames_total", "Frames that subscribers did not get because they were behind, by the room's policy.", "policy")
@@ -111,6 +112,7 @@ func (e *Engine) Collect(ch chan<- prometheus.Metric) {
 	if e.cluster != nil {
 		counter(descLinksLost, e.cluster.broken.Load())
 	}
+	counter(descCopied, sum(func(s *loopStats) uint64 { return s.copied.Load() })+e.pool.Copied())
 	counter(descWakes, sum(func(s *loopStats) uint64 { return s.wakes.Load() }))
 	counter(descBlocks, sum(func(s *loopStats) uint64 { return s.blocks.Load() }))
 	for p := codec.PolicyLive; p.Valid(); p++ {

@@ -103,6 +103,7 @@ func (s *session) feed(b []byte) error {
 		n, err := s.step(b)
 		if err == codec.ErrIncomplete {
 			s.partial = append(s.partial, b...)
+			s.loop.stats.copied.Add(uint64(len(b)))
 			return nil
 		}
 		if err != nil {
@@ -119,6 +120,7 @@ func (s *session) complete(b []byte) (n int, more bool, err error) {
 	for {
 		k := min(s.want()-len(s.partial), len(b)-n)
 		s.partial = append(s.partial, b[n:n+k]...)
+		s.loop.stats.copied.Add(uint64(k))
 		n += k
 		_, err := s.step(s.partial)
 		if err == codec.ErrIncomplete {

@@ -221,6 +221,7 @@ type loopStats struct {
 	deliveries atomic.Uint64
 	writes     atomic.Uint64
 	bytesOut   atomic.Uint64
+	copied     atomic.Uint64
 	wakes      atomic.Uint64
 	blocks     atomic.Uint64
 	dropped    [8]atomic.Uint64 // by policy

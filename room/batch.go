@@ -55,6 +55,7 @@ type Pool struct {
 	structs sync.Pool
 	alive   atomic.Int64
 	count   atomic.Int64
+	copied  atomic.Uint64
 }
 
 var classSizes = [...]int{128, 512, 2 << 10, 8 << 10, 32 << 10, 128 << 10, 1 << 20}
@@ -101,6 +102,7 @@ func (p *Pool) Copy(kind BatchKind, frames []byte) *Batch {
 	b := p.Get(len(frames))
 	b.B = append(b.B, frames...)
 	b.Kind = kind
+	p.copied.Add(uint64(len(frames)))
 	return b
 }
 
@@ -114,6 +116,9 @@ func (p *Pool) Encode(c codec.Control) *Batch {
 
 // Alive returns the bytes held by batches that somebody still refers to.
 func (p *Pool) Alive() int64 { return p.alive.Load() }
+
+// Copied returns how many bytes Copy has copied.
+func (p *Pool) Copied() uint64 { return p.copied.Load() }
 
 // Outstanding returns the number of batches that somebody still refers to.
 func (p *Pool) Outstanding() int64 { return p.count.Load() }

@@ -23,9 +23,15 @@ func TestMain(m *testing.M) {
 // counters are the server's own, by name.
 type counters map[string]float64
 
-// measured runs a load on a server in this process and returns what its counters rose by, and how many objects the whole
-// process, generator included, allocated, from early in the measured time to near its end.
-func measured(t *testing.T, c drive.Case) (d counters, mallocs uint64) {
+// reading is what a run did to the counters.
+type reading struct {
+	d       counters // what they rose by from early in the measured time to near its end
+	mallocs uint64   // objects that the whole process, generator included, allocated in that time
+	all     counters // what they stand at when all is over: the only ones to compare with each other to the byte
+}
+
+// measured runs a load on a server in this process.
+func measured(t *testing.T, c drive.Case) (m reading) {
 	t.Helper()
 	e, err := engine.Start(engine.Config{Listen: []string{"127.0.0.1:0"}, Loops: 2})
 	if err != nil {
@@ -65,14 +71,15 @@ func measured(t *testing.T, c drive.Case) (d counters, mallocs uint64) {
 	if after == nil {
 		t.Fatal("the measured time was too short")
 	}
-	d = make(counters)
+	m.d, m.all = make(counters), gather(t, reg)
 	for k, v := range after {
-		d[k] = v - before[k]
+		m.d[k] = v - before[k]
 	}
-	if d["timedge_deliveries_total"] == 0 {
+	if m.d["timedge_deliveries_total"] == 0 {
 		t.Fatal("nothing was delivered")
 	}
-	return d, memory[1].Mallocs - memory[0].Mallocs
+	m.mallocs = memory[1].Mallocs - memory[0].Mallocs
+	return m
 }
 
 func gather(t *testing.T, reg *prometheus.Registry) counters {
@@ -113,7 +120,7 @@ func below(t *testing.T, what string, got, bound float64) {
 
 // TestBytesPerFrame: 20 bytes around a payload and nothing else, but for the publisher's acknowledgements.
 func TestBytesPerFrame(t *testing.T) {
-	d, _ := measured(t, paced()) // nothing queues, so that what is counted as delivered is what was written
+	d := measured(t, paced()).d // nothing queues, so that what is counted as delivered is what was written
 	per := d["timedge_bytes_out_total"] / d["timedge_deliveries_total"]
 	// The two counters are read one after the other while both rise, which is worth a few thousandths.
 	below(t, "bytes out per delivery", per, (payload+codec.StreamHeaderSize)*1.05)
@@ -123,11 +130,40 @@ func TestBytesPerFrame(t *testing.T) {
 
 // TestWritesPerDelivery: a frame that comes alone costs one write per subscriber; under load many share one.
 func TestWritesPerDelivery(t *testing.T) {
-	d, _ := measured(t, paced())
+	d := measured(t, paced()).d
 	below(t, "paced: writes per delivery", d["timedge_writes_total"]/d["timedge_deliveries_total"], 1.1)
-	d, _ = measured(t, busy())
+	d = measured(t, busy()).d
 	below(t, "busy: writes per delivery", d["timedge_writes_total"]/d["timedge_deliveries_total"], 0.02)
 	below(t, "busy: reads per frame", d["timedge_reads_total"]/d["timedge_frames_in_total"], 0.1)
+}
+
+// TestCopies: a frame is copied once, from the read buffer into the batch that everybody shares, however many subscribers it has,
+// on however many loops, and also when they are slow and it waits for them. Only a frame that a read cut in two is put together first.
+func TestCopies(t *testing.T) {
+	crowd := func(n int, c drive.Case) drive.Case {
+		c.Config.Subscribers = n
+		return c
+	}
+	slow := drive.Paced(1, subs, 16<<10, 500, 200*time.Millisecond, 800*time.Millisecond)
+	slow.Config.Stalled, slow.Config.Receive = 0.5, 16<<10
+	for name, c := range map[string]drive.Case{
+		"busy, one subscriber": crowd(1, busy()), "busy, 50 subscribers": crowd(50, busy()),
+		"paced, one subscriber": crowd(1, paced()), "paced, 50 subscribers": crowd(50, paced()),
+		"paced, half of 50 subscribers do not read": slow,
+	} {
+		t.Run(name, func(t *testing.T) {
+			all := measured(t, c).all
+			below(t, "bytes copied per byte that came in", all["timedge_copied_bytes_total"]/all["timedge_bytes_in_total"], 1.1)
+			if c.Config.Stalled > 0 { // what was dropped for them did not go out
+				if all["timedge_blocks_total"] == 0 {
+					t.Error("nobody was slow")
+				}
+			} else {
+				below(t, "bytes copied per byte that went out",
+					all["timedge_copied_bytes_total"]/all["timedge_bytes_out_total"], 1.1/float64(c.Config.Subscribers))
+			}
+		})
+	}
 }
 
 // TestAllocationsPerFrame: none on the way of a frame. What is left are timers and the reading of the counters themselves.
@@ -135,9 +171,9 @@ func TestAllocationsPerFrame(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	d, mallocs := measured(t, busy())
-	below(t, "busy: allocations per frame", float64(mallocs)/d["timedge_frames_in_total"], 0.01)
+	m := measured(t, busy())
+	below(t, "busy: allocations per frame", float64(m.mallocs)/m.d["timedge_frames_in_total"], 0.01)
 	// A paced frame may not allocate once per delivery either.
-	d, mallocs = measured(t, paced())
-	below(t, "paced: allocations per delivery", float64(mallocs)/d["timedge_deliveries_total"], 0.1)
+	m = measured(t, paced())
+	below(t, "paced: allocations per delivery", float64(m.mallocs)/m.d["timedge_deliveries_total"], 0.1)
 }
