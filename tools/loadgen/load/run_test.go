@@ -45,8 +45,9 @@ func quantile(sorted []int64, q float64) int64 {
 	return sorted[min(max(int(math.Ceil(q/100*float64(len(sorted))))-1, 0), len(sorted)-1)]
 }
 
-// tooBusy is how much later than planned the fake server may have been itself, for its delays to be the known ones.
-const tooBusy = 10 * time.Millisecond
+// tooBusy is how much later than planned the fake server may have been itself, for its delays to be the known ones, and how long the
+// generator may not have looked at its sockets: within the tolerance.
+const tooBusy = 12 * time.Millisecond
 
 func withinFivePercent(t *testing.T, name string, got, want int64) {
 	t.Helper()
@@ -63,9 +64,10 @@ func TestPercentilesOfAKnownDistribution(t *testing.T) {
 	for range 3 {
 		var last int64
 		s := &fakeServer{release: func(i int, due int64) int64 {
-			// 300 ms for half of the frames, a tail up to 900 ms; a frame never overtakes the one before.
+			// At least 1 s, now and then up to 3 s, and a frame never overtakes the one before: p50 is 1.3 s, p99 2.4 s. 5 % of that
+			// are 50 ms and more, which no machine makes out of nothing.
 			u := math.Mod(float64(i)*math.Phi, 1)
-			last = max(last, due+int64((0.3+0.6*math.Pow(u, 40))*float64(time.Second)))
+			last = max(last, due+int64((1+2*math.Pow(u, 800))*float64(time.Second)))
 			return last
 		}}
 		c := testConfig(startFake(t, s))
