@@ -18,11 +18,13 @@ import (
 
 // Settings are what a start may choose.
 type Settings struct {
-	Dir     string // for configuration files and logs; the caller removes it
-	Loops   int    // timedge: event loops; limit: threads; redis: I/O threads. 0 is the server's default
-	Read    int    // limit: bytes of one read
-	Binary  string // timedge and limit: the program
-	MaxConn int    // connections expected at most
+	Dir     string   // for configuration files and logs; the caller removes it
+	Loops   int      // timedge: event loops; limit: threads; redis: I/O threads. 0 is the server's default
+	Read    int      // limit: bytes of one read
+	Binary  string   // timedge and limit: the program
+	MaxConn int      // connections expected at most
+	Admin   string   // timedge: the admin address; empty: a free port
+	Args    []string // timedge: further flags
 }
 
 // Kind is one kind of server.
@@ -143,11 +145,14 @@ func limitCommand(port int, s Settings) (*exec.Cmd, error) {
 }
 
 func timedgeCommand(port int, s Settings) (*exec.Cmd, error) {
-	admin, err := freePort()
-	if err != nil {
-		return nil, err
+	if s.Admin == "" {
+		admin, err := freePort()
+		if err != nil {
+			return nil, err
+		}
+		s.Admin = fmt.Sprintf("127.0.0.1:%d", admin)
 	}
-	args := []string{"serve", "--listen", fmt.Sprintf("127.0.0.1:%d", port), "--admin", fmt.Sprintf("127.0.0.1:%d", admin)}
+	args := append([]string{"serve", "--listen", fmt.Sprintf("127.0.0.1:%d", port), "--admin", s.Admin}, s.Args...)
 	if s.Loops > 0 {
 		args = append(args, "--loops", strconv.Itoa(s.Loops))
 	}

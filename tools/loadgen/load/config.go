@@ -95,6 +95,7 @@ type Config struct {
 	Check      bool     `toml:"check_payload" json:"check_payload"`      // compare every byte of every payload
 	Strict     bool     `toml:"-" json:"-"`                              // set by Run
 	ServerPID  int      `toml:"server_pid" json:"server_pid,omitempty"`  // whose processor time and memory are measured
+	NodePIDs   []int    `toml:"-" json:"-"`                              // further processes of the service, counted with it
 	Seed       uint64   `toml:"seed" json:"seed,omitempty"`              // of everything random
 	First      int      `toml:"-" json:"-"`                              // index of the first stream, when several processes share a run
 	Listen     bool     `toml:"-" json:"listen,omitempty"`               // another process publishes; this one only subscribes

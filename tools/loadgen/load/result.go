@@ -161,7 +161,7 @@ func (r *Result) Healthy() *Class { return r.Classes[healthy.String()] }
 func (r *Result) OK() bool { return len(r.Failed) == 0 && len(r.Invalid) == 0 }
 
 func newResult(c *Config) *Result {
-	r := &Result{Schema: Schema, Config: *c, Host: ReadHost(), Began: time.Now(), process: newMeter(os.Getpid()), server: newMeter(c.ServerPID)}
+	r := &Result{Schema: Schema, Config: *c, Host: ReadHost(), Began: time.Now(), process: newMeter(os.Getpid()), server: newMeter(c.ServerPID, c.NodePIDs...)}
 	return r
 }
 
@@ -312,32 +312,44 @@ func (r *Result) judgeLost() {
 	}
 }
 
-// meter measures a process. A nil meter measures nothing.
+// meter measures processes, taken together. A nil meter measures nothing.
 type meter struct {
-	pid                    int
+	pids                   []int
 	cpu                    [2]time.Duration
 	at                     [2]int64
 	before, atIdle, maxRSS int64
 }
 
-func newMeter(pid int) *meter {
+func newMeter(pid int, more ...int) *meter {
 	if pid == 0 {
 		return nil
 	}
-	m := &meter{pid: pid}
-	m.before, _ = ProcessRSS(pid)
+	m := &meter{pids: append([]int{pid}, more...)}
+	m.before = m.rss()
 	return m
+}
+
+func (m *meter) rss() (sum int64) {
+	for _, pid := range m.pids {
+		n, _ := ProcessRSS(pid)
+		sum += n
+	}
+	return sum
 }
 
 func (m *meter) idle() {
 	if m != nil {
-		m.atIdle, _ = ProcessRSS(m.pid)
+		m.atIdle = m.rss()
 	}
 }
 
 func (m *meter) read(i int) {
 	if m != nil {
-		m.cpu[i], _ = ProcessCPU(m.pid)
+		m.cpu[i] = 0
+		for _, pid := range m.pids {
+			cpu, _ := ProcessCPU(pid)
+			m.cpu[i] += cpu
+		}
 		m.at[i] = Now()
 	}
 }
@@ -347,8 +359,7 @@ func (m *meter) end()   { m.read(1) }
 
 func (m *meter) sample() {
 	if m != nil {
-		rss, _ := ProcessRSS(m.pid)
-		m.maxRSS = max(m.maxRSS, rss)
+		m.maxRSS = max(m.maxRSS, m.rss())
 	}
 }
 
