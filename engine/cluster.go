@@ -566,6 +566,7 @@ func (a *actions) Promote(st *codec.RoomState) {
 			o.end(codec.CodeMoved)
 		}
 		c.again(append(e.waiting, e.asks...))
+		c.later = append(c.later, e.through...) // who wanted the room by way of this node may have it at once
 	}
 }
 
