@@ -39,13 +39,18 @@ type outcome struct {
 	broken string // why there is no figure though it should
 }
 
+// size is what the limit program's best read size depends on.
+type size struct{ subs, payload int }
+
+func (j *job) size() size { return size{j.cfg.Subscribers, payload(&j.cfg)} }
+
 type bench struct {
 	ctx       context.Context
 	dir, root string
 	timedge   string
 	limit     string
 	versions  map[string]string
-	reads     map[int]int // the limit program's best read size, by payload
+	reads     map[size]int // the limit program's best read size
 	rates     map[int]float64
 }
 
@@ -149,10 +154,10 @@ func (b *bench) all() ([]outcome, error) {
 				return nil, err
 			}
 			fmt.Fprintf(os.Stderr, "round %d of %d, run %d of %d: %s on %s\n", round+1, cli.Rounds, i+1, len(steps), s.j.key(), s.target)
-			o := b.once(s.j, s.target, b.reads[payload(&s.j.cfg)])
+			o := b.once(s.j, s.target, b.reads[s.j.size()])
 			for again := 0; again < repeats && o.result != nil && len(o.result.Invalid) > 0; again++ {
 				fmt.Fprintf(os.Stderr, "  again: %s\n", o.result.Invalid[0])
-				o = b.once(s.j, s.target, b.reads[payload(&s.j.cfg)])
+				o = b.once(s.j, s.target, b.reads[s.j.size()])
 			}
 			if o.broken != "" {
 				fmt.Fprintln(os.Stderr, "  no figure:", o.broken)
@@ -195,26 +200,28 @@ func (b *bench) once(j *job, target string, read int) outcome {
 	return o
 }
 
-// findReads tries the limit program's read sizes and keeps the one with the least processor time per delivery.
+// findReads tries the limit program's read sizes on every load of the throughput part and keeps the one with the least processor
+// time per delivery.
 func (b *bench) findReads() error {
-	sizes := slices.Clone(cli.Sizes)
-	if has("latency") || has("rooms") || has("idle") {
-		sizes = append(sizes, cli.Payload)
+	if !has("throughput") {
+		return nil
 	}
-	for _, size := range sizes {
-		best := 0.0
-		for _, read := range cli.Reads {
-			j := &job{part: "read size", cfg: load.Config{Scenario: "read-size", Rooms: 1, Publishers: 1, Subscribers: 100, Mode: load.Closed,
-				Window: cli.Window, Warmup: cli.Warmup / 2, Duration: cli.Duration / 2, Streams: []load.Stream{{Payload: size}}}}
-			o := b.once(j, "limit", read)
-			if o.result == nil {
-				return fmt.Errorf("limit, read size %d: %s", read, o.broken+o.no)
+	for _, subs := range cli.Subs {
+		for _, bytes := range cli.Sizes {
+			best := 0.0
+			j := &job{part: "read size", cfg: load.Config{Scenario: "read-size", Rooms: 1, Publishers: 1, Subscribers: subs, Mode: load.Closed,
+				Window: cli.Window, Warmup: cli.Warmup / 2, Duration: cli.Duration / 2, Streams: []load.Stream{{Payload: bytes}}}}
+			for _, read := range cli.Reads {
+				o := b.once(j, "limit", read)
+				if o.result == nil {
+					return fmt.Errorf("limit, read size %d: %s", read, o.broken+o.no)
+				}
+				if cost := o.result.Server.PerDelivery; best == 0 || cost < best {
+					best, b.reads[j.size()] = cost, read
+				}
 			}
-			if cost := o.result.Server.PerDelivery; best == 0 || cost < best {
-				best, b.reads[size] = cost, read
-			}
+			fmt.Fprintf(os.Stderr, "limit at %d x %d B: best read size %d\n", subs, bytes, b.reads[j.size()])
 		}
-		fmt.Fprintf(os.Stderr, "limit at %d B: best read size %d\n", size, b.reads[size])
 	}
 	return nil
 }

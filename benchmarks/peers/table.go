@@ -71,6 +71,34 @@ func (b *bench) part(w *strings.Builder, outcomes []outcome, part, title string)
 		}
 		fmt.Fprintln(w)
 	}
+	if part == "rooms" {
+		b.manyAgainstOne(w, outcomes, jobs)
+	}
+}
+
+// manyAgainstOne writes how much more a delivery costs when it comes from one of many rooms: the median over the rounds.
+func (b *bench) manyAgainstOne(w *strings.Builder, outcomes []outcome, jobs []*job) {
+	if len(jobs) != 2 {
+		return
+	}
+	one, many := jobs[0], jobs[1] // by number of rooms
+	var texts []string
+	for _, t := range cli.Targets {
+		costs := make(map[*job][]float64)
+		for _, o := range outcomes {
+			if o.target == t && o.result != nil {
+				costs[o.job] = append(costs[o.job], o.result.Server.PerDelivery)
+			}
+		}
+		var ratios []float64
+		for i := range min(len(costs[one]), len(costs[many])) {
+			ratios = append(ratios, costs[many][i]/costs[one][i])
+		}
+		if len(ratios) > 0 {
+			texts = append(texts, fmt.Sprintf("%s %.2fx", t, median(ratios)))
+		}
+	}
+	fmt.Fprintf(w, "\nCPU per delivery, many rooms against one: %s.\n", strings.Join(texts, ", "))
 }
 
 // generator writes what the load generator itself needed in the throughput runs: a rate at which its receiving thread had
@@ -117,7 +145,7 @@ func (b *bench) name(j *job) string {
 		return fmt.Sprintf("%d x %s at %.0f/s", c.Subscribers, report.Size(int64(payload(c))), c.Streams[0].Rate)
 	}
 	name := fmt.Sprintf("%d x %s", c.Subscribers, report.Size(int64(payload(c))))
-	if read := b.reads[payload(c)]; read > 0 {
+	if read := b.reads[j.size()]; read > 0 {
 		name += fmt.Sprintf(" (limit reads %s)", report.Size(int64(read)))
 	}
 	return name

@@ -18,19 +18,20 @@ import (
 
 func main() {
 	runs := flag.Int("runs", 10, "comparisons of each kind")
-	rounds := flag.Int("rounds", 10, "rounds of one comparison")
-	repeat := flag.Int("repeat", 3, "runs of every load per side in a round")
+	rounds := flag.Int("rounds", 12, "rounds of one comparison")
+	repeat := flag.Int("repeat", 1, "runs of every load per side in a round; 3 on a busy machine")
+	duration := flag.Duration("duration", 300*time.Millisecond, "measured time of one load")
 	base := flag.String("base", "HEAD", "the commit to compare with itself")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *runs, *rounds, *repeat, *base); err != nil {
+	if err := run(ctx, *runs, *rounds, *repeat, *duration, *base); err != nil {
 		fmt.Fprintln(os.Stderr, "selfcheck:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, runs, rounds, repeat int, base string) error {
+func run(ctx context.Context, runs, rounds, repeat int, duration time.Duration, base string) error {
 	dir, err := os.MkdirTemp("", "selfcheck")
 	if err != nil {
 		return err
@@ -41,10 +42,11 @@ func run(ctx context.Context, runs, rounds, repeat int, base string) error {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
 	reported := map[bool]int{}
+	start := time.Now()
 	for i := range runs {
 		for _, planted := range []bool{true, false} {
 			args := []string{"--base", base, "--head", base, "--only", "load", "--quick", "--rounds", fmt.Sprint(rounds),
-				"--repeat", fmt.Sprint(repeat), "--duration", "500ms", "--warmup", "200ms", "--html", filepath.Join(dir, "page.html")}
+				"--repeat", fmt.Sprint(repeat), "--duration", duration.String(), "--warmup", "100ms", "--html", filepath.Join(dir, "page.html")}
 			if planted {
 				args = append(args, "--plant")
 			}
@@ -60,7 +62,8 @@ func run(ctx context.Context, runs, rounds, repeat int, base string) error {
 			default:
 				return fmt.Errorf("compare: %w\n%s", err, out)
 			}
-			fmt.Printf("run %d, planted %v: reported %v\n%s", i+1, planted, err != nil, judgedLines(out))
+			fmt.Printf("run %d, planted %v: reported %v (%v since the beginning)\n%s", i+1, planted, err != nil,
+				time.Since(start).Round(time.Second), judgedLines(out))
 		}
 	}
 	fmt.Printf("planted slowdown reported in %d of %d runs, no slowdown reported as one in %d of %d\n", reported[true], runs, reported[false], runs)

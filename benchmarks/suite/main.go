@@ -3,9 +3,11 @@
 //	go.txt        Go benchmarks of the packages
 //	load.txt      loads through a real server, as Go benchmark lines
 //	load.json     the same with everything, histograms included
-//	scaling.html  how cost grows with subscribers, rooms, payload and loops
+//	scaling.html  how cost grows with subscribers, rooms, payload and loops; its plots also as *.svg
+//	suite.md      the tables of all parts
 //
-// benchstat reads the text files. Results of two releases made on one machine at different times differ by more than the
+// As it stands it takes about seven minutes. With --count 10 --benchtime 200ms --rounds 7 --duration 3s it takes an hour, and its
+// figures scatter less. benchstat reads the text files. Results of two releases made on one machine at different times differ by more than the
 // releases do: go run ./benchmarks/compare is for that question.
 package main
 
@@ -29,14 +31,15 @@ import (
 )
 
 var cli struct {
-	Only     []string      `default:"go,load,scaling" help:"Parts of the suite."`
-	Count    int           `default:"6" help:"Repetitions of every Go benchmark."`
-	Rounds   int           `default:"5" help:"Repetitions of every load."`
-	Duration time.Duration `default:"2s" help:"Measured time of one load."`
-	Warmup   time.Duration `default:"500ms" help:"Time before it."`
-	Loops    int           `default:"0" help:"Event loops of the server; 0: its default."`
-	Version  string        `help:"Name for the results; from git if not given."`
-	Out      string        `type:"path" help:"Folder for the results; benchmarks/results if not given."`
+	Only      []string      `default:"go,load,rooms,scaling" help:"Parts of the suite."`
+	Count     int           `default:"4" help:"Repetitions of every Go benchmark."`
+	Benchtime time.Duration `default:"50ms" help:"Time of one of them."`
+	Rounds    int           `default:"3" help:"Repetitions of every load."`
+	Duration  time.Duration `default:"1s" help:"Measured time of one load."`
+	Warmup    time.Duration `default:"300ms" help:"Time before it."`
+	Loops     int           `default:"0" help:"Event loops of the server; 0: its default."`
+	Version   string        `help:"Name for the results; from git if not given."`
+	Out       string        `type:"path" help:"Folder for the results; benchmarks/results if not given."`
 }
 
 func main() {
@@ -77,17 +80,24 @@ func run(ctx context.Context) error {
 		return err
 	}
 	s := &suite{ctx: ctx, tmp: tmp, bin: bin, out: out}
+	s.tables.lead()
 	for _, part := range []struct {
 		name string
 		run  func() error
-	}{{"go", s.packages}, {"load", s.loads}, {"scaling", s.scaling}} {
+	}{{"go", s.packages}, {"load", s.loads}, {"rooms", s.rooms}, {"scaling", s.scaling}} {
 		if !slices.Contains(cli.Only, part.name) {
 			continue
 		}
+		start := time.Now()
 		if err := part.run(); err != nil {
 			return err
 		}
+		fmt.Fprintf(os.Stderr, "%s took %v\n", part.name, time.Since(start).Round(time.Second))
 	}
+	if err := os.WriteFile(filepath.Join(out, "suite.md"), []byte(s.tables.String()), 0o644); err != nil {
+		return err
+	}
+	fmt.Print(s.tables.String())
 	fmt.Println("kept in", out)
 	return nil
 }
@@ -95,6 +105,7 @@ func run(ctx context.Context) error {
 type suite struct {
 	ctx           context.Context
 	tmp, bin, out string
+	tables        tables
 }
 
 // packages runs the Go benchmarks of the packages that the server is made of.
@@ -104,7 +115,7 @@ func (s *suite) packages() error {
 		return err
 	}
 	defer f.Close()
-	cmd := exec.CommandContext(s.ctx, "go", "test", "-run", "^$", "-bench", ".", "-benchmem", "-benchtime", "200ms", "-count", fmt.Sprint(cli.Count),
+	cmd := exec.CommandContext(s.ctx, "go", "test", "-run", "^$", "-bench", ".", "-benchmem", "-benchtime", cli.Benchtime.String(), "-count", fmt.Sprint(cli.Count),
 		"./codec", "./ring", "./room", "./engine", "./client")
 	cmd.Stdout, cmd.Stderr = f, os.Stderr
 	fmt.Fprintln(os.Stderr, "Go benchmarks")
@@ -129,8 +140,9 @@ func (s *suite) loads() error {
 		return err
 	}
 	var results []*load.Result
+	loads := cases(cli.Warmup, cli.Duration)
 	for round := range cli.Rounds {
-		for _, c := range cases(cli.Warmup, cli.Duration) {
+		for _, c := range loads {
 			r, err := s.once(c, cli.Loops)
 			if err != nil {
 				return err
@@ -142,6 +154,7 @@ func (s *suite) loads() error {
 			}
 		}
 	}
+	s.tables.loads(loads, results)
 	return report.WriteJSON(filepath.Join(s.out, "load.json"), results)
 }
 

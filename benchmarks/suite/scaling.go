@@ -13,6 +13,7 @@ import (
 
 // axis is one way in which a load can grow.
 type axis struct {
+	file     string // of the plot
 	title, x string
 	values   []int
 	load     func(v int) drive.Case
@@ -25,14 +26,14 @@ func axes() []axis {
 	w, d := cli.Warmup, cli.Duration
 	same := func(int) int { return cli.Loops }
 	return []axis{
-		{title: "Subscribers of one room, 64 B", x: "subscribers", values: []int{1, 10, 100, 1000, 10000}, loops: same,
+		{file: "subscribers", title: "Subscribers of one room, 64 B", x: "subscribers", values: []int{1, 10, 100, 1000, 10000}, loops: same,
 			load: func(v int) drive.Case { return drive.Closed(v, 64, w, d) }},
-		{title: "Payload, 100 subscribers", x: "bytes", values: []int{16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576}, loops: same,
+		{file: "payload", title: "Payload, 100 subscribers", x: "bytes", values: []int{16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576}, loops: same,
 			perByte: true,
 			load:    func(v int) drive.Case { return drive.Closed(100, v, w, d) }},
-		{title: "Rooms of one subscriber, 10,000 deliveries/s in all, 256 B", x: "rooms", values: []int{1, 10, 100, 1000, 10000}, loops: same,
+		{file: "rooms", title: "Rooms of one subscriber, 10,000 deliveries/s in all, 256 B", x: "rooms", values: []int{1, 10, 100, 1000, 10000}, loops: same,
 			load: func(v int) drive.Case { return drive.Paced(v, 1, 256, 10000/float64(v), w, d) }},
-		{title: "Event loops, 1,000 subscribers, 64 B", x: "loops", values: []int{1, 2}, loops: func(v int) int { return v },
+		{file: "loops", title: "Event loops, 1,000 subscribers, 64 B", x: "loops", values: []int{1, 2}, loops: func(v int) int { return v },
 			load: func(int) drive.Case { return drive.Closed(1000, 64, w, d) }},
 	}
 }
@@ -73,6 +74,10 @@ func (s *suite) scaling() error {
 		cost.Note = fmt.Sprintf("Slope %.2f: the cost of a delivery grows as %s to that power.", report.Slope(cost.Series[0].Points), a.x)
 		rate.Note = fmt.Sprintf("Slope %.2f.", report.Slope(rate.Series[0].Points))
 		sec.Plots = []*report.Plot{cost, rate}
+		s.tables.scaling(&sec)
+		if err := report.WriteSVG(filepath.Join(s.out, a.file+".svg"), cost); err != nil {
+			return err
+		}
 		page.Sections = append(page.Sections, sec)
 	}
 	return report.WriteHTML(filepath.Join(s.out, "scaling.html"), page)

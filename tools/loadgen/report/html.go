@@ -61,6 +61,15 @@ func WriteHTML(file string, p *Page) error {
 	return os.WriteFile(file, []byte(b.String()), 0o644)
 }
 
+// WriteSVG writes a plot to a file of its own.
+func WriteSVG(file string, p *Plot) error {
+	svg, err := p.SVG()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, []byte(svg), 0o644)
+}
+
 // HostLine says where results come from.
 func HostLine(h load.Host) string {
 	return fmt.Sprintf("%s, %d cores, Linux %s, %s, commit %s", h.CPU, h.Cores, h.Kernel, h.Go, h.Commit)
