@@ -25,6 +25,11 @@ help: ## List all targets
 run: bin/timedge ## Build and serve on this machine; flags go in ARGS="..."
 	@exec bin/timedge serve $(ARGS)
 
+.PHONY: demo
+demo: bin/timedge ## Three nodes, a video, two viewers, and the relay killed in the middle
+	@.ci/need ffmpeg=ffmpeg
+	@go run ./tools/demo
+
 .PHONY: build
 build: bin/timedge bin/loadgen ## Build bin/timedge and bin/loadgen
 

@@ -109,11 +109,11 @@ func (d *demo) show(ctx context.Context, seconds int) error {
 	if err != nil {
 		return err
 	}
-	before, err := c.relay(ctx, n2, room, "")
+	first, err := c.relay(ctx, n2, room, "")
 	if err != nil {
 		return err
 	}
-	d.say("room %v is registered on n1; %v", room, before)
+	d.say("room %v is registered on n1; %v", room, first)
 	ann, err := watch(ctx, c, "ann", n1, room, len(v.data)/2)
 	if err != nil {
 		return err
@@ -132,11 +132,21 @@ func (d *demo) show(ctx context.Context, seconds int) error {
 			return err
 		}
 	}
+	before, err := c.relay(ctx, n2, room, "")
+	if err != nil {
+		return err
+	}
+	cut := ""
+	for _, viewer := range []*viewer{ann, bob} {
+		if viewer.at() == before.node {
+			cut += ", and " + viewer.name + "'s connection with it"
+		}
+	}
 	killed := time.Now()
 	if err := c.kill(before.node); err != nil {
 		return err
 	}
-	d.say("half of the video is there: kill -9 %s, the relay, and ann's connection with it", before.node)
+	d.say("half of the video is there: kill -9 %s, the relay%s", before.node, cut)
 	after, err := c.relay(ctx, n2, room, before.node)
 	if err != nil {
 		return err
@@ -151,7 +161,7 @@ func (d *demo) show(ctx context.Context, seconds int) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	d.say("all is pushed; ffmpeg decodes what each viewer got")
+	d.say("all is pushed; ffmpeg decodes what each viewer received")
 	var all []seen
 	for _, viewer := range []*viewer{ann, bob} {
 		s, err := viewer.finish(ctx, killed, v)

@@ -32,12 +32,14 @@ type viewer struct {
 
 // watch connects to node home and subscribes. The viewer is the caller's to close.
 func watch(ctx context.Context, c *cluster, name string, home *node, room codec.RoomID, half int) (*viewer, error) {
-	v := &viewer{half: make(chan struct{}), done: make(chan struct{}), seen: seen{name: name}}
+	v := &viewer{half: make(chan struct{}), done: make(chan struct{}), seen: seen{name: name, lost: make(map[string]uint64)}}
 	var err error
 	v.c, err = c.dial(ctx, name, home, func(n *node) {
 		v.mu.Lock()
 		defer v.mu.Unlock()
-		v.nodes = append(v.nodes, n.name)
+		if len(v.nodes) == 0 || v.nodes[len(v.nodes)-1] != n.name { // else it tried the dying node once more
+			v.nodes = append(v.nodes, n.name)
+		}
 	})
 	if err != nil {
 		return nil, err
@@ -52,6 +54,13 @@ func watch(ctx context.Context, c *cluster, name string, home *node, room codec.
 		v.err = v.receive(sub, half)
 	}()
 	return v, nil
+}
+
+// at returns the node that the viewer is connected to.
+func (v *viewer) at() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.nodes[len(v.nodes)-1]
 }
 
 // close ends the viewer, and waits until it has.
@@ -82,10 +91,11 @@ func (v *viewer) receive(sub *client.Subscription, half int) error {
 				close(v.half)
 			}
 		case *client.Gap:
-			v.lost += e.To - e.From + 1
+			n := e.To - e.From + 1
 			if e.Interrupted != 0 {
-				v.lost += e.From - e.Interrupted
+				n += e.From - e.Interrupted
 			}
+			v.lost[e.Reason.String()] += n
 			v.last = e.To
 		case *client.Left:
 			if e.Code != codec.CodeLeft {
@@ -102,7 +112,7 @@ func (v *viewer) wrong(e *client.StreamError) {
 	case e.Got < e.Expected:
 		v.twice++
 	case e.Got > e.Expected:
-		v.lost += e.Got - e.Expected
+		v.lost["without a word"] += e.Got - e.Expected
 	}
 }
 
