@@ -38,6 +38,9 @@ func AllAccounts() Accounts { return Accounts{set[string]{all: true}} }
 // OnlyAccounts returns the set of these accounts.
 func OnlyAccounts(accounts ...string) Accounts { return Accounts{setOf(accounts)} }
 
+// Names returns the accounts of the set, in order; "*" alone stands for all. The caller must not change it.
+func (a Accounts) Names() []string { return a.texts() }
+
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (r *Rooms) UnmarshalText(b []byte) (err error) {
 	r.set, err = parseSet(splitList(string(b)), codec.ParseRoomID)

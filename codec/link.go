@@ -16,8 +16,11 @@ const (
 	TypeReport   = 0x49
 )
 
-// MirrorThrough asks a node that does not relay the room itself to serve it all the same: the sender cannot reach the relay.
-const MirrorThrough = 1 << 0
+// Flags of Mirror.
+const (
+	MirrorThrough = 1 << 0 // asks a node that does not relay the room itself to serve it all the same: the sender cannot reach the relay
+	MirrorInbox   = 1 << 1 // a session of the account asks whose inbox the room is: nobody else is shown one
+)
 
 // DigestMore says that the next digest frame on this link goes on with the list.
 const DigestMore = 1 << 0
@@ -123,7 +126,7 @@ func (m *As) Parse(b []byte) error {
 // Mirror subscribes a node to a room: it gets what a subscriber gets, and acknowledges every stream.
 type Mirror struct {
 	Req   uint32
-	Flags uint8 // MirrorThrough or none
+	Flags uint8 // MirrorThrough, MirrorInbox
 	Room  RoomID
 	Have  []Position // the last frame of each stream that the node has
 }
@@ -141,7 +144,7 @@ func (m *Mirror) Append(dst []byte) []byte {
 func (m *Mirror) Parse(b []byte) error {
 	r := body(b)
 	m.Req, m.Flags = r.varint32(), r.u8()
-	if m.Flags&^MirrorThrough != 0 {
+	if m.Flags&^(MirrorThrough|MirrorInbox) != 0 {
 		r.fail(errMalformed)
 	}
 	m.Room, m.Have = r.room(), r.positions()

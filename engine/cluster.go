@@ -477,7 +477,10 @@ func (c *cluster) got(from *session, m *codec.State) {
 
 // bury notes when a room's tombstone came, to forget it in time.
 func (c *cluster) bury(id codec.RoomID) {
-	if st := c.core.State(id); st != nil && st.Ended != 0 {
+	st := c.core.State(id)
+	if st == nil || st.Ended == 0 { // or it lives again
+		delete(c.ended, id)
+	} else {
 		if _, known := c.ended[id]; !known {
 			c.ended[id] = time.Now().UnixNano()
 		}
@@ -559,14 +562,21 @@ func (a *actions) Promote(st *codec.RoomState) {
 	r.Hold(now + int64(settleHold))
 	c.filled.Delete(st.Room)
 	c.log.Info().Stringer("room", st.Room).Uint32("epoch", st.Epoch).Msg("relay of a room")
-	if e := c.edges[st.Room]; e != nil {
-		delete(c.edges, st.Room)
+	c.arrived(st.Room)
+}
+
+// arrived ends this node's part as an edge of a room that it relays now.
+func (c *cluster) arrived(id codec.RoomID) {
+	if e := c.edges[id]; e != nil {
+		delete(c.edges, id)
 		c.unplug(e)
 		for _, o := range e.outs {
 			o.end(codec.CodeMoved)
 		}
 		c.again(append(e.waiting, e.asks...))
-		c.later = append(c.later, e.through...) // who wanted the room by way of this node may have it at once
+		for _, d := range e.through { // who wanted the room by way of this node may have it at once
+			c.later = append(c.later, func() { c.serve(d.s, d.m) })
+		}
 	}
 }
 

@@ -16,7 +16,12 @@ import (
 )
 
 // startCluster runs nodes of these names in this process, and returns when each has links to all others.
-func startCluster(t testing.TB, names ...string) (nodes []*engine.Engine) {
+func startCluster(t testing.TB, names ...string) []*engine.Engine {
+	t.Helper()
+	return startClusterOf(t, func(*engine.Config) {}, names...)
+}
+
+func startClusterOf(t testing.TB, change func(*engine.Config), names ...string) (nodes []*engine.Engine) {
 	t.Helper()
 	key := node.NewKey()
 	for _, name := range names {
@@ -24,7 +29,7 @@ func startCluster(t testing.TB, names ...string) (nodes []*engine.Engine) {
 		for _, e := range nodes {
 			c.Join = append(c.Join, e.ClusterAddr())
 		}
-		nodes = append(nodes, start(t, func(cfg *engine.Config) { cfg.Node, cfg.Cluster = name, c }))
+		nodes = append(nodes, start(t, change, func(cfg *engine.Config) { cfg.Node, cfg.Cluster = name, c }))
 	}
 	deadline := time.Now().Add(patience)
 	for _, e := range nodes {

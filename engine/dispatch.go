@@ -87,6 +87,12 @@ func (s *session) dispatch(typ byte, frame []byte) error {
 	case *codec.Remove, *codec.Grant, *codec.Revoke, *codec.Unpublish, *codec.Stat:
 		_, req := requestOf(m)
 		s.request(s.self(*req), m)
+	case *codec.Inbox:
+		if err := s.checkInbox(m); err != nil {
+			s.answer(m.Req, err)
+		} else {
+			s.request(s.self(m.Req), m)
+		}
 	case *codec.Token:
 		return s.token(m)
 	case *codec.Error:
@@ -108,6 +114,8 @@ func beginning(c codec.Control) (req uint32, begins bool) {
 	case *codec.Publish:
 		return m.Req, true
 	case *codec.Subscribe:
+		return m.Req, true
+	case *codec.Inbox:
 		return m.Req, true
 	}
 	return 0, false
@@ -179,7 +187,9 @@ func (s *session) register(m *codec.Register) {
 // mayPublish checks what the session's node alone can check, and refuses.
 func (s *session) mayPublish(m *codec.Publish) bool {
 	switch {
-	case s.identity != nil && !s.identity.MayPush(m.Room):
+	case m.To != "" && !s.checkRecipient(m):
+		s.loop.eng.absent(s.self(m.Req), m)
+	case s.identity != nil && !s.mayPushInto(m):
 		s.answer(m.Req, room.ErrNotAllowed)
 	case s.pubs()[m.Room] == nil && len(s.pubs()) >= s.loop.eng.cfg.MaxPubsPer:
 		s.answer(m.Req, errSessionFull)
@@ -192,7 +202,7 @@ func (s *session) mayPublish(m *codec.Publish) bool {
 }
 
 func (s *session) subscribe(m *codec.Subscribe) {
-	if s.identity != nil && !s.identity.MaySubscribe(m.Room) {
+	if s.identity != nil && !s.identity.MaySubscribe(m.Room) && m.Room != codec.InboxOf(s.account) {
 		s.answer(m.Req, room.ErrNotAllowed)
 		return
 	}
@@ -214,6 +224,10 @@ func (s *session) subscribe(m *codec.Subscribe) {
 	switch {
 	case e.cluster != nil && errors.Is(err, room.ErrUnknown):
 		e.cluster.ask(s.self(m.Req), m)
+	case errors.Is(err, room.ErrNotAccepted):
+		e.absent(s.self(m.Req), m)
+	case err == nil && r.IsInbox() && r.IsMirror():
+		e.cluster.attended(r.ID)
 	case err != nil:
 		s.answer(m.Req, err)
 	}

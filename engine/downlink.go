@@ -119,6 +119,8 @@ func (c *cluster) serve(s *session, m *codec.Mirror) {
 	here := err == nil && c.core.Relays(m.Room)
 	refuse := func(why *room.Error) { s.later(c.e.refusal(m.Req, why)) }
 	switch {
+	case here && r.IsInbox() && m.Flags&codec.MirrorInbox == 0:
+		refuse(room.ErrNotAccepted)
 	case here:
 		head := st.RoomHead
 		c.admit(s, m, r, head, false)
@@ -139,8 +141,13 @@ func (c *cluster) serve(s *session, m *codec.Mirror) {
 // serveThrough serves a room that another node relays: the asking node cannot reach that one.
 func (c *cluster) serveThrough(s *session, m *codec.Mirror) {
 	e := c.edge(m.Room)
+	e.owner = e.owner || m.Flags&codec.MirrorInbox != 0
 	if e.target == s.link.peer.name || c.cutOffFromRelay(e) { // it would go round in circles
 		s.later(c.e.refusal(m.Req, errMoved))
+		return
+	}
+	if e.room != nil && e.room.IsInbox() && m.Flags&codec.MirrorInbox == 0 {
+		s.later(c.e.refusal(m.Req, room.ErrNotAccepted))
 		return
 	}
 	if e.synced && e.room != nil {
@@ -150,7 +157,7 @@ func (c *cluster) serveThrough(s *session, m *codec.Mirror) {
 		return
 	}
 	e.mirror = true
-	e.through = append(e.through, func() { c.serve(s, m) })
+	e.through = append(e.through, detour{s, m})
 	c.drive(e)
 }
 

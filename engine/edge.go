@@ -19,11 +19,12 @@ type edge struct {
 	retry  bool     // a timer will drive it
 
 	mirror  bool       // there are, or will be, subscribers
+	owner   bool       // the account whose inbox the room is has asked for it
 	asked   bool       // the mirror was asked for on the link
 	synced  bool       // the mirror had all that the relay had
 	room    *room.Room // the mirror; nil before the first answer
 	waiting []ask      // subscribers who wait for that
-	through []func()   // nodes that wait for it likewise
+	through []detour   // nodes that wait for it likewise
 	told    uint64     // the tally
 	idle    int        // looks in a row at which nobody was there
 
@@ -32,6 +33,12 @@ type edge struct {
 
 	denied map[string]bool // who has said that there is no such room
 	since  int64           // when the first of them did; 0: none
+}
+
+// detour is a node that wants a room by way of this one.
+type detour struct {
+	s *session
+	m *codec.Mirror
 }
 
 // unknownFor is how long an edge that has been attached goes on looking for its room when everybody says that there is none.
@@ -47,7 +54,7 @@ func (c *cluster) ask(by caller, m codec.Control) {
 	case by.tries > 20:
 		by.s.reply(c.e.refusal(by.req, errMoved))
 	case by.s.link != nil && !by.s.link.through[id]:
-		by.s.reply(c.e.refusal(by.req, errMoved))
+		c.post(func() { c.disown(ask{by, m}) })
 	default:
 		c.post(func() { c.take(ask{by, m}) })
 	}
@@ -72,14 +79,35 @@ func (c *cluster) again(asks []ask) {
 
 func (c *cluster) refuse(asks []ask, why *room.Error) {
 	for _, a := range asks {
-		a.by.s.later(c.e.refusal(a.by.req, why))
+		if why == room.ErrUnknown && a.by.s.link == nil {
+			c.e.absent(a.by, a.m)
+		} else {
+			a.by.s.later(c.e.refusal(a.by.req, why))
+		}
+	}
+}
+
+// disown answers a node that asks for a room which this one does not relay.
+func (c *cluster) disown(a ask) {
+	id, _ := requestOf(a.m)
+	if m, is := a.m.(*codec.Inbox); is && c.opensHere(id) {
+		c.openInbox(a, m)
+	} else if st := c.core.State(id); is || st != nil && st.Ended == 0 {
+		c.refuse([]ask{a}, errMoved)
+	} else {
+		c.refuse([]ask{a}, room.ErrUnknown)
 	}
 }
 
 // take does what ask has posted.
 func (c *cluster) take(a ask) {
 	id, _ := requestOf(a.m)
-	if st := c.core.State(id); st != nil && st.Ended != 0 {
+	m, opens := a.m.(*codec.Inbox)
+	if opens && c.opensHere(id) {
+		c.openInbox(a, m)
+		return
+	}
+	if st := c.core.State(id); st != nil && st.Ended != 0 && !opens {
 		c.refuse([]ask{a}, room.ErrUnknown)
 		return
 	}
@@ -93,6 +121,7 @@ func (c *cluster) take(a ask) {
 	}
 	e := c.edge(id)
 	if _, is := a.m.(*codec.Subscribe); is {
+		e.owner = e.owner || id == codec.InboxOf(a.by.account)
 		if e.synced && e.room != nil {
 			c.again([]ask{a})
 			return
@@ -181,14 +210,18 @@ func (c *cluster) drive(e *edge) {
 		c.askMirror(e, p)
 	}
 	for _, o := range e.outs {
-		if o.asked == nil {
+		if o.asked == nil && o.number() != 0 { // otherwise its client still asks
 			c.askPublish(e, p, o)
 		}
 	}
 	asks := e.asks
 	e.asks = nil
 	for _, a := range asks {
-		c.forward(e, p, a)
+		if _, opens := a.m.(*codec.Inbox); opens && c.opensHere(e.id) {
+			c.later = append(c.later, func() { c.take(a) })
+		} else {
+			c.forward(e, p, a)
+		}
 	}
 }
 
@@ -198,6 +231,9 @@ func (c *cluster) askMirror(e *edge, p *peer) {
 	if c.cutOffFromRelay(e) {
 		m.Flags = codec.MirrorThrough
 	}
+	if e.owner || e.room != nil && e.room.IsInbox() {
+		m.Flags |= codec.MirrorInbox
+	}
 	if e.room != nil {
 		m.Have = e.room.Positions()
 	} else if len(e.waiting) > 0 {
@@ -206,7 +242,7 @@ func (c *cluster) askMirror(e *edge, p *peer) {
 		}
 	}
 	at := e.at
-	e.told = 0
+	e.told = untold
 	c.callVia(p, func(req uint32) codec.Control { m.Req = req; return m }, func(s *session, req uint32) { s.link.want(e.id, req) },
 		func(answer codec.Control) {
 			if c.edges[e.id] != e || e.at != at {
@@ -217,7 +253,11 @@ func (c *cluster) askMirror(e *edge, p *peer) {
 				c.sync(e)
 			case *codec.Refused:
 				e.asked = false
-				c.refusedBy(e, p.name, m)
+				if m.Code == codec.CodeNotAccepted {
+					c.hidden(e)
+				} else {
+					c.refusedBy(e, p.name, m)
+				}
 			}
 		})
 }
@@ -251,6 +291,9 @@ func (c *cluster) mirrored(s *session, r *room.Room, relay string) {
 	}
 	e.room, e.tries, e.since = r, 0, 0
 	clear(e.denied)
+	if r.IsInbox() {
+		c.turnStrangersAway(e)
+	}
 	c.core.Attached(r.ID, relay)
 }
 
@@ -270,8 +313,8 @@ func (c *cluster) sync(e *edge) {
 	e.waiting = nil
 	through := e.through
 	e.through = nil
-	for _, f := range through {
-		f()
+	for _, d := range through {
+		c.serve(d.s, d.m)
 	}
 	// When all who waited have their seats, what they have acknowledged counts.
 	r := e.room
@@ -281,6 +324,7 @@ func (c *cluster) sync(e *edge) {
 			c.post(func() {
 				if left--; left == 0 {
 					r.Unhold()
+					c.tally(e)
 				}
 			})
 		}})
@@ -305,7 +349,7 @@ func (c *cluster) askPublish(e *edge, p *peer, o *outbound) {
 	at := e.at
 	o.asked = at
 	c.callVia(p, func(req uint32) codec.Control {
-		m := as(o.account, o.instance, &codec.Publish{Req: req, Room: o.room, Flags: o.flags})
+		m := as(o.account, o.instance, &codec.Publish{Req: req, Room: o.room, Flags: o.flags, To: o.to})
 		m.Renew = true
 		return m
 	}, func(s *session, req uint32) { s.link.publishing[req] = o },
@@ -320,6 +364,10 @@ func (c *cluster) askPublish(e *edge, p *peer, o *outbound) {
 			case *codec.Refused:
 				o.asked = nil
 				switch {
+				case m.Code == codec.CodeAway:
+					o.end(codec.CodeAway)
+					c.prune(e)
+					return
 				case m.Code == codec.CodeSuperseded: // maybe by the same client by way of another node: it must decide
 					o.end(codec.CodeMoved)
 					c.prune(e)
@@ -328,7 +376,7 @@ func (c *cluster) askPublish(e *edge, p *peer, o *outbound) {
 					c.refusedBy(e, p.name, m)
 					return
 				}
-				if m.Code == codec.CodeNotGranted {
+				if m.Code == codec.CodeNotGranted || m.Code == codec.CodeNotAccepted {
 					m.Code = codec.CodeRevoked
 				}
 				o.end(m.Code)
@@ -369,6 +417,11 @@ func (c *cluster) forward(e *edge, p *peer, a ask) {
 				c.take(a)
 				return
 			}
+			if m.Code == codec.CodeNotAccepted && a.by.s.link == nil {
+				c.e.absent(a.by, a.m)
+				c.unused(e)
+				return
+			}
 			m.Req = a.by.req
 		case *codec.OK:
 			m.Req = a.by.req
@@ -391,13 +444,13 @@ func (c *cluster) publishBy(e *edge, p *peer, a ask, m *codec.Publish) {
 		}
 	}
 	if o == nil {
-		o = &outbound{c: c, room: e.id, account: a.by.account, instance: a.by.instance, flags: m.Flags, pool: &c.e.pool}
+		o = &outbound{c: c, room: e.id, account: a.by.account, instance: a.by.instance, flags: m.Flags, to: m.To, pool: &c.e.pool}
 		e.outs = append(e.outs, o)
 	}
 	at := e.at
 	o.asked, o.since = at, 0
 	c.callVia(p, func(req uint32) codec.Control {
-		return as(o.account, o.instance, &codec.Publish{Req: req, Room: o.room, Flags: o.flags})
+		return as(o.account, o.instance, &codec.Publish{Req: req, Room: o.room, Flags: o.flags, To: m.To})
 	}, func(s *session, req uint32) { s.link.publishing[req] = o },
 		func(answer codec.Control) {
 			switch m := answer.(type) {
@@ -416,6 +469,11 @@ func (c *cluster) publishBy(e *edge, p *peer, a ask, m *codec.Publish) {
 				}
 				o.end(m.Code)
 				c.prune(e)
+				if a.by.s.link == nil && (m.Code == codec.CodeNotAccepted || m.Code == codec.CodeRoomUnknown) {
+					c.e.absent(a.by, a.m)
+					c.unused(e)
+					return
+				}
 				a.by.s.later(&codec.Refused{Req: a.by.req, Code: m.Code, Text: m.Text})
 			default:
 				c.take(a)
@@ -529,7 +587,13 @@ func (c *cluster) abandon(e *edge) {
 		code = st.Ended
 	}
 	c.unplug(e)
-	c.refuse(append(e.waiting, e.asks...), room.ErrUnknown)
+	for _, a := range append(e.waiting, e.asks...) {
+		if _, opens := a.m.(*codec.Inbox); opens { // it is to be made
+			c.later = append(c.later, func() { c.take(a) })
+		} else {
+			c.refuse([]ask{a}, room.ErrUnknown)
+		}
+	}
 	for _, o := range e.outs {
 		o.end(code)
 	}
@@ -621,12 +685,7 @@ func (c *cluster) tick() {
 
 // interest tells the relay how many subscribers the mirror has, and lets go of what nobody needs.
 func (c *cluster) interest(e *edge) {
-	if e.room != nil && e.synced {
-		if n := uint64(e.room.Subscribers()); n != e.told && e.at != nil {
-			e.told = n
-			e.at.later(&codec.Tally{Room: e.id, Subscribers: n})
-		}
-	}
+	c.tally(e)
 	if len(e.waiting)+len(e.asks)+len(e.outs) > 0 || e.room != nil && !e.room.Empty() {
 		e.idle = 0
 		return
@@ -639,6 +698,20 @@ func (c *cluster) interest(e *edge) {
 	}
 	c.unplug(e)
 	c.drop(e)
+}
+
+// untold is a tally that the relay has not been told yet.
+const untold = ^uint64(0)
+
+// tally tells the relay how many subscribers the mirror has, if that has changed.
+func (c *cluster) tally(e *edge) {
+	if c.edges[e.id] != e || e.room == nil || !e.synced || e.at == nil {
+		return
+	}
+	if n := uint64(e.room.Subscribers()); n != e.told {
+		e.told = n
+		e.at.later(&codec.Tally{Room: e.id, Subscribers: n})
+	}
 }
 
 // digests tells every node which rooms are mirrored from it.

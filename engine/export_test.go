@@ -3,6 +3,8 @@ package engine
 import (
 	"testing"
 	"time"
+
+	"github.com/timedge/timedge/codec"
 )
 
 // Held returns the bytes of all frames in memory.
@@ -56,4 +58,18 @@ func (e *Engine) Descriptor(account string, instance uint64) int {
 		})
 	}
 	return fd
+}
+
+// Edges returns how many rooms this node knows of that another relays.
+func (e *Engine) Edges() (n int) {
+	if e.cluster != nil {
+		e.cluster.on(func() { n = len(e.cluster.edges) })
+	}
+	return n
+}
+
+// RelayOf reports whether this node is the first in a room's chain.
+func (e *Engine) RelayOf(id codec.RoomID) (is bool) {
+	e.cluster.on(func() { is = e.cluster.core.Chain(id)[0] == e.cluster.self })
+	return is
 }

@@ -267,7 +267,8 @@ func (s *session) throttle(typ byte, frame []byte) (refused bool, err error) {
 	switch typ {
 	case codec.TypeToken:
 		cost, request = s.loop.eng.limits.requests.perSecond*int64(tokenTime)/int64(time.Second), true
-	case codec.TypeRegister, codec.TypeRemove, codec.TypeGrant, codec.TypeRevoke, codec.TypePublish, codec.TypeSubscribe, codec.TypeStat:
+	case codec.TypeRegister, codec.TypeRemove, codec.TypeGrant, codec.TypeRevoke, codec.TypePublish, codec.TypeSubscribe, codec.TypeStat,
+		codec.TypeInbox:
 		cost, request = costRequest, true
 	}
 	if err := s.spend(cost); err != nil || !request || s.spent <= s.loop.now {

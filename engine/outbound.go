@@ -17,7 +17,8 @@ type outbound struct {
 	room     codec.RoomID
 	account  string
 	instance uint64
-	flags    uint8 // of the publish request
+	flags    uint8  // of the publish request
+	to       string // likewise
 	pool     *room.Pool
 
 	// The cluster goroutine's.

@@ -14,12 +14,13 @@ type caller struct {
 	account  string
 	instance uint64
 	req      uint32
+	at       int64 // ns; when a client's request came
 	renews   bool  // a publish by a node itself, see codec.As
 	tries    uint8 // how often the request went astray between roles that changed meanwhile
 }
 
 func (s *session) self(req uint32) caller {
-	return caller{s: s, account: s.account, instance: s.instance, req: req}
+	return caller{s: s, account: s.account, instance: s.instance, req: req, at: s.loop.now}
 }
 
 // requestOf returns the room that a request is about and where it keeps its number.
@@ -39,6 +40,8 @@ func requestOf(m codec.Control) (id codec.RoomID, req *uint32) {
 		return m.Room, &m.Req
 	case *codec.Stat:
 		return m.Room, &m.Req
+	case *codec.Inbox:
+		return m.Room, &m.Req
 	}
 	return 0, new(uint32)
 }
@@ -52,9 +55,14 @@ func (s *session) request(by caller, m codec.Control) {
 	if err == nil {
 		answer, err = s.perform(by, r, m)
 	}
+	if in, is := m.(*codec.Inbox); is && e.cluster == nil && errors.Is(err, room.ErrUnknown) {
+		answer, err = s.makeInbox(by, in, r)
+	}
 	switch {
 	case e.cluster != nil && (errors.Is(err, room.ErrUnknown) || errors.Is(err, room.ErrNotRelay)):
 		e.cluster.ask(by, m)
+	case errors.Is(err, room.ErrUnknown), errors.Is(err, room.ErrNotAccepted):
+		e.absent(by, m)
 	case err != nil:
 		s.reply(e.refusal(by.req, err))
 	case e.cluster != nil:
@@ -67,6 +75,9 @@ func (s *session) request(by caller, m codec.Control) {
 // perform does a request at the room's relay and returns its answer.
 func (s *session) perform(by caller, r *room.Room, m codec.Control) (codec.Control, error) {
 	ok := &codec.OK{Req: by.req}
+	if s.strange(by, r, m) {
+		return nil, room.ErrNotAccepted
+	}
 	switch m := m.(type) {
 	case *codec.Publish:
 		pub := s.publisher(by, m.Room)
@@ -102,6 +113,8 @@ func (s *session) perform(by caller, r *room.Room, m codec.Control) (codec.Contr
 		info := r.Info(s.loop.now)
 		info.Req = by.req
 		return &info, nil
+	case *codec.Inbox:
+		return ok, s.loop.eng.rooms.Open(r, by.account, m, s.loop.now)
 	}
 	return nil, room.ErrOption
 }

@@ -253,6 +253,29 @@ func (c *Core) Changed(st *codec.RoomState, done func(ok bool)) {
 	c.settle(st.Room, e)
 }
 
+// Revive makes a room live again whose tombstone this node keeps: an inbox that is opened again. It lives in a reign above the one that has
+// ended, with the grants of both. done is as with Changed. It reports false, and does not call done, if there is no such tombstone, or if
+// the room has ended for good.
+func (c *Core) Revive(st *codec.RoomState, done func(ok bool)) bool {
+	if !c.Buried(st.Room) {
+		return false
+	}
+	e := c.rooms[st.Room]
+	old, next := e.state, *st
+	next.Epoch, next.Relay, next.Birth, next.Ended = old.Epoch+1, c.me.name, c.me.birth, 0
+	next.Grants = mergeGrants(sortGrants(st.Grants), old.Grants)
+	c.write(e, &next)
+	e.waits = append(e.waits, wait{e.rev, done})
+	c.settle(st.Room, e)
+	return true
+}
+
+// Buried reports whether this node keeps the tombstone of a room that may be revived.
+func (c *Core) Buried(id codec.RoomID) bool {
+	e := c.rooms[id]
+	return e != nil && e.relay && e.state.Ended != 0 && !final(e.state.Ended)
+}
+
 func (c *Core) set(e *entry, st *codec.RoomState) {
 	if !e.relay { // what was given back is not the newest any more and is given back again
 		c.keep(e)

@@ -44,14 +44,30 @@ func (t *Table) NewInbox(owner string, m *codec.Inbox, grants []codec.GrantState
 	if err == nil {
 		err = r.list(m)
 	}
-	if err == nil && !t.insert(r) {
-		err = ErrNotRelay
+	for err == nil && !t.insert(r) {
+		err = t.makeRoom(m.Room)
 	}
 	if err != nil {
 		t.disclaim(owner)
 		return nil, err
 	}
 	return r, nil
+}
+
+// makeRoom takes a room that has ended off the table; ErrNotRelay if it lives.
+func (t *Table) makeRoom(id codec.RoomID) error {
+	r, err := t.Get(id)
+	if err != nil {
+		return nil
+	}
+	r.mu.Lock()
+	lives := r.ended == 0
+	r.mu.Unlock()
+	if lives {
+		return ErrNotRelay
+	}
+	t.remove(r)
+	return nil
 }
 
 // Open does what m asks of an inbox that this node relays. One that is open under another policy is refused while somebody is in it;
