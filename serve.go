@@ -77,7 +77,8 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 
 // logger writes for people where people look, JSON elsewhere.
 func (c *serveCmd) logger(w *os.File) zerolog.Logger {
-	level, _ := zerolog.ParseLevel(c.LogLevel) // one of the flag's enum
+	level, _ := zerolog.ParseLevel(c.LogLevel)                // one of the flag's enum
+	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00" // several nodes' logs are read side by side
 	log := zerolog.New(w)
 	if term.IsTerminal(int(w.Fd())) {
 		log = zerolog.New(zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly})

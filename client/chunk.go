@@ -2,6 +2,7 @@ package client
 
 import (
 	"sync"
+	"time"
 
 	"github.com/timedge/timedge/codec"
 )
@@ -10,7 +11,10 @@ import (
 type chunk struct {
 	b    []byte // what is written; its capacity is the chunk's size
 	last uint64 // sending: number of the last frame in b
-	refs int    // the queue, and the writer while it writes; under the same lock as the queue
+
+	acked time.Time // kept: when the last of it was acknowledged
+
+	refs int // the queue, and the writer while it writes; under the same lock as the queue
 	next *chunk
 }
 
@@ -92,16 +96,37 @@ func (q *frameQueue) front() []byte {
 
 // pop drops the first frame. What front returned is no longer valid.
 func (q *frameQueue) pop() {
+	if old := q.shift(); old != nil {
+		old.release()
+	}
+}
+
+// shift takes the first frame off, and hands over the chunk that is at its end with it, if one is.
+func (q *frameQueue) shift() (old *chunk) {
 	n := len(q.front())
 	q.off += n
 	q.bytes -= n
 	if q.off < len(q.head.b) {
-		return
+		return nil
 	}
-	old := q.head
+	old = q.head
 	q.head, q.off = old.next, 0
 	if q.head == nil {
 		q.tail = nil
+	}
+	return old
+}
+
+// compact lets go of the memory before the first frame.
+func (q *frameQueue) compact() {
+	if q.off == 0 {
+		return
+	}
+	old := q.head
+	ch := newChunk(len(old.b) - q.off)
+	ch.b, ch.last, ch.next = append(ch.b, old.b[q.off:]...), old.last, old.next
+	if q.head, q.off = ch, 0; q.tail == old {
+		q.tail = ch
 	}
 	old.release()
 }

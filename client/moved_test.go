@@ -23,7 +23,7 @@ func TestMoved(t *testing.T) {
 	}{
 		"the streams are known":   {1, has(3), []string{"1:3 c", "1:4 end"}},
 		"all has arrived":         {1, has(4), []string{"1:4 end"}},
-		"the streams are unknown": {1, nil, []string{"1:2 b", "1:3 c", "1:4 end"}},
+		"the streams are unknown": {1, nil, []string{"1:1 a", "1:2 b", "1:3 c", "1:4 end"}},
 		"another number":          {9, nil, []string{"1:1 pub 9 b", "1:2 pub 9 c", "1:3 pub 9 end"}},
 	}, func(t *testing.T, c struct {
 		pub    uint16
@@ -79,8 +79,9 @@ func TestMovedInMessage(t *testing.T) {
 		wantFrames(p, "1:1 more 65516", "1:2 more cont 65516")
 		p.send(ack(1, 1), moved)
 		p.published(1, 3*codec.MaxFrame)
-		wantFrames(p, "1:2 more cont 65516", "1:3 more cont 65516")
+		wantFrames(p, "1:1 more 65516", "1:2 more cont 65516")
 		p.send(ack(1, 2))
+		wantFrames(p, "1:3 more cont 65516")
 		wantFrames(p, "1:4 cont 65516")
 		if err := <-done; err != nil {
 			t.Error(err)

@@ -34,7 +34,7 @@ func (p *Publisher) published(m *codec.Published, l *link) error {
 			n, was = st.restart(m.Pub)
 		}
 		freed, lost = freed+n, lost || was
-		from := st.first() // a stream that the server does not know begins with the oldest frame there is
+		from := st.oldest() // a stream that the server does not know begins with the oldest frame there is
 		if known := next[st.dtype]; known != 0 {
 			from = known
 		}
@@ -69,7 +69,7 @@ func (p *Publisher) publishRefused(code codec.Code, text string) {
 	if p.err != nil {
 		return
 	}
-	if !p.answered || !code.Retry() {
+	if !p.answered && code != codec.CodeMoved || !code.Retry() {
 		p.end(&RefusedError{code, text})
 		return
 	}

@@ -1,11 +1,16 @@
 package client
 
-import "github.com/timedge/timedge/codec"
+import (
+	"time"
 
-// outStream is one dtype of a publisher: the frames that are not acknowledged, and how many of them the connection has.
+	"github.com/timedge/timedge/codec"
+)
+
+// outStream is one dtype of a publisher: the frames that are not acknowledged, and how many of them the connection has; and for a while those
+// that are acknowledged.
 //
-//	acknowledged | taken by the writer | waiting
-//	             head                  cur
+//	kept, acknowledged | taken by the writer | waiting
+//	                   head                  cur
 //
 // A new connection moves cur back to the head. The client's mutex guards all but turn.
 type outStream struct {
@@ -20,6 +25,7 @@ type outStream struct {
 	acked   uint64 // highest number acknowledged
 	wrote   uint64 // highest number that any connection took: a server may have it
 	q       frameQueue
+	kept    kept
 	cur     *chunk // nil: where the queue begins
 	curOff  int
 
@@ -99,25 +105,30 @@ func (st *outStream) take(limit int, first bool) (part []byte, held *chunk) {
 	return ch.b[off:end], ch
 }
 
-// drop forgets the first frame and returns its size.
+// drop forgets the first frame and returns its size. The stream is rewound, and what is kept is given up afterwards.
 func (st *outStream) drop() int {
 	n := len(st.q.front())
-	if st.cur == st.q.head && st.curOff == st.q.off+n && st.curOff == len(st.cur.b) {
-		st.cur, st.curOff = nil, 0 // the chunk goes
-	}
 	st.q.pop()
 	return n
 }
 
-// acknowledge forgets the frames up to seq that the connection has and returns their size.
+// acknowledge takes the frames up to seq that the connection has off the queue and returns their size.
 func (st *outStream) acknowledge(seq uint64) (n int) {
+	now := time.Now()
 	for st.cur != nil && !(st.cur == st.q.head && st.curOff == st.q.off) {
 		last := lastSeq(st.q.front())
 		if last > seq {
 			break
 		}
 		st.acked = last
-		n += st.drop()
+		size := len(st.q.front())
+		if st.cur == st.q.head && st.curOff == st.q.off+size && st.curOff == len(st.cur.b) {
+			st.cur, st.curOff = nil, 0 // the chunk goes
+		}
+		if old := st.q.shift(); old != nil {
+			st.kept.add(old, now)
+		}
+		n += size
 	}
 	return n
 }
@@ -136,6 +147,9 @@ func (st *outStream) retract(first uint64) (n int) {
 			if firstSeq(f) >= from {
 				n = st.cut(ch, off, from)
 				st.next = from
+				if st.q.head == nil {
+					st.kept.clear()
+				}
 				return n
 			}
 			off += len(f)
@@ -179,11 +193,13 @@ func (st *outStream) rewind() { st.cur, st.curOff = nil, 0 }
 func (st *outStream) resume(next uint64, headless bool) (from uint64, kept, freed int, lost bool) {
 	st.rewind()
 	if !headless {
+		st.recall(next)
 		kept = st.pass(next)
 	} else {
 		for f := st.q.front(); f != nil && lastSeq(f) < next; f = st.q.front() {
 			freed += st.drop()
 		}
+		st.forgo()
 	}
 	st.wrote = max(st.wrote, next-1)
 	st.next = max(st.next, next)
@@ -194,6 +210,7 @@ func (st *outStream) resume(next uint64, headless bool) (from uint64, kept, free
 	if st.first() > next || headless {
 		n, was := st.behead()
 		freed, lost = freed+n, was
+		st.forgo()
 	}
 	return st.first(), 0, freed, lost
 }
@@ -217,6 +234,7 @@ func (st *outStream) pass(next uint64) (n int) {
 func (st *outStream) restart(pub uint16) (freed int, lost bool) {
 	st.rewind()
 	freed, lost = st.behead()
+	st.forgo()
 	less := st.first() - 1
 	for ch, off := st.q.head, st.q.off; ch != nil; ch, off = ch.next, 0 {
 		for off < len(ch.b) {

@@ -437,6 +437,7 @@ func (p *Publisher) end(err error) {
 	p.c.dequeue(p)
 	for _, st := range p.all {
 		st.q.clear()
+		st.kept.clear()
 		st.rewind()
 	}
 	close(p.ended)

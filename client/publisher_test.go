@@ -328,14 +328,14 @@ func TestPublisherResumes(t *testing.T) {
 		fault  bool               // a message was lost
 	}{
 		"nothing is acknowledged":           {[]string{"a", "b"}, 0, 1, nil, []string{"1:1 a", "1:2 b", "1:3 end"}, false},
-		"some is":                           {[]string{"a", "b", "c"}, 1, 1, nil, []string{"1:2 b", "1:3 c", "1:4 end"}, false},
+		"some is":                           {[]string{"a", "b", "c"}, 1, 1, nil, []string{"1:1 a", "1:2 b", "1:3 c", "1:4 end"}, false},
 		"the server has more":               {[]string{"a", "b", "c"}, 1, 1, has(3), []string{"1:3 c", "1:4 end"}, false},
 		"the server has all":                {[]string{"a", "b", "c"}, 1, 1, has(4), []string{"1:4 end"}, false},
 		"the server has half a message":     {[]string{"a", big}, 1, 1, has(3), []string{"1:3 cont x", "1:4 end"}, false},
 		"all is acknowledged":               {[]string{"a", "b"}, 2, 1, has(3), []string{"1:3 end"}, false},
-		"the server has forgotten some":     {[]string{"a", "b", "c"}, 2, 1, has(1), []string{"1:gap 1-2 publisher", "1:3 c", "1:4 end"}, false},
-		"forgotten all":                     {[]string{"a", "b"}, 2, 1, has(2), []string{"1:gap 2-2 publisher", "1:3 end"}, false},
-		"forgotten, in a message":           {[]string{"a", big, "c"}, 2, 1, has(2), []string{"1:gap 2-3 publisher", "1:4 c", "1:5 end"}, true},
+		"the server has forgotten some":     {[]string{"a", "b", "c"}, 2, 1, has(1), []string{"1:1 a", "1:2 b", "1:3 c", "1:4 end"}, false},
+		"forgotten all":                     {[]string{"a", "b"}, 2, 1, has(2), []string{"1:2 b", "1:3 end"}, false},
+		"forgotten, in a message":           {[]string{"a", big, "c"}, 2, 1, has(2), []string{"1:2 more 65516", "1:3 cont x", "1:4 c", "1:5 end"}, false},
 		"another publisher number":          {[]string{"a", "b", "c"}, 2, 9, nil, []string{"1:1 pub 9 c", "1:2 pub 9 end"}, false},
 		"another number, all acknowledged":  {[]string{"a"}, 1, 9, nil, []string{"1:1 pub 9 end"}, false},
 		"another number, in a message":      {[]string{"a", big, "c"}, 2, 9, nil, []string{"1:1 pub 9 c", "1:2 pub 9 end"}, true},
@@ -377,6 +377,75 @@ func TestPublisherResumes(t *testing.T) {
 		}
 		wantFrames(p, c.frames...)
 		p.quiet()
+	})
+}
+
+// What is acknowledged is kept for a while: a server that has forgotten it, or never knew, is sent it again, and told of what is not there any
+// more, in the middle of a message, too. Afterwards everything goes on as if nothing had been.
+func TestPublisherKeeps(t *testing.T) {
+	const messages, size = 40, piece + 1 // of two frames
+	named(t, map[string]struct {
+		next  []codec.StreamNext
+		pause time.Duration // before the last message
+		first string        // what the server is sent first
+	}{
+		"forgotten a little":    {[]codec.StreamNext{{Dtype: 1, Next: 2*messages - 2}}, 0, "1:78 cont x"},
+		"forgotten all":         {[]codec.StreamNext{{Dtype: 1, Next: 1}}, 0, "1:gap 1-50 publisher"},
+		"unknown":               {nil, 0, "1:50 cont x"},
+		"forgotten for so long": {[]codec.StreamNext{{Dtype: 1, Next: 1}}, keepFor + time.Second, "1:gap 1-78 publisher"},
+	}, func(t *testing.T, c struct {
+		next  []codec.StreamNext
+		pause time.Duration
+		first string
+	}) {
+		f := newFake(t)
+		cl, p := f.connect(f.options())
+		pub := publish(cl, p, 8*codec.MaxFrame, PublishOptions{})
+		big := strings.Repeat("x", size)
+		for n := range uint64(messages) {
+			if n == messages-1 {
+				time.Sleep(c.pause)
+			}
+			push(t, pub, 1, big)
+			for want[*codec.Stream](p).Seq != 2*n+2 {
+			}
+			p.send(ack(1, 2*n+2))
+			synctest.Wait()
+		}
+		p.close()
+		p = f.accept()
+		p.published(1, 8*codec.MaxFrame, c.next...)
+		wantFrames(p, c.first)
+		flushed := background(func() error { // what is sent again takes its part of the window
+			if err := pub.Push(t.Context(), 1, Delta, []byte("end")); err != nil {
+				return err
+			}
+			return pub.Flush(t.Context())
+		})
+		for {
+			m := want[*codec.Stream](p)
+			if m.Seq%8 == 0 {
+				p.send(ack(1, m.Seq))
+			}
+			if m.Seq == 2*messages+1 {
+				break
+			}
+			synctest.Wait()
+		}
+		select {
+		case err := <-flushed:
+			t.Errorf("flushed before all is acknowledged: %v", err)
+		default:
+		}
+		p.send(ack(1, 2*messages+1))
+		if err := <-flushed; err != nil {
+			t.Error(err)
+		}
+		cl.mu.Lock()
+		defer cl.mu.Unlock()
+		if pub.window.used != 0 || pub.inflight != 0 {
+			t.Errorf("%d bytes of the window are used, %d on their way", pub.window.used, pub.inflight)
+		}
 	})
 }
 

@@ -57,8 +57,20 @@ func (c *Client) post(b broke, build func(req uint32) codec.Control) *request {
 	return r
 }
 
-// call makes a request and waits for its answer: as long as ctx lasts, over any number of connections.
+// call makes a request and waits for its answer: as long as ctx lasts, over any number of connections, and again while the room is on its way
+// from one node to another.
 func (c *Client) call(ctx context.Context, b broke, build func(req uint32) codec.Control) (codec.Control, error) {
+	for n := 1; ; n++ {
+		a, err := c.callOnce(ctx, b, build)
+		no, refused := err.(*RefusedError)
+		if !refused || no.Code != codec.CodeMoved || ctx.Err() != nil {
+			return a, err
+		}
+		_ = pause(ctx, nil, c.patience(no.Code, n))
+	}
+}
+
+func (c *Client) callOnce(ctx context.Context, b broke, build func(req uint32) codec.Control) (codec.Control, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

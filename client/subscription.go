@@ -287,7 +287,7 @@ func (s *Subscription) refused(code codec.Code, text string) {
 	s.retries++
 	retries := s.retries
 	s.mu.Unlock()
-	if answered && code.Retry() {
+	if (answered || code == codec.CodeMoved) && code.Retry() {
 		c.opts.Logger.Warn("subscription refused, will try again", "room", s.room.String(), "reason", code.String())
 		time.AfterFunc(c.patience(code, retries), func() {
 			c.mu.Lock()

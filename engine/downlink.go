@@ -22,6 +22,11 @@ func (k *link) fromEdge(s *session, m codec.Control) error {
 		return k.as(s, m)
 	case *codec.Mirror:
 		m.Have = append([]codec.Position(nil), m.Have...)
+		if m.Flags&codec.MirrorThrough != 0 { // for the requests that follow, too
+			k.through[m.Room] = true
+		} else {
+			delete(k.through, m.Room)
+		}
 		k.c.post(func() { k.c.serve(s, m) })
 	case *codec.Unsubscribe:
 		if sub := k.mirrors[m.Room]; sub != nil {
@@ -123,7 +128,7 @@ func (c *cluster) serve(s *session, m *codec.Mirror) {
 		refuse(room.ErrNotAccepted)
 	case here:
 		head := st.RoomHead
-		c.admit(s, m, r, head, false)
+		c.admit(s, m, r, head)
 	case st != nil && st.Ended != 0:
 		refuse(room.ErrUnknown)
 	case m.Flags&codec.MirrorThrough != 0:
@@ -153,7 +158,7 @@ func (c *cluster) serveThrough(s *session, m *codec.Mirror) {
 	if e.synced && e.room != nil {
 		head := e.room.State().RoomHead
 		head.Relay = e.target
-		c.admit(s, m, e.room, head, true)
+		c.admit(s, m, e.room, head)
 		return
 	}
 	e.mirror = true
@@ -162,7 +167,7 @@ func (c *cluster) serveThrough(s *session, m *codec.Mirror) {
 }
 
 // admit makes the link a member of the room.
-func (c *cluster) admit(s *session, m *codec.Mirror, r *room.Room, head codec.RoomHead, through bool) {
+func (c *cluster) admit(s *session, m *codec.Mirror, r *room.Room, head codec.RoomHead) {
 	s.loop.post(item{kind: itemDo, do: func() {
 		k := s.link
 		if s.closed || s.closing || s.doomed {
@@ -170,9 +175,6 @@ func (c *cluster) admit(s *session, m *codec.Mirror, r *room.Room, head codec.Ro
 		}
 		if old := k.mirrors[m.Room]; old != nil {
 			old.detach(false)
-		}
-		if through {
-			k.through[m.Room] = true
 		}
 		sub := &member{s: s, req: m.Req, counts: true}
 		k.mirrors[m.Room], k.heads[sub] = sub, head

@@ -205,6 +205,9 @@ func (c *cluster) drive(e *edge) {
 		return
 	}
 	e.at = p.up
+	if c.cutOffFromRelay(e) { // who serves this node as an edge of the relay does so with a mirror only
+		e.mirror = true
+	}
 	if e.mirror && !e.asked {
 		e.asked = true
 		c.askMirror(e, p)
@@ -319,6 +322,9 @@ func (c *cluster) sync(e *edge) {
 	// When all who waited have their seats, what they have acknowledged counts.
 	r := e.room
 	left := len(loops)
+	if left == 0 {
+		r.Unhold()
+	}
 	for l := range loops {
 		l.post(item{kind: itemDo, do: func() {
 			c.post(func() {
@@ -665,6 +671,7 @@ func (c *cluster) tick() {
 				if o.since != 0 && now-o.since > linger {
 					o.end(codec.CodeGone)
 				}
+				o.forget(now)
 			}
 			c.prune(e)
 		}

@@ -2,14 +2,15 @@ package engine
 
 import (
 	"sync"
+	"time"
 
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/room"
 )
 
 // outbound is a publisher of a room that another node relays: the way of its frames there. It keeps, by reference, what the relay has
-// not acknowledged, and sends it again when the link or the relay is another. The client's session pushes into it as into a room; what it
-// acknowledges to the client is what the relay acknowledged.
+// not acknowledged, and for a while what it has, and sends it again when the link or the relay is another. The client's session pushes into
+// it as into a room; what it acknowledges to the client is what the relay acknowledged.
 //
 // It may be used from any goroutine. Its mutex is held to append to lists and mailboxes only.
 type outbound struct {
@@ -44,12 +45,30 @@ type outStream struct {
 	acked uint64 // by the relay
 	told  uint64 // of that, passed on
 	held  []held
+	done  int // of held, how many at the front are acknowledged
+	kept  int // bytes of these
 }
 
-// held is a batch that is not acknowledged.
+// held is a batch that is not acknowledged, or was a moment ago.
 type held struct {
 	b           *room.Batch
 	first, last uint64
+	acked       int64 // when it was acknowledged
+}
+
+// What the relay has acknowledged every node has that needs it, as far as the relay knew. A relay that had lagged, or was cut off itself, may
+// come to relay the room all the same: what was acknowledged is kept for it, so long and so much of a stream.
+const (
+	keepFor   = 5 * time.Second
+	keepBytes = 1 << 20
+)
+
+// first returns the first frame that is still here, or would come next.
+func (s *outStream) first() uint64 {
+	if len(s.held) > 0 {
+		return s.held[0].first
+	}
+	return s.next
 }
 
 func (o *outbound) find(dtype uint8) *outStream {
@@ -123,7 +142,7 @@ func (o *outbound) PushGap(h room.Holder, g codec.Gap, _ int64) error {
 
 // keep takes over a batch, and sends it if there is a link. Mutex held.
 func (o *outbound) keep(s *outStream, b *room.Batch, first, last uint64) {
-	s.held = append(s.held, held{b, first, last})
+	s.held = append(s.held, held{b: b, first: first, last: last})
 	s.next = last + 1
 	o.unacked += int64(len(b.B))
 	if o.up != nil {
@@ -166,7 +185,7 @@ func (o *outbound) Detach(h room.Holder, now int64) {
 }
 
 // acknowledged takes the relay's word that all up to seq has arrived, and passes it on.
-func (o *outbound) acknowledged(from *session, dtype uint8, seq uint64) {
+func (o *outbound) acknowledged(from *session, dtype uint8, seq uint64, now int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.up != from {
@@ -177,18 +196,45 @@ func (o *outbound) acknowledged(from *session, dtype uint8, seq uint64) {
 		return
 	}
 	s.acked = seq
-	n := 0
-	for ; n < len(s.held) && s.held[n].last <= seq; n++ {
-		b := s.held[n].b
-		o.unacked -= int64(len(b.B))
-		b.Release()
-		s.held[n] = held{}
+	for ; s.done < len(s.held) && s.held[s.done].last <= seq; s.done++ {
+		h := &s.held[s.done]
+		h.acked = now
+		o.unacked -= int64(len(h.b.B))
+		s.kept += len(h.b.B)
 	}
-	s.held = s.held[n:]
+	s.forget(now)
 	if o.told && o.holder != nil {
 		o.told = false
 		o.holder.s.loop.post(item{kind: itemAck, pub: o.holder})
 	}
+}
+
+// forget lets go of what was acknowledged long ago, or is too much.
+func (s *outStream) forget(now int64) {
+	n := 0
+	for ; n < s.done && (s.kept > keepBytes || now-s.held[n].acked > int64(keepFor)); n++ {
+		s.kept -= len(s.held[n].b.B)
+		s.held[n].b.Release()
+		s.held[n] = held{}
+	}
+	s.held, s.done = s.held[n:], s.done-n
+}
+
+// forget lets go of what was acknowledged long ago.
+func (o *outbound) forget(now int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, s := range o.streams {
+		s.forget(now)
+	}
+}
+
+// clear lets go of everything.
+func (s *outStream) clear() {
+	for _, h := range s.held {
+		h.b.Release()
+	}
+	s.held, s.done, s.kept = nil, 0, 0
 }
 
 // hold makes pub the holder and returns what the client is to be told. The session that held it before is cut off.
@@ -212,22 +258,30 @@ func (o *outbound) hold(pub *publication, req uint32) (m *codec.Published, ok bo
 	return m, true
 }
 
-// attach takes the relay's answer: what it lacks is sent, and from now on all that is pushed. It reports false if the relay gives the
-// publisher another number, so that its client must begin anew. Uplink's loop or the cluster goroutine.
+// attach takes the relay's answer: what it lacks is sent, and from now on all that is pushed; of a stream that it does not know, all that there
+// is. It reports false if the relay gives the publisher another number, or lacks more than there is, so that its client must begin anew.
+// Uplink's loop or the cluster goroutine.
 func (o *outbound) attach(up *session, m *codec.Published) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.ended || o.num != 0 && o.num != m.Pub {
 		return false
 	}
-	o.num, o.policy, o.window = m.Pub, m.Policy, int64(m.Window)
 	known := make(map[uint8]uint64, len(m.Streams))
 	for _, s := range m.Streams {
 		known[s.Dtype] = s.Next
-		if st := o.find(s.Dtype); st.next < s.Next && len(st.held) == 0 {
-			st.next = s.Next // the client has pushed this by way of another node
+		st := o.find(s.Dtype)
+		switch {
+		case st.next == 1: // it is new
+			st.next = s.Next
+		case s.Next < st.first():
+			return false
+		case st.next < s.Next && st.done == len(st.held): // the client has pushed this by way of another node
+			st.clear()
+			st.next = s.Next
 		}
 	}
+	o.num, o.policy, o.window = m.Pub, m.Policy, int64(m.Window)
 	o.up = up
 	for _, s := range o.streams {
 		for _, h := range s.held {
@@ -257,10 +311,7 @@ func (o *outbound) end(code codec.Code) {
 	}
 	o.ended, o.up = true, nil
 	for _, s := range o.streams {
-		for _, h := range s.held {
-			h.b.Release()
-		}
-		s.held = nil
+		s.clear()
 	}
 	if o.holder != nil {
 		o.holder.cutBy(o, code)

@@ -197,8 +197,8 @@ func (s *session) publishedBy(by caller, o *outbound) {
 		pub = &publication{s: s, room: o.room}
 	}
 	m, ok := o.hold(pub, by.req)
-	if !ok {
-		s.reply(s.loop.eng.refusal(by.req, errMoved))
+	if !ok { // it has ended since
+		s.loop.eng.cluster.ask(by, &codec.Publish{Req: by.req, Room: o.room, Flags: o.flags})
 		return
 	}
 	s.keep(by, pub)

@@ -15,7 +15,7 @@ func (k *link) fromRelay(s *session, m codec.Control) error {
 	switch m := m.(type) {
 	case *codec.Ack:
 		if o := k.outs[lane{m.Room, m.Pub}]; o != nil {
-			o.acknowledged(s, m.Dtype, m.Seq)
+			o.acknowledged(s, m.Dtype, m.Seq, s.loop.now)
 		}
 	case *codec.Joined:
 		k.joined(s, m)
