@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -23,7 +24,7 @@ import (
 var (
 	kills   = flag.Int("kills", 2, "how often drills with a figure repeat what they do")
 	rooms   = flag.Int("rooms", 4, "rooms that carry streams at once in drills of many")
-	keepLog = flag.Bool("logs", false, "print the nodes' logs when a drill fails")
+	keepLog = flag.Bool("logs", false, "print the nodes' and the clients' logs when a drill fails")
 )
 
 // patience bounds every wait; on a busy machine things take long, and how long is no promise.
@@ -56,6 +57,9 @@ type fleet struct {
 	nodes []*node
 	extra []string // arguments for serve
 	net   *network // nil: all on loopback
+
+	clients int      // so many have been made
+	said    *os.File // the clients' log
 }
 
 type node struct {
@@ -86,6 +90,9 @@ func (f *fleet) begin(n int) *fleet {
 		t.Fatal(err)
 	}
 	f.key = f.file("key", string(key))
+	if f.said, err = os.Create(filepath.Join(f.dir, "clients.log")); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(f.close)
 	for i := range n {
 		f.add(fmt.Sprintf("n%d", i+1))
@@ -208,6 +215,11 @@ func (f *fleet) close() {
 			f.t.Logf("%s:\n%s", n.name, b)
 		}
 	}
+	f.said.Close()
+	if f.t.Failed() && *keepLog {
+		b, _ := os.ReadFile(f.said.Name())
+		f.t.Logf("clients:\n%s", b)
+	}
 }
 
 // until waits for something that is to come true.
@@ -277,11 +289,13 @@ func (f *fleet) client(home int, account string) *client.Client {
 	for _, n := range f.nodes {
 		servers = append(servers, n.listen)
 	}
+	f.clients++
 	var begun atomic.Bool
 	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
 	defer cancel()
 	c, err := client.Dial(ctx, client.Options{
 		Servers: servers, Account: account, Silence: time.Second,
+		Logger: slog.New(slog.NewJSONHandler(f.said, nil)).With("client", f.clients),
 		Dialer: func(ctx context.Context, addr string) (net.Conn, error) {
 			if !begun.Swap(true) {
 				addr = f.nodes[home].listen
