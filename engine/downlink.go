@@ -147,7 +147,7 @@ func (c *cluster) serve(s *session, m *codec.Mirror) {
 func (c *cluster) serveThrough(s *session, m *codec.Mirror) {
 	e := c.edge(m.Room)
 	e.owner = e.owner || m.Flags&codec.MirrorInbox != 0
-	if e.target == s.link.peer.name || c.cutOffFromRelay(e) { // it would go round in circles
+	if c.circular(e, s.link) {
 		s.later(c.e.refusal(m.Req, errMoved))
 		return
 	}

@@ -213,13 +213,20 @@ func (c *cluster) drive(e *edge) {
 		c.askMirror(e, p)
 	}
 	for _, o := range e.outs {
-		if o.asked == nil && o.number() != 0 { // otherwise its client still asks
+		if l := o.carries(); l != nil && c.circular(e, l) {
+			o.end(codec.CodeMoved)
+		} else if o.asked == nil && o.number() != 0 { // otherwise its client still asks
 			c.askPublish(e, p, o)
 		}
 	}
+	c.prune(e)
 	asks := e.asks
 	e.asks = nil
 	for _, a := range asks {
+		if a.by.s.link != nil && c.circular(e, a.by.s.link) {
+			c.refuse([]ask{a}, errMoved)
+			continue
+		}
 		if _, opens := a.m.(*codec.Inbox); opens && c.opensHere(e.id) {
 			c.later = append(c.later, func() { c.take(a) })
 		} else {
@@ -227,6 +234,10 @@ func (c *cluster) drive(e *edge) {
 		}
 	}
 }
+
+// circular reports whether what another node asks for by way of this one would go round in circles: this node would ask the other, or does not
+// reach the relay either.
+func (c *cluster) circular(e *edge, by *link) bool { return e.target == by.peer.name || c.cutOffFromRelay(e) }
 
 // askMirror subscribes this node at the relay, with the positions that it has or, at first, those of the client who waits.
 func (c *cluster) askMirror(e *edge, p *peer) {
@@ -577,6 +588,16 @@ func (o *outbound) over() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.ended
+}
+
+// carries returns the link that pushes into the outbound: another node's, which does not reach the relay itself. nil: a client does.
+func (o *outbound) carries() *link {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.holder == nil {
+		return nil
+	}
+	return o.holder.s.link
 }
 
 // number returns the publisher's number; 0 if the relay has not given it one yet.

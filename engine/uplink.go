@@ -148,6 +148,12 @@ func (k *link) unfeed(s *session, id codec.RoomID) {
 		if at.room == id {
 			o.unlink(s)
 			delete(k.outs, at)
+			s.queueControl(&codec.Drop{Room: id, Pub: at.num, Code: codec.CodeGone})
+		}
+	}
+	for req, o := range k.publishing {
+		if o.room == id { // the answer comes too late
+			delete(k.publishing, req)
 		}
 	}
 	if asked {
