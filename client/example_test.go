@@ -450,3 +450,119 @@ func ExampleSubscription_Close() {
 	fmt.Println(errors.Is(err, &client.ClosedError{Code: codec.CodeLeft}))
 	// Output: true
 }
+
+func ExampleClient_SendTo() {
+	ctx := context.Background()
+	addr, stop := start()
+	defer stop()
+	alice, bob := dial(addr, "alice"), dial(addr, "bob")
+	defer alice.Close()
+	defer bob.Close()
+	in, err := alice.OpenInbox(ctx, client.InboxOptions{Accept: []string{"bob"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := bob.SendTo(ctx, "alice", []byte("hello"), 1); err != nil {
+		log.Fatal(err)
+	}
+	for {
+		ev, err := in.Next(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		if m, ok := ev.(*client.Message); ok {
+			fmt.Printf("%s from %s\n", m.Payload, m.Publisher)
+			break
+		}
+	}
+	// Nobody is told whether an account is there that does not accept them.
+	fmt.Println(errors.Is(alice.SendTo(ctx, "bob", []byte("hello"), 1), &client.RefusedError{Code: codec.CodeNotAccepted}))
+	fmt.Println(errors.Is(alice.SendTo(ctx, "nobody", []byte("hello"), 1), &client.RefusedError{Code: codec.CodeNotAccepted}))
+	// Output:
+	// hello from bob
+	// true
+	// true
+}
+
+func ExampleClient_OpenInbox() {
+	ctx := context.Background()
+	addr, stop := start()
+	defer stop()
+	alice := dial(addr, "alice")
+	defer alice.Close()
+	in, err := alice.OpenInbox(ctx, client.InboxOptions{
+		Policy: codec.PolicyLossless, Accept: []string{client.Everyone}, Block: []string{"mallory"},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer in.Close()
+	fmt.Println(in.Policy())
+	// Output: lossless
+}
+
+func ExampleClient_Accept() {
+	ctx := context.Background()
+	addr, stop := start()
+	defer stop()
+	alice, bob := dial(addr, "alice"), dial(addr, "bob")
+	defer alice.Close()
+	defer bob.Close()
+	if _, err := alice.OpenInbox(ctx, client.InboxOptions{}); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(bob.SendTo(ctx, "alice", []byte("may I?"), 1) == nil)
+	fmt.Println(alice.Accept(ctx, "bob"))
+	fmt.Println(bob.SendTo(ctx, "alice", []byte("thanks"), 1))
+	// Output:
+	// false
+	// <nil>
+	// <nil>
+}
+
+func ExampleClient_Block() {
+	ctx := context.Background()
+	addr, stop := start()
+	defer stop()
+	alice, bob := dial(addr, "alice"), dial(addr, "bob")
+	defer alice.Close()
+	defer bob.Close()
+	if _, err := alice.OpenInbox(ctx, client.InboxOptions{Accept: []string{"bob"}}); err != nil {
+		log.Fatal(err)
+	}
+	pub, err := bob.PublishTo(ctx, "alice", client.PublishOptions{Counts: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := alice.Block(ctx, "bob"); err != nil {
+		log.Fatal(err)
+	}
+	for range pub.Counts() { // until it has ended
+	}
+	fmt.Println(errors.Is(pub.Push(ctx, 1, client.Delta, []byte("still there?")), &client.ClosedError{Code: codec.CodeRevoked}))
+	// Output: true
+}
+
+// A stream to an account is a stream into its inbox.
+func ExampleClient_PublishTo() {
+	ctx := context.Background()
+	addr, stop := start()
+	defer stop()
+	alice, bob := dial(addr, "alice"), dial(addr, "bob")
+	defer alice.Close()
+	defer bob.Close()
+	if _, err := alice.OpenInbox(ctx, client.InboxOptions{Accept: []string{"bob"}}); err != nil {
+		log.Fatal(err)
+	}
+	pub, err := bob.PublishTo(ctx, "alice", client.PublishOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for i := range 3 {
+		if err := pub.Push(ctx, 1, client.Delta, []byte{byte(i)}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	fmt.Println(pub.Close(ctx)) // nil: all three have arrived
+	// Output: <nil>
+}

@@ -40,8 +40,8 @@ func FuzzServer(f *testing.F) {
 			subs: map[codec.RoomID]*Subscription{},
 		}
 		c.link = l
-		p := c.newPublisher(room, PublishOptions{Counts: true})
-		s := c.newSubscription(room, SubscribeOptions{})
+		p := c.newPublisher(room, "", PublishOptions{Counts: true})
+		s := c.newSubscription(room, SubscribeOptions{}, nil)
 		p.makeStream(1)
 
 		used, err := l.dispatch(b)

@@ -69,8 +69,12 @@ func (p *Publisher) publishRefused(code codec.Code, text string) {
 	if p.err != nil {
 		return
 	}
-	if !p.answered && code != codec.CodeMoved || !code.Retry() {
+	switch {
+	case !p.answered && code != codec.CodeMoved || !code.Retry():
 		p.end(&RefusedError{code, text})
+		return
+	case code == codec.CodeAway: // the recipient has gone while the connection was broken
+		p.end(&ClosedError{p.room, code})
 		return
 	}
 	p.askLater(code)

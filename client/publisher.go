@@ -19,6 +19,7 @@ import (
 type Publisher struct {
 	c      *Client
 	room   codec.RoomID
+	to     string // whose inbox the room is; "" if it is none
 	flags  uint8
 	counts chan codec.Count
 	opened chan struct{} // closed when the server has answered for the first time, or p ended
@@ -51,6 +52,10 @@ type Publisher struct {
 // server's answer. A client has one Publisher for a room at a time (ErrPublishing). Repeated after a reconnection if it was not
 // answered.
 func (c *Client) Publish(ctx context.Context, room codec.RoomID, o PublishOptions) (*Publisher, error) {
+	return c.publish(ctx, room, "", o)
+}
+
+func (c *Client) publish(ctx context.Context, room codec.RoomID, to string, o PublishOptions) (*Publisher, error) {
 	c.mu.Lock()
 	if c.err != nil {
 		defer c.mu.Unlock()
@@ -60,7 +65,7 @@ func (c *Client) Publish(ctx context.Context, room codec.RoomID, o PublishOption
 		c.mu.Unlock()
 		return nil, ErrPublishing
 	}
-	p := c.newPublisher(room, o)
+	p := c.newPublisher(room, to, o)
 	c.mu.Unlock()
 
 	select {
@@ -78,9 +83,9 @@ func (c *Client) Publish(ctx context.Context, room codec.RoomID, o PublishOption
 }
 
 // newPublisher makes a publisher and asks the server for it. c.mu held.
-func (c *Client) newPublisher(room codec.RoomID, o PublishOptions) *Publisher {
+func (c *Client) newPublisher(room codec.RoomID, to string, o PublishOptions) *Publisher {
 	p := &Publisher{
-		c: c, room: room,
+		c: c, room: room, to: to,
 		counts: make(chan codec.Count, 1),
 		opened: make(chan struct{}),
 		ended:  make(chan struct{}),
@@ -96,17 +101,25 @@ func (c *Client) newPublisher(room codec.RoomID, o PublishOptions) *Publisher {
 // Push pushes a delta message through a publisher that the client opens at the first call and keeps for the room. It is for those
 // who push now and then; see Publisher.Push for what it waits for.
 func (c *Client) Push(ctx context.Context, room codec.RoomID, dtype uint8, payload []byte) error {
+	p, err := c.publisher(room, "")
+	if err != nil {
+		return err
+	}
+	return p.Push(ctx, dtype, Delta, payload)
+}
+
+// publisher returns the client's publisher for a room, making it if need be.
+func (c *Client) publisher(room codec.RoomID, to string) (*Publisher, error) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.err != nil {
-		defer c.mu.Unlock()
-		return c.err
+		return nil, c.err
 	}
 	p := c.pubs[room]
 	if p == nil {
-		p = c.newPublisher(room, PublishOptions{})
+		p = c.newPublisher(room, to, PublishOptions{})
 	}
-	c.mu.Unlock()
-	return p.Push(ctx, dtype, Delta, payload)
+	return p, nil
 }
 
 // Room returns the room that p pushes into.

@@ -209,7 +209,7 @@ func (l *link) event(m codec.Control, frame []byte) error {
 			if p := c.pubs[room]; p != nil {
 				p.moved(l)
 			}
-		case codec.CodeRevoked, codec.CodeSuperseded: // the publishing alone
+		case codec.CodeRevoked, codec.CodeSuperseded, codec.CodeAway: // the publishing alone
 			s = nil
 			if c.link != l { // by this client itself, on the connection that it uses now
 				break
@@ -222,7 +222,12 @@ func (l *link) event(m codec.Control, frame []byte) error {
 		}
 		if s != nil {
 			delete(l.subs, room)
-			if c.subs[room] == s {
+			switch {
+			case c.subs[room] != s:
+			case s.reopens(m.Code):
+				s.askLater(m.Code)
+				s = nil
+			default:
 				delete(c.subs, room)
 			}
 		}
@@ -258,6 +263,11 @@ func (l *link) answer(req uint32, m codec.Control, frame []byte) error {
 		// closed by the caller meanwhile
 	case r.s != nil && no:
 		r.s.refused(refused.Code, refused.Text)
+	case r.s != nil && r.opens:
+		if _, ok := m.(*codec.OK); !ok {
+			return errUnexpected
+		}
+		c.askSubscribe(r.s)
 	case r.s != nil:
 		m, ok := m.(*codec.Subscribed)
 		if !ok {

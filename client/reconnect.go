@@ -55,7 +55,7 @@ func (c *Client) attach(l *link) {
 		c.askPublish(p)
 	}
 	for _, s := range c.subs {
-		c.askSubscribe(s)
+		c.ask(s)
 	}
 	slices.SortFunc(again, func(a, b *request) int { return int(a.num) - int(b.num) })
 	for _, r := range again {

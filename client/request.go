@@ -31,6 +31,8 @@ type request struct {
 	p *Publisher
 	s *Subscription
 
+	opens bool // an inbox, for s to subscribe to next
+
 	abandoned bool // nobody waits any more; a room registered for it is to be removed
 }
 
@@ -130,9 +132,21 @@ func (c *Client) askPublish(p *Publisher) {
 	if c.link == nil {
 		return // the next connection begins with it
 	}
-	r := c.post(settle, func(req uint32) codec.Control { return &codec.Publish{Req: req, Room: p.room, Flags: p.flags} })
+	r := c.post(settle, func(req uint32) codec.Control {
+		return &codec.Publish{Req: req, Room: p.room, Flags: p.flags, To: p.to}
+	})
 	r.p = p
 	p.asked++
+}
+
+// ask asks the server for a subscription, of an inbox after it is open. c.mu held.
+func (c *Client) ask(s *Subscription) {
+	if s.inbox == nil {
+		c.askSubscribe(s)
+	} else if c.link != nil {
+		r := c.post(settle, func(req uint32) codec.Control { s.inbox.Req = req; return s.inbox })
+		r.s, r.opens = s, true
+	}
 }
 
 // askSubscribe asks the server for a subscription. c.mu held.

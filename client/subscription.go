@@ -20,6 +20,7 @@ type Subscription struct {
 	c      *Client
 	room   codec.RoomID
 	flags  uint8
+	inbox  *codec.Inbox  // what opens the room first, if it is the account's inbox; guarded by the client's mutex
 	opened chan struct{} // closed when the server has answered for the first time, or s ended
 	ready  chan struct{} // holds a value when there may be something to take
 	space  chan struct{} // holds a value when there may be room for the reader
@@ -50,9 +51,13 @@ func (c *Client) Subscribe(ctx context.Context, room codec.RoomID, o SubscribeOp
 		c.mu.Unlock()
 		return nil, &RefusedError{codec.CodeSubscribed, "this client subscribes to the room already"}
 	}
-	s := c.newSubscription(room, o)
+	s := c.newSubscription(room, o, nil)
 	c.mu.Unlock()
+	return s.await(ctx)
+}
 
+// await waits for the server's answer.
+func (s *Subscription) await(ctx context.Context) (*Subscription, error) {
 	select {
 	case <-s.opened:
 	case <-ctx.Done():
@@ -68,9 +73,9 @@ func (c *Client) Subscribe(ctx context.Context, room codec.RoomID, o SubscribeOp
 }
 
 // newSubscription makes a subscription and asks the server for it. c.mu held.
-func (c *Client) newSubscription(room codec.RoomID, o SubscribeOptions) *Subscription {
+func (c *Client) newSubscription(room codec.RoomID, o SubscribeOptions, inbox *codec.Inbox) *Subscription {
 	s := &Subscription{
-		c: c, room: room, limit: c.opts.ReceiveBuffer,
+		c: c, room: room, inbox: inbox, limit: c.opts.ReceiveBuffer,
 		opened: make(chan struct{}), ready: make(chan struct{}, 1), space: make(chan struct{}, 1),
 	}
 	s.in.room = room
@@ -81,7 +86,7 @@ func (c *Client) newSubscription(room codec.RoomID, o SubscribeOptions) *Subscri
 		s.flags |= codec.SubCount
 	}
 	c.subs[room] = s
-	c.askSubscribe(s)
+	c.ask(s)
 	return s
 }
 
@@ -281,21 +286,12 @@ func (s *Subscription) subscribed(m *codec.Subscribed, frame []byte, maxPayload 
 
 // refused takes the server's refusal. c.mu held.
 func (s *Subscription) refused(code codec.Code, text string) {
-	c, l := s.c, s.c.link
+	c := s.c
 	s.mu.Lock()
 	answered := s.answered
-	s.retries++
-	retries := s.retries
 	s.mu.Unlock()
-	if (answered || code == codec.CodeMoved) && code.Retry() {
-		c.opts.Logger.Warn("subscription refused, will try again", "room", s.room.String(), "reason", code.String())
-		time.AfterFunc(c.patience(code, retries), func() {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			if c.subs[s.room] == s && l != nil && c.link == l {
-				c.askSubscribe(s)
-			}
-		})
+	if (answered || code == codec.CodeMoved) && code.Retry() || s.inbox != nil && code == codec.CodeRoomUnknown {
+		s.askLater(code)
 		return
 	}
 	if c.subs[s.room] == s {
@@ -306,6 +302,29 @@ func (s *Subscription) refused(code codec.Code, text string) {
 	} else {
 		s.end(&RefusedError{code, text}, false)
 	}
+}
+
+// askLater asks for the subscription again after a pause, if the connection is still the same then: a new one begins with that anyhow. c.mu
+// held.
+func (s *Subscription) askLater(code codec.Code) {
+	c, l := s.c, s.c.link
+	s.mu.Lock()
+	s.retries++
+	retries := s.retries
+	s.mu.Unlock()
+	c.opts.Logger.Warn("subscription refused, will try again", "room", s.room.String(), "reason", code.String())
+	time.AfterFunc(c.patience(code, retries), func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.subs[s.room] == s && l != nil && c.link == l {
+			c.ask(s)
+		}
+	})
+}
+
+// reopens reports whether the end of the room is not the end of s: an inbox whose nodes went away is opened again.
+func (s *Subscription) reopens(code codec.Code) bool {
+	return s.inbox != nil && (code.Retry() || code == codec.CodeIdle)
 }
 
 // positions returns the last frame received of every stream, for resuming.

@@ -31,7 +31,7 @@ func (t *Table) NewInbox(owner string, m *codec.Inbox, grants []codec.GrantState
 		return nil, err
 	}
 	r := t.newRoom(owner, set, now)
-	r.ID, r.counted, r.gone = m.Room, true, now
+	r.ID, r.counted, r.gone, r.vacant = m.Room, true, now, true
 	for _, g := range grants {
 		r.setGrant(g.Account, grant{g.Version, g.Granted})
 	}
@@ -148,11 +148,17 @@ func (r *Room) present() bool {
 	return false
 }
 
-// attend notes whether somebody is in an inbox. When nobody has been for half the stall time, who sends is told: later the places of
-// who was there would be given up, and what waits for them would count as arrived. No-op for other rooms. Room's mutex.
+// attend notes whether somebody is in an inbox. While nobody is, nothing counts as arrived. When nobody has been for half the stall time, who sends is told: later the places of
+// who was there are given up. No-op for other rooms. Room's mutex.
 func (r *Room) attend(now int64) {
+	if !r.inbox || r.mirror {
+		return
+	}
+	if vacant := !r.present(); vacant != r.vacant {
+		r.vacant = vacant
+		r.seated().updateAll(r)
+	}
 	switch {
-	case !r.inbox || r.mirror:
 	case r.attended():
 		r.gone = 0
 	case r.gone == 0:

@@ -127,8 +127,9 @@ func TestInboxNobodyIsIn(t *testing.T) {
 			if err := x.send("bob"); err != nil {
 				t.Fatal(err)
 			}
-			x.script(0, "1k", "2")
 			x.loop.unsubscribe(v, true)
+			x.script(0, "1k", "2")
+			x.loop.drain()
 			stall := int64(x.table.cfg.Stall)
 			x.at(x.now + stall/2)
 			if len(x.hold.cuts) != 0 {
@@ -142,9 +143,7 @@ func TestInboxNobodyIsIn(t *testing.T) {
 				t.Fatalf("cuts: %v", got)
 			}
 			x.at(x.now + 2*stall)
-			if policy == codec.PolicyLossless {
-				x.pub.Acks(func(_ codec.StreamKey, seq uint64) { t.Errorf("acknowledged up to %d", seq) })
-			}
+			x.pub.Acks(func(_ codec.StreamKey, seq uint64) { t.Errorf("acknowledged up to %d", seq) })
 			if err := x.send("bob"); !errors.Is(err, ErrAway) {
 				t.Errorf("after that: %v", err)
 			}
@@ -164,6 +163,43 @@ func TestInboxNobodyIsIn(t *testing.T) {
 			}
 			if err := x.send("bob"); err != nil {
 				t.Errorf("she is back: %v", err)
+			}
+		})
+	}
+}
+
+// Who is away for a moment only misses nothing.
+func TestInboxSomebodyComesBack(t *testing.T) {
+	for _, policy := range []codec.Policy{codec.PolicyLive, codec.PolicyLossless} {
+		t.Run(policy.String(), func(t *testing.T) {
+			x := newInboxBench(t, policy)
+			v := x.viewer(alice)
+			if err := x.send("bob"); err != nil {
+				t.Fatal(err)
+			}
+			x.script(0, "1k", "2")
+			x.loop.drain()
+			v.take(1 << 20)
+			x.loop.unsubscribe(v, true)
+			x.script(0, "3", "4")
+			x.loop.drain()
+			told := uint64(0)
+			x.pub.Acks(func(_ codec.StreamKey, seq uint64) { told = seq })
+			if told > 2 {
+				t.Errorf("acknowledged up to %d while nobody was there", told)
+			}
+			have := v.have()
+			v.reconnect(x.room)
+			x.join(v, Join{Account: "alice", Instance: 7, Have: have})
+			if policy == codec.PolicyLossless {
+				if err := x.room.Ack(v, x.key(0), 4, x.now); err != nil {
+					t.Fatal(err)
+				}
+			}
+			v.take(1 << 20)
+			x.pub.Acks(func(_ codec.StreamKey, seq uint64) { told = seq })
+			if got := fmt.Sprint(v.stream(x.key(0)).script); told != 4 || got != "[1k 2 resumed 3 4]" {
+				t.Errorf("acknowledged up to %d; she got %s", told, got)
 			}
 		})
 	}

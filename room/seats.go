@@ -201,7 +201,7 @@ func (l *seating) lowest(st *stream) (low uint64, n int) {
 			low, n = p.acked, 1
 		}
 	}
-	if l.hold != 0 && st.acked.Load() <= low {
+	if (l.hold != 0 || st.pub.room.vacant) && st.acked.Load() <= low {
 		low, n = st.acked.Load(), n+1
 	}
 	return low, n

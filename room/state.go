@@ -208,7 +208,7 @@ func (r *Room) sweepSeats(now int64) {
 	r.attend(now) // before seats are given up: what was on its way to who had them has not arrived
 	if r.seats != nil {
 		r.seats.sweep(r, now)
-		if len(r.seats.seats) == 0 && r.seats.hold == 0 && !r.lossless() {
+		if len(r.seats.seats) == 0 && r.seats.hold == 0 && !r.vacant && !r.lossless() {
 			r.seats = nil
 		}
 	}
