@@ -237,7 +237,9 @@ func (c *cluster) drive(e *edge) {
 
 // circular reports whether what another node asks for by way of this one would go round in circles: this node would ask the other, or does not
 // reach the relay either.
-func (c *cluster) circular(e *edge, by *link) bool { return e.target == by.peer.name || c.cutOffFromRelay(e) }
+func (c *cluster) circular(e *edge, by *link) bool {
+	return e.target == by.peer.name || c.cutOffFromRelay(e)
+}
 
 // askMirror subscribes this node at the relay, with the positions that it has or, at first, those of the client who waits.
 func (c *cluster) askMirror(e *edge, p *peer) {
