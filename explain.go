@@ -25,6 +25,9 @@ func (f *serverFlags) explain(err error, room codec.RoomID) error {
 		return fmt.Errorf("server %s: %s", e.Server, withText(plain(e.Code), e.Text))
 	}
 	if e, ok := errors.AsType[*client.ClosedError](err); ok {
+		if e.Code == codec.CodeAway {
+			return errors.New("the account went away before all had arrived")
+		}
 		return fmt.Errorf("room %v ended for you: %s", e.Room, plain(e.Code))
 	}
 	if e, ok := errors.AsType[*client.RefusedError](err); ok {
@@ -33,6 +36,8 @@ func (f *serverFlags) explain(err error, room codec.RoomID) error {
 			return fmt.Errorf("there is no room %v at %s: it has ended, the number is mistyped, or the server is another (--server)", room, servers)
 		case codec.CodeNotOwner:
 			return fmt.Errorf("room %v is not %s's: only its owner may do that (--account)", room, f.Account)
+		case codec.CodeNotAccepted:
+			return fmt.Errorf("that account accepts nothing from %s, has no inbox open, or does not exist: it receives with 'timedge inbox --accept %s'", f.Account, f.Account)
 		case codec.CodeNotGranted, codec.CodeRevoked:
 			return fmt.Errorf("%s may not push into room %v: its owner allows it with 'timedge grant %v %s'", f.Account, room, room, f.Account)
 		}

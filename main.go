@@ -1,7 +1,7 @@
 // Command timedge is an edge server for live stream data, and its command line.
 //
 // This file holds the flags and the configuration, nothing else. Each command has a file of its own: serve.go, push.go,
-// sub.go, and rooms.go for the small ones; connect.go is how the client commands reach a server, explain.go turns errors into
+// sub.go, send.go, inbox.go, and rooms.go for the small ones; connect.go is how the client commands reach a server, explain.go turns errors into
 // one plain line.
 package main
 
@@ -34,6 +34,8 @@ type commandLine struct {
 	Serve    serveCmd    `cmd:"" help:"Serve clients."`
 	Push     pushCmd     `cmd:"" help:"Push a file, or standard input, into a room."`
 	Sub      subCmd      `cmd:"" help:"Receive a room's streams."`
+	Send     sendCmd     `cmd:"" help:"Send a file, or standard input, to an account."`
+	Inbox    inboxCmd    `cmd:"" help:"Receive what others send to the account."`
 	Register registerCmd `cmd:"" help:"Register a room and print its number."`
 	Remove   removeCmd   `cmd:"" help:"End a room; only its owner may."`
 	Grant    grantCmd    `cmd:"" help:"Let an account push into a room; only the room's owner may."`
@@ -99,11 +101,32 @@ type roomFlags struct {
 type pushCmd struct {
 	serverFlags
 	roomFlags
-	Room     roomID `placeholder:"ROOM" help:"Push into this room; without, one is registered, and removed at the end."`
+	Room roomID `placeholder:"ROOM" help:"Push into this room; without, one is registered, and removed at the end."`
+	Wait uint64 `placeholder:"N" help:"Hold until so many subscribers are there."`
+	input
+}
+
+// input is what is pushed.
+type input struct {
 	Realtime bool   `help:"Keep to the stream's own times instead of pushing as fast as it goes."`
-	Wait     uint64 `placeholder:"N" help:"Hold until so many subscribers are there."`
 	Dtype    uint8  `placeholder:"N" help:"Number of the stream within the room (${default})." default:"0"`
 	File     string `arg:"" help:"What to push: MPEG-TS, fragmented MP4, WebM, or any other bytes; - is standard input."`
+}
+
+type sendCmd struct {
+	serverFlags
+	Wait time.Duration `placeholder:"TIME" help:"Try for so long until the account is there and accepts (once)."`
+	To   string        `arg:"" name:"account" help:"The account to send to."`
+	input
+}
+
+type inboxCmd struct {
+	serverFlags
+	Accept []string `placeholder:"NAME" help:"${acceptHelp}"`
+	Block  []string `placeholder:"NAME" help:"Take nothing from these accounts; several, comma-separated."`
+	Output string   `short:"o" placeholder:"FILE" default:"-" help:"Where to write; - is standard output (${default})."`
+	Follow bool     `help:"Write what all send, and go on until interrupted."`
+	Policy policy   `placeholder:"POLICY" default:"lossless" help:"As for 'timedge register'; the same for all of the account (${default})."`
 }
 
 type subCmd struct {
@@ -235,7 +258,9 @@ var helpTexts = kong.Vars{
 	"levels": "debug,info,warn,error",
 	"authHelp": "Who clients are: whoever they say (open), by tokens in a file (file:PATH), or signed tokens (jwt:PATH); see " +
 		"timedge token",
-	"tlsCAHelp":   "Trust servers' certificates of the authorities in this file, in PEM (those of the system); implies --tls",
+	"tlsCAHelp": "Trust servers' certificates of the authorities in this file, in PEM (those of the system); implies --tls",
+	"acceptHelp": "Take what these accounts send: the stream of the first that sends, to its end; several, comma-separated; * is everybody " +
+		"(nobody).",
 	"adminHelp":   "Where /healthz, /readyz and /metrics are served; empty: nowhere",
 	"queueHelp":   "What is queued for one subscriber of a room before its policy acts",
 	"stallHelp":   "A subscriber that holds a lossless room up for so long is cut off",

@@ -58,7 +58,7 @@ func (p *pushCmd) Run(ctx context.Context, std *streams) error {
 }
 
 // open returns the input and its size, -1 if that is not known.
-func (p *pushCmd) open(std *streams) (io.ReadCloser, int64, error) {
+func (p *input) open(std *streams) (io.ReadCloser, int64, error) {
 	if p.File == "-" {
 		return io.NopCloser(std.in), -1, nil
 	}
@@ -91,6 +91,12 @@ func (p *pushCmd) push(ctx context.Context, std *streams, c *client.Client, room
 	if err := p.await(ctx, std, pub); err != nil {
 		return err
 	}
+	return p.feed(ctx, std, pub, in, total)
+}
+
+// feed pushes the input, waits until it is delivered, and closes the publisher. It returns early when ctx or the publisher, which was asked
+// for counts, ends.
+func (p *input) feed(ctx context.Context, std *streams, pub *client.Publisher, in io.Reader, total int64) error {
 	// Nothing interrupts a read of standard input: it is left behind for the process's end.
 	copied := make(chan error, 1)
 	go func() { copied <- p.copy(ctx, std, pub, in, total) }()
@@ -112,7 +118,7 @@ func (p *pushCmd) push(ctx context.Context, std *streams, c *client.Client, room
 }
 
 // copy pushes the input, unit by unit.
-func (p *pushCmd) copy(ctx context.Context, std *streams, pub *client.Publisher, in io.Reader, total int64) error {
+func (p *input) copy(ctx context.Context, std *streams, pub *client.Publisher, in io.Reader, total int64) error {
 	units, err := media.NewSplitter(in)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", p.File, err)

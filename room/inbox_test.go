@@ -168,6 +168,28 @@ func TestInboxNobodyIsIn(t *testing.T) {
 	}
 }
 
+// The only session is cut off because it stalls: what it has not consumed has not arrived, and who sends is told.
+func TestInboxOnlySessionIsCutOff(t *testing.T) {
+	x := newInboxBench(t, codec.PolicyLossless)
+	v := x.viewer(alice)
+	if err := x.send("bob"); err != nil {
+		t.Fatal(err)
+	}
+	x.script(0, "1k", "2")
+	x.loop.drain()
+	stall := int64(x.table.cfg.Stall)
+	x.at(x.now + stall + 1)
+	if got := fmt.Sprint(v.cuts); got != fmt.Sprint([]codec.Code{codec.CodeTooSlow}) {
+		t.Fatalf("cuts: %v", got)
+	}
+	x.at(x.now + stall)
+	if got := fmt.Sprint(x.hold.cuts); got != fmt.Sprint([]codec.Code{codec.CodeAway}) {
+		t.Errorf("the sender was told %v", got)
+	}
+	x.pub.Acks(func(_ codec.StreamKey, seq uint64) { t.Errorf("acknowledged up to %d", seq) })
+	v.q.Clear()
+}
+
 // Who is away for a moment only misses nothing.
 func TestInboxSomebodyComesBack(t *testing.T) {
 	for _, policy := range []codec.Policy{codec.PolicyLive, codec.PolicyLossless} {

@@ -26,6 +26,7 @@ type seat struct {
 	outlet Outlet
 	mute   uint16                     // publisher whose streams it does not get; 0: none
 	late   bool                       // lagged, does not count; not in lossless rooms
+	cut    bool                       // cut off; the seat is there until its subscriber has left the room
 	moved  int64                      // when it last acknowledged something, or had nothing to acknowledge, or its connection broke
 	places map[codec.StreamKey]*place // of every stream that it gets
 	has    map[codec.StreamKey]uint64 // what it said it has of streams that the room does not know; may be nil
@@ -76,7 +77,7 @@ func (l *seating) take(s *seat, o Outlet, j *Join, now int64) *seat {
 		clear(s.places)
 		clear(s.has)
 	}
-	s.member, s.outlet, s.moved, s.late = j.Member, o, now, false
+	s.member, s.outlet, s.moved, s.late, s.cut = j.Member, o, now, false, false
 	l.byMember[j.Member] = s
 	return s
 }
@@ -325,7 +326,7 @@ func (l *seating) leave(member any, gone bool, now int64) {
 	}
 	delete(l.byMember, member)
 	s.member, s.outlet, s.moved = nil, nil, now
-	if !gone {
+	if !gone || s.cut {
 		l.remove(s)
 	}
 }
@@ -391,15 +392,15 @@ func (l *seating) stall(r *Room, s *seat, now int64) {
 	if s.node != "" && s.member != nil {
 		stall *= 2
 	}
-	if now-s.moved <= stall {
-		return
-	}
-	if s.member != nil {
+	switch {
+	case s.cut || now-s.moved <= stall:
+	case s.member != nil:
 		s.outlet.Cut(s.member, codec.CodeTooSlow)
-		delete(l.byMember, s.member)
+		s.cut = true
 		t.stats.CutOff.Add(1)
+	default:
+		l.remove(s)
 	}
-	l.remove(s)
 }
 
 // Hold makes nothing count as arrived until a moment, or Unhold: somebody who needs what comes is on the way to a seat.
