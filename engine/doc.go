@@ -8,6 +8,7 @@
 //	session.go   one connection: bytes in, frames out of them
 //	identity.go  who a client is, and whether it still may
 //	dispatch.go  control frames: requests and answers
+//	inbox.go     what is particular to streams from account to account
 //	publish.go   stream frames: from the socket to the room
 //	outlet.go    a room's members on one loop: from the room to their sockets
 //	write.go     the vectored write, and what happens when a socket takes no more
