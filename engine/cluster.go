@@ -415,7 +415,8 @@ func (c *cluster) linkDown(s *session) {
 	}
 	p := c.peers[k.peer.name]
 	switch {
-	case p == nil:
+	case p == nil || p.peerID != k.peer: // its seats were not given up yet when the process left the view
+		c.e.rooms.Vacate(k.peer.name)
 	case p.up == s:
 		c.log.Info().Str("peer", p.name).Msg("link lost")
 		c.unlinked(p)

@@ -71,13 +71,15 @@ func (s *outStream) first() uint64 {
 	return s.next
 }
 
-func (o *outbound) find(dtype uint8) *outStream {
+// find returns the stream of a dtype; if there is none yet, a new one that begins with a frame: 1, or wherever the client goes on where the
+// relay has lost its memory of it. Which of the two is right the relay can tell.
+func (o *outbound) find(dtype uint8, next uint64) *outStream {
 	for _, s := range o.streams {
 		if s.dtype == dtype {
 			return s
 		}
 	}
-	s := &outStream{dtype: dtype, next: 1}
+	s := &outStream{dtype: dtype, next: next}
 	o.streams = append(o.streams, s)
 	return s
 }
@@ -102,7 +104,7 @@ func (o *outbound) Push(h room.Holder, run room.Run, _ int64) (fresh int, err er
 	if err := o.mayPush(h); err != nil {
 		return 0, err
 	}
-	s := o.find(run.Key.Dtype)
+	s := o.find(run.Key.Dtype, run.First)
 	raw, first := run.Raw, run.First
 	if first < s.next {
 		s.told, o.told = 0, false // the client has missed an acknowledgement
@@ -127,7 +129,7 @@ func (o *outbound) PushGap(h room.Holder, g codec.Gap, _ int64) error {
 	if err := o.mayPush(h); err != nil {
 		return err
 	}
-	s := o.find(g.Dtype)
+	s := o.find(g.Dtype, g.From)
 	switch {
 	case g.To < s.next:
 		s.told, o.told = 0, false
@@ -191,7 +193,7 @@ func (o *outbound) acknowledged(from *session, dtype uint8, seq uint64, now int6
 	if o.up != from {
 		return
 	}
-	s := o.find(dtype)
+	s := o.find(dtype, 1)
 	if seq <= s.acked || seq >= s.next {
 		return
 	}
@@ -270,7 +272,7 @@ func (o *outbound) attach(up *session, m *codec.Published) bool {
 	known := make(map[uint8]uint64, len(m.Streams))
 	for _, s := range m.Streams {
 		known[s.Dtype] = s.Next
-		st := o.find(s.Dtype)
+		st := o.find(s.Dtype, 1)
 		switch {
 		case st.next == 1: // it is new
 			st.next = s.Next
