@@ -385,6 +385,12 @@ func (c *cluster) linkUp(s *session) {
 			p.down.closeSoon()
 		}
 		p.down = s
+		early := k.early
+		k.early = nil
+		for _, m := range early {
+			c.got(s, m)
+			c.settle()
+		}
 		return
 	}
 	p.up, p.lastFail = s, ""
@@ -465,6 +471,10 @@ func (c *cluster) answer(from *session, req uint32, m codec.Control) {
 
 // got takes a room's state from another node.
 func (c *cluster) got(from *session, m *codec.State) {
+	if slices.Contains(c.strangers, from) { // it counts on an answer
+		from.link.early = append(from.link.early, m)
+		return
+	}
 	p := c.peers[from.link.peer.name]
 	if p == nil || p.peerID != from.link.peer {
 		return
@@ -570,6 +580,10 @@ func (a *actions) Promote(st *codec.RoomState) {
 func (c *cluster) arrived(id codec.RoomID) {
 	if e := c.edges[id]; e != nil {
 		delete(c.edges, id)
+		if s := e.at; s != nil {
+			// No word of this part's end: until the old relay knows of the new one, what it takes must not arrive without this node.
+			s.loop.post(item{kind: itemDo, do: func() { delete(s.link.wanted, id) }})
+		}
 		c.unplug(e)
 		for _, o := range e.outs {
 			o.end(codec.CodeMoved)

@@ -33,6 +33,8 @@ type link struct {
 	joining *codec.State               // the beginning of a state whose rest has not come
 	digest  map[codec.RoomID]struct{}  // likewise
 	heads   map[*member]codec.RoomHead // of those on their way in
+
+	early []*codec.State // came before the node was in the view; the cluster goroutine's
 }
 
 // lane is a publisher on a link.
