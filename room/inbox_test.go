@@ -227,6 +227,39 @@ func TestInboxSomebodyComesBack(t *testing.T) {
 	}
 }
 
+// The node of the only session dies, and the session comes back by another: its place was given up, and still it misses nothing.
+func TestInboxSomebodyComesBackElsewhere(t *testing.T) {
+	for _, policy := range []codec.Policy{codec.PolicyLive, codec.PolicyLossless} {
+		t.Run(policy.String(), func(t *testing.T) {
+			x := newInboxBench(t, policy)
+			v := x.viewer(Join{Link: "n2"})
+			x.room.Tally(v, 1)
+			if err := x.send("bob"); err != nil {
+				t.Fatal(err)
+			}
+			x.script(0, "1k", "2")
+			x.loop.drain()
+			v.take(1 << 20)
+			if err := x.room.Ack(v, x.key(0), 2, x.now); err != nil {
+				t.Fatal(err)
+			}
+			x.loop.unsubscribe(v, true)
+			x.table.Vacate("n2")
+			x.script(0, "3", "4")
+			x.loop.drain()
+			have := v.have()
+			v.reconnect(x.room)
+			x.join(v, Join{Link: "n3", Have: have})
+			v.take(1 << 20)
+			told := uint64(0)
+			x.pub.Acks(func(_ codec.StreamKey, seq uint64) { told = seq })
+			if got := fmt.Sprint(v.stream(x.key(0)).script); told != 2 || got != "[1k 2 resumed 3 4]" {
+				t.Errorf("acknowledged up to %d; she got %s", told, got)
+			}
+		})
+	}
+}
+
 func TestInboxIsIdleOnlyWhenNobodyIsIn(t *testing.T) {
 	x := newInboxBench(t, codec.PolicyLive)
 	v := x.viewer(alice)

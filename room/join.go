@@ -148,7 +148,6 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 		}
 		r.links[j.Member] = untold
 	}
-	r.attend(now)
 	r.recount = true
 	if j.Counts {
 		r.watchers++
@@ -192,6 +191,7 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 		}
 	}
 	r.forgotten(rp, &j, have)
+	r.attend(now) // now that the member is waited for
 	if r.seats != nil {
 		r.seats.updateAll(r)
 	}
