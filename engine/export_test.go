@@ -73,3 +73,9 @@ func (e *Engine) RelayOf(id codec.RoomID) (is bool) {
 	e.cluster.on(func() { is = e.cluster.core.Chain(id)[0] == e.cluster.self })
 	return is
 }
+
+// Members returns how many nodes there are, as far as this one knows.
+func (e *Engine) Members() (n int) {
+	e.cluster.on(func() { n = len(e.cluster.core.View().Members) })
+	return n
+}
