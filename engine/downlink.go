@@ -42,7 +42,7 @@ func (k *link) fromEdge(s *session, m codec.Control) error {
 		}
 	case *codec.Tally:
 		if sub := k.mirrors[m.Room]; sub != nil {
-			sub.o.room.Tally(sub, int(min(m.Subscribers, 1<<31)))
+			sub.o.room.Tally(sub, int(min(m.Subscribers, 1<<31)), s.loop.now)
 		}
 	case *codec.Digest:
 		return k.compare(s, m)

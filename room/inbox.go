@@ -154,7 +154,7 @@ func (r *Room) attend(now int64) {
 	if !r.inbox || r.mirror {
 		return
 	}
-	if vacant := !r.present(); vacant != r.vacant {
+	if vacant := r.subs+r.tallied == 0; vacant != r.vacant {
 		r.vacant = vacant
 		r.seated().updateAll(r)
 	}

@@ -233,7 +233,7 @@ func TestInboxSomebodyComesBackElsewhere(t *testing.T) {
 		t.Run(policy.String(), func(t *testing.T) {
 			x := newInboxBench(t, policy)
 			v := x.viewer(Join{Link: "n2"})
-			x.room.Tally(v, 1)
+			x.room.Tally(v, 1, x.now)
 			if err := x.send("bob"); err != nil {
 				t.Fatal(err)
 			}
@@ -286,14 +286,14 @@ func TestInboxWithALink(t *testing.T) {
 	if err := x.send("bob"); err != nil {
 		t.Fatalf("a link that has not said anything yet: %v", err)
 	}
-	x.room.Tally(node, 0)
+	x.room.Tally(node, 0, x.now)
 	if err := x.send("bob"); err != nil {
 		t.Fatalf("who sends already: %v", err)
 	}
 	if _, _, err := x.room.Publish(&fakeHolder{}, "bob", 2, false); !errors.Is(err, ErrAway) {
 		t.Fatalf("nobody is behind the link: %v", err)
 	}
-	x.room.Tally(node, 2)
+	x.room.Tally(node, 2, x.now)
 	x.at(x.now + int64(time.Minute))
 	if len(x.hold.cuts) != 0 {
 		t.Errorf("cut off: %v", x.hold.cuts)

@@ -369,7 +369,7 @@ func (r *Room) full() bool {
 }
 
 // Tally says how many subscribers the node of a link serves.
-func (r *Room) Tally(member any, subs int) {
+func (r *Room) Tally(member any, subs int, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	old, ok := r.links[member]
@@ -378,6 +378,7 @@ func (r *Room) Tally(member any, subs int) {
 	}
 	r.links[member] = subs
 	r.tallied += subs - max(old, 0)
+	r.attend(now)
 	r.recount = true
 	r.changed()
 }
