@@ -183,6 +183,9 @@ func TestFileWhoseNodesAreKilled(t *testing.T) {
 		for left := false; !left; {
 			ev, err := in.Next(ctx)
 			if err != nil {
+				for _, i := range f.running() {
+					t.Logf("%s: %+v", f.nodes[i].name, f.report(i, codec.InboxOf(to).String()))
+				}
 				t.Fatalf("after %d bytes, %d pushed: %v", len(got), pushed.Load(), err)
 			}
 			switch ev := ev.(type) {
@@ -194,6 +197,8 @@ func TestFileWhoseNodesAreKilled(t *testing.T) {
 				left = true
 			}
 			if n := 3 - len(victims); len(victims) > 0 && len(got) > n*len(file)/3 {
+				rep := f.report(victims[0], codec.InboxOf(to).String())
+				t.Logf("round %d: kill %s; relay %s, chain %v; publishers %v; nodes %v", k, f.nodes[victims[0]].name, rep.Relay, rep.Chain, rep.Publishers, rep.Nodes)
 				f.kill(victims[0])
 				f.start(victims[0])
 				f.await(3)

@@ -216,7 +216,7 @@ func (s *session) subscribe(m *codec.Subscribe) {
 	}
 	e := s.loop.eng
 	r, err := e.rooms.Get(m.Room)
-	if err == nil && (e.cluster == nil || !e.cluster.fills(r)) {
+	if err == nil && (e.cluster == nil || !e.cluster.fills(r) && !r.Stale()) {
 		err = s.join(r, m)
 	} else if err == nil {
 		err = room.ErrUnknown // as yet

@@ -122,6 +122,10 @@ func (c *cluster) take(a ask) {
 	e := c.edge(id)
 	if _, is := a.m.(*codec.Subscribe); is {
 		e.owner = e.owner || id == codec.InboxOf(a.by.account)
+		if e.room != nil && e.room.Stale() && c.e.rooms.Forget(e.room) {
+			c.unplug(e)
+			e.room, e.synced = nil, false
+		}
 		if e.synced && e.room != nil {
 			c.again([]ask{a})
 			return
@@ -258,7 +262,7 @@ func (c *cluster) askMirror(e *edge, p *peer) {
 		}
 	}
 	at := e.at
-	e.told = untold
+	e.told = unheard
 	c.callVia(p, func(req uint32) codec.Control { m.Req = req; return m }, func(s *session, req uint32) { s.link.want(e.id, req) },
 		func(answer codec.Control) {
 			if c.edges[e.id] != e || e.at != at {
@@ -305,7 +309,7 @@ func (c *cluster) mirrored(s *session, r *room.Room, relay string) {
 	if e == nil || e.at != s {
 		return
 	}
-	e.room, e.tries, e.since = r, 0, 0
+	e.room, e.tries, e.since, e.told = r, 0, 0, untold
 	clear(e.denied)
 	if r.IsInbox() {
 		c.turnStrangersAway(e)
@@ -730,12 +734,15 @@ func (c *cluster) interest(e *edge) {
 	c.drop(e)
 }
 
-// untold is a tally that the relay has not been told yet.
-const untold = ^uint64(0)
+// Tallies that are none.
+const (
+	untold  = ^uint64(0) // the relay has not been told yet
+	unheard = untold - 1 // it would not listen: it has not answered the request for the mirror
+)
 
 // tally tells the relay how many subscribers the mirror has, if that has changed.
 func (c *cluster) tally(e *edge) {
-	if c.edges[e.id] != e || e.room == nil || !e.synced || e.at == nil {
+	if c.edges[e.id] != e || e.room == nil || !e.synced || e.at == nil || e.told == unheard {
 		return
 	}
 	if n := uint64(e.room.Subscribers()); n != e.told {

@@ -143,6 +143,14 @@ func (r *Room) Empty() bool {
 	return r.empty()
 }
 
+// Stale reports whether the room is a mirror that has let go of what nobody here needed, though somebody who comes back may: that of a
+// lossless room, with nobody in it or on the way.
+func (r *Room) Stale() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ended == 0 && r.mirror && r.lossless() && r.empty() && r.seats.hold == 0
+}
+
 func (r *Room) empty() bool {
 	if r.subs > 0 || len(r.links) > 0 || len(r.outlets) > 0 {
 		return false
