@@ -14,6 +14,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/timedge/timedge/engine"
 	"github.com/timedge/timedge/node"
 )
@@ -25,8 +27,13 @@ type clusterFlags struct {
 	KeyFile string   `name:"cluster-key-file" placeholder:"FILE" env:"TIMEDGE_CLUSTER_KEY_FILE" help:"The key that all nodes share; make one with: timedge key."`
 }
 
+func unspecified(host string) bool {
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsUnspecified()
+}
+
 // config returns nil for a node on its own.
-func (c *clusterFlags) config() (*engine.ClusterConfig, error) {
+func (c *clusterFlags) config(log zerolog.Logger) (*engine.ClusterConfig, error) {
 	switch {
 	case c.Cluster == "" && len(c.Join) == 0 && c.KeyFile == "":
 		return nil, nil
@@ -35,9 +42,20 @@ func (c *clusterFlags) config() (*engine.ClusterConfig, error) {
 	case c.KeyFile == "":
 		return nil, errors.New("--cluster-key-file is missing; make a key with: timedge key > FILE")
 	}
+	if host, _, err := net.SplitHostPort(c.Cluster); err != nil || host == "" || unspecified(host) {
+		return nil, fmt.Errorf("--cluster: %q is not how other nodes reach this one; write HOST:PORT, with a host or address of this machine", c.Cluster)
+	}
+	for _, addr := range c.Join {
+		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
+			return nil, fmt.Errorf("--join: %q is no HOST:PORT, such as another node has as its --cluster", addr)
+		}
+	}
 	key, err := node.ReadKey(c.KeyFile)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("--cluster-key-file: %w", err)
+	}
+	if fi, err := os.Stat(c.KeyFile); err == nil && fi.Mode().Perm()&0o007 != 0 {
+		log.Warn().Str("file", c.KeyFile).Msg("everybody on this machine can read the cluster key, and so be a node: chmod 600 it")
 	}
 	return &engine.ClusterConfig{Bind: c.Cluster, Join: c.Join, Key: key}, nil
 }
@@ -51,8 +69,13 @@ func nodeName(cluster string) string {
 
 type keyCmd struct{}
 
-// Run prints a new cluster key.
+// Run prints a new cluster key. A file that it is redirected into becomes its owner's alone.
 func (*keyCmd) Run(std *streams) error {
+	if fi, err := std.out.Stat(); err == nil && fi.Mode().IsRegular() {
+		if err := std.out.Chmod(0o600); err != nil {
+			return fmt.Errorf("a key is for its owner's eyes: %w", err)
+		}
+	}
 	_, err := fmt.Fprintln(std.out, node.NewKey())
 	return err
 }
@@ -108,7 +131,7 @@ func (r *roomCmd) showNodes(ctx context.Context, std *streams) error {
 		return err
 	}
 	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "relay\t%s\nepoch\t%d\nchain\t%s\n", rep.Relay, rep.Epoch, strings.Join(rep.Chain, " "))
+	fmt.Fprintf(w, "\nrelay\t%s\nepoch\t%d\nchain\t%s\n", rep.Relay, rep.Epoch, strings.Join(rep.Chain, " "))
 	if err := w.Flush(); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -66,6 +67,7 @@ func (p *process) end() (rest []byte, status int) {
 type server struct {
 	*process
 	addr, admin string
+	cluster     string // where other nodes join it; "" for a server on its own
 }
 
 func startServer(args ...string) (*server, error) {
@@ -83,6 +85,15 @@ func startServer(args ...string) (*server, error) {
 	}
 	s.addr = strings.TrimPrefix(first, "timedge serves on ")
 	s.admin, _, _ = strings.Cut(strings.TrimPrefix(second, "health and metrics are on "), " ")
+	if slices.Contains(args, "--cluster") {
+		third, err := p.line()
+		_, join, ok := strings.Cut(third, " --join ")
+		if err != nil || !ok {
+			_, status := p.end()
+			return nil, &exitError{status, third + "\n" + p.errors.String()}
+		}
+		s.cluster, _, _ = strings.Cut(join, " ")
+	}
 	return s, nil
 }
 
@@ -127,8 +138,8 @@ func (s *server) run(t *testing.T, stdin io.Reader, args ...string) *process {
 
 // TestScripts runs the commands as a person types them. The scripts have these commands beside testscript's own:
 //
-//	server [flag...]   starts a server, and sets TIMEDGE_SERVER
-//	stopserver         drains it; it must end with status 0; what it logged is in server.log
+//	server [flag...]   starts a server, and sets TIMEDGE_SERVER, TIMEDGE_ADMIN and, if it is a node of a cluster, JOIN
+//	stopserver         drains the last one; it must end with status 0; what it logged is in server.log
 //	room NAME          sets NAME to the room's number that the last command printed
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -144,6 +155,8 @@ func TestScripts(t *testing.T) {
 				*ts.Value("server").(**server) = s
 				ts.Defer(func() { s.stop() })
 				ts.Setenv("TIMEDGE_SERVER", s.addr)
+				ts.Setenv("TIMEDGE_ADMIN", strings.TrimPrefix(s.admin, "http://"))
+				ts.Setenv("JOIN", s.cluster)
 			},
 			"stopserver": func(ts *testscript.TestScript, _ bool, _ []string) {
 				s := *ts.Value("server").(**server)

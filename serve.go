@@ -35,7 +35,7 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	if err != nil {
 		return err
 	}
-	cluster, err := c.clusterFlags.config()
+	cluster, err := c.clusterFlags.config(log)
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	if admin != nil {
 		go func() { failed <- pages.Serve(admin) }()
 	}
-	c.greet(std, e.Addrs(), admin)
+	c.greet(std, e, admin)
 
 	select {
 	case <-ctx.Done():
@@ -120,14 +120,17 @@ func closeIf(ln net.Listener) error {
 }
 
 // greet says where to connect, and what to type next. The first line is for programs, too.
-func (c *serveCmd) greet(std *streams, addrs []net.Addr, admin net.Listener) {
+func (c *serveCmd) greet(std *streams, e *engine.Engine, admin net.Listener) {
 	var to []string
-	for _, a := range addrs {
+	for _, a := range e.Addrs() {
 		to = append(to, a.String())
 	}
 	fmt.Fprintf(std.out, "timedge serves on %s\n", strings.Join(to, ","))
 	if admin != nil {
 		fmt.Fprintf(std.out, "health and metrics are on http://%s (/healthz /readyz /metrics)\n", admin.Addr())
+	}
+	if at := e.ClusterAddr(); at != "" {
+		fmt.Fprintf(std.out, "node %s of a cluster; more nodes: %s serve --cluster HOST:PORT --join %s --cluster-key-file %s\n", c.Node, os.Args[0], at, c.KeyFile)
 	}
 	server := ""
 	if to[0] != client.DefaultServer {

@@ -679,13 +679,22 @@ func (c *cluster) handOver(ctx context.Context) bool {
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
 	for {
-		left := 0
-		if !c.on(func() { left = c.core.Relayed() }) {
+		left, heirs := 0, false
+		if !c.on(func() {
+			left = c.core.Relayed()
+			for _, m := range c.core.View().Members {
+				heirs = heirs || m.Name != c.self && !m.Draining
+			}
+		}) {
 			return false
 		}
 		if left == 0 {
 			c.log.Info().Msg("all rooms are handed over")
 			return true
+		}
+		if !heirs {
+			c.log.Warn().Int("rooms", left).Msg("the other nodes leave, too: nobody is there to take the rooms")
+			return false
 		}
 		select {
 		case <-poll.C:

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -82,6 +81,7 @@ type Cluster struct {
 	mu       sync.Mutex
 	members  map[string]Member
 	lost     map[string]absentee // who died, by name
+	rival    string              // address of another process under this node's name, if one was heard of since join asked last
 	draining bool
 	changed  chan struct{} // capacity 1: the members changed since the last view
 	joined   chan struct{} // closed when Join has succeeded
@@ -116,8 +116,8 @@ func Join(cfg Config) (*Cluster, error) {
 	mc.GossipInterval = 20 * time.Millisecond
 	mc.TCPTimeout = 2 * time.Second
 	mc.DeadNodeReclaimTime = time.Millisecond // a node restarted under its name may come back at another address
-	mc.Delegate, mc.Events, mc.Alive = (*delegate)(c), (*events)(c), aliveFilter{cfg.Log}
-	mc.LogOutput, mc.Logger = nil, stdlog.New(logWriter{cfg.Log}, "", 0)
+	mc.Delegate, mc.Events, mc.Alive, mc.Conflict = (*delegate)(c), (*events)(c), aliveFilter{cfg.Log}, (*conflicts)(c)
+	mc.LogOutput, mc.Logger = nil, stdlog.New(&logWriter{log: cfg.Log}, "", 0)
 	if c.list, err = memberlist.Create(mc); err != nil {
 		_ = c.trans.Shutdown()
 		return nil, fmt.Errorf("cluster: %w", err)
@@ -133,50 +133,6 @@ func Join(cfg Config) (*Cluster, error) {
 	go c.tell()
 	go c.rejoin()
 	return c, nil
-}
-
-// join asks those whom this node was told to join until one of them is a member of its view. A node that holds another cluster key, or speaks
-// another version, will not become one: that is said at once.
-func (c *Cluster) join() error {
-	deadline := time.Now().Add(cmp.Or(c.cfg.JoinTimeout, 10*time.Second))
-	for {
-		_, err := c.list.Join(c.cfg.Join)
-		c.mu.Lock()
-		alone := len(c.members) <= 1
-		c.mu.Unlock()
-		if !alone {
-			return nil
-		}
-		first := false
-		for _, addr := range c.cfg.Join {
-			switch why := c.probe(addr); {
-			case errors.Is(why, ErrSelf):
-				first = true
-			case errors.Is(why, ErrStranger):
-				return fmt.Errorf("cluster: joining %s: it does not hold the cluster key that this node has", addr)
-			case errors.Is(why, ErrVersion):
-				return fmt.Errorf("cluster: joining %s: %w", addr, why)
-			}
-		}
-		if first { // all nodes were given the same list, and this one is the first of them to run
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("cluster: none of %s could be joined: %w", strings.Join(c.cfg.Join, ", "), err)
-		}
-		time.Sleep(200 * time.Millisecond)
-	}
-}
-
-// probe finds out whether a node is of this cluster: gossip that it cannot read, or does not want to, a node leaves without an answer.
-func (c *Cluster) probe(addr string) error {
-	conn, err := net.DialTimeout("tcp", addr, HandshakeTimeout)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	_, err = Client(conn, c.creds, c.self(), Peer{Name: "any"})
-	return err
 }
 
 func (c *Cluster) self() Peer { return Peer{c.cfg.Name, c.birth} }
@@ -229,6 +185,10 @@ func (c *Cluster) Dial(m Member, timeout time.Duration) (net.Conn, error) {
 // link shakes hands with a node that dialed.
 func (c *Cluster) link(conn net.Conn) {
 	link, peer, err := Server(conn, c.creds, c.self())
+	if errors.Is(err, errProbe) {
+		_ = conn.Close()
+		return
+	}
 	if err != nil {
 		c.cfg.Log.Warn().Err(err).Stringer("peer_addr", conn.RemoteAddr()).Msg("link refused")
 		_ = conn.Close()
@@ -319,17 +279,40 @@ func (a aliveFilter) NotifyAlive(n *memberlist.Node) error {
 	return ErrVersion
 }
 
-// logWriter turns memberlist's lines into events: "[WARN] memberlist: text".
-type logWriter struct{ log zerolog.Logger }
+// logWriter turns memberlist's lines into events: "[WARN] memberlist: text". A warning that comes again and again is an event every few seconds.
+type logWriter struct {
+	log zerolog.Logger
 
-func (w logWriter) Write(b []byte) (int, error) {
+	mu   sync.Mutex
+	last string
+	at   time.Time
+}
+
+// sameAgain is how long the same warning is left out.
+const sameAgain = 5 * time.Second
+
+func (w *logWriter) Write(b []byte) (int, error) {
 	line := strings.TrimSpace(string(b))
 	e := w.log.Debug()
 	for prefix, ev := range map[string]func() *zerolog.Event{"[ERR]": w.log.Warn, "[WARN]": w.log.Warn} {
 		if rest, ok := strings.CutPrefix(line, prefix); ok {
+			if w.again(rest) {
+				return len(b), nil
+			}
 			e, line = ev(), strings.TrimSpace(rest)
 		}
 	}
 	e.Str("from", "memberlist").Msg(strings.TrimPrefix(line, "memberlist: "))
 	return len(b), nil
+}
+
+// again reports whether a warning is the last one once more.
+func (w *logWriter) again(line string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if line == w.last && time.Since(w.at) < sameAgain {
+		return true
+	}
+	w.last, w.at = line, time.Now()
+	return false
 }

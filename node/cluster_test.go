@@ -267,6 +267,64 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
+// TestSameName: a name is for one node. Whoever comes later is told who has it; not if that one is dead, as soon as the others know.
+func TestSameName(t *testing.T) {
+	key := NewKey()
+	a := startNode(t, "a", key)
+	b := startNode(t, "b", key, a.Addr())
+	a.await(t, "both", has("a b"))
+	for _, join := range []string{a.Addr(), b.Addr()} {
+		cfg, _ := config("b", key, join)
+		cfg.JoinTimeout = time.Second
+		if _, err := Join(cfg); err == nil || !strings.Contains(err.Error(), "a node named b runs at "+b.Addr()+" already") {
+			t.Errorf("a second b: %v", err)
+		}
+	}
+	if log := a.log.String(); strings.Contains(log, "link refused") || strings.Count(log, "Conflicting address") > 4 {
+		t.Errorf("the log is\n%s", log)
+	}
+	if err := b.Shutdown(); err != nil {
+		t.Fatal(err)
+	}
+	again := startNode(t, "b", key, a.Addr())
+	a.await(t, "the new b", func(v *View) bool { m, _ := v.Find("b"); return m.Birth == again.birth })
+}
+
+// TestJoinItself: the first of nodes that were all given the same list runs, and asks itself no more.
+func TestJoinItself(t *testing.T) {
+	tcp, udp, err := listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := tcp.Addr().String()
+	_, _ = tcp.Close(), udp.Close()
+	cfg, n := config("a", NewKey(), "127.0.0.1:1", addr)
+	cfg.Bind = addr
+	c, err := Join(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Shutdown()
+	if got := c.cfg.Join; len(got) != 1 || got[0] != "127.0.0.1:1" {
+		t.Errorf("it asks %q", got)
+	}
+	if log := n.log.String(); strings.Contains(log, "link refused") {
+		t.Errorf("the log is\n%s", log)
+	}
+}
+
+// TestNobodyToJoin says who was asked, and why that was in vain.
+func TestNobodyToJoin(t *testing.T) {
+	cfg, n := config("a", NewKey(), "127.0.0.1:1")
+	cfg.JoinTimeout = time.Millisecond
+	if _, err := Join(cfg); err == nil || err.Error() != "cluster: nobody to join: dial tcp 127.0.0.1:1: connect: connection refused" {
+		t.Errorf("error %v", err)
+	}
+	if !strings.Contains(n.log.String(), "nobody to join yet") {
+		t.Errorf("the log is\n%s", n.log)
+	}
+}
+
 // TestOtherVersion: a node that says other things on links is in no view.
 func TestOtherVersion(t *testing.T) {
 	f := aliveFilter{zerolog.Nop()}

@@ -63,6 +63,8 @@ var (
 	ErrNotMember = errors.New("node: the peer is not the member that was dialed")
 	// ErrSelf says that a node has dialed itself.
 	ErrSelf = errors.New("node: the peer is this node itself")
+	// errProbe says that the peer wanted to know whether this node is of its cluster, and has no more to say.
+	errProbe = errors.New("node: the peer wanted a word, not a link")
 )
 
 // Peer is who is at the other end.
@@ -70,6 +72,9 @@ type Peer struct {
 	Name  string
 	Birth uint64 // see Member
 }
+
+// anybody is whom a probe means. No process has that birth.
+var anybody = Peer{Name: "any"}
 
 // Credentials are what a node proves the cluster key with. They do not change and may be used by many handshakes at once.
 type Credentials struct{ cfg *tls.Config }
@@ -244,6 +249,8 @@ func Server(c net.Conn, cr *Credentials, self Peer) (*tls.Conn, Peer, error) {
 		return nil, Peer{}, tlsError("sending a name", err)
 	}
 	switch {
+	case meant == anybody:
+		return nil, Peer{}, errProbe
 	case peer == self:
 		return nil, Peer{}, ErrSelf
 	case meant != self:

@@ -39,11 +39,11 @@ func ParseKey(s string) (k Key, err error) {
 func ReadKey(path string) (Key, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return Key{}, fmt.Errorf("cluster key: %w", err)
+		return Key{}, err
 	}
 	k, err := ParseKey(string(b))
 	if err != nil {
-		return k, fmt.Errorf("cluster key %s: %w", path, err)
+		return k, fmt.Errorf("%s: %w", path, err)
 	}
 	return k, nil
 }

@@ -13,6 +13,9 @@ const (
 	rejoinEvery = 500 * time.Millisecond
 	// rejoinFor is how long a member that died is asked for. One that left is not asked at all.
 	rejoinFor = 24 * time.Hour
+	// rejoinAtFirst is how long a node goes on asking those that it joined: they do not take in one that was restarted at another address before
+	// they know that it had died.
+	rejoinAtFirst = 3 * time.Second
 	// maxLost bounds how many are remembered.
 	maxLost = 1024
 )
@@ -37,6 +40,7 @@ type absentee struct {
 // rejoin asks one absent member after the other.
 func (c *Cluster) rejoin() {
 	defer c.done.Done()
+	begun := time.Now()
 	t := time.NewTicker(rejoinEvery)
 	defer t.Stop()
 	for {
@@ -45,7 +49,14 @@ func (c *Cluster) rejoin() {
 			return
 		case <-t.C:
 		}
-		for _, addr := range c.absent() {
+		lost, told := c.absent()
+		if time.Since(begun) < rejoinAtFirst {
+			told = true
+		}
+		if told {
+			_, _ = c.list.Join(c.cfg.Join)
+		}
+		for _, addr := range lost {
 			if n, err := c.list.Join([]string{addr}); err == nil && n > 0 {
 				c.cfg.Log.Info().Str("addr", addr).Msg("asked a lost member back")
 			}
@@ -58,8 +69,8 @@ func (c *Cluster) rejoin() {
 	}
 }
 
-// absent returns whom to ask. A node that is alone also asks who it was told to join.
-func (c *Cluster) absent() (addrs []string) {
+// absent returns whom to ask, and whether to ask those that this node was told to join, as one does that is alone.
+func (c *Cluster) absent() (addrs []string, told bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for name, a := range c.lost {
@@ -69,8 +80,5 @@ func (c *Cluster) absent() (addrs []string) {
 		}
 		addrs = append(addrs, a.addr)
 	}
-	if len(c.members) <= 1 && len(addrs) == 0 {
-		addrs = append(addrs, c.cfg.Join...)
-	}
-	return addrs
+	return addrs, len(c.members) <= 1 && len(addrs) == 0
 }
