@@ -122,7 +122,7 @@ func (w *world) killSome(n, size int) {
 // struck kills the relay that has just answered something, and another in the room's chain: the worst moment for both.
 func (w *world) struck(room codec.RoomID, relay *proc) {
 	all := w.alive()
-	if w.strike = false; relay.dead || len(all) <= 4 {
+	if w.strike = false; relay.dead || len(all) <= 4 || len(relay.core.Chain(room)) <= 2 { // so many drain that the two are all who have it
 		return
 	}
 	w.kill(relay.me.Name)
