@@ -101,7 +101,8 @@ func run(ctx context.Context, o options) error {
 	}
 	defer g.close()
 
-	fmt.Printf("good clients: 1 publisher, %g messages of 1,000 bytes a second, %d subscribers; medians of %d runs of %v\n\n", o.rate, o.subs, o.pairs, o.duration)
+	fmt.Printf("good clients: 1 publisher, %g messages of 1,000 bytes a second, %d subscribers; medians of %d runs of %v\n"+
+		"each figure: without the attack, measured right before -> during it (change); the same server serves both; CPU in percent of one processor\n\n", o.rate, o.subs, o.pairs, o.duration)
 	fmt.Printf("%-10s %22s %22s %24s %24s  %s\n", "attack", "server CPU %", "server memory MiB", "good p50 ms", "good p99 ms", "the attacker")
 	for _, name := range strings.Split(o.only, ",") {
 		if _, ok := attacks[name]; !ok {
