@@ -28,7 +28,8 @@ type modelCluster struct {
 	nodes []*modelNode
 	relay *modelNode
 	now   int64
-	held  map[uint8][]modelPiece
+	held  map[uint8][]modelPiece // not acknowledged
+	sent  map[uint8][]modelPiece // all: what is acknowledged is kept for longer than a run takes
 	next  map[uint8]uint64
 	all   []*viewer
 	name  map[*viewer]string
@@ -154,19 +155,20 @@ func (c *modelCluster) push(d uint8, flags codec.Flags, pieces int) {
 	raw := c.relay.message(nil, d, c.next[d], flags, pieces, 50)
 	size := len(raw) / pieces
 	for i := range pieces {
-		c.held[d] = append(c.held[d], modelPiece{raw[i*size : (i+1)*size], c.next[d]})
+		piece := modelPiece{raw[i*size : (i+1)*size], c.next[d]}
+		c.held[d], c.sent[d] = append(c.held[d], piece), append(c.sent[d], piece)
 		c.next[d]++
 		c.relay.push(raw[i*size : (i+1)*size])
 	}
 }
 
-// publish is the publisher coming to the relay, with all that is not acknowledged.
+// publish is the publisher coming to the relay, with all that it has kept.
 func (c *modelCluster) publish() {
 	n := c.relay
 	n.hold = &fakeHolder{}
 	n.republish()
 	for d := range uint8(3) {
-		for _, f := range c.held[d] {
+		for _, f := range c.sent[d] {
 			n.push(f.raw)
 		}
 	}
@@ -248,7 +250,7 @@ func TestClusterModel(t *testing.T) { rapid.Check(t, clusterModel) }
 
 func clusterModel(rt *rapid.T) {
 	policy := rapid.SampledFrom([]codec.Policy{codec.PolicyLive, codec.PolicyLossless}).Draw(rt, "policy")
-	c := &modelCluster{t: rt, now: 1e9, held: make(map[uint8][]modelPiece), next: map[uint8]uint64{1: 1, 2: 1}, name: make(map[*viewer]string), moved: make(map[*viewer]bool), begun: make(map[*viewed]int)}
+	c := &modelCluster{t: rt, now: 1e9, held: make(map[uint8][]modelPiece), sent: make(map[uint8][]modelPiece), next: map[uint8]uint64{1: 1, 2: 1}, name: make(map[*viewer]string), moved: make(map[*viewer]bool), begun: make(map[*viewed]int)}
 	first := openBench(rt, Config{Window: 8 << 20}, codec.Register{Policy: policy, QueueBytes: 64 << 20, QueueMillis: 60_000})
 	c.nodes = []*modelNode{{bench: first, name: "node0", synced: true}, c.node(1), c.node(2)}
 	c.relay = c.nodes[0]

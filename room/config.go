@@ -18,7 +18,7 @@ type Config struct {
 	SeatLag                time.Duration // a node that owes an acknowledgement for so long is not waited for, but in lossless rooms
 	Settle                 time.Duration // a room that another node takes over waits so long for those who are on their way
 	Linger                 time.Duration // a publisher whose connection broke keeps its place for so long
-	History                int           // bytes of each stream kept for those who resume, beyond the newest group
+	History                int           // bytes of each stream kept for those who resume, beyond the newest group; in mirrors two windows, while memory allows
 	CacheRoom, CacheAll    int           // bytes of all logs of one room, of all rooms; over them a stream's log is emptied
 	MaxPayload             int           // bytes of a message over all its pieces
 	MaxRooms               int           // rooms in all

@@ -67,13 +67,20 @@ func (p *Publisher) Acks(yield func(key codec.StreamKey, seq uint64)) {
 	p.room.mu.Lock()
 	defer p.room.mu.Unlock()
 	p.nudging.Store(false)
-	p.told.Store(p.done.Load())
+	told := p.done.Load()
 	for _, s := range p.streams {
-		if seq := s.acked.Load(); seq > s.told {
+		seq := s.acked.Load()
+		if p.restored && p.room.seats != nil {
+			if all := p.room.seats.reached(s); all < seq {
+				seq, told = all, told-1 // and is pending still
+			}
+		}
+		if seq > s.told {
 			s.told = seq
 			yield(s.key, seq)
 		}
 	}
+	p.told.Store(told)
 }
 
 // find returns the publisher's stream of a dtype, making it if need be. Room's mutex.

@@ -208,6 +208,17 @@ func (l *seating) lowest(st *stream) (low uint64, n int) {
 	return low, n
 }
 
+// reached returns up to where a stream may be acknowledged in a room that was a mirror: what arrived here then says nothing of other nodes.
+func (l *seating) reached(st *stream) uint64 {
+	if l.hold != 0 {
+		return 0
+	}
+	if low, n := l.lowest(st); n > 0 {
+		return low
+	}
+	return st.next - 1
+}
+
 // update computes how far the slowest seats are, lets go of what all have, and tells the publisher.
 func (l *seating) update(st *stream) {
 	low, n := l.lowest(st)
