@@ -9,7 +9,7 @@ BUILD := go build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # Programs that tests start, each with the Debian package that holds it.
-TEST_NEEDS := ffmpeg=ffmpeg
+TEST_NEEDS := ffmpeg=ffmpeg ip=iproute2 iptables=iptables
 
 # Flags for "make run", such as ARGS="--listen 127.0.0.1:9000".
 ARGS ?=
@@ -74,6 +74,15 @@ test-bench: ## Run every benchmark once, to see that it runs
 	@echo "== every benchmark, once"
 	@set -o pipefail; go test -short -run='^$$' -bench=. -benchtime=1x -timeout=15m ./... | \
 		{ grep -vE '^(Benchmark|goos:|goarch:|pkg:|cpu:|PASS)' || true; }
+
+# How often "make drill" repeats each drill that has a figure, and how many rooms the drills of many have.
+KILLS ?= 50
+ROOMS ?= 200
+
+.PHONY: drill
+drill: ## Kill, freeze, cut off, part and restart nodes, KILLS (50) times each, and print what viewers saw
+	@.ci/need ip=iproute2 iptables=iptables
+	@set -o pipefail; go test ./drills -count=1 -timeout=120m -v -kills=$(KILLS) -rooms=$(ROOMS) | grep -vE '^(=== |--- PASS)'
 
 .PHONY: bench
 bench: ## Run the whole benchmark suite and keep its results

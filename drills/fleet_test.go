@@ -34,6 +34,9 @@ var program string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if testing.Short() {
+		return // one run of real processes is enough, and that is the other one's
+	}
 	dir, err := os.MkdirTemp("", "timedge-drills")
 	if err != nil {
 		panic(err)
