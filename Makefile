@@ -44,7 +44,7 @@ bin/loadgen:
 	@$(BUILD) -o $@ ./tools/loadgen
 
 .PHONY: test
-test: need check test-race test-short test-bench ## Install what tests need, then run all checks, tests and, once, benchmarks
+test: need check test-race test-short test-drills test-bench ## Install what tests need, then run all checks, tests and, once, benchmarks
 	@echo "test: all passed"
 
 .PHONY: need
@@ -61,13 +61,19 @@ check: ## Check format (gofmt), go vet and staticcheck
 .PHONY: test-race
 test-race: need ## Run all tests and fuzz seeds in random order under the race detector
 	@echo "== tests in random order under the race detector"
-	@go test -race -shuffle=on -timeout=30m ./...
+	@go test -race -shuffle=on -timeout=30m $$(go list ./... | grep -v /drills$$)
 
 # The race detector changes what is allocated, so allocation tests count only here.
 .PHONY: test-short
 test-short: need ## Run tests without the race detector, leaving out what they call long
 	@echo "== tests without the race detector"
 	@go test -short -timeout=15m ./...
+
+# By themselves: beside other packages' tests, nodes would get no processor for longer than it takes to be counted dead.
+.PHONY: test-drills
+test-drills: need ## Run each drill a few times, with real processes (see also: make drill)
+	@echo "== drills"
+	@go test -count=1 -timeout=15m ./drills
 
 .PHONY: test-bench
 test-bench: ## Run every benchmark once, to see that it runs

@@ -90,13 +90,15 @@ func TestPartition(t *testing.T) {
 	other.finish()
 }
 
-// A node link that can carry less than the stream: its subscribers are told what they miss, all others have everything.
+// Node links that can carry less than the stream, the way round by the third node included: their subscribers are told what they miss, all
+// others have everything.
 func TestSlowLink(t *testing.T) {
 	f := newFleetApart(t, 3)
 	s := f.run(place{relay: 0, publisher: 0, subscribers: []int{0, 1}}, pace)
 	slow := f.watch(s, 2)
 	s.reach(50)
 	f.net.narrow(0, 2, 200) // the stream takes four times as much
+	f.net.narrow(1, 2, 200)
 	f.until("the subscriber behind the slow link is told of a gap", func() bool { return slow.told.Load() > 0 })
 	s.reach(50)
 	s.finish()
