@@ -210,7 +210,14 @@ func (s *session) subscribe(m *codec.Subscribe) {
 		s.answer(m.Req, errSessionFull)
 		return
 	}
-	if s.member(m.Room) != nil {
+	if sub := s.member(m.Room); sub != nil && sub.leaving { // once it has left
+		s.loop.post(item{kind: itemDo, do: func() {
+			if !s.closed && !s.closing && !s.doomed {
+				s.subscribe(m)
+			}
+		}})
+		return
+	} else if sub != nil {
 		s.answer(m.Req, room.ErrSubscribed)
 		return
 	}
@@ -274,5 +281,6 @@ func (s *session) unsubscribe(m *codec.Unsubscribe) {
 		return
 	}
 	// Through the mailbox, so that the answer comes after all that was posted before.
+	sub.leaving = true
 	s.loop.post(item{kind: itemLeave, outlet: sub.o, member: sub, id: uint64(m.Req)})
 }

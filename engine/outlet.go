@@ -20,15 +20,16 @@ type outlet struct {
 
 // member is one subscription.
 type member struct {
-	sub    room.Sub
-	s      *session
-	o      *outlet
-	at     int32 // place in o.members; -1: not there
-	req    uint32
-	mute   uint16 // no-echo: the session's own publisher number in this room; 0 if it has none
-	counts bool
-	noEcho bool
-	ended  bool // left, cut off, or its session is gone: the outlet must not use it
+	sub     room.Sub
+	s       *session
+	o       *outlet
+	at      int32 // place in o.members; -1: not there
+	req     uint32
+	mute    uint16 // no-echo: the session's own publisher number in this room; 0 if it has none
+	counts  bool
+	noEcho  bool
+	leaving bool // unsubscribe is on its way through the mailbox
+	ended   bool // left, cut off, or its session is gone: the outlet must not use it
 }
 
 // Post implements room.Outlet.

@@ -147,6 +147,25 @@ func TestUnsubscribeInTheMiddleOfAStream(t *testing.T) {
 	<-pushed
 }
 
+// Who leaves a room and comes back in one breath leaves first, then comes back.
+func TestUnsubscribeAndSubscribeInOneWrite(t *testing.T) {
+	e := start(t)
+	pub, sub := login(t, e, "alice", 1), login(t, e, "bob", 2)
+	room := pub.register(codec.Register{})
+	sub.send(&codec.Subscribe{Req: 1, Room: room})
+	if m, ok := sub.any().(*codec.Subscribed); !ok || m.Req != 1 {
+		t.Fatalf("not subscribed: %T", m)
+	}
+	both := unsubscribe(2, room).Append(nil)
+	sub.write((&codec.Subscribe{Req: 3, Room: room}).Append(both))
+	if m, ok := sub.any().(*codec.OK); !ok || m.Req != 2 {
+		t.Fatalf("not unsubscribed: %T", m)
+	}
+	if m, ok := sub.any().(*codec.Subscribed); !ok || m.Req != 3 {
+		t.Fatalf("not subscribed again: %T", m)
+	}
+}
+
 func TestARoomEndsOnceForASessionThatPublishesAndSubscribes(t *testing.T) {
 	e := start(t)
 	alice, bob := login(t, e, "alice", 1), login(t, e, "bob", 2)
