@@ -16,6 +16,15 @@
 //	tls.go       a transport beside plain TCP
 //	tick.go      what time brings
 //	admin.go     health and metrics
+//	limits.go    rates, and what becomes of who goes over one; token.go fresh tokens
+//	request.go   requests that name a room, of clients and of other nodes for theirs
+//
+// What makes it a node of a cluster (docs/cluster.md):
+//
+//	cluster.go   the goroutine that decides; actions.go what it does; upkeep.go what time brings
+//	peers.go     connections to the other members; link.go a session on one, uplink.go and downlink.go its two ends
+//	edge.go      rooms that other nodes relay; forward.go what their clients want; outbound.go their publishers' frames
+//	inspect.go   who is there, and who carries a room, for people
 //
 // Concurrency: a session, its queue, its memberships and its publications belong to one loop and are touched on that loop
 // only; rooms are shared and lock themselves. What one loop wants of another goes through the other's mailbox.

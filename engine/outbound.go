@@ -332,3 +332,27 @@ func (s *session) forward(b *room.Batch, first, last uint64) {
 
 // post hands a batch with one reference to the session's loop, to be sent. Any goroutine.
 func (s *session) post(b *room.Batch) { s.loop.post(item{kind: itemSend, sess: s, batch: b}) }
+
+// over reports whether the outbound has ended.
+func (o *outbound) over() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.ended
+}
+
+// carries returns the link that pushes into the outbound: another node's, which does not reach the relay itself. nil: a client does.
+func (o *outbound) carries() *link {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.holder == nil {
+		return nil
+	}
+	return o.holder.s.link
+}
+
+// number returns the publisher's number; 0 if the relay has not given it one yet.
+func (o *outbound) number() uint16 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.num
+}
