@@ -20,15 +20,19 @@ func TestMoved(t *testing.T) {
 		pub    uint16
 		next   []codec.StreamNext
 		frames []string
+		code   codec.Code
 	}{
-		"the streams are known":   {1, has(3), []string{"1:3 c", "1:4 end"}},
-		"all has arrived":         {1, has(4), []string{"1:4 end"}},
-		"the streams are unknown": {1, nil, []string{"1:1 a", "1:2 b", "1:3 c", "1:4 end"}},
-		"another number":          {9, nil, []string{"1:1 pub 9 b", "1:2 pub 9 c", "1:3 pub 9 end"}},
+		"the streams are known":           {1, has(3), []string{"1:3 c", "1:4 end"}, codec.CodeMoved},
+		"all has arrived":                 {1, has(4), []string{"1:4 end"}, codec.CodeMoved},
+		"the streams are unknown":         {1, nil, []string{"1:1 a", "1:2 b", "1:3 c", "1:4 end"}, codec.CodeMoved},
+		"another number":                  {9, nil, []string{"1:1 pub 9 b", "1:2 pub 9 c", "1:3 pub 9 end"}, codec.CodeMoved},
+		"superseded by an older publish":  {1, has(3), []string{"1:3 c", "1:4 end"}, codec.CodeSuperseded},
+		"superseded under another number": {9, nil, []string{"1:1 pub 9 b", "1:2 pub 9 c", "1:3 pub 9 end"}, codec.CodeSuperseded},
 	}, func(t *testing.T, c struct {
 		pub    uint16
 		next   []codec.StreamNext
 		frames []string
+		code   codec.Code
 	}) {
 		f := newFake(t)
 		cl, p := f.connect(f.options())
@@ -38,7 +42,7 @@ func TestMoved(t *testing.T) {
 			push(t, pub, 1, m)
 			wantFrames(p, "1:"+string('1'+m[0]-'a')+" "+m)
 		}
-		p.send(ack(1, 1), moved)
+		p.send(ack(1, 1), &codec.Closed{Room: room, Code: c.code})
 		refused := &codec.PushRefused{Room: room, Pub: 1, Code: codec.CodeNotPublishing, Frames: 2}
 		p.send(refused) // of frames that were on their way
 		synctest.Wait()
@@ -49,7 +53,7 @@ func TestMoved(t *testing.T) {
 		if !time.Now().Equal(before) {
 			t.Error("not asked at once")
 		}
-		p.send(refused) // told late
+		p.send(refused, &codec.PushRefused{Room: room, Pub: 1, Code: codec.CodeSuperseded, Frames: 1}) // told late
 		wantFrames(p, c.frames...)
 		p.quiet()
 		synctest.Wait()

@@ -86,9 +86,10 @@ func (p *Publisher) pushRefused(code codec.Code, l *link) {
 	thread := code == codec.CodeSequence || code == codec.CodeBadPieces
 	switch {
 	case p.err != nil:
-	case code == codec.CodeMoved:
+	case (code == codec.CodeNotPublishing || code == codec.CodeSuperseded) && p.movedOn == l:
+		// Frames that were on their way, told late: they are sent again.
+	case code == codec.CodeMoved || code == codec.CodeSuperseded:
 		p.moved(l)
-	case code == codec.CodeNotPublishing && p.movedOn == l: // frames that were on their way, told late: they are sent again
 	case !code.Retry() && !thread || thread && p.astray == maxAstray:
 		p.end(&RefusedError{code, "push"})
 	case !p.live: // asked already
@@ -105,7 +106,8 @@ func (p *Publisher) pushRefused(code codec.Code, l *link) {
 // maxAstray is how often a publisher is brought in line with the server again before anything is acknowledged in between.
 const maxAstray = 3
 
-// moved takes the word that the publisher's part in the room has ended on l, for another node relays the room now: it publishes
+// moved takes the word that the publisher's part in the room has ended on l, for another node relays the room now, or an older publish of
+// this client overtook the last one: it publishes
 // again, as on a new connection, and may be given another number. The first time that is done at once, and only later if nothing
 // was acknowledged meanwhile.
 func (p *Publisher) moved(l *link) {

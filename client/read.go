@@ -204,12 +204,14 @@ func (l *link) event(m codec.Control, frame []byte) error {
 		c.mu.Lock()
 		switch m.Code {
 		case codec.CodeTooSlow, codec.CodeReplaced: // the subscription alone
-		case codec.CodeMoved: // the publishing alone, for now
+		case codec.CodeMoved, codec.CodeSuperseded:
+			// The publishing alone, for now. Superseded on the connection in use it is by an older publish of this client, which came late
+			// by way of another node.
 			s = nil
 			if p := c.pubs[room]; p != nil {
 				p.moved(l)
 			}
-		case codec.CodeRevoked, codec.CodeSuperseded, codec.CodeAway: // the publishing alone
+		case codec.CodeRevoked, codec.CodeAway: // the publishing alone
 			s = nil
 			if c.link != l { // by this client itself, on the connection that it uses now
 				break

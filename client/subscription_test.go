@@ -541,13 +541,12 @@ func TestClosedCodes(t *testing.T) {
 		code     codec.Code
 		sub, pub bool // which of the two ends
 	}{
-		"removed":    {codec.CodeRemoved, true, true},
-		"idle":       {codec.CodeIdle, true, true},
-		"node lost":  {codec.CodeNodeLost, true, true},
-		"too slow":   {codec.CodeTooSlow, true, false},
-		"replaced":   {codec.CodeReplaced, true, false},
-		"revoked":    {codec.CodeRevoked, false, true},
-		"superseded": {codec.CodeSuperseded, false, true},
+		"removed":   {codec.CodeRemoved, true, true},
+		"idle":      {codec.CodeIdle, true, true},
+		"node lost": {codec.CodeNodeLost, true, true},
+		"too slow":  {codec.CodeTooSlow, true, false},
+		"replaced":  {codec.CodeReplaced, true, false},
+		"revoked":   {codec.CodeRevoked, false, true},
 	}, func(t *testing.T, c struct {
 		code     codec.Code
 		sub, pub bool

@@ -20,6 +20,7 @@ const (
 const (
 	MirrorThrough = 1 << 0 // asks a node that does not relay the room itself to serve it all the same: the sender cannot reach the relay
 	MirrorInbox   = 1 << 1 // a session of the account asks whose inbox the room is: nobody else is shown one
+	MirrorNew     = 1 << 2 // the node has nothing of the room: Have is what the first of its subscribers has, and others may have less
 )
 
 // DigestMore says that the next digest frame on this link goes on with the list.
@@ -126,7 +127,7 @@ func (m *As) Parse(b []byte) error {
 // Mirror subscribes a node to a room: it gets what a subscriber gets, and acknowledges every stream.
 type Mirror struct {
 	Req   uint32
-	Flags uint8 // MirrorThrough, MirrorInbox
+	Flags uint8 // MirrorThrough, MirrorInbox, MirrorNew
 	Room  RoomID
 	Have  []Position // the last frame of each stream that the node has
 }
@@ -144,7 +145,7 @@ func (m *Mirror) Append(dst []byte) []byte {
 func (m *Mirror) Parse(b []byte) error {
 	r := body(b)
 	m.Req, m.Flags = r.varint32(), r.u8()
-	if m.Flags&^(MirrorThrough|MirrorInbox) != 0 {
+	if m.Flags&^(MirrorThrough|MirrorInbox|MirrorNew) != 0 {
 		r.fail(errMalformed)
 	}
 	m.Room, m.Have = r.room(), r.positions()

@@ -82,7 +82,9 @@ func (a *actions) Merge(st *codec.RoomState) {
 	case st.Ended != 0:
 		c.e.rooms.End(r, st.Ended)
 	default:
-		r.Merge(st, time.Now().UnixNano())
+		now := time.Now().UnixNano()
+		r.Merge(st, now)
+		r.Hold(now + int64(settleHold)) // as at a takeover
 	}
 }
 

@@ -88,7 +88,7 @@ const ownReq = 1 << 31
 const (
 	clusterTick  = 100 * time.Millisecond
 	dialTimeout  = time.Second
-	dialAgainMin = 20 * time.Millisecond
+	dialAgainMin = time.Millisecond // a process that is killed closes its links first, and its port a moment later
 	dialAgainMax = 500 * time.Millisecond
 	// strangerFor is how long a link may wait for its node to be in the view: gossip and links come by different ways.
 	strangerFor = 3 * time.Second

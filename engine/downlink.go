@@ -178,7 +178,7 @@ func (c *cluster) admit(s *session, m *codec.Mirror, r *room.Room, head codec.Ro
 		}
 		sub := &member{s: s, req: m.Req, counts: true}
 		k.mirrors[m.Room], k.heads[sub] = sub, head
-		if err := sub.join(r, room.Join{Link: k.peer.name, Counts: true, Have: m.Have}); err != nil {
+		if err := sub.join(r, room.Join{Link: k.peer.name, Counts: true, Have: m.Have, New: m.Flags&codec.MirrorNew != 0}); err != nil {
 			delete(k.heads, sub)
 			delete(k.mirrors, m.Room)
 			s.reply(s.loop.eng.refusal(m.Req, err))

@@ -18,7 +18,8 @@ type Actions interface {
 	Promote(st *codec.RoomState)
 	// Demote ends this node's part as relay; to relays the room now. If the node has sessions of the room, Attach follows.
 	Demote(room codec.RoomID, to string)
-	// Merge changes the room that this node relays into st: what another relay granted or revoked is in it, or why the room ended.
+	// Merge changes the room that this node relays into st: what another relay granted or revoked is in it, or why the room ended. It is
+	// called for every other relay that this node meets, also if st brings nothing new: the edges of that one will come.
 	Merge(st *codec.RoomState)
 	// SendState sends a room's state to a node, which answers with [Core.Acked] and the same req. Whatever is not answered
 	// must sooner or later be followed by [Core.Away], [Core.Down] or a view without the node.

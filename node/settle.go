@@ -206,7 +206,7 @@ func (c *Core) Got(from string, st *codec.RoomState, flags uint8, req uint32) {
 	reigns := writer(&in) == sender // or thinks so
 	handover := reigns && flags&codec.StateHandover != 0
 	if e.relay {
-		c.gotAsRelay(e, &in, handover)
+		c.gotAsRelay(e, &in, reigns, handover)
 	} else {
 		c.gotAsStandby(e, &in, handover)
 	}
@@ -227,7 +227,7 @@ func (c *Core) Got(from string, st *codec.RoomState, flags uint8, req uint32) {
 	c.settle(in.Room, e)
 }
 
-func (c *Core) gotAsRelay(e *entry, in *codec.RoomState, handover bool) {
+func (c *Core) gotAsRelay(e *entry, in *codec.RoomState, reigns, handover bool) {
 	mine, m := e.state, merge(e.state, in)
 	chain := c.Chain(in.Room)
 	first := len(chain) > 0 && chain[0] == c.me.name
@@ -241,6 +241,9 @@ func (c *Core) gotAsRelay(e *entry, in *codec.RoomState, handover bool) {
 	switch {
 	case !Newer(in, mine):
 		if equal(m, mine) {
+			if reigns && reignOrder(mine, in) != 0 && mine.Ended == 0 {
+				c.do.Merge(mine)
+			}
 			return
 		}
 	case stepDown:

@@ -48,3 +48,33 @@ func TestReturnsToForgetfulRelay(t *testing.T) {
 		}
 	}
 }
+
+// merges counts what a core merges.
+type merges struct {
+	sends
+	n int
+}
+
+func (m *merges) Merge(*codec.RoomState) { m.n++ }
+
+// TestMeetsAnotherRelay: the edges of a relay of a lower reign come over, which the engine must hear of even if that relay's state says
+// nothing new; a copy of such a state, in the hands of another, means no edges.
+func TestMeetsAnotherRelay(t *testing.T) {
+	me, other, third := Member{Name: "me", Birth: 1}, Member{Name: "a", Birth: 2}, Member{Name: "b", Birth: 3}
+	did := &merges{sends: sends{}}
+	c := NewCore(me, did)
+	c.SetView(NewView([]Member{me, other, third}))
+	st := codec.RoomState{RoomHead: codec.RoomHead{Room: 7, Owner: "alice", NextPub: 1}}
+	if !c.Create(&st, func(bool) {}) {
+		t.Fatal("the number is taken")
+	}
+	st.Epoch, st.Version, st.Relay, st.Birth = 1, 1, other.Name, other.Birth // of two with one epoch the name decides
+	c.Got(third.Name, &st, 0, 1)
+	if did.n != 0 {
+		t.Error("merged with a copy that says nothing")
+	}
+	c.Got(other.Name, &st, 0, 2)
+	if did.n != 1 || !c.Relays(7) {
+		t.Errorf("%d merges; relays: %v", did.n, c.Relays(7))
+	}
+}

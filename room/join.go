@@ -94,6 +94,7 @@ type Join struct {
 	NoEcho   bool             // leave out what the same client publishes
 	Mute     uint16           // with NoEcho: the number under which it does, as far as its session knows; 0: none. See Room.Mute
 	Link     string           // the member is the link of this node, which has subscribers of its own: see Tally; "": it is not
+	New      bool             // with Link: Have is what the first of those subscribers has, others may have less
 	Have     []codec.Position // the last frame of each stream it has seen, when it resumes
 	Gapped   []uint32         // indexes of those in Have that ended a gap: there it may not be able to go on
 }
@@ -134,6 +135,7 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	if r.lossless() || j.Link != "" {
 		seat = r.seated().kept(who{j.Account, j.Instance}, j.Link, len(j.Have) > 0 || j.Link != "")
 	}
+	sat := seat != nil
 	if j.Link == "" && r.full() && (seat == nil || seat.member == nil) {
 		return ErrFull
 	}
@@ -174,7 +176,7 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 			}
 		} else {
 			for _, s := range p.streams {
-				r.replay(rp, s, have, seat)
+				r.replay(rp, &j, s, have, seat)
 			}
 			if p.ended == 0 {
 				p.unknown(rp, &j, seat)
@@ -193,6 +195,9 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	r.forgotten(rp, &j, have)
 	r.attend(now) // now that the member is waited for
 	if r.seats != nil {
+		if j.Link == "" && len(j.Have) > 0 && !sat {
+			r.seats.returned(1)
+		}
 		r.seats.updateAll(r)
 	}
 	if !slices.Contains(r.outlets, o) {
@@ -231,16 +236,21 @@ func (r *Room) forgotten(rp *Replay, j *Join, have positions) {
 }
 
 // replay adds what a joining or resuming member needs of one stream.
-func (r *Room) replay(rp *Replay, s *stream, have positions, seat *seat) {
+func (r *Room) replay(rp *Replay, j *Join, s *stream, have positions, seat *seat) {
 	pos, reason := uint64(1), codec.GapJoined
 	if last, ok := have.last[s.key]; ok {
 		pos, reason = last+1, codec.GapExpired
 	}
 	start := s.start()
 	adrift := have.gapped[s.key] && !r.lossless() // goes on where a decoder can start only
+	lowest := s.next
+	if j.New && r.lossless() {
+		lowest = s.low + 1
+	}
 	if len(have.last) > 0 {
 		switch {
 		case pos >= s.next:
+			rp.log(s, lowest)
 			if adrift && (s.grouped() || s.open()) {
 				rp.Midway = append(rp.Midway, Midway{Key: s.key, From: s.next, Why: reason})
 			}
@@ -252,7 +262,7 @@ func (r *Room) replay(rp *Replay, s *stream, have positions, seat *seat) {
 		case adrift:
 			start = s.startFrom(pos)
 		case s.has(pos):
-			rp.log(s, pos)
+			rp.log(s, min(pos, lowest))
 			seat.start(s, pos-1)
 			return
 		}
@@ -339,6 +349,9 @@ func (r *Room) Unsubscribe(o Outlet, member any, counts, last, gone bool, now in
 		return
 	}
 	if n, link := r.links[member]; link {
+		if r.seats != nil && r.seats.byMember[member] != nil {
+			r.seats.byMember[member].served = max(n, 0)
+		}
 		r.tallied -= max(n, 0)
 		delete(r.links, member)
 	} else {
@@ -378,6 +391,9 @@ func (r *Room) Tally(member any, subs int, now int64) {
 	}
 	r.links[member] = subs
 	r.tallied += subs - max(old, 0)
+	if r.seats != nil {
+		r.seats.returned(subs - max(old, 0))
+	}
 	r.attend(now)
 	r.recount = true
 	r.changed()

@@ -444,3 +444,24 @@ func TestLastLinkLeaves(t *testing.T) {
 	b.q.Clear()
 	c.q.Clear()
 }
+
+// A relay that meets another, and goes on above it, keeps all for those who come over from there, ahead of it: its own log was only as long as
+// a late joiner needs.
+func TestLogsAfterAMerge(t *testing.T) {
+	x := newBench(t, Config{History: 1}, codec.Register{})
+	x.script(1, "1k", "2")
+	x.room.Merge(x.room.State(), x.now)
+	x.script(1, "3k", "4", "5k", "6", "7k", "8")
+	x.wantScript(x.back(Join{Link: "edge"}, 4), 1, "5k 6 7k 8")
+	x.at(x.now + x.table.cfg.Settle.Nanoseconds())
+	x.wantScript(x.back(Join{Account: "late"}, 4), 1, "5-6 expired 7k 8")
+}
+
+// A mirror that begins within a message, where the subscriber stands for whom it was made, goes on there.
+func TestMirrorFromWithinAMessage(t *testing.T) {
+	for _, policy := range []codec.Policy{codec.PolicyLive, codec.PolicyLossless} {
+		x, _ := mirrorOf(t, newBench(t, Config{}, codec.Register{Policy: policy}))
+		x.script(1, "3><", "4<", "5")
+		x.wantScript(x.back(Join{Account: "v"}, 2), 1, "3>< 4< 5")
+	}
+}

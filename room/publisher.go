@@ -91,7 +91,7 @@ func (p *Publisher) find(dtype uint8) *stream {
 		}
 	}
 	s := &stream{key: codec.StreamKey{Pub: p.Num, Dtype: dtype}, pub: p, next: 1}
-	s.fresh = p.restored
+	s.fresh = p.restored || p.room.mirror && len(p.room.outlets) == 0
 	p.streams = append(p.streams, s)
 	if p.room.seats != nil {
 		p.room.seats.begin(s)
@@ -237,12 +237,13 @@ func (p *Publisher) knows(dtype uint8) bool {
 	return false
 }
 
-// start begins a stream of a restored publisher with frame first, whose flags are given; 0 for a gap. While the room settles it begins
-// wherever that is, also within a message: its node sends again what was not acknowledged, and the subscribers have what came before. Later,
-// and if subscribers were here before the publisher, who do not wait for that, it is a loss.
+// start begins a stream of a restored publisher, or of a mirror without subscribers, with frame first, whose flags are given; 0 for a gap. A
+// mirror's begins wherever that is, also within a message: the subscriber it is made for has what came before. So does a restored one's while the
+// room settles: its node sends again what was not acknowledged, and the subscribers have what came before. Later, and if subscribers were here
+// before the publisher, who do not wait for that, it is a loss.
 func (p *Publisher) start(s *stream, first uint64, flags codec.Flags, now int64) {
 	s.fresh = false
-	if p.watched || now >= p.room.settles {
+	if !p.room.mirror && (p.watched || now >= p.room.settles) {
 		s.lenient = true
 		return
 	}

@@ -49,8 +49,9 @@ type Room struct {
 	tallied  int         // all of it
 	seats    *seating    // nil while nobody has a seat
 	settles  int64       // a room that has come from another node settles until then
-	settling bool
-	counted  bool // for the owner's and the table's number of rooms
+	settling bool        // the logs keep everything, ...
+	keeps    int64       // ... until then
+	counted  bool        // for the owner's and the table's number of rooms
 
 	// A mirror's, fed by a link to the room's relay.
 	mirror     bool

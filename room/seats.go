@@ -27,6 +27,8 @@ type seat struct {
 	mute   uint16                     // publisher whose streams it does not get; 0: none
 	late   bool                       // lagged, does not count; not in lossless rooms
 	cut    bool                       // cut off; the seat is there until its subscriber has left the room
+	served int                        // of a link that is away: the subscribers that its node had
+	orphan bool                       // and that node is gone: the seat is theirs, until as many have come back; lossless rooms only
 	moved  int64                      // when it last acknowledged something, or had nothing to acknowledge, or its connection broke
 	places map[codec.StreamKey]*place // of every stream that it gets
 	has    map[codec.StreamKey]uint64 // what it said it has of streams that the room does not know; may be nil
@@ -55,7 +57,7 @@ func (r *Room) lossless() bool { return r.set.Policy == codec.PolicyLossless }
 // It returns nil if there is none.
 func (l *seating) kept(w who, node string, resumes bool) *seat {
 	for _, s := range l.seats {
-		if s.who == w && s.node == node && (resumes || s.member == nil) {
+		if s.who == w && s.node == node && (resumes || s.member == nil) && !s.orphan {
 			return s
 		}
 	}
@@ -434,11 +436,30 @@ func (r *Room) Unhold() {
 	}
 }
 
-// vacate gives up the seat that a node's broken link has left. Room's mutex.
-func (l *seating) vacate(node string) {
+// vacate gives up the seat that a node's broken link has left. In a lossless room the subscribers of that node keep it, who are on their way to
+// other nodes: for the stall time, as any whose connection broke. Room's mutex.
+func (l *seating) vacate(r *Room, node string) {
 	for i := len(l.seats) - 1; i >= 0; i-- {
-		if s := l.seats[i]; s.node == node && s.member == nil {
+		s := l.seats[i]
+		switch {
+		case s.node != node || s.member != nil:
+		case r.lossless() && s.served > 0:
+			s.orphan = true
+		default:
 			l.remove(s)
+		}
+	}
+}
+
+// returned says that n subscribers have come who may be some that lost their node. Who they are only their new nodes know.
+func (l *seating) returned(n int) {
+	for i := len(l.seats) - 1; i >= 0 && n > 0; i-- {
+		if s := l.seats[i]; s.orphan {
+			back := min(n, s.served)
+			n -= back
+			if s.served -= back; s.served == 0 {
+				l.remove(s)
+			}
 		}
 	}
 }

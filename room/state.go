@@ -50,9 +50,9 @@ func (t *Table) Restore(st *codec.RoomState, now int64) (*Room, error) {
 	if r.ended != 0 {
 		return nil, ErrUnknown
 	}
-	r.mirror, r.settling, r.settles = false, true, now+int64(t.cfg.Settle)
+	r.mirror, r.settles = false, now+int64(t.cfg.Settle)
+	r.keepAll(r.settles)
 	r.lastPush.Store(now)
-	t.watch(r)
 	r.counted = true
 	t.count(r.Owner)
 	// Two halves of a parted cluster must not give one number to two publishers: each goes on from a place of its own.
@@ -82,6 +82,12 @@ func (t *Table) Restore(st *codec.RoomState, now int64) (*Room, error) {
 	return r, nil
 }
 
+// keepAll has the logs keep everything until a moment, for those who are on their way from another relay and lack more than a late joiner.
+func (r *Room) keepAll(until int64) {
+	r.settling, r.keeps = true, until
+	r.table.watch(r)
+}
+
 // mix spreads a number over all bits (the finalizer of splitmix64).
 func mix(x uint64) uint64 {
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
@@ -90,12 +96,14 @@ func mix(x uint64) uint64 {
 }
 
 // Merge takes what another node wrote of a room that this one relays: grants by their versions, and publishers whose number and identity
-// are free. Who may not push any more is cut off.
+// are free. Who may not push any more is cut off. Publishers and subscribers of that other relay are on their way, maybe from ahead of this one:
+// the logs keep everything for a while.
 func (r *Room) Merge(st *codec.RoomState, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ended == 0 && !r.mirror {
 		r.merge(st, now, false)
+		r.keepAll(now + int64(r.table.cfg.Settle))
 	}
 }
 
@@ -197,7 +205,7 @@ func (r *Room) sweepSeats(now int64) {
 	if r.ended != 0 {
 		return
 	}
-	if r.settling && now >= r.settles {
+	if r.settling && now >= r.keeps {
 		r.settling = false
 		for _, p := range r.pubs {
 			for _, s := range p.streams {

@@ -25,7 +25,7 @@ type stream struct {
 	initLast uint64
 	told     uint64 // the last acknowledgement handed to the publisher's session
 
-	fresh   bool // of a restored publisher: begins wherever its first frame says
+	fresh   bool // of a restored publisher, or of a mirror without subscribers: begins wherever its first frame says
 	lenient bool // of a restored publisher: its first frame may leave some out, which are lost
 
 	flight flight // rooms with seats that are not lossless

@@ -335,12 +335,12 @@ func (t *Table) watched() []*Room {
 	return slices.AppendSeq(make([]*Room, 0, len(t.hot.rooms)), maps.Keys(t.hot.rooms))
 }
 
-// Vacate gives up the seats that a node's broken link has left: the node is gone.
+// Vacate says that a node is gone, and gives up the seats that its broken link has left.
 func (t *Table) Vacate(node string) {
 	for _, r := range t.watched() {
 		r.mu.Lock()
 		if r.seats != nil {
-			r.seats.vacate(node)
+			r.seats.vacate(r, node)
 		}
 		r.mu.Unlock()
 	}
