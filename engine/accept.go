@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"net"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -107,6 +108,7 @@ func (e *Engine) dismiss() {
 
 // enroll gives an admitted connection to a reactor.
 func (e *Engine) enroll(c net.Conn, s *session) error {
+	boundUnsent(c, e.cfg.SendBuffer)
 	_, err := e.reactors.EnrollContext(c, s) // closes c
 	if err == nil && s.loop == nil {         // the reactor could not watch it, and has closed it
 		err = unix.ENOMEM
@@ -115,6 +117,26 @@ func (e *Engine) enroll(c net.Conn, s *session) error {
 		e.dismiss()
 	}
 	return err
+}
+
+// boundUnsent bounds what the kernel takes of a connection beyond what is on its way. Nothing else bounds its send buffer, so that one write can
+// fill a fast path; a slow reader's frames wait with us, where they can be dropped, and not in the kernel.
+func boundUnsent(c net.Conn, n int) {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return // it is closed, which enrolling it tells
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if _, ok := c.(*net.TCPConn); ok {
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, n)
+		} else { // the near end of a pump
+			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, n)
+		}
+	})
 }
 
 // turnAway tells a connection to try again elsewhere or later. The few bytes fit any empty send buffer.

@@ -42,8 +42,8 @@ type Config struct {
 	Ping          time.Duration // silence after which a side pings; after twice as long it closes; default 20 s
 	MaxConns      int           // connections at once; default 20,000, or what the descriptor limit leaves if that is less
 	MaxHandshakes int           // connections without a hello at once; default 4,096
-	ReadBuffer    int           // bytes one read may take; default 256 KiB
-	SendBuffer    int           // kernel send buffer of a client, bytes; default 256 KiB
+	ReadBuffer    int           // bytes one read may take; default 1 MiB
+	SendBuffer    int           // bytes the kernel takes for a client beyond what is on its way to it; default 256 KiB
 	QueueSession  int           // bytes queued for one session over all its rooms; default 64 MiB
 	MemoryBound   int64         // bytes of all frames held in memory before the slowest are shed; default 1 GiB
 	MaxSubsPer    int           // subscriptions of one session; default 4,096
@@ -65,7 +65,7 @@ func (c *Config) fill() error {
 	def(&c.Ping, 20*time.Second)
 	def(&c.MaxConns, min(20_000, descriptors()-spareDescriptors))
 	def(&c.MaxHandshakes, 4096)
-	def(&c.ReadBuffer, 256<<10)
+	def(&c.ReadBuffer, 1<<20)
 	def(&c.SendBuffer, 256<<10)
 	def(&c.QueueSession, 64<<20)
 	def(&c.MemoryBound, 1<<30)

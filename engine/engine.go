@@ -100,7 +100,7 @@ func (e *Engine) startLoops() error {
 	var err error
 	e.reactors, err = gnet.NewClient(&handler{e: e},
 		gnet.WithMulticore(true), gnet.WithNumEventLoop(e.cfg.Loops), gnet.WithReadBufferCap(e.cfg.ReadBuffer),
-		gnet.WithSocketSendBuffer(e.cfg.SendBuffer), gnet.WithLogger(gnetLog{e.log}), gnet.WithLogLevel(logging.WarnLevel))
+		gnet.WithLogger(gnetLog{e.log}), gnet.WithLogLevel(logging.WarnLevel))
 	if err != nil {
 		return fmt.Errorf("reactors: %w", err)
 	}

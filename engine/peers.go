@@ -76,6 +76,7 @@ func (c *cluster) enroll(conn net.Conn, p peerID, dialed bool) error {
 		e.conns.Add(-1)
 		return err
 	}
+	boundUnsent(plain, e.cfg.SendBuffer)
 	if _, err = e.reactors.EnrollContext(plain, s); err == nil && s.loop == nil {
 		err = unix.ENOMEM
 	}

@@ -38,7 +38,7 @@ var cli struct {
 	Rate     float64       `help:"Messages per second, for latency; 0: half of what NATS can carry."`
 	Idle     int           `default:"5000" help:"Idle subscribers."`
 	Rooms    int           `default:"1000" help:"Rooms of ten subscribers at 30 messages a second, against one room with as many deliveries."`
-	Loops    int           `default:"0" help:"Event loops of timedge; 0: its default."`
+	Loops    int           `default:"1" help:"Event loops of timedge; 0: its default, one per processor."`
 	Reads    []int         `default:"65536,262144,1048576" help:"Read sizes that the limit program is tried with."`
 	Timedge  string        `type:"path" help:"Program to use for timedge; built from this tree if not given."`
 	Version  string        `help:"Name for the results; from git if not given."`
