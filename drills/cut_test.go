@@ -251,30 +251,3 @@ func code(err error) codec.Code {
 	}
 	return 0
 }
-
-// Many live rooms (docs/cluster.md has what lossless ones lose yet) carry streams at once while their relay, and its standbys, are killed one after the other and come back.
-func TestManyRooms(t *testing.T) {
-	f := newFleet(t, 3)
-	var ss []*stream
-	for k := range *rooms {
-		ss = append(ss, f.run(place{relay: k % 3, publisher: (k + k/3) % 3, subscribers: []int{(k + 1) % 3, (k + 2) % 3}}, 10*pace))
-	}
-	var g figures
-	for i := range 3 {
-		for _, s := range ss {
-			s.reach(10)
-		}
-		f.kill(i)
-		for _, s := range ss {
-			s.reach(20)
-		}
-		f.start(i)
-		f.await(3)
-	}
-	for _, s := range ss {
-		s.reach(20)
-		s.finish()
-		g.add(s)
-	}
-	t.Log("many rooms, every node killed once:", &g)
-}

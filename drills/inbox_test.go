@@ -2,6 +2,7 @@ package drills
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -9,10 +10,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/timedge/timedge/client"
 	"github.com/timedge/timedge/codec"
 )
 
@@ -138,5 +141,77 @@ func TestFileFromAccountToAccount(t *testing.T) {
 		}
 		f.start(relay)
 		f.await(3)
+	}
+}
+
+// The recipient's node is killed while it receives a file, then the sender's; whatever these are to the inbox.
+func TestFileWhoseNodesAreKilled(t *testing.T) {
+	file, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFleet(t, 3)
+	for k := range max(3, *kills) {
+		recipient, sender := k%3, (k+1+k/3%2)%3
+		ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+		defer cancel()
+		to := fmt.Sprint("alice", k)
+		alice, bob := f.client(recipient, to), f.client(sender, "bob")
+		in, err := alice.OpenInbox(ctx, client.InboxOptions{Policy: codec.PolicyLossless, Accept: []string{"bob"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pub, err := bob.PublishTo(ctx, to, client.PublishOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fault := make(chan error, 1)
+		var pushed atomic.Int64
+		go func() {
+			const step = 64 << 10
+			for at := 0; at < len(file); at += step {
+				if err := pub.Push(ctx, 0, client.Delta, file[at:min(at+step, len(file))]); err != nil {
+					fault <- err
+					return
+				}
+				pushed.Add(step)
+			}
+			fault <- pub.Close(ctx)
+		}()
+		victims := []int{recipient, sender}
+		got := make([]byte, 0, len(file))
+		for left := false; !left; {
+			ev, err := in.Next(ctx)
+			if err != nil {
+				for _, i := range f.running() {
+					t.Logf("%s: %+v", f.nodes[i].name, f.report(i, codec.InboxOf(to).String()))
+				}
+				t.Fatalf("after %d bytes, %d pushed: %v", len(got), pushed.Load(), err)
+			}
+			switch ev := ev.(type) {
+			case *client.Message:
+				got = append(got, ev.Payload...)
+			case *client.Gap:
+				t.Errorf("gap %d to %d: %v", ev.From, ev.To, ev.Reason)
+			case *client.Left:
+				left = true
+			}
+			if n := 3 - len(victims); len(victims) > 0 && len(got) > n*len(file)/3 {
+				rep := f.report(victims[0], codec.InboxOf(to).String())
+				t.Logf("round %d: kill %s; relay %s, chain %v; publishers %v; nodes %v", k, f.nodes[victims[0]].name, rep.Relay, rep.Chain, rep.Publishers, rep.Nodes)
+				f.kill(victims[0])
+				f.start(victims[0])
+				f.await(3)
+				victims = victims[1:]
+			}
+		}
+		if err := <-fault; err != nil {
+			t.Error(err)
+		}
+		if sha256.Sum256(got) != sha256.Sum256(file) {
+			t.Errorf("%d bytes were sent, %d others arrived", len(file), len(got))
+		}
+		alice.Close()
+		bob.Close()
 	}
 }

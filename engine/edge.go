@@ -437,6 +437,7 @@ func (c *cluster) abandon(e *edge) {
 			c.refuse([]ask{a}, room.ErrUnknown)
 		}
 	}
+	c.noThrough(e)
 	for _, o := range e.outs {
 		o.end(code)
 	}
@@ -444,6 +445,14 @@ func (c *cluster) abandon(e *edge) {
 		c.e.rooms.End(e.room, code)
 	}
 	c.drop(e)
+}
+
+// noThrough answers the nodes that wait for the room by way of this one: there is none.
+func (c *cluster) noThrough(e *edge) {
+	for _, d := range e.through {
+		d.s.later(c.e.refusal(d.m.Req, room.ErrUnknown))
+	}
+	e.through = nil
 }
 
 // drop forgets an edge.
@@ -461,6 +470,7 @@ func (c *cluster) closed(s *session, id codec.RoomID, code codec.Code) {
 	}
 	c.unplug(e)
 	c.refuse(e.waiting, room.ErrUnknown)
+	c.noThrough(e)
 	e.waiting, e.room, e.mirror, e.synced = nil, nil, false, false
 	c.filled.Delete(id)
 	for _, o := range e.outs {

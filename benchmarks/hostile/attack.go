@@ -40,7 +40,14 @@ var attacks = map[string]struct {
 	workers int
 	work    func(a *attack)
 }{
-	"silence": {10_000, func(a *attack) { a.session(nil, nil) }},
+	"silence": {10_000, func(a *attack) { // 10,000 connections, each made anew every ten seconds
+		a.session(nil, nil)
+		select {
+		case <-time.After(10 * time.Second):
+		case <-a.stop:
+		}
+	}},
+	"storm": {10_000, func(a *attack) { a.session(nil, nil) }}, // the same, as fast as they can
 	"drip": {1000, func(a *attack) {
 		hello := a.hello(a.token)
 		a.session(nil, func(i int) []byte {
