@@ -23,9 +23,13 @@ func (f *fleet) crowd(at func(k int) place) (c crowd) {
 
 // reach waits until n more messages have come to all.
 func (c crowd) reach(n uint64) {
-	for _, s := range c {
+	to := make([]uint64, len(c))
+	for i, s := range c {
+		to[i] = s.pushed.Load() + n
+	}
+	for i, s := range c {
 		s.t.Helper()
-		s.reach(n)
+		s.reachTo(to[i])
 	}
 }
 

@@ -185,7 +185,12 @@ func (v *viewer) watch(ctx context.Context, sub *client.Subscription) {
 // reach waits until n more messages were pushed and everybody has had them.
 func (s *stream) reach(n uint64) {
 	s.t.Helper()
-	to := s.pushed.Load() + n
+	s.reachTo(s.pushed.Load() + n)
+}
+
+// reachTo waits until everybody has had a message.
+func (s *stream) reachTo(to uint64) {
+	s.t.Helper()
 	deadline := time.Now().Add(patience)
 	for !s.at(to) {
 		if err := s.fault.Load(); err != nil {

@@ -198,7 +198,7 @@ func (s *session) publishedBy(by caller, o *outbound) {
 	}
 	m, ok := o.hold(pub, by.req)
 	if !ok { // it has ended since
-		s.loop.eng.cluster.ask(by, &codec.Publish{Req: by.req, Room: o.room, Flags: o.flags})
+		s.loop.eng.cluster.ask(by, &codec.Publish{Req: by.req, Room: o.room, Flags: o.flags, To: o.to})
 		return
 	}
 	s.keep(by, pub)

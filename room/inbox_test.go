@@ -395,3 +395,27 @@ func TestInboxesAreRoomsOfTheirOwners(t *testing.T) {
 		t.Errorf("%d rooms", table.Len())
 	}
 }
+
+// An inbox that nobody was in when its node ceased to be the relay is a mirror as any other: what comes to it has arrived there, or it would hold
+// up the recipient's sessions on other nodes for ever.
+func TestVacantInboxBecomesAMirror(t *testing.T) {
+	x := newInboxBench(t, codec.PolicyLossless)
+	v := x.viewer(alice)
+	if err := x.send("bob"); err != nil {
+		t.Fatal(err)
+	}
+	x.script(1, "1")
+	x.loop.drain()
+	v.take(1 << 30)
+	x.ack(v, 1)
+	x.loop.unsubscribe(v, false)
+	x.room.Demote(x.now)
+	p, err := x.room.Told(x.hold, x.pub.Num, "bob")
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.pub = p
+	x.script(1, "2")
+	x.loop.drain()
+	x.wantAcked(2)
+}

@@ -161,7 +161,7 @@ func (r *Room) Demote(now int64) {
 	if r.ended != 0 || r.mirror {
 		return
 	}
-	r.mirror, r.settling = true, false
+	r.mirror, r.settling, r.vacant = true, false, false
 	if r.counted {
 		r.counted = false
 		r.table.disclaim(r.Owner)
