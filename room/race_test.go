@@ -208,8 +208,10 @@ func TestRolesAtOnce(t *testing.T) {
 						if keys[i] = x.key(1); len(known) > 0 {
 							next = known[0].Next
 						}
-						for ; next <= frames && err == nil; next++ {
-							err = x.tryPush(x.message(nil, 1, next, 0, 1, 64))
+						for ; next <= frames; next++ {
+							if err = x.tryPush(x.message(nil, 1, next, 0, 1, 64)); err != nil {
+								break
+							}
 							pub.Acks(func(codec.StreamKey, uint64) {})
 						}
 						if err != nil && !errors.Is(err, ErrNotRelay) {
