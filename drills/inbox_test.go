@@ -186,7 +186,7 @@ func TestFileWhoseNodesAreKilled(t *testing.T) {
 				for _, i := range f.running() {
 					t.Logf("%s: %+v", f.nodes[i].name, f.report(i, codec.InboxOf(to).String()))
 				}
-				t.Fatalf("after %d bytes, %d pushed: %v", len(got), pushed.Load(), err)
+				t.Fatalf("file %d: after %d bytes, %d pushed: %v", k, len(got), pushed.Load(), err)
 			}
 			switch ev := ev.(type) {
 			case *client.Message:
@@ -197,8 +197,6 @@ func TestFileWhoseNodesAreKilled(t *testing.T) {
 				left = true
 			}
 			if n := 3 - len(victims); len(victims) > 0 && len(got) > n*len(file)/3 {
-				rep := f.report(victims[0], codec.InboxOf(to).String())
-				t.Logf("round %d: kill %s; relay %s, chain %v; publishers %v; nodes %v", k, f.nodes[victims[0]].name, rep.Relay, rep.Chain, rep.Publishers, rep.Nodes)
 				f.kill(victims[0])
 				f.start(victims[0])
 				f.await(3)

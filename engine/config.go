@@ -35,7 +35,7 @@ type Config struct {
 	Auth         auth.Authenticator
 	InsecureOpen bool
 
-	Rooms   room.Config    // bounds of rooms; Draw is the engine's
+	Rooms   room.Config    // bounds of rooms; Draw and Clustered are the engine's
 	Cluster *ClusterConfig // nil: a node on its own
 
 	HelloTimeout  time.Duration // from the connection to a whole hello; default 2 s

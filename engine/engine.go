@@ -56,7 +56,7 @@ func Start(cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{cfg: cfg, log: cfg.Log, noAccept: make(chan struct{}), stop: make(chan struct{})}
-	cfg.Rooms.Draw = e.drawRoom
+	cfg.Rooms.Draw, cfg.Rooms.Clustered = e.drawRoom, cfg.Cluster != nil
 	e.rooms = room.NewTable(cfg.Rooms, rand.Reader, &e.pool)
 	e.limits.init(&cfg.Limits)
 	for _, addr := range cfg.Listen {

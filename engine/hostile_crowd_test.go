@@ -77,6 +77,7 @@ func TestConnectionsWithoutHelloBesideGoodClients(t *testing.T) {
 // A flood of ten times what a session may push in a second, together with others' streams.
 func TestFloodBesideGoodClients(t *testing.T) {
 	e := start(t, func(c *engine.Config) { c.Limits.SessionFrames = 2000 })
+	before := descriptors(t)
 	good, sub, flood := login(t, e, "alice", 1), login(t, e, "bob", 1), login(t, e, "mallory", 1)
 	room, floodRoom := good.register(calm), flood.register(calm)
 	sub.subscribe(room)
@@ -103,4 +104,7 @@ func TestFloodBesideGoodClients(t *testing.T) {
 	flood.c.Close()
 	okayed(t, good.ask(remove(9, room)), 9)
 	e.AwaitSessions(t, 2)
+	good.c.Close()
+	sub.c.Close()
+	flat(t, e, before)
 }

@@ -212,6 +212,7 @@ func (w *wire) outcome(t *testing.T, name string) (code codec.Code, alive bool) 
 // Room numbers have 64 random bits: neither those beside one's own nor random ones lead anywhere.
 func TestGuessingRoomNumbers(t *testing.T) {
 	e := start(t)
+	before := descriptors(t)
 	owner, mallory := login(t, e, "alice", 1), login(t, e, "mallory", 1)
 	rooms := map[codec.RoomID]bool{}
 	var highest codec.RoomID
@@ -249,4 +250,7 @@ func TestGuessingRoomNumbers(t *testing.T) {
 			t.Fatalf("a guess was answered with %+v", m)
 		}
 	}
+	owner.c.Close()
+	mallory.c.Close()
+	flat(t, e, before)
 }

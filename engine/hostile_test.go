@@ -155,6 +155,7 @@ func TestAnErrorFromTheClientIsNotAnswered(t *testing.T) {
 // A slow hello that never ends is cut off by the same bound as silence: each byte does not buy more time.
 func TestHelloByteByByteWithoutEnd(t *testing.T) {
 	e := start(t, func(c *engine.Config) { c.HelloTimeout = 100 * time.Millisecond })
+	before := descriptors(t)
 	w := dial(t, e)
 	gone := make(chan struct{})
 	go func() {
@@ -177,6 +178,8 @@ func TestHelloByteByByteWithoutEnd(t *testing.T) {
 		t.Errorf("error %v", m.Code)
 	}
 	<-gone // the server has closed its side wholly, although this one has not
+	w.c.Close()
+	flat(t, e, before)
 }
 
 func TestTurnedAway(t *testing.T) {

@@ -66,6 +66,7 @@ func TestForgedTokens(t *testing.T) {
 		c.Auth = a
 	})
 
+	before := descriptors(t)
 	now := time.Now()
 	claims := func(change jwt.MapClaims) jwt.MapClaims {
 		c := jwt.MapClaims{"sub": "alice", "register": true, "subscribe": "*", "push": "*", "exp": now.Add(time.Hour).Unix()}
@@ -136,6 +137,7 @@ func TestForgedTokens(t *testing.T) {
 	if n := metric(t, e, "timedge_auth_denied_total"); n != 30 {
 		t.Errorf("%v denials are counted", n)
 	}
+	flat(t, e, before)
 
 	said := log.String()
 	if !strings.Contains(said, "not authenticated") || !strings.Contains(said, `"level":"debug"`) {

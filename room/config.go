@@ -16,6 +16,7 @@ type Config struct {
 	Window                 int           // bytes a publisher may have unacknowledged
 	Stall                  time.Duration // a subscriber of a lossless room that owes an acknowledgement for so long is cut off
 	SeatLag                time.Duration // a node that owes an acknowledgement for so long is not waited for, but in lossless rooms
+	Clustered              bool          // this node is one of many
 	Settle                 time.Duration // a room that another node takes over waits so long for those who are on their way
 	Linger                 time.Duration // a publisher whose connection broke keeps its place for so long
 	History                int           // bytes of each stream kept for those who resume, beyond the newest group; in mirrors two windows, while memory allows

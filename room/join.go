@@ -196,7 +196,7 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	r.attend(now) // now that the member is waited for
 	if r.seats != nil {
 		if j.Link == "" && len(j.Have) > 0 && !sat {
-			r.seats.returned(1)
+			r.seats.returned("", 1)
 		}
 		r.seats.updateAll(r)
 	}
@@ -391,8 +391,8 @@ func (r *Room) Tally(member any, subs int, now int64) {
 	}
 	r.links[member] = subs
 	r.tallied += subs - max(old, 0)
-	if r.seats != nil {
-		r.seats.returned(subs - max(old, 0))
+	if r.seats != nil && r.seats.byMember[member] != nil {
+		r.seats.returned(r.seats.byMember[member].node, subs-max(old, 0))
 	}
 	r.attend(now)
 	r.recount = true

@@ -451,14 +451,17 @@ func (l *seating) vacate(r *Room, node string) {
 	}
 }
 
-// returned says that n subscribers have come who may be some that lost their node. Who they are only their new nodes know.
-func (l *seating) returned(n int) {
-	for i := len(l.seats) - 1; i >= 0 && n > 0; i-- {
-		if s := l.seats[i]; s.orphan {
-			back := min(n, s.served)
-			n -= back
-			if s.served -= back; s.served == 0 {
-				l.remove(s)
+// returned says that n subscribers have come to a node who may be some that lost theirs: the same node, if that was gone for this one only, or any
+// other. Who they are only their new nodes know.
+func (l *seating) returned(node string, n int) {
+	for _, same := range []bool{true, false} {
+		for i := len(l.seats) - 1; i >= 0 && n > 0; i-- {
+			if s := l.seats[i]; s.orphan && (s.node == node) == same {
+				back := min(n, s.served)
+				n -= back
+				if s.served -= back; s.served == 0 {
+					l.remove(s)
+				}
 			}
 		}
 	}

@@ -360,3 +360,20 @@ func TestLosslessPlaceOfANodeThatIsGone(t *testing.T) {
 		}
 	}
 }
+
+// An edge that leaves a lossless room's relay for another, and comes back because that one had no right to it, goes on where it was, though it counted
+// no more meanwhile.
+func TestLosslessEdgeLeavesAndComesBack(t *testing.T) {
+	x := newBench(t, Config{Clustered: true}, codec.Register{Policy: codec.PolicyLossless})
+	edge, own := x.viewer(Join{Link: "edge"}), x.viewer(Join{Account: "own"})
+	x.script(1, "1", "2")
+	x.loop.drain()
+	edge.take(1 << 30)
+	own.take(1 << 30)
+	x.ack(edge, 1)
+	x.ack(own, 2)
+	x.wantAcked(1)
+	x.loop.unsubscribe(edge, false)
+	x.wantAcked(2)
+	x.wantScript(x.back(Join{Link: "edge"}, 1), 1, "2")
+}

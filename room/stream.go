@@ -116,8 +116,9 @@ func (s *stream) trim() {
 	if p := r.set.Policy; p == codec.PolicyLatest || p == codec.PolicyLossless {
 		history = 0
 	}
-	// Who mirrors a room may come to relay it, and then other nodes need what its relay had not acknowledged.
-	if r.mirror && r.set.Policy != codec.PolicyLatest && r.cacheBytes < r.table.cfg.CacheRoom/2 && r.table.cacheAll.Load() < int64(r.table.cfg.CacheAll)/2 {
+	// Who mirrors a room may come to relay it, and then other nodes need what its relay had not acknowledged. And an edge that has left a lossless room's
+	// relay for another, whose part it took, may come back: what it has not had counts as arrived meanwhile.
+	if (r.mirror || r.table.cfg.Clustered && r.lossless()) && r.set.Policy != codec.PolicyLatest && r.cacheBytes < r.table.cfg.CacheRoom/2 && r.table.cacheAll.Load() < int64(r.table.cfg.CacheAll)/2 {
 		history = max(history, 2*r.table.cfg.Window)
 	}
 	keep := s.keepFrom()
