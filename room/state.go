@@ -195,6 +195,7 @@ func (r *Room) Demote(now int64) {
 			r.seats.remove(s)
 		}
 	}
+	r.seats.updateAll(r) // nobody's absence holds anything up any more
 }
 
 // sweepSeats does what time brings to who has a seat, and to a room that settles. A room that does not and where nobody has a seat is
