@@ -26,6 +26,7 @@ type stream struct {
 
 	pushed atomic.Uint64
 	stop   chan struct{}
+	pusher sync.WaitGroup
 	done   sync.WaitGroup
 	subs   []*viewer
 	fault  atomic.Pointer[error]
@@ -93,7 +94,7 @@ func (f *fleet) publish(s *stream, at int) {
 	if s.pub, err = s.owner.Publish(ctx, s.room, client.PublishOptions{}); err != nil {
 		f.t.Fatal(err)
 	}
-	s.done.Go(s.push)
+	s.pusher.Go(s.push)
 }
 
 // watch begins to receive.
@@ -225,6 +226,7 @@ func (s *stream) at(n uint64) bool {
 func (s *stream) finish() {
 	s.t.Helper()
 	close(s.stop)
+	s.pusher.Wait() // Close flushes what was pushed before it
 	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
 	if err := s.pub.Close(ctx); err != nil {
