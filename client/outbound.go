@@ -88,8 +88,8 @@ func (p *Publisher) pushRefused(code codec.Code, l *link) {
 	case p.err != nil:
 	case (code == codec.CodeNotPublishing || code == codec.CodeSuperseded) && p.movedOn == l:
 		// Frames that were on their way, told late: they are sent again.
-	case code == codec.CodeMoved || code == codec.CodeSuperseded:
-		p.moved(l)
+	case code == codec.CodeMoved || code == codec.CodeSuperseded || code == codec.CodeNotPublishing:
+		p.moved(l) // or the server has forgotten the publisher: whatever ends it for good is told by closed
 	case !code.Retry() && !thread || thread && p.astray == maxAstray:
 		p.end(&RefusedError{code, "push"})
 	case !p.live: // asked already

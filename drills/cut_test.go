@@ -126,23 +126,29 @@ func TestStrangers(t *testing.T) {
 	f.turnedAway(program, f.file("other", string(key)), addr, "cluster key")
 	f.turnedAway(newerProgram(t), f.key, addr, "another version")
 	for _, hello := range []string{"GET / HTTP/1.1\r\n\r\n", "TDGL", links.LinkMagic + "\xff" + strings.Repeat("x", 200), strings.Repeat("\x00", 4096)} {
-		c, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, _ = c.Write([]byte(hello))
-		_ = c.SetReadDeadline(time.Now().Add(patience))
-		for b := make([]byte, 512); err == nil; { // until the node closes
-			_, err = c.Read(b)
-		}
-		if e, ok := err.(net.Error); ok && e.Timeout() {
-			t.Errorf("%q: the node keeps the connection", hello[:4])
-		}
-		c.Close()
+		f.knock(0, hello)
 	}
 	s.reach(50)
 	s.finish()
 	f.await(2)
+}
+
+// knock says something at a node's link port that no node says, and checks that the connection is closed.
+func (f *fleet) knock(i int, hello string) {
+	f.t.Helper()
+	c, err := net.Dial("tcp", f.nodes[i].cluster)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer c.Close()
+	_, _ = c.Write([]byte(hello))
+	_ = c.SetReadDeadline(time.Now().Add(patience))
+	for b := make([]byte, 512); err == nil; { // until the node closes
+		_, err = c.Read(b)
+	}
+	if e, ok := err.(net.Error); ok && e.Timeout() {
+		f.t.Errorf("%q: the node keeps the connection", hello[:4])
+	}
 }
 
 // turnedAway runs a program as a node that is to join, and checks that it ends by itself and says why.

@@ -71,6 +71,17 @@ func TestManyRooms(t *testing.T) {
 			f.gone(1)
 			c.reach(20)
 		}},
+		{"one killed, then another", 5, false, five, func(f *fleet, c crowd) {
+			f.kill(1)
+			f.kill(0)
+			c.reach(20)
+		}},
+		{"strangers at the links' ports", 3, false, everywhere, func(f *fleet, c crowd) {
+			for k := range 20 * 3 {
+				f.knock(k%3, "GET / HTTP/1.1\r\n\r\n")
+			}
+			c.reach(20)
+		}},
 		{"a node frozen and thawed", 3, false, everywhere, func(f *fleet, c crowd) {
 			f.signal(0, syscall.SIGSTOP)
 			c.reach(20)

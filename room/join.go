@@ -178,7 +178,7 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 			for _, s := range p.streams {
 				r.replay(rp, &j, s, have, seat)
 			}
-			if p.ended == 0 {
+			if p.ended == 0 && !j.New {
 				p.unknown(rp, &j, seat)
 			}
 			if p.restored && p.ended == 0 && now < r.settles {
@@ -243,9 +243,13 @@ func (r *Room) replay(rp *Replay, j *Join, s *stream, have positions, seat *seat
 	}
 	start := s.start()
 	adrift := have.gapped[s.key] && !r.lossless() // goes on where a decoder can start only
-	lowest := s.next
-	if j.New && r.lossless() {
+	lowest := s.next // for those who may come to the member and have less
+	switch {
+	case !j.New:
+	case r.lossless():
 		lowest = s.low + 1
+	case s.head < len(s.log):
+		lowest = s.log[s.head].first
 	}
 	if len(have.last) > 0 {
 		switch {
@@ -254,7 +258,7 @@ func (r *Room) replay(rp *Replay, j *Join, s *stream, have positions, seat *seat
 			if adrift && (s.grouped() || s.open()) {
 				rp.Midway = append(rp.Midway, Midway{Key: s.key, From: s.next, Why: reason})
 			}
-			if seat.start(s, s.next-1); pos > s.next { // it has been ahead of this node elsewhere
+			if seat.start(s, s.next-1); pos > s.next && !j.New { // it has been ahead of this node elsewhere
 				rp.Midway = append(rp.Midway, Midway{Key: s.key, From: pos, Ahead: true, Why: codec.GapLost})
 				seat.claims(s, pos-1)
 			}

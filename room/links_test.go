@@ -465,3 +465,19 @@ func TestMirrorFromWithinAMessage(t *testing.T) {
 		x.wantScript(x.back(Join{Account: "v"}, 2), 1, "3>< 4< 5")
 	}
 }
+
+// A node that has nothing of a room asks with what the first of its subscribers has, and gets for the others all that there is.
+func TestMirrorForMoreThanOne(t *testing.T) {
+	x := newBench(t, Config{}, codec.Register{})
+	x.script(1, "1k", "2", "3", "4")
+	node := x.newViewer()
+	x.join(node, Join{Link: "edge", New: true, Have: x.at1(3)})
+	x.wantScript(node, 1, "1k 2 3 4")
+
+	// And of a stream that its new relay does not know yet.
+	x = restored(t, Config{}, codec.Register{}, nil)
+	node = x.newViewer()
+	x.join(node, Join{Link: "edge", New: true, Have: x.at1(3)})
+	x.script(1, "2", "3", "4")
+	x.wantScript(node, 1, "1-1 lost 2 3 4")
+}
