@@ -50,7 +50,7 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	cfg := c.config(log, who, secure)
 	cfg.Cluster = cluster
 	// A loop that waits in the kernel keeps its processor, in the runtime's sense, for up to 10 ms. One more lets everything else go on
-	// meanwhile: links between nodes, TLS, gossip. In docs/cluster.md is what it brings.
+	// meanwhile: links between nodes, TLS, gossip. See docs/decisions/processors.md.
 	if cfg.Loops == 0 {
 		cfg.Loops = runtime.GOMAXPROCS(0)
 	}
