@@ -243,7 +243,7 @@ func (r *Room) replay(rp *Replay, j *Join, s *stream, have positions, seat *seat
 	}
 	start := s.start()
 	adrift := have.gapped[s.key] && !r.lossless() // goes on where a decoder can start only
-	lowest := s.next // for those who may come to the member and have less
+	lowest := s.next                              // for those who may come to the member and have less
 	switch {
 	case !j.New:
 	case r.lossless():
