@@ -324,3 +324,21 @@ func TestFrozenInRound(t *testing.T) {
 		wantFrames(next, "1:1 x")
 	})
 }
+
+// A server that has forgotten the publisher is asked again, and gets what is not acknowledged.
+func TestForgotten(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFake(t)
+		c, p := f.connect(f.options())
+		pub := publish(c, p, codec.MaxFrame, PublishOptions{})
+		push(t, pub, 1, "a")
+		wantFrames(p, "1:1 a")
+		p.send(&codec.PushRefused{Room: room, Pub: 1, Code: codec.CodeNotPublishing, Frames: 1})
+		p.published(1, codec.MaxFrame)
+		wantFrames(p, "1:1 a")
+		p.send(ack(1, 1))
+		if err := pub.Flush(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -106,10 +106,9 @@ func (p *Publisher) pushRefused(code codec.Code, l *link) {
 // maxAstray is how often a publisher is brought in line with the server again before anything is acknowledged in between.
 const maxAstray = 3
 
-// moved takes the word that the publisher's part in the room has ended on l, for another node relays the room now, or an older publish of
-// this client overtook the last one: it publishes
-// again, as on a new connection, and may be given another number. The first time that is done at once, and only later if nothing
-// was acknowledged meanwhile.
+// moved takes the word that the publisher's part in the room has ended on l though nobody wants it to: another node relays the room now, an
+// older publish of this client overtook the last one, or the server has forgotten it. It publishes again, as on a new connection, and may be
+// given another number. The first time that is done at once, and only later if nothing was acknowledged meanwhile.
 func (p *Publisher) moved(l *link) {
 	if p.err != nil || p.c.link != l {
 		return

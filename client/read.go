@@ -213,7 +213,7 @@ func (l *link) event(m codec.Control, frame []byte) error {
 			}
 		case codec.CodeRevoked, codec.CodeAway: // the publishing alone
 			s = nil
-			if c.link != l { // by this client itself, on the connection that it uses now
+			if c.link != l { // the connection in use has an answer of its own
 				break
 			}
 			fallthrough

@@ -33,7 +33,7 @@ func (c crowd) reach(n uint64) {
 	}
 }
 
-// Many rooms at once, on every bad day that there is a drill of for one.
+// Many rooms at once, on the bad days of processes and of the network but for slow links.
 func TestManyRooms(t *testing.T) {
 	everywhere := func(k int) place {
 		return place{relay: k % 3, publisher: (k + k/3) % 3, subscribers: []int{(k + 1) % 3, (k + 2) % 3}}

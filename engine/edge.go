@@ -255,9 +255,12 @@ func (c *cluster) askMirror(e *edge, p *peer) {
 	}
 	if e.room != nil {
 		m.Have = e.room.Positions()
-	} else if m.Flags |= codec.MirrorNew; len(e.waiting) > 0 {
-		if sub, is := e.waiting[0].m.(*codec.Subscribe); is {
-			m.Have = sub.Have
+	} else {
+		m.Flags |= codec.MirrorNew
+		if len(e.waiting) > 0 {
+			if sub, is := e.waiting[0].m.(*codec.Subscribe); is {
+				m.Have = sub.Have
+			}
 		}
 	}
 	at := e.at
