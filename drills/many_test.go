@@ -10,10 +10,12 @@ import (
 // crowd is many streams at once, every fourth in a lossless room.
 type crowd []*stream
 
+func lossless(k int) bool { return k%4 == 3 }
+
 func (f *fleet) crowd(at func(k int) place) (c crowd) {
 	for k := range *rooms {
 		p := at(k)
-		if k%4 == 3 {
+		if lossless(k) {
 			p.policy = codec.PolicyLossless
 		}
 		c = append(c, f.run(p, 20*pace))
@@ -33,7 +35,7 @@ func (c crowd) reach(n uint64) {
 	}
 }
 
-// Many rooms at once, on the bad days of processes and of the network but for slow links.
+// Many rooms at once, on each of the bad days.
 func TestManyRooms(t *testing.T) {
 	everywhere := func(k int) place {
 		return place{relay: k % 3, publisher: (k + k/3) % 3, subscribers: []int{(k + 1) % 3, (k + 2) % 3}}
@@ -47,6 +49,13 @@ func TestManyRooms(t *testing.T) {
 	halves := func(k int) place {
 		half := 2 * (k / 4 % 2)
 		return place{relay: k % 4, publisher: half + k%2, subscribers: []int{half, half + 1}}
+	}
+	beforeSlow := func(k int) place { // for lossless rooms would wait for the slow
+		p := place{relay: k % 2, publisher: k / 2 % 2, subscribers: []int{0, 1}, size: 2000}
+		if !lossless(k) {
+			p.slow = []int{2}
+		}
+		return p
 	}
 	for _, day := range []struct {
 		name  string
@@ -76,11 +85,13 @@ func TestManyRooms(t *testing.T) {
 			f.kill(0)
 			c.reach(20)
 		}},
-		{"strangers at the links' ports", 3, false, everywhere, func(f *fleet, c crowd) {
-			for k := range 20 * 3 {
-				f.knock(k%3, "GET / HTTP/1.1\r\n\r\n")
+		{"another key, a newer version, strangers", 3, false, everywhere, func(f *fleet, c crowd) {
+			newer := newerProgram(f.t)
+			for i := range 3 {
+				f.strangers(newer, i)
 			}
 			c.reach(20)
+			f.await(3)
 		}},
 		{"a node frozen and thawed", 3, false, everywhere, func(f *fleet, c crowd) {
 			f.signal(0, syscall.SIGSTOP)
@@ -121,6 +132,15 @@ func TestManyRooms(t *testing.T) {
 			c.reach(20)
 			f.net.heal(0, 1, 2, 3)
 			f.await(4)
+		}},
+		{"slow links to one node", 3, true, beforeSlow, func(f *fleet, c crowd) {
+			for i := range 2 {
+				f.net.narrow(i, 2, 50**rooms) // what the rooms of its first node send takes four times as much
+			}
+			for _, s := range c {
+				s.untilSlow()
+			}
+			c.reach(20)
 		}},
 	} {
 		t.Run(day.name, func(t *testing.T) {

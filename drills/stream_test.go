@@ -1,6 +1,7 @@
 package drills
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -22,6 +23,7 @@ type stream struct {
 	owner *client.Client
 	pub   *client.Publisher
 	every time.Duration
+	size  int // of a message
 	dtype uint8
 
 	pushed atomic.Uint64
@@ -29,6 +31,7 @@ type stream struct {
 	pusher sync.WaitGroup
 	done   sync.WaitGroup
 	subs   []*viewer
+	slow   []*viewer // who may be told of gaps, and nobody waits for
 	fault  atomic.Pointer[error]
 }
 
@@ -51,7 +54,9 @@ type viewer struct {
 type place struct {
 	relay, publisher int
 	subscribers      []int
+	slow             []int // where subscribers are that the network cannot carry all of it to
 	policy           codec.Policy
+	size             int // of a message; 0: 200
 }
 
 // run begins a stream: everybody is there before the first message.
@@ -59,7 +64,7 @@ func (f *fleet) run(p place, every time.Duration) *stream {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
 	defer cancel()
-	s := &stream{t: f.t, f: f, every: every, stop: make(chan struct{})}
+	s := &stream{t: f.t, f: f, every: every, size: cmp.Or(p.size, 200), stop: make(chan struct{})}
 	registrar := f.client(p.relay, "owner")
 	var err error
 	if s.room, err = registrar.Register(ctx, client.RoomOptions{Policy: p.policy}); err != nil {
@@ -69,6 +74,9 @@ func (f *fleet) run(p place, every time.Duration) *stream {
 	for _, at := range p.subscribers {
 		s.subs = append(s.subs, f.watch(s, at))
 	}
+	for _, at := range p.slow {
+		s.slow = append(s.slow, f.watch(s, at))
+	}
 	f.publish(s, p.publisher)
 	return s
 }
@@ -76,7 +84,7 @@ func (f *fleet) run(p place, every time.Duration) *stream {
 // join begins another stream in the room of s, by another publisher; each has subscribers of its own, who look at it alone.
 func (f *fleet) join(s *stream, publisher int, subscribers []int) *stream {
 	f.t.Helper()
-	o := &stream{t: f.t, f: f, room: s.room, dtype: s.dtype + 1, every: s.every, stop: make(chan struct{})}
+	o := &stream{t: f.t, f: f, room: s.room, dtype: s.dtype + 1, every: s.every, size: s.size, stop: make(chan struct{})}
 	for _, at := range subscribers {
 		o.subs = append(o.subs, f.watch(o, at))
 	}
@@ -114,7 +122,7 @@ func (f *fleet) watch(s *stream, at int) *viewer {
 func (s *stream) push() {
 	t := time.NewTicker(s.every)
 	defer t.Stop()
-	msg := make([]byte, 200)
+	msg := make([]byte, s.size)
 	for n := uint64(1); ; n++ {
 		select {
 		case <-s.stop:
@@ -222,7 +230,7 @@ func (s *stream) at(n uint64) bool {
 	return true
 }
 
-// finish ends the stream, and checks that everybody had everything.
+// finish ends the stream, and checks that everybody had everything, or was told why not if the network was too slow for that.
 func (s *stream) finish() {
 	s.t.Helper()
 	close(s.stop)
@@ -231,6 +239,9 @@ func (s *stream) finish() {
 	defer cancel()
 	if err := s.pub.Close(ctx); err != nil {
 		s.t.Errorf("room %v: closing the publisher: %v", s.room, err)
+	}
+	for _, v := range s.slow {
+		v.c.Close() // what it still waits for may take long
 	}
 	s.done.Wait()
 	if err := s.fault.Load(); err != nil {
@@ -245,5 +256,23 @@ func (s *stream) finish() {
 		if v.lost > 0 || v.last.Load() != s.pushed.Load() {
 			s.t.Errorf("room %v, viewer %d: %d of %d messages lost; gaps %+v", s.room, i, v.lost, s.pushed.Load(), v.gaps)
 		}
+	}
+	for i, v := range s.slow {
+		if v.err != nil {
+			s.t.Errorf("room %v, slow viewer %d: %v", s.room, i, v.err)
+		}
+		for _, gap := range v.gaps {
+			if gap.Reason != codec.GapSlow && gap.Reason != codec.GapExpired {
+				s.t.Errorf("room %v, slow viewer %d was told %+v", s.room, i, gap)
+			}
+		}
+	}
+}
+
+// untilSlow waits until every subscriber that the network is too slow for was told so.
+func (s *stream) untilSlow() {
+	s.t.Helper()
+	for _, v := range s.slow {
+		s.f.until("the subscriber behind the slow link is told of a gap", func() bool { return v.told.Load() > 0 })
 	}
 }

@@ -26,6 +26,7 @@ type loop struct {
 	reading      *session   // whose bytes are looked at
 	greeting     []*session // without a hello yet, oldest first
 	closing      []*session // finished, oldest first
+	expiring     bool       // more of these have had their time: itemExpire is in the mailbox
 	outlets      map[*room.Room]*outlet
 	touched      []*outlet  // outlets with batches to fan out in this drain
 	dirty        []*session // sessions with queued bytes to be written in this drain
@@ -159,6 +160,8 @@ func (l *loop) handle(it *item) {
 		}
 	case itemTick:
 		l.tick()
+	case itemExpire:
+		l.expire()
 	case itemSend:
 		it.sess.queueBatch(it.batch)
 	case itemDo:

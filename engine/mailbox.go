@@ -44,6 +44,7 @@ const (
 	itemPubCount                 // the publication asked for count
 	itemWritable                 // the socket of session id takes bytes again
 	itemTick                     // time has passed
+	itemExpire                   // more connections have had their time
 	itemSend                     // batch goes to sess, which no policy touches
 	itemDo                       // call do
 )

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -66,9 +65,10 @@ func (l *loop) tick() {
 	l.refusing = l.refusing[:0]
 	l.lag()
 	l.relieve()
-	l.handshakes()
+	if !l.expiring { // otherwise it goes on by itself
+		l.expire()
+	}
 	l.identities()
-	l.closings()
 	l.tickLinks()
 	if l.now-l.pingedAt >= int64(l.eng.cfg.Ping)/pingLooks {
 		l.pingedAt = l.now
@@ -159,33 +159,51 @@ func (l *loop) relieve() {
 	}
 }
 
-// handshakes cuts off connections that do not say hello in time. The list is in order of time.
-func (l *loop) handshakes() {
-	limit := l.now - int64(l.eng.cfg.HelloTimeout)
-	for len(l.greeting) > 0 && l.greeting[0].openedAt <= limit {
-		l.greeting[0].fail(codec.CodeHelloTimeout, "no hello in time") // takes it off the list
+// expiresAtOnce is how many connections run out of time before the loop reads its sockets again: some thousands that were opened together cost
+// the others nothing.
+const expiresAtOnce = 4
+
+// expire closes connections that have had their time: those that say no hello, and those whose peers do not close.
+func (l *loop) expire() {
+	due := l.handshakes(expiresAtOnce)
+	due = l.closings(expiresAtOnce) || due
+	if l.expiring = due; due {
+		l.post(item{kind: itemExpire})
 	}
-	if len(l.greeting) > 0 {
+	if len(l.greeting)+len(l.closing) > 0 {
 		l.eng.hot(l)
 	}
+}
+
+// handshakes cuts off connections that do not say hello in time, n at most, and reports whether there are more. The list is in order of time.
+func (l *loop) handshakes(n int) (more bool) {
+	limit := l.now - int64(l.eng.cfg.HelloTimeout)
+	for ; len(l.greeting) > 0 && l.greeting[0].openedAt <= limit; n-- {
+		if n == 0 {
+			return true
+		}
+		l.greeting[0].fail(codec.CodeHelloTimeout, "no hello in time") // takes it off the list
+	}
+	return false
 }
 
 // closeWithin is how long a peer has to take the last words and to close its half of the connection.
 const closeWithin = 2 * time.Second
 
-// closings closes connections whose peers do not.
-func (l *loop) closings() {
+// closings closes connections whose peers do not, n at most, and reports whether there are more. The list is in order of time.
+func (l *loop) closings(n int) (more bool) {
 	limit := l.now - int64(closeWithin)
-	l.closing = slices.DeleteFunc(l.closing, func(s *session) bool {
-		if !s.closed && s.openedAt > limit {
-			return false
+	for ; len(l.closing) > 0 && (l.closing[0].closed || l.closing[0].openedAt <= limit); l.closing = l.closing[1:] {
+		if !l.closing[0].closed {
+			if n == 0 {
+				return true
+			}
+			n--
+			l.closing[0].doom()
 		}
-		s.doom()
-		return true
-	})
-	if len(l.closing) > 0 {
-		l.eng.hot(l)
+		l.closing[0] = nil
 	}
+	return false
 }
 
 // pingLooks is how often in a ping time a loop looks who has been silent.

@@ -133,7 +133,7 @@ func run(ctx context.Context, o options) error {
 
 // attacked measures while another process attacks.
 func attacked(ctx context.Context, g *good, srv *server.Running, name, token string, d time.Duration, told map[string]int) (sample, error) {
-	cmd := exec.CommandContext(ctx, "nice", "-n", "10", os.Args[0]) // what the attacker computes is no cost of the server
+	cmd := exec.CommandContext(ctx, "chrt", "--idle", "0", os.Args[0]) // what the attacker computes is no cost of the server's
 	cmd.Env = append(os.Environ(), attackEnv+"="+srv.Addr, attackNameEnv+"="+name, attackTokenEnv+"="+token)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
