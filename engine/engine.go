@@ -235,12 +235,7 @@ func (s *session) onTraffic(b []byte) gnet.Action {
 	l.reading = s
 	err := s.feed(b)
 	l.reading = nil
-	if err != nil {
-		s.failErr(err)
-	} else {
-		s.sendOut()
-	}
-	l.out = l.out[:0]
+	s.endTurn(err)
 	l.settle()
 	return gnet.None
 }

@@ -79,3 +79,18 @@ func (e *Engine) Members() (n int) {
 	e.cluster.on(func() { n = len(e.cluster.core.View().Members) })
 	return n
 }
+
+// SetMaxWaiting bounds what waits on a loop for its session's turn, until the test ends. It is called before an engine starts.
+func SetMaxWaiting(t testing.TB, n int) {
+	was := maxWaiting
+	maxWaiting = n
+	t.Cleanup(func() { maxWaiting = was })
+}
+
+// Waiting returns how many bytes wait for their session's turn.
+func (e *Engine) Waiting() (n int) {
+	for _, l := range e.loops {
+		l.onLoop(func() { n += l.waiting })
+	}
+	return n
+}

@@ -30,6 +30,7 @@ type loop struct {
 	outlets      map[*room.Room]*outlet
 	touched      []*outlet  // outlets with batches to fan out in this drain
 	dirty        []*session // sessions with queued bytes to be written in this drain
+	waiting      int        // bytes that paused sessions have waiting
 	doomed       []*session // sessions to close when no list is being walked
 	cuts         []*member  // members to cut off, likewise
 	lagging      map[*session]struct{}
@@ -160,6 +161,12 @@ func (l *loop) handle(it *item) {
 		}
 	case itemTick:
 		l.tick()
+	case itemResume:
+		if s := it.sess; s.paused && !s.doomed {
+			if s.nextTurn(); s.paused {
+				l.post(item{kind: itemResume, sess: s})
+			}
+		}
 	case itemExpire:
 		l.expire()
 	case itemSend:

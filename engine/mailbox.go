@@ -25,7 +25,7 @@ type item struct {
 	replay *room.Replay
 	pub    *publication
 	of     pusher   // what pub held when the item was posted
-	sess   *session // whom batch is for
+	sess   *session // whom batch is for, or whose turn it is
 	id     uint64
 	count  codec.Count
 	do     func()
@@ -44,6 +44,7 @@ const (
 	itemPubCount                 // the publication asked for count
 	itemWritable                 // the socket of session id takes bytes again
 	itemTick                     // time has passed
+	itemResume                   // sess has another turn
 	itemExpire                   // more connections have had their time
 	itemSend                     // batch goes to sess, which no policy touches
 	itemDo                       // call do

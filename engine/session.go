@@ -43,7 +43,8 @@ type session struct {
 	silent  uint8  // looks in a row at which nothing had been heard
 	at      int32  // place in the loop's list
 	fd      int32  // fixed after open
-	partial []byte // the beginning of a frame whose end was not read yet
+	paused  bool   // its turn is over: itemResume is in the mailbox
+	partial []byte // the beginning of a frame whose end was not read yet; while paused all that was read and not handled
 	q       *room.Queue
 	members []*member
 	pushing *pushing // nil: has not pushed or published yet
@@ -82,12 +83,29 @@ const (
 	phaseOpen
 )
 
-// feed takes what was read: whole frames are handled, the beginning of one is kept. An error closes the session; a
+// turnSteps is how many control frames and runs of stream frames a client has handled before others have their turn. What it has sent beyond that
+// waits, so that who sends very many tiny frames costs others no more than these take. maxWaiting bounds what waits on a loop, in bytes: when that is
+// reached, turns are as long as what was read.
+const turnSteps = 512
+
+var maxWaiting = 16 << 20 // a variable for tests
+
+// feed takes what was read: whole frames are handled, as many as a turn has, the rest is kept. An error closes the session; a
 // *codec.ProtocolError is told first. Loop only.
 func (s *session) feed(b []byte) error {
 	s.heard = true
 	if s.link != nil {
 		s.link.heardAt = s.loop.now
+	}
+	for s.paused {
+		if s.loop.waiting+len(b) <= maxWaiting {
+			s.retain(b)
+			s.loop.waiting += len(b)
+			return nil
+		}
+		if err := s.resume(); err != nil {
+			return err
+		}
 	}
 	for len(s.partial) > 0 {
 		n, need, err := s.complete(b)
@@ -99,19 +117,77 @@ func (s *session) feed(b []byte) error {
 			return nil
 		}
 	}
-	for len(b) > 0 {
+	rest, err := s.steps(b)
+	s.retain(rest)
+	if s.paused {
+		s.loop.post(item{kind: itemResume, sess: s})
+	}
+	return err
+}
+
+// resume gives the session another turn with what waits.
+func (s *session) resume() error {
+	b := s.unpause()
+	rest, err := s.steps(b)
+	if s.paused {
+		s.partial = rest // as it is, for it may be long
+	} else {
+		s.retain(rest)
+	}
+	return err
+}
+
+// unpause returns what waits for the session's next turn.
+func (s *session) unpause() (b []byte) {
+	if s.paused {
+		b, s.partial, s.paused = s.partial, nil, false
+		s.loop.waiting -= len(b)
+	}
+	return b
+}
+
+// steps handles whole frames, and returns what is left: the beginning of one, or, when the turn is over and the session paused, any number.
+// Between nodes there are no turns.
+func (s *session) steps(b []byte) (rest []byte, err error) {
+	for i := 1; len(b) > 0; i++ {
 		n, err := s.step(b)
 		if err == codec.ErrIncomplete {
-			s.partial = append(s.partial, b...)
-			s.loop.stats.copied.Add(uint64(len(b)))
-			return nil
+			return b, nil
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		b = b[n:]
+		if i >= turnSteps && len(b) > 0 && s.link == nil && s.loop.waiting+len(b) <= maxWaiting {
+			s.paused = true
+			s.loop.waiting += len(b)
+			return b, nil
+		}
 	}
-	return nil
+	return nil, nil
+}
+
+// endTurn ends a session's turn with the answers to what it sent, or with the reason for which it is closed. Loop only.
+func (s *session) endTurn(err error) {
+	if err != nil {
+		s.failErr(err)
+	} else {
+		s.sendOut()
+	}
+	s.loop.out = s.loop.out[:0]
+}
+
+// nextTurn handles what waits, as far as a turn goes. Loop only.
+func (s *session) nextTurn() {
+	s.loop.reading = s
+	err := s.resume()
+	s.loop.reading = nil
+	s.endTurn(err)
+}
+
+func (s *session) retain(b []byte) {
+	s.partial = append(s.partial, b...)
+	s.loop.stats.copied.Add(uint64(len(b)))
 }
 
 // complete moves bytes from b to the partial frame until that is whole, and handles it. It returns how many bytes it took
@@ -273,6 +349,7 @@ func (s *session) finish() {
 		l.greeted(s)
 	}
 	s.leaveRooms()
+	s.unpause()
 	s.closing, s.openedAt, s.partial = true, l.now, nil
 	l.closing = append(l.closing, s)
 	l.eng.hot(l)
@@ -340,6 +417,13 @@ func (s *session) member(id codec.RoomID) *member {
 // onClose releases all that the session holds. gnet closes the descriptor right after.
 func (s *session) onClose() {
 	l := s.loop
+	if s.paused && !s.doomed { // what it sent before it left counts
+		defer l.settle()
+		for s.paused {
+			s.nextTurn()
+		}
+	}
+	s.unpause()
 	s.closed = true
 	if s.phase != phaseOpen {
 		l.greeted(s)
