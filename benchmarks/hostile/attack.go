@@ -3,12 +3,14 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -129,6 +131,17 @@ func attacker(addr string) int {
 	return 0
 }
 
+// dialer connects from an address of the attacker's own, on this machine.
+var dialer = net.Dialer{
+	LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)},
+	Control: func(_, _ string, c syscall.RawConn) (err error) {
+		err2 := c.Control(func(fd uintptr) { // ports may be shared, as without an address
+			err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+		})
+		return errors.Join(err, err2)
+	},
+}
+
 func (a *attack) count(what string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -137,7 +150,7 @@ func (a *attack) count(what string) {
 
 // dial connects, nil if that fails or the attack is over. The attack's end closes the connection.
 func (a *attack) dial() net.Conn {
-	c, err := net.Dial("tcp", a.addr)
+	c, err := dialer.Dial("tcp", a.addr)
 	if err != nil {
 		a.count("not connected")
 		time.Sleep(10 * time.Millisecond) // its pace

@@ -34,6 +34,7 @@ type options struct {
 	subs     int
 	duration time.Duration
 	pairs    int
+	limit    bool
 }
 
 func main() {
@@ -46,6 +47,7 @@ func main() {
 	flag.IntVar(&o.subs, "subs", 20, "good subscribers")
 	flag.DurationVar(&o.duration, "duration", 5*time.Second, "measured time with and without each attack")
 	flag.IntVar(&o.pairs, "pairs", 3, "how often each is measured")
+	flag.BoolVar(&o.limit, "limit", false, "hold the attacker's address to so many connections as one may make by default; without, it is exempt, as a load balancer's is")
 	flag.Parse()
 	drive.Prepare()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -88,6 +90,11 @@ func run(ctx context.Context, o options) error {
 	}
 	if err := os.Setenv("TIMEDGE_AUTH", "jwt:"+keys); err != nil {
 		return err
+	}
+	if o.limit {
+		if err := os.Setenv("TIMEDGE_LIMIT_EXEMPT", "127.0.0.1/32"); err != nil {
+			return err
+		}
 	}
 	kind, s := drive.Timedge(dir, bin, 0)
 	srv, err := kind.Start(ctx, s)
