@@ -248,19 +248,20 @@ func (c *Client) round(ctx context.Context, servers []string) (*link, error) {
 
 // jitter returns a random time before the n-th attempt, n from 0: full jitter, as in "Exponential Backoff And Jitter" (AWS
 // Architecture Blog, 2015).
-func (c *Client) jitter(n int) time.Duration {
-	limit := c.opts.BackoffMax
-	if n < 32 {
-		limit = min(limit, c.opts.BackoffMin<<n)
+func (c *Client) jitter(n int) time.Duration { return rand.N(c.backoff(n) + 1) }
+
+func (c *Client) backoff(n int) time.Duration {
+	if n >= 32 {
+		return c.opts.BackoffMax
 	}
-	return rand.N(limit + 1)
+	return min(c.opts.BackoffMax, c.opts.BackoffMin<<n)
 }
 
-// patience returns how long to wait before a request is made again that was refused for now, for the n-th time. A room that has
-// moved is soon found.
+// patience returns how long to wait before a request is made again that was refused for now, for the n-th time, n from 1. A room that has
+// moved is found within milliseconds as a rule, so that these attempts begin early and stay close.
 func (c *Client) patience(code codec.Code, n int) time.Duration {
 	if code == codec.CodeMoved {
-		n = min(n, 1)
+		return rand.N(c.backoff(1)>>max(0, 5-n) + 1)
 	}
 	return c.jitter(n)
 }

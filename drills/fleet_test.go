@@ -1,6 +1,7 @@
 package drills
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"flag"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -285,12 +287,41 @@ func (f *fleet) report(i int, room string) (rep engine.RoomReport) {
 	return rep
 }
 
+// metric returns a number of node i without labels; -1 if there is none.
+func (f *fleet) metric(i int, name string) float64 {
+	res, err := http.Get("http://" + f.nodes[i].admin + "/metrics")
+	if err != nil {
+		return -1
+	}
+	defer res.Body.Close()
+	for in := bufio.NewScanner(res.Body); in.Scan(); {
+		if value, is := strings.CutPrefix(in.Text(), name+" "); is {
+			if v, err := strconv.ParseFloat(value, 64); err == nil {
+				return v
+			}
+		}
+	}
+	return -1
+}
+
 // client connects to node home first, and to any other if that one fails.
 func (f *fleet) client(home int, account string) *client.Client {
 	f.t.Helper()
+	nodes := []int{home}
+	for i := range f.nodes {
+		if i != home {
+			nodes = append(nodes, i)
+		}
+	}
+	return f.clientOf(nodes, account)
+}
+
+// clientOf connects to the first of some nodes, and to any other of them if that one fails.
+func (f *fleet) clientOf(nodes []int, account string) *client.Client {
+	f.t.Helper()
 	var servers []string
-	for _, n := range f.nodes {
-		servers = append(servers, n.listen)
+	for _, i := range nodes {
+		servers = append(servers, f.nodes[i].listen)
 	}
 	f.clients++
 	var begun atomic.Bool
@@ -301,7 +332,7 @@ func (f *fleet) client(home int, account string) *client.Client {
 		Logger: slog.New(slog.NewJSONHandler(f.said, nil)).With("client", f.clients),
 		Dialer: func(ctx context.Context, addr string) (net.Conn, error) {
 			if !begun.Swap(true) {
-				addr = f.nodes[home].listen
+				addr = servers[0]
 			}
 			return new(net.Dialer).DialContext(ctx, "tcp", addr)
 		},

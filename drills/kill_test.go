@@ -1,11 +1,17 @@
 package drills
 
 import (
+	"context"
+	"encoding/binary"
 	"fmt"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/timedge/timedge/client"
+	"github.com/timedge/timedge/codec"
 )
 
 // figures collects what subscribers saw over all repetitions of a drill.
@@ -152,6 +158,74 @@ func TestTwoOfFiveKilled(t *testing.T) {
 	f.gone(second)
 	s.reach(100)
 	s.finish()
+}
+
+// The relay of a lossless room is killed and comes back while its subscriber consumes nothing: the publisher has sent all that it may, nothing is
+// acknowledged, and neither its new node nor the relay has any of it. Only the publisher itself can send it again.
+func TestRelayComesBackBetweenPushAndAck(t *testing.T) {
+	f := newFleet(t, 3)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	// The subscriber's node is to take over, and to have had everything by then.
+	const relay, at, other = 0, 1, 2
+	registrar, room := f.client(relay, "owner"), codec.RoomID(0)
+	for room == 0 || f.report(relay, room.String()).Chain[1] != f.nodes[at].name {
+		var err error
+		if room, err = registrar.Register(ctx, client.RoomOptions{Policy: codec.PolicyLossless}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sub, err := f.client(at, "viewer").Subscribe(ctx, room, client.SubscribeOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := f.clientOf([]int{relay, other}, "owner")
+	pub, err := owner.Publish(ctx, room, client.PublishOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const messages, size, window = 150, 60_000, 4 << 20 / 60_020
+	var pusher sync.WaitGroup
+	pusher.Go(func() {
+		msg := make([]byte, size)
+		for n := range uint64(messages) {
+			binary.BigEndian.PutUint64(msg, n)
+			if err := pub.Push(ctx, 0, client.Delta, msg); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+		if err := pub.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	f.until("the subscriber's node has a window", func() bool { return f.metric(at, "timedge_link_frames_in_total") == window })
+	f.kill(relay)
+	f.until("the publisher is at the other node, and the subscriber's relays", func() bool {
+		r := f.report(other, room.String())
+		return r.Relay == f.nodes[at].name && len(r.Publishers) == 1 && r.Publishers[0].Node == f.nodes[other].name
+	})
+	f.start(relay)
+	f.until("the first relay has the room back, and the publisher", func() bool {
+		r := f.report(other, room.String())
+		return r.Relay == f.nodes[relay].name && len(r.Publishers) == 1 && r.Publishers[0].Node == f.nodes[other].name
+	})
+	for n := uint64(0); n < messages; {
+		ev, err := sub.Next(ctx)
+		if err != nil {
+			t.Fatalf("after %d messages: %v", n, err)
+		}
+		switch ev := ev.(type) {
+		case *client.Message:
+			if got := binary.BigEndian.Uint64(ev.Payload); got != n {
+				t.Fatalf("message %d, expected %d", got, n)
+			}
+			n++
+		case *client.Gap:
+			t.Fatalf("%+v", ev)
+		}
+	}
+	pusher.Wait()
 }
 
 // named returns a node's number.

@@ -261,7 +261,7 @@ func (o *outbound) hold(pub *publication, req uint32) (m *codec.Published, ok bo
 }
 
 // attach takes the relay's answer: what it lacks is sent, and from now on all that is pushed; of a stream that it does not know, all that there
-// is. It reports false if the relay gives the publisher another number, or lacks more than there is, so that its client must begin anew.
+// is. It reports false if the relay gives the publisher another number, or lacks what is not here, so that its client must begin anew.
 // Uplink's loop or the cluster goroutine.
 func (o *outbound) attach(up *session, m *codec.Published) bool {
 	o.mu.Lock()
@@ -281,6 +281,11 @@ func (o *outbound) attach(up *session, m *codec.Published) bool {
 		case st.next < s.Next && st.done == len(st.held): // the client has pushed this by way of another node
 			st.clear()
 			st.next = s.Next
+		}
+	}
+	for _, s := range o.streams {
+		if known[s.dtype] == 0 && s.acked+1 < s.first() { // the client alone has what the relay lacks: it came to this node when another relay had that
+			return false
 		}
 	}
 	o.num, o.policy, o.window = m.Pub, m.Policy, int64(m.Window)
