@@ -210,7 +210,7 @@ func TestRelayComesBackBetweenPushAndAck(t *testing.T) {
 		r := f.report(other, room.String())
 		return r.Relay == f.nodes[relay].name && len(r.Publishers) == 1 && r.Publishers[0].Node == f.nodes[other].name
 	})
-	for n := uint64(0); n < messages; {
+	for n, left := uint64(0), false; !left; {
 		ev, err := sub.Next(ctx)
 		if err != nil {
 			t.Fatalf("after %d messages: %v", n, err)
@@ -223,6 +223,10 @@ func TestRelayComesBackBetweenPushAndAck(t *testing.T) {
 			n++
 		case *client.Gap:
 			t.Fatalf("%+v", ev)
+		case *client.Left:
+			if left = true; n != messages {
+				t.Errorf("%d messages, expected %d", n, messages)
+			}
 		}
 	}
 	pusher.Wait()
