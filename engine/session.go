@@ -83,10 +83,13 @@ const (
 	phaseOpen
 )
 
-// turnSteps is how many control frames and runs of stream frames a client has handled before others have their turn. What it has sent beyond that
-// waits, so that who sends very many tiny frames costs others no more than these take. maxWaiting bounds what waits on a loop, in bytes: when that is
-// reached, turns are as long as what was read.
-const turnSteps = 512
+// turnSteps is how many runs of stream frames a client has handled before others have their turn; a control frame counts as controlSteps, which is
+// about what it costs. What the client has sent beyond that waits, so that who sends very many tiny frames holds up others for well below a
+// millisecond at a time. maxWaiting bounds what waits on a loop, in bytes: when that is reached, turns are as long as what was read.
+const (
+	turnSteps    = 1024
+	controlSteps = 8
+)
 
 var maxWaiting = 16 << 20 // a variable for tests
 
@@ -149,7 +152,12 @@ func (s *session) unpause() (b []byte) {
 // steps handles whole frames, and returns what is left: the beginning of one, or, when the turn is over and the session paused, any number.
 // Between nodes there are no turns.
 func (s *session) steps(b []byte) (rest []byte, err error) {
-	for i := 1; len(b) > 0; i++ {
+	for left := turnSteps; len(b) > 0; {
+		if isStream(b) {
+			left--
+		} else {
+			left -= controlSteps
+		}
 		n, err := s.step(b)
 		if err == codec.ErrIncomplete {
 			return b, nil
@@ -158,7 +166,7 @@ func (s *session) steps(b []byte) (rest []byte, err error) {
 			return nil, err
 		}
 		b = b[n:]
-		if i >= turnSteps && len(b) > 0 && s.link == nil && s.loop.waiting+len(b) <= maxWaiting {
+		if left <= 0 && len(b) > 0 && s.link == nil && s.loop.waiting+len(b) <= maxWaiting {
 			s.paused = true
 			s.loop.waiting += len(b)
 			return b, nil
@@ -188,6 +196,11 @@ func (s *session) nextTurn() {
 func (s *session) retain(b []byte) {
 	s.partial = append(s.partial, b...)
 	s.loop.stats.copied.Add(uint64(len(b)))
+}
+
+// isStream reports whether b starts with a stream frame, as far as its type is there.
+func isStream(b []byte) bool {
+	return len(b) > codec.LengthSize && b[codec.LengthSize]&codec.TypeStream != 0
 }
 
 // complete moves bytes from b to the partial frame until that is whole, and handles it. It returns how many bytes it took
@@ -233,7 +246,7 @@ func (s *session) step(b []byte) (n int, err error) {
 		}
 		return codec.PrefaceSize, s.negotiate(p)
 	}
-	if s.phase == phaseOpen && len(b) > codec.LengthSize && b[codec.LengthSize]&codec.TypeStream != 0 {
+	if s.phase == phaseOpen && isStream(b) {
 		run, err := room.ScanRun(b)
 		if err != nil {
 			return 0, err
