@@ -16,9 +16,6 @@ import (
 // The nodes leave one after the other while a file is pushed into a lossless room, and while one is sent to an account: the publisher's, the
 // subscriber's and the relay among them.
 func TestNodesLeave(t *testing.T) {
-	if client.RaceEnabled { // docs/cluster.md, "Known faults"
-		t.Skip("three nodes in one process are too slow under the race detector to hand over in time")
-	}
 	for _, to := range []string{"room", "inbox"} {
 		t.Run(to, func(t *testing.T) {
 			addrs, shutdown := serveCluster(t, 3)

@@ -290,6 +290,8 @@ func (p *Publisher) post(b *Batch, now int64) {
 
 func (p *Publisher) mayPush(h Holder) error {
 	switch {
+	case p.room.ended == codec.CodeMoved: // it has gone to another node, and nobody here needs it
+		return ErrNotRelay
 	case p.room.ended != 0:
 		return ErrUnknown
 	case p.ended == codec.CodeRevoked:

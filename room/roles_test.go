@@ -258,4 +258,10 @@ func TestPushIntoARoomThatMoved(t *testing.T) {
 	if whoHolds(x.room) != "1 owner/1" {
 		t.Error(whoHolds(x.room))
 	}
+	if !x.table.Forget(x.room) { // nobody subscribes here
+		t.Fatal("the room is not forgotten")
+	}
+	if err := x.tryPush(x.message(nil, 1, 2, 0, 1, 8)); !errors.Is(err, ErrNotRelay) {
+		t.Errorf("push, when it is forgotten: %v", err)
+	}
 }
