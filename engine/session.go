@@ -83,12 +83,12 @@ const (
 	phaseOpen
 )
 
-// turnSteps is how many runs of stream frames a client has handled before others have their turn; a control frame counts as controlSteps, which is
-// about what it costs. What the client has sent beyond that waits, so that who sends very many tiny frames holds up others for well below a
-// millisecond at a time. maxWaiting bounds what waits on a loop, in bytes: when that is reached, turns are as long as what was read.
+// turnSteps is how many frames, runs of stream frames counting as one, a client has handled before others have their turn; a request counts as
+// requestSteps, which is about what it costs. What the client has sent beyond that waits, so that who sends very many tiny frames holds up others
+// for well below a millisecond at a time. maxWaiting bounds what waits on a loop, in bytes: when that is reached, turns are as long as what was read.
 const (
 	turnSteps    = 1024
-	controlSteps = 8
+	requestSteps = 8
 )
 
 var maxWaiting = 16 << 20 // a variable for tests
@@ -153,11 +153,7 @@ func (s *session) unpause() (b []byte) {
 // Between nodes there are no turns.
 func (s *session) steps(b []byte) (rest []byte, err error) {
 	for left := turnSteps; len(b) > 0; {
-		if isStream(b) {
-			left--
-		} else {
-			left -= controlSteps
-		}
+		left -= stepsOf(b)
 		n, err := s.step(b)
 		if err == codec.ErrIncomplete {
 			return b, nil
@@ -196,6 +192,18 @@ func (s *session) nextTurn() {
 func (s *session) retain(b []byte) {
 	s.partial = append(s.partial, b...)
 	s.loop.stats.copied.Add(uint64(len(b)))
+}
+
+// stepsOf returns what the frame that b starts with counts in a turn.
+func stepsOf(b []byte) int {
+	if len(b) <= codec.LengthSize || isStream(b) {
+		return 1
+	}
+	switch b[codec.LengthSize] {
+	case codec.TypePing, codec.TypePong, codec.TypeAck, codec.TypeGap:
+		return 1
+	}
+	return requestSteps
 }
 
 // isStream reports whether b starts with a stream frame, as far as its type is there.
