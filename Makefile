@@ -110,7 +110,7 @@ fuzz: ## Fuzz each target for FUZZTIME (10m); FUZZ=regexp picks some
 		targets=$$(go test -list '^Fuzz' $$package); \
 		for target in $$(grep '^Fuzz' <<<"$$targets" | grep -E -e '$(FUZZ)'); do \
 			echo "== $$package $$target for $(FUZZTIME)"; \
-			go test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) $$package; \
+			go test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=1s $$package; \
 		done; \
 	done
 
