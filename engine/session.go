@@ -83,15 +83,17 @@ const (
 	phaseOpen
 )
 
-// turnSteps is how many frames, runs of stream frames counting as one, a client has handled before others have their turn; a request counts as
-// requestSteps, which is about what it costs. What the client has sent beyond that waits, so that who sends very many tiny frames holds up others
-// for well below a millisecond at a time. maxWaiting bounds what waits on a loop, in bytes: when that is reached, turns are as long as what was read.
+// turnSteps is how many frames, runs of stream frames counting as one, a client has handled in a turn; a request counts as requestSteps, which is
+// about what it costs. What the client has sent beyond that waits for another turn: a drain gives it drainRounds, then the sockets are read, so that
+// who sends very many tiny frames holds up others for about a millisecond at a time.
 const (
 	turnSteps    = 1024
 	requestSteps = 8
 )
 
-var maxWaiting = 16 << 20 // a variable for tests
+// maxWaiting bounds the bytes that wait on a loop; of one session it is as much as a read may bring. What does not fit makes turns longer, and so
+// does a session that closes: what it has waiting is handled at once. No turn is longer than it takes to handle a read's worth. A variable for tests.
+var maxWaiting = 16 << 20
 
 // feed takes what was read: whole frames are handled, as many as a turn has, the rest is kept. An error closes the session; a
 // *codec.ProtocolError is told first. Loop only.
@@ -101,7 +103,7 @@ func (s *session) feed(b []byte) error {
 		s.link.heardAt = s.loop.now
 	}
 	for s.paused {
-		if s.loop.waiting+len(b) <= maxWaiting {
+		if s.loop.waiting+len(b) <= maxWaiting && len(s.partial)+len(b) <= s.loop.eng.cfg.ReadBuffer {
 			s.retain(b)
 			s.loop.waiting += len(b)
 			return nil
