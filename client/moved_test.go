@@ -10,29 +10,34 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-var moved = &codec.Closed{Room: room, Code: codec.CodeMoved}
+var (
+	moved      = &codec.Closed{Room: room, Code: codec.CodeMoved}
+	superseded = &codec.Closed{Room: room, Code: codec.CodeSuperseded}
+	forgotten  = &codec.PushRefused{Room: room, Pub: 1, Code: codec.CodeNotPublishing, Frames: 2}
+)
 
-// A room that moves to another node: its publisher publishes again on the same connection and sends again what is not acknowledged,
-// whatever number it is given, and its subscription is not touched.
+// A room that moves to another node, or a server that has forgotten its publisher: that publishes again on the same connection and sends again
+// what is not acknowledged, whatever number it is given, and its subscription is not touched.
 func TestMoved(t *testing.T) {
 	has := func(next uint64) []codec.StreamNext { return []codec.StreamNext{{Dtype: 1, Next: next}} }
 	named(t, map[string]struct {
 		pub    uint16
 		next   []codec.StreamNext
 		frames []string
-		code   codec.Code
+		word   codec.Control
 	}{
-		"the streams are known":           {1, has(3), []string{"1:3 c", "1:4 end"}, codec.CodeMoved},
-		"all has arrived":                 {1, has(4), []string{"1:4 end"}, codec.CodeMoved},
-		"the streams are unknown":         {1, nil, []string{"1:1 a", "1:2 b", "1:3 c", "1:4 end"}, codec.CodeMoved},
-		"another number":                  {9, nil, []string{"1:1 pub 9 b", "1:2 pub 9 c", "1:3 pub 9 end"}, codec.CodeMoved},
-		"superseded by an older publish":  {1, has(3), []string{"1:3 c", "1:4 end"}, codec.CodeSuperseded},
-		"superseded under another number": {9, nil, []string{"1:1 pub 9 b", "1:2 pub 9 c", "1:3 pub 9 end"}, codec.CodeSuperseded},
+		"the streams are known":           {1, has(3), []string{"1:3 c", "1:4 end"}, moved},
+		"all has arrived":                 {1, has(4), []string{"1:4 end"}, moved},
+		"the streams are unknown":         {1, nil, []string{"1:1 a", "1:2 b", "1:3 c", "1:4 end"}, moved},
+		"another number":                  {9, nil, []string{"1:1 pub 9 b", "1:2 pub 9 c", "1:3 pub 9 end"}, moved},
+		"superseded by an older publish":  {1, has(3), []string{"1:3 c", "1:4 end"}, superseded},
+		"superseded under another number": {9, nil, []string{"1:1 pub 9 b", "1:2 pub 9 c", "1:3 pub 9 end"}, superseded},
+		"the publisher is forgotten":      {1, nil, []string{"1:1 a", "1:2 b", "1:3 c", "1:4 end"}, forgotten},
 	}, func(t *testing.T, c struct {
 		pub    uint16
 		next   []codec.StreamNext
 		frames []string
-		code   codec.Code
+		word   codec.Control
 	}) {
 		f := newFake(t)
 		cl, p := f.connect(f.options())
@@ -42,9 +47,7 @@ func TestMoved(t *testing.T) {
 			push(t, pub, 1, m)
 			wantFrames(p, "1:"+string('1'+m[0]-'a')+" "+m)
 		}
-		p.send(ack(1, 1), &codec.Closed{Room: room, Code: c.code})
-		refused := &codec.PushRefused{Room: room, Pub: 1, Code: codec.CodeNotPublishing, Frames: 2}
-		p.send(refused) // of frames that were on their way
+		p.send(ack(1, 1), c.word, forgotten) // the second of frames that were on their way
 		synctest.Wait()
 		push(t, pub, 1, "end") // pushing goes on meanwhile
 		flushed := background(func() error { return pub.Flush(t.Context()) })
@@ -53,7 +56,7 @@ func TestMoved(t *testing.T) {
 		if !time.Now().Equal(before) {
 			t.Error("not asked at once")
 		}
-		p.send(refused, &codec.PushRefused{Room: room, Pub: 1, Code: codec.CodeSuperseded, Frames: 1}) // told late
+		p.send(forgotten, &codec.PushRefused{Room: room, Pub: 1, Code: codec.CodeSuperseded, Frames: 1}) // told late
 		wantFrames(p, c.frames...)
 		p.quiet()
 		synctest.Wait()
@@ -322,23 +325,5 @@ func TestFrozenInRound(t *testing.T) {
 		synctest.Wait()
 		push(t, pub, 1, "x")
 		wantFrames(next, "1:1 x")
-	})
-}
-
-// A server that has forgotten the publisher is asked again, and gets what is not acknowledged.
-func TestForgotten(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		f := newFake(t)
-		c, p := f.connect(f.options())
-		pub := publish(c, p, codec.MaxFrame, PublishOptions{})
-		push(t, pub, 1, "a")
-		wantFrames(p, "1:1 a")
-		p.send(&codec.PushRefused{Room: room, Pub: 1, Code: codec.CodeNotPublishing, Frames: 1})
-		p.published(1, codec.MaxFrame)
-		wantFrames(p, "1:1 a")
-		p.send(ack(1, 1))
-		if err := pub.Flush(t.Context()); err != nil {
-			t.Error(err)
-		}
 	})
 }
