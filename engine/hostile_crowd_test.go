@@ -108,3 +108,23 @@ func TestFloodBesideGoodClients(t *testing.T) {
 	sub.c.Close()
 	flat(t, e, before)
 }
+
+// Many more connections than are closed at once, opened together: each is told why, and closed though it stays.
+func TestManyWithoutHello(t *testing.T) {
+	e := start(t, func(c *engine.Config) { c.HelloTimeout = 50 * time.Millisecond })
+	before := descriptors(t)
+	ws := make([]*wire, 100)
+	for i := range ws {
+		ws[i] = dial(t, e)
+	}
+	for _, w := range ws {
+		if m := w.lastWord(); m.Code != codec.CodeHelloTimeout {
+			t.Fatal(m)
+		}
+	}
+	e.AwaitSessions(t, 0)
+	for _, w := range ws {
+		w.c.Close()
+	}
+	flat(t, e, before)
+}

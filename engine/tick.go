@@ -159,8 +159,8 @@ func (l *loop) relieve() {
 	}
 }
 
-// expiresAtOnce is how many connections run out of time before the loop reads its sockets again: some thousands that were opened together cost
-// the others nothing.
+// expiresAtOnce is how many connections are closed in a round of a drain because they have run out of time. After drainRounds the loop reads its
+// sockets, so that some thousands that were opened together do not hold up the others.
 const expiresAtOnce = 4
 
 // expire closes connections that have had their time: those that say no hello, and those whose peers do not close.
