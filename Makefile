@@ -95,8 +95,8 @@ bench: ## Run the whole benchmark suite and keep its results
 	@go run ./benchmarks/suite
 
 .PHONY: bench-compare
-bench-compare: ## Compare this tree with BASE=<tag or commit>; fails if it is slower
-	@test -n "$(BASE)" || { echo 'say what to compare with: make bench-compare BASE=<tag or commit>'; exit 2; }
+bench-compare: ## Compare this tree with BASE=<release or commit>; fails if it is slower
+	@test -n "$(BASE)" || { echo 'say what to compare with: make bench-compare BASE=<release or commit>'; exit 2; }
 	@go run ./benchmarks/compare --base $(BASE)
 
 .PHONY: bench-peers

@@ -30,8 +30,8 @@ import (
 )
 
 var cli struct {
-	Base     string        `required:"" help:"Tag or commit to compare with."`
-	Head     string        `help:"Tag or commit to judge; the files as they are now if not given."`
+	Base     string        `required:"" help:"Release, tag or commit to compare with."`
+	Head     string        `help:"Release, tag or commit to judge; the files as they are now if not given."`
 	Only     []string      `default:"load,go" help:"Parts: loads through a server, Go benchmarks."`
 	Rounds   int           `default:"10" help:"Rounds; fewer than 8 cannot be significant."`
 	Repeat   int           `default:"1" help:"Runs of every load and benchmark per side in a round; 3 or more on a busy machine."`
@@ -106,8 +106,12 @@ func (s *side) checkOut(root, tmp string) (remove func(), err error) {
 		s.ref, s.root = "the files as they are", root
 		return func() {}, nil
 	}
+	at, err := resolve(root, s.ref)
+	if err != nil {
+		return nil, err
+	}
 	s.root = filepath.Join(tmp, "tree-"+s.name)
-	if err := command(root, "git", "worktree", "add", "--detach", s.root, s.ref); err != nil {
+	if err := command(root, "git", "worktree", "add", "--detach", s.root, at); err != nil {
 		return nil, err
 	}
 	return func() { _ = command(root, "git", "worktree", "remove", "--force", s.root) }, nil
