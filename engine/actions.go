@@ -36,7 +36,7 @@ func (c *cluster) arrived(id codec.RoomID) {
 		}
 		c.unplug(e)
 		for _, o := range e.outs {
-			o.end(codec.CodeMoved)
+			o.End(codec.CodeMoved)
 		}
 		c.again(append(e.waiting, e.asks...))
 		for _, d := range e.through { // who wanted the room by way of this node may have it at once

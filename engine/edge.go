@@ -189,7 +189,7 @@ func (c *cluster) unplug(e *edge) {
 	s, id := e.at, e.id
 	e.at, e.asked = nil, false
 	for _, o := range e.outs {
-		o.unlink(s)
+		o.Unlink(s)
 		o.asked = nil
 	}
 	s.loop.post(item{kind: itemDo, do: func() { s.link.unfeed(s, id) }})
@@ -216,9 +216,9 @@ func (c *cluster) drive(e *edge) {
 		c.askMirror(e, p)
 	}
 	for _, o := range e.outs {
-		if l := o.carries(); l != nil && c.circular(e, l) {
-			o.end(codec.CodeMoved)
-		} else if o.asked == nil && o.number() != 0 { // otherwise its client still asks
+		if o.via != nil && c.circular(e, o.via) {
+			o.End(codec.CodeMoved)
+		} else if o.asked == nil && o.Number() != 0 { // otherwise its client still asks
 			c.askPublish(e, p, o)
 		}
 	}
@@ -415,7 +415,7 @@ func (c *cluster) unknown(e *edge, from string) {
 			return
 		}
 	}
-	attached := e.room != nil || slices.ContainsFunc(e.outs, func(o *outbound) bool { return o.since == 0 && o.number() != 0 })
+	attached := e.room != nil || slices.ContainsFunc(e.outs, func(o *outbound) bool { return o.since == 0 && o.Number() != 0 })
 	if held || attached && now-e.since < int64(unknownFor) {
 		clear(e.denied)
 		c.unplug(e)
@@ -442,7 +442,7 @@ func (c *cluster) abandon(e *edge) {
 	}
 	c.noThrough(e)
 	for _, o := range e.outs {
-		o.end(code)
+		o.End(code)
 	}
 	if e.room != nil && e.room.IsMirror() {
 		c.e.rooms.End(e.room, code)
@@ -477,7 +477,7 @@ func (c *cluster) closed(s *session, id codec.RoomID, code codec.Code) {
 	e.waiting, e.room, e.mirror, e.synced = nil, nil, false, false
 	c.filled.Delete(id)
 	for _, o := range e.outs {
-		o.end(code)
+		o.End(code)
 	}
 	c.prune(e)
 	if len(e.asks) == 0 {
@@ -489,7 +489,7 @@ func (c *cluster) closed(s *session, id codec.RoomID, code codec.Code) {
 
 // dropped follows the relay's word that a publisher's part has ended.
 func (c *cluster) dropped(s *session, o *outbound, code codec.Code) {
-	e := c.edges[o.room]
+	e := c.edges[o.ID]
 	if e == nil {
 		return
 	}
@@ -499,7 +499,7 @@ func (c *cluster) dropped(s *session, o *outbound, code codec.Code) {
 		}
 		return
 	}
-	o.end(code)
+	o.End(code)
 	c.prune(e)
 }
 

@@ -2,8 +2,10 @@ package engine
 
 import (
 	"slices"
+	"time"
 
 	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/room"
 )
 
 // What an edge asks of a relay for its clients: their requests, and that their publishers are taken.
@@ -11,13 +13,13 @@ import (
 // askPublish has a publisher of this node taken by the relay.
 func (c *cluster) askPublish(e *edge, p *peer, o *outbound) {
 	if o.since != 0 { // its client has left, and sends again what is not acknowledged wherever it is now
-		o.end(codec.CodeGone)
+		o.End(codec.CodeGone)
 		return
 	}
 	at := e.at
 	o.asked = at
 	c.callVia(p, func(req uint32) codec.Control {
-		m := as(o.account, o.instance, &codec.Publish{Req: req, Room: o.room, Flags: o.flags, To: o.to})
+		m := as(o.Account, o.Instance, &codec.Publish{Req: req, Room: o.ID, Flags: o.Flags, To: o.To})
 		m.Renew = true
 		return m
 	}, func(s *session, req uint32) { s.link.publishing[req] = o },
@@ -33,11 +35,11 @@ func (c *cluster) askPublish(e *edge, p *peer, o *outbound) {
 				o.asked = nil
 				switch {
 				case m.Code == codec.CodeAway:
-					o.end(codec.CodeAway)
+					o.End(codec.CodeAway)
 					c.prune(e)
 					return
 				case m.Code == codec.CodeSuperseded: // maybe by the same client by way of another node: it must decide
-					o.end(codec.CodeMoved)
+					o.End(codec.CodeMoved)
 					c.prune(e)
 					return
 				case m.Code.Retry() || m.Code == codec.CodeRoomUnknown:
@@ -47,7 +49,7 @@ func (c *cluster) askPublish(e *edge, p *peer, o *outbound) {
 				if m.Code == codec.CodeNotGranted || m.Code == codec.CodeNotAccepted {
 					m.Code = codec.CodeRevoked
 				}
-				o.end(m.Code)
+				o.End(m.Code)
 				c.prune(e)
 			}
 		})
@@ -107,18 +109,19 @@ func (c *cluster) forward(e *edge, p *peer, a ask) {
 func (c *cluster) publishBy(e *edge, p *peer, a ask, m *codec.Publish) {
 	var o *outbound
 	for _, x := range e.outs {
-		if x.account == a.by.account && x.instance == a.by.instance && !x.over() {
+		if x.Account == a.by.account && x.Instance == a.by.instance && !x.Over() {
 			o = x
 		}
 	}
 	if o == nil {
-		o = &outbound{c: c, room: e.id, account: a.by.account, instance: a.by.instance, flags: m.Flags, to: m.To, pool: &c.e.pool}
+		o = &outbound{}
+		o.Outbound = room.NewOutbound(&c.e.pool, a.by.account, a.by.instance, m, func(*room.Outbound) { c.post(func() { c.detached(o) }) })
 		e.outs = append(e.outs, o)
 	}
 	at := e.at
-	o.asked, o.since = at, 0
+	o.asked, o.since, o.via = at, 0, a.by.s.link
 	c.callVia(p, func(req uint32) codec.Control {
-		return as(o.account, o.instance, &codec.Publish{Req: req, Room: o.room, Flags: o.flags, To: m.To})
+		return as(o.Account, o.Instance, &codec.Publish{Req: req, Room: o.ID, Flags: o.Flags, To: m.To})
 	}, func(s *session, req uint32) { s.link.publishing[req] = o },
 		func(answer codec.Control) {
 			switch m := answer.(type) {
@@ -135,7 +138,7 @@ func (c *cluster) publishBy(e *edge, p *peer, a ask, m *codec.Publish) {
 					c.refusedBy(e, p.name, m)
 					return
 				}
-				o.end(m.Code)
+				o.End(m.Code)
 				c.prune(e)
 				if a.by.s.link == nil && (m.Code == codec.CodeNotAccepted || m.Code == codec.CodeRoomUnknown) {
 					c.e.absent(a.by, a.m)
@@ -152,23 +155,28 @@ func (c *cluster) publishBy(e *edge, p *peer, a ask, m *codec.Publish) {
 // unpublished ends an outbound whose publisher has left at its own wish.
 func (c *cluster) unpublished(e *edge, by caller) {
 	for _, o := range e.outs {
-		if o.account == by.account && o.instance == by.instance {
+		if o.Account == by.account && o.Instance == by.instance {
 			s := by.s
 			s.loop.post(item{kind: itemDo, do: func() {
-				if pub := s.published(by, e.id); pub != nil && pub.p == pusher(o) {
+				if pub := s.published(by, e.id); pub != nil && pub.p == room.Pusher(o.Outbound) {
 					pub.ackDue()
 					pub.end()
 				}
-				o.end(codec.CodeLeft)
+				o.End(codec.CodeLeft)
 			}})
 		}
 	}
 }
 
 // detached notes that an outbound has no session any more.
-func (c *cluster) detached(o *outbound, now int64) { o.since = now }
+func (c *cluster) detached(o *outbound) {
+	o.since = time.Now().UnixNano()
+	if o.asked != nil {
+		o.asked.later(&codec.Drop{Room: o.ID, Pub: o.Number(), Code: codec.CodeGone})
+	}
+}
 
 // prune forgets outbounds that have ended.
 func (c *cluster) prune(e *edge) {
-	e.outs = slices.DeleteFunc(e.outs, (*outbound).over)
+	e.outs = slices.DeleteFunc(e.outs, func(o *outbound) bool { return o.Over() })
 }

@@ -84,7 +84,7 @@ func (k *link) leave(s *session) {
 		p.ended = true
 	}
 	for _, o := range k.outs {
-		o.unlink(s)
+		o.Unlink(s)
 	}
 	clear(k.lanes)
 	clear(k.outs)

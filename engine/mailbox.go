@@ -24,8 +24,8 @@ type item struct {
 	member *member
 	replay *room.Replay
 	pub    *publication
-	of     pusher   // what pub held when the item was posted
-	sess   *session // whom batch is for, or whose turn it is
+	of     room.Pusher // what pub held when the item was posted
+	sess   *session    // whom batch is for, or whose turn it is
 	id     uint64
 	count  codec.Count
 	do     func()

@@ -7,23 +7,13 @@ import (
 	"github.com/timedge/timedge/room"
 )
 
-// pusher is where a session's frames go: the room itself where this node relays it (room.Publisher), otherwise the way to its
-// relay (outbound).
-type pusher interface {
-	Push(h room.Holder, run room.Run, now int64) (fresh int, err error)
-	PushGap(h room.Holder, g codec.Gap, now int64) error
-	Acks(yield func(key codec.StreamKey, seq uint64))
-	Pending() bool
-	Detach(h room.Holder, now int64)
-}
-
 // publication is a session's right to push into a room. It implements room.Holder. The sessions of links have one for each
 // publisher that they carry.
 type publication struct {
 	s      *session
 	room   codec.RoomID
 	num    uint16
-	p      pusher
+	p      room.Pusher
 	acking bool // on the loop's list of publications that wait for acknowledgements
 	ended  bool
 
@@ -31,19 +21,16 @@ type publication struct {
 	withheld   int  // bytes pushed since acknowledgements are held back
 }
 
-// Cut implements room.Holder.
-func (p *publication) Cut(of *room.Publisher, code codec.Code) { p.cutBy(of, code) }
-
-// cutBy is Cut by whatever the session pushes into. Any goroutine.
-func (p *publication) cutBy(of pusher, code codec.Code) {
+// Cut implements room.Holder. Any goroutine.
+func (p *publication) Cut(of room.Pusher, code codec.Code) {
 	p.s.loop.post(item{kind: itemPubCut, pub: p, of: of, code: code})
 }
 
 // AckNow implements room.Holder.
-func (p *publication) AckNow(*room.Publisher) { p.s.loop.post(item{kind: itemAck, pub: p}) }
+func (p *publication) AckNow(room.Pusher) { p.s.loop.post(item{kind: itemAck, pub: p}) }
 
 // Count implements room.Holder.
-func (p *publication) Count(_ *room.Publisher, c codec.Count) {
+func (p *publication) Count(_ room.Pusher, c codec.Count) {
 	p.s.loop.post(item{kind: itemPubCount, pub: p, count: c})
 }
 
@@ -159,7 +146,7 @@ func (p *publication) sendCount(c codec.Count) {
 
 // cut ends the publication: what is still pushed is refused from now on. If the room itself ended and the session
 // subscribes to it too, the outlet has ended the publication already.
-func (p *publication) cut(of pusher, code codec.Code) {
+func (p *publication) cut(of room.Pusher, code codec.Code) {
 	if p.ended || p.p != of {
 		return // the session has published anew since
 	}

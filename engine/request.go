@@ -188,19 +188,21 @@ func (s *session) publishedBy(by caller, o *outbound) {
 	if s.closed || s.closing || s.doomed {
 		return
 	}
-	pub := s.published(by, o.room)
-	if pub == nil || pub.p != pusher(o) {
+	pub := s.published(by, o.ID)
+	if pub == nil || pub.p != room.Pusher(o.Outbound) {
 		if pub != nil {
 			pub.p.Detach(pub, s.loop.now)
 			pub.end()
 		}
-		pub = &publication{s: s, room: o.room}
+		pub = &publication{s: s, room: o.ID}
 	}
-	m, ok := o.hold(pub, by.req)
+	m, ok := o.Hold(pub)
 	if !ok { // it has ended since
-		s.loop.eng.cluster.ask(by, &codec.Publish{Req: by.req, Room: o.room, Flags: o.flags, To: o.to})
+		s.loop.eng.cluster.ask(by, &codec.Publish{Req: by.req, Room: o.ID, Flags: o.Flags, To: o.To})
 		return
 	}
+	m.Req = by.req
+	pub.p, pub.num = o.Outbound, m.Pub
 	s.keep(by, pub)
 	s.reply(m)
 	pub.awaitAcks()

@@ -17,9 +17,9 @@ func (c *cluster) tick() {
 		if c.ticks%10 == 0 {
 			for _, o := range e.outs {
 				if o.since != 0 && now-o.since > linger {
-					o.end(codec.CodeGone)
+					o.End(codec.CodeGone)
 				}
-				o.forget(now)
+				o.Forget(now)
 			}
 			c.prune(e)
 		}

@@ -15,7 +15,7 @@ func (k *link) fromRelay(s *session, m codec.Control) error {
 	switch m := m.(type) {
 	case *codec.Ack:
 		if o := k.outs[lane{m.Room, m.Pub}]; o != nil {
-			o.acknowledged(s, m.Dtype, m.Seq, s.loop.now)
+			o.Acked(s, m.Dtype, m.Seq, s.loop.now)
 		}
 	case *codec.Joined:
 		k.joined(s, m)
@@ -34,7 +34,7 @@ func (k *link) fromRelay(s *session, m codec.Control) error {
 		}
 		for at, o := range k.outs {
 			if at.room == m.Room {
-				o.count(m)
+				o.Count(*m)
 			}
 		}
 	case *codec.Mirrored:
@@ -42,10 +42,10 @@ func (k *link) fromRelay(s *session, m codec.Control) error {
 	case *codec.Published:
 		if o := k.publishing[m.Req]; o != nil {
 			delete(k.publishing, m.Req)
-			if o.attach(s, m) {
+			if o.Attach(s, m) {
 				k.outs[lane{m.Room, m.Pub}] = o
 			} else { // under another number: the client begins anew
-				o.end(codec.CodeMoved)
+				o.End(codec.CodeMoved)
 			}
 		}
 		k.c.post(func() { k.c.answer(s, m.Req, m) })
@@ -146,13 +146,13 @@ func (k *link) unfeed(s *session, id codec.RoomID) {
 	}
 	for at, o := range k.outs {
 		if at.room == id {
-			o.unlink(s)
+			o.Unlink(s)
 			delete(k.outs, at)
 			s.queueControl(&codec.Drop{Room: id, Pub: at.num, Code: codec.CodeGone})
 		}
 	}
 	for req, o := range k.publishing {
-		if o.room == id { // the answer comes too late
+		if o.ID == id { // the answer comes too late
 			delete(k.publishing, req)
 		}
 	}
@@ -170,7 +170,7 @@ func (k *link) dropped(s *session, at lane, code codec.Code) {
 		return
 	}
 	delete(k.outs, at)
-	o.unlink(s)
+	o.Unlink(s)
 	k.c.post(func() { k.c.dropped(s, o, code) })
 }
 
@@ -178,21 +178,12 @@ func (k *link) dropped(s *session, at lane, code codec.Code) {
 func (k *link) drop(s *session, at lane) {
 	if o := k.outs[at]; o != nil {
 		delete(k.outs, at)
-		o.end(codec.CodeMoved)
+		o.End(codec.CodeMoved)
 		s.queueControl(&codec.Drop{Room: at.room, Pub: at.num, Code: codec.CodeGone})
 		k.c.post(func() {
 			if e := k.c.edges[at.room]; e != nil {
 				k.c.prune(e)
 			}
 		})
-	}
-}
-
-// count passes on how many are in the room, if the client asked for it.
-func (o *outbound) count(m *codec.Count) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.flags&codec.PubCount != 0 && o.holder != nil {
-		o.holder.Count(nil, *m)
 	}
 }

@@ -20,19 +20,19 @@ type fakeHolder struct {
 	counts []codec.Count
 }
 
-func (h *fakeHolder) Cut(_ *Publisher, code codec.Code) {
+func (h *fakeHolder) Cut(_ Pusher, code codec.Code) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.cuts = append(h.cuts, code)
 }
 
-func (h *fakeHolder) AckNow(*Publisher) {
+func (h *fakeHolder) AckNow(Pusher) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.nudges++
 }
 
-func (h *fakeHolder) Count(_ *Publisher, c codec.Count) {
+func (h *fakeHolder) Count(_ Pusher, c codec.Count) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.counts = append(h.counts, c)

@@ -10,11 +10,23 @@ import (
 // the room's mutex, AckNow from any loop.
 type Holder interface {
 	// Cut ends the session's part: the room ended, the right was revoked, or another session took over.
-	Cut(p *Publisher, code codec.Code)
+	Cut(of Pusher, code codec.Code)
 	// AckNow says that enough has arrived to acknowledge without waiting for the next tick.
-	AckNow(p *Publisher)
+	AckNow(of Pusher)
 	// Count tells how many are in the room.
-	Count(p *Publisher, c codec.Count)
+	Count(of Pusher, c codec.Count)
+}
+
+// Pusher is what a Holder pushes into: a Publisher where the room is, an Outbound at a node that does not relay it.
+type Pusher interface {
+	// Push takes a run of frames from h; PushGap its word that it gives frames up.
+	Push(h Holder, run Run, now int64) (fresh int, err error)
+	PushGap(h Holder, g codec.Gap, now int64) error
+	// Acks calls yield for every stream with news since the last call; Pending reports whether some may follow without AckNow.
+	Acks(yield func(key codec.StreamKey, seq uint64))
+	Pending() bool
+	// Detach says that h is gone. Who does not hold the publisher is not heard.
+	Detach(h Holder, now int64)
 }
 
 // who identifies a client over its reconnections.

@@ -39,7 +39,8 @@ var layers = []layer{
 		"github.com/prometheus/client_golang",
 		"github.com/rs/zerolog",
 	}},
-	{path: "engine", project: []string{"codec", "auth", "room", "node"}, foreign: []string{
+	{path: "carry", project: []string{"codec", "ring", "room", "node"}},
+	{path: "engine", project: []string{"codec", "auth", "room", "node", "carry"}, foreign: []string{
 		gnet,
 		"github.com/prometheus/client_golang",
 		"github.com/rs/zerolog",
