@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -76,8 +75,7 @@ func (*keyCmd) Run(std *streams) error {
 			return fmt.Errorf("a key is for its owner's eyes: %w", err)
 		}
 	}
-	_, err := fmt.Fprintln(std.out, node.NewKey())
-	return err
+	return std.say("%s", node.NewKey())
 }
 
 type nodesCmd struct {
@@ -93,11 +91,10 @@ func (c *nodesCmd) Run(ctx context.Context, std *streams) error {
 		return err
 	}
 	if c.JSON {
-		_, err = std.out.Write(raw)
-		return err
+		return std.page(raw)
 	}
-	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NODE\tADDRESS\tSTATE\tROOMS RELAYED\tMIRRORED")
+	w := std.table()
+	w.row("NODE", "ADDRESS", "STATE", "ROOMS RELAYED", "MIRRORED")
 	for _, n := range nodes {
 		state, relayed, mirrored := "linked", "", ""
 		switch {
@@ -111,9 +108,9 @@ func (c *nodesCmd) Run(ctx context.Context, std *streams) error {
 		if n.Relayed != nil {
 			relayed, mirrored = fmt.Sprint(*n.Relayed), fmt.Sprint(*n.Mirrored)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", n.Name, n.Addr, state, relayed, mirrored)
+		w.row(n.Name, n.Addr, state, relayed, mirrored)
 	}
-	return w.Flush()
+	return w.flush()
 }
 
 // showNodes prints what the nodes of a cluster know of a room. It prints nothing if the admin address does not answer or its node is in
@@ -127,29 +124,30 @@ func (r *roomCmd) showNodes(ctx context.Context, std *streams) error {
 	case err != nil:
 		return err
 	case r.JSON:
-		_, err = std.out.Write(raw)
-		return err
+		return std.page(raw)
 	}
-	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "\nrelay\t%s\nepoch\t%d\nchain\t%s\n", rep.Relay, rep.Epoch, strings.Join(rep.Chain, " "))
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	fmt.Fprintln(w, "\nNODE\tROLE\tSUBSCRIBERS\tPUBLISHERS")
+	w := std.table()
+	w.row()
+	w.row("relay", rep.Relay)
+	w.row("epoch", rep.Epoch)
+	w.row("chain", strings.Join(rep.Chain, " "))
+	w.row()
+	w.row("NODE", "ROLE", "SUBSCRIBERS", "PUBLISHERS")
 	for _, n := range rep.Nodes {
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\n", n.Node, n.Role, n.Subscribers, n.Publishers)
+		w.row(n.Node, n.Role, n.Subscribers, n.Publishers)
 	}
 	if len(rep.Publishers) > 0 {
-		fmt.Fprintln(w, "\nPUBLISHER\tACCOUNT\tNODE")
+		w.row()
+		w.row("PUBLISHER", "ACCOUNT", "NODE")
 	}
 	for _, p := range rep.Publishers {
 		node := p.Node
 		if node == "" {
 			node = "(away)"
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\n", p.Num, p.Account, node)
+		w.row(p.Num, p.Account, node)
 	}
-	return w.Flush()
+	return w.flush()
 }
 
 // askAdmin gets a page of a node's admin address and reads it as JSON.

@@ -18,7 +18,7 @@ func (f *serverFlags) dial(ctx context.Context, std *streams) (*client.Client, e
 	if f.Verbose {
 		level = slog.LevelDebug
 	}
-	o := client.Options{Servers: f.Server, Account: f.Account, Token: f.Token, TokenSource: f.tokenSource(), Logger: slog.New(&notes{w: std.err, level: level})}
+	o := client.Options{Servers: f.Server, Account: f.Account, Token: f.Token, TokenSource: f.tokenSource(), Logger: slog.New(&notes{std: std, level: level})}
 	if f.TLS || f.TLSCA != "" {
 		var err error
 		if o.Dialer, err = tlsDialer(f.TLSCA); err != nil {

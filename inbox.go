@@ -7,8 +7,6 @@ import (
 	"io"
 	"os"
 
-	"golang.org/x/term"
-
 	"github.com/timedge/timedge/client"
 	"github.com/timedge/timedge/codec"
 )
@@ -32,7 +30,8 @@ func (i *inboxCmd) Run(ctx context.Context, std *streams) error {
 		}
 	}
 	r := &receiver{c: c, std: std, follow: i.Follow, senders: make(map[uint16]string)}
-	err = r.receive(ctx, in, out, i.Output == "-" && term.IsTerminal(int(std.out.Fd())))
+	r.sums.whole = i.Policy.Policy == codec.PolicyLossless
+	err = r.receive(ctx, in, out, i.Output == "-" && std.toTerminal())
 	return errors.Join(i.explain(err, 0), out.Close())
 }
 
@@ -50,8 +49,8 @@ type receiver struct {
 	follow  bool
 	senders map[uint16]string // who is there, by number
 	from    uint16            // whose stream is taken; 0: nobody has sent yet
-	missing uint64            // frames of it
-	blocked []string          // while it is: two at once would be neither's
+	sums    ledger
+	blocked []string // while it is: two at once would be neither's
 }
 
 // receive returns nil when the sender has ended its stream and all of it is written.
@@ -61,10 +60,14 @@ func (r *receiver) receive(ctx context.Context, in *client.Inbox, out io.Writer,
 	for {
 		event, err := in.Next(ctx)
 		if broken, ok := errors.AsType[*client.StreamError](err); ok {
-			fmt.Fprintf(r.std.err, "timedge: %v\n", broken)
+			r.sums.fault(broken)
+			r.std.note("%v", broken)
 			continue
 		}
 		if err != nil {
+			if missing := r.sums.err(everybody); missing != nil {
+				r.std.note("%v", missing)
+			}
 			return err
 		}
 		switch e := event.(type) {
@@ -75,14 +78,14 @@ func (r *receiver) receive(ctx context.Context, in *client.Inbox, out io.Writer,
 			}
 		case *client.Message:
 			if err = r.begin(ctx, e.Pub); err == nil && (r.follow || e.Pub == r.from) {
+				r.sums.message(e)
 				_, err = out.Write(e.Payload)
 				_ = bar.Add(len(e.Payload))
 			}
 		case *client.Gap:
 			if r.follow || e.Pub == r.from || r.from == 0 {
-				fmt.Fprintf(r.std.err, "timedge: %s\n", describeGap(e))
-				if in.Policy() == codec.PolicyLossless {
-					r.missing += e.To - e.From + 1
+				if text := r.sums.gap(e); text != "" {
+					r.std.note("%s", text)
 				}
 			}
 		case *client.Left:
@@ -91,8 +94,10 @@ func (r *receiver) receive(ctx context.Context, in *client.Inbox, out io.Writer,
 				return errors.Join(r.ended(e), r.forgive(ctx))
 			}
 			delete(r.senders, e.Pub)
+			r.sums.left(e.Pub)
 		case *client.Resumed:
-			fmt.Fprintln(r.std.err, "timedge: the connection was lost and is there again")
+			r.sums.resumed = true
+			r.std.note("the connection was lost and is there again")
 		}
 		if err != nil {
 			return err
@@ -106,7 +111,7 @@ func (r *receiver) begin(ctx context.Context, pub uint16) error {
 		return nil
 	}
 	r.from = pub
-	fmt.Fprintf(r.std.err, "timedge: %s sends\n", r.senders[pub])
+	r.std.note("%s sends", r.senders[pub])
 	for other := range r.senders {
 		if err := r.turnAway(ctx, other); err != nil {
 			return err
@@ -121,7 +126,7 @@ func (r *receiver) turnAway(ctx context.Context, pub uint16) error {
 	if r.follow || pub == r.from {
 		return nil
 	}
-	fmt.Fprintf(r.std.err, "timedge: %s sends, too, and is turned away\n", account)
+	r.std.note("%s sends, too, and is turned away", account)
 	if account == r.senders[r.from] {
 		return nil // the same account twice: that cannot be told apart
 	}
@@ -139,11 +144,8 @@ func (r *receiver) forgive(ctx context.Context) (err error) {
 
 // ended says how the stream ended.
 func (r *receiver) ended(e *client.Left) error {
-	switch {
-	case e.Code != codec.CodeLeft:
+	if e.Code != codec.CodeLeft {
 		return fmt.Errorf("not all has come: %s does not send any more: %s", e.Account, plain(e.Code))
-	case r.missing > 0:
-		return fmt.Errorf("not all has come: %d frames are missing", r.missing)
 	}
-	return nil
+	return r.sums.err(func(pub uint16) bool { return pub == e.Pub })
 }

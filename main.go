@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"os/user"
@@ -170,8 +169,7 @@ type versionCmd struct{}
 
 // Run prints the version.
 func (*versionCmd) Run(std *streams) error {
-	_, err := fmt.Fprintln(std.out, "timedge", version)
-	return err
+	return std.say("timedge %s", version)
 }
 
 // roomID is a room's number as an argument.
@@ -210,12 +208,6 @@ func (s *size) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// streams are the process's own, for the commands to use.
-type streams struct {
-	in       io.Reader
-	out, err *os.File
-}
-
 func main() { os.Exit(run(os.Args[1:])) }
 
 // Exit statuses.
@@ -223,22 +215,24 @@ const (
 	exitOK          = 0
 	exitFailed      = 1
 	exitUsage       = 2
+	exitMissing     = 3 // sub, inbox: the stream has ended, and not all of it has come
 	exitInterrupted = 128 + int(syscall.SIGINT)
 )
 
 // run parses, runs the command, and writes what went wrong as one line.
 func run(args []string) int {
-	std := &streams{os.Stdin, os.Stdout, os.Stderr}
+	std := &streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}
+	defer std.close()
 	parser := newParser()
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
 	if err := unknownVariables(parser, os.Environ()); err != nil {
-		return complain(std.err, err, exitUsage)
+		return complain(std, err, exitUsage)
 	}
 	k, err := parser.Parse(args)
 	if err != nil {
-		return complain(std.err, usageError(err), exitUsage)
+		return complain(std, usageError(err), exitUsage)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
@@ -247,9 +241,11 @@ func run(args []string) int {
 	case err == nil:
 		return exitOK
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
-		return complain(std.err, errors.New("interrupted"), exitInterrupted)
+		return complain(std, errors.New("interrupted"), exitInterrupted)
+	case errors.As(err, new(*missingError)):
+		return complain(std, err, exitMissing)
 	default:
-		return complain(std.err, err, exitFailed)
+		return complain(std, err, exitFailed)
 	}
 }
 
@@ -279,8 +275,8 @@ func newParser() *kong.Kong {
 }
 
 // complain writes an error as one line.
-func complain(w io.Writer, err error, status int) int {
-	fmt.Fprintln(w, "timedge:", strings.ReplaceAll(err.Error(), "\n", "; "))
+func complain(std *streams, err error, status int) int {
+	std.note("%s", strings.ReplaceAll(err.Error(), "\n", "; "))
 	return status
 }
 

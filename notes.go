@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -11,7 +10,7 @@ import (
 
 // notes writes what the SDK logs as plain lines, and none twice in a row: "no server to be had" is said once, not at each try.
 type notes struct {
-	w     io.Writer
+	std   *streams
 	level slog.Level
 
 	mu   sync.Mutex
@@ -24,9 +23,9 @@ func (n *notes) Enabled(_ context.Context, level slog.Level) bool { return level
 // Handle implements slog.Handler.
 func (n *notes) Handle(_ context.Context, r slog.Record) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "timedge: %s", r.Message)
+	b.WriteString(r.Message)
 	r.Attrs(func(a slog.Attr) bool {
-		fmt.Fprintf(&b, "; %s: %v", a.Key, a.Value)
+		b.WriteString(fmt.Sprintf("; %s: %v", a.Key, a.Value))
 		return true
 	})
 	n.mu.Lock()
@@ -35,8 +34,8 @@ func (n *notes) Handle(_ context.Context, r slog.Record) error {
 		return nil
 	}
 	n.last = b.String()
-	_, err := fmt.Fprintln(n.w, n.last)
-	return err
+	n.std.note("%s", n.last)
+	return nil
 }
 
 // WithAttrs implements slog.Handler; the SDK uses none.

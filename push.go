@@ -8,9 +8,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
-	"golang.org/x/term"
-
 	"github.com/timedge/timedge/client"
 	"github.com/timedge/timedge/client/media"
 	"github.com/timedge/timedge/codec"
@@ -85,7 +82,7 @@ func (p *pushCmd) push(ctx context.Context, std *streams, c *client.Client, room
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintln(std.out, "room", room); err != nil {
+	if err := std.say("room %v", room); err != nil {
 		return err
 	}
 	if err := p.await(ctx, std, pub); err != nil {
@@ -124,7 +121,7 @@ func (p *input) copy(ctx context.Context, std *streams, pub *client.Publisher, i
 		return fmt.Errorf("read %s: %w", p.File, err)
 	}
 	if p.Realtime && units.Format() == media.Raw {
-		fmt.Fprintf(std.err, "timedge: --realtime does nothing: %s is neither MPEG-TS, fragmented MP4 nor WebM\n", p.File)
+		std.note("--realtime does nothing: %s is neither MPEG-TS, fragmented MP4 nor WebM", p.File)
 	}
 	bar := progress(std, total)
 	defer bar.Close()
@@ -156,7 +153,7 @@ func (p *pushCmd) await(ctx context.Context, std *streams, pub *client.Publisher
 	if p.Wait == 0 {
 		return nil
 	}
-	fmt.Fprintf(std.err, "timedge: waiting for %d to subscribe: timedge sub %v\n", p.Wait, pub.Room())
+	std.note("waiting for %d to subscribe: timedge sub %v", p.Wait, pub.Room())
 	for {
 		select {
 		case n, ok := <-pub.Counts():
@@ -203,15 +200,4 @@ func (p *pacer) until(ctx context.Context, t time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// progress shows how far a stream is, where there is somebody to see it. total is in bytes; -1: not known.
-func progress(std *streams, total int64) *progressbar.ProgressBar {
-	return progressbar.NewOptions64(total,
-		progressbar.OptionSetWriter(std.err),
-		progressbar.OptionSetVisibility(term.IsTerminal(int(std.err.Fd()))),
-		progressbar.OptionShowBytes(true),
-		progressbar.OptionThrottle(100*time.Millisecond),
-		progressbar.OptionClearOnFinish(),
-	)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -27,7 +26,7 @@ func (r *registerCmd) Run(ctx context.Context, std *streams) error {
 	return r.ask(ctx, std, roomID{}, func(c *client.Client) error {
 		room, err := c.Register(ctx, r.options(codec.PolicyLive))
 		if err == nil {
-			_, err = fmt.Fprintln(std.out, "room", room)
+			err = std.say("room %v", room)
 		}
 		return err
 	})
@@ -58,16 +57,16 @@ func (r *roomCmd) Run(ctx context.Context, std *streams) error {
 		if err != nil {
 			return err
 		}
-		w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
-		fmt.Fprintf(w, "room\t%v\n", i.Room)
-		fmt.Fprintf(w, "owner\t%s\n", i.Owner)
-		fmt.Fprintf(w, "policy\t%v\n", i.Policy)
-		fmt.Fprintf(w, "subscribers\t%d\n", i.Subscribers)
-		fmt.Fprintf(w, "publishers\t%d\n", i.Publishers)
-		fmt.Fprintf(w, "pushed\t%d frames, %s\n", i.Frames, humanize.IBytes(i.Bytes))
-		fmt.Fprintf(w, "age\t%v\n", millis(i.AgeMillis))
-		fmt.Fprintf(w, "last push\t%v ago\n", millis(i.IdleMillis))
-		if err := w.Flush(); err != nil {
+		w := std.table()
+		w.row("room", i.Room)
+		w.row("owner", i.Owner)
+		w.row("policy", i.Policy)
+		w.row("subscribers", i.Subscribers)
+		w.row("publishers", i.Publishers)
+		w.row("pushed", fmt.Sprintf("%d frames, %s", i.Frames, humanize.IBytes(i.Bytes)))
+		w.row("age", millis(i.AgeMillis))
+		w.row("last push", fmt.Sprintf("%v ago", millis(i.IdleMillis)))
+		if err := w.flush(); err != nil {
 			return err
 		}
 		return r.showNodes(ctx, std)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/timedge/timedge/client"
@@ -31,7 +30,7 @@ func (s *sendCmd) Run(ctx context.Context, std *streams) error {
 		return s.explain(err, 0)
 	}
 	if p := pub.Policy(); p != codec.PolicyLossless && total >= 0 && !s.Realtime {
-		fmt.Fprintf(std.err, "timedge: %s's inbox is %v: what it cannot keep up with is dropped there\n", s.To, p)
+		std.note("%s's inbox is %v: what it cannot keep up with is dropped there", s.To, p)
 	}
 	return s.explain(s.feed(ctx, std, pub, in, total), 0)
 }

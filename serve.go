@@ -5,13 +5,17 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	stdlog "log"
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"golang.org/x/term"
 
@@ -23,7 +27,9 @@ import (
 
 // Run serves until ctx ends, then drains. What could not go out in time is logged, and no failure.
 func (c *serveCmd) Run(ctx context.Context, std *streams) error {
-	log := c.logger(std.err)
+	// Neither the reader of the log that goes away nor the terminal that the server was started from is a reason to end.
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
+	log := c.logger(std)
 	who, err := auth.New(c.Auth, log)
 	if err != nil {
 		return fmt.Errorf("--auth: %w", err)
@@ -49,6 +55,7 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	}
 	cfg := c.config(log, who, secure)
 	cfg.Cluster = cluster
+	cfg.Metrics = []prometheus.Collector{std.droppedLines()}
 	// A loop that waits in the kernel keeps its processor, in the runtime's sense, for up to 10 ms. One more lets everything else go on
 	// meanwhile: links between nodes, TLS, gossip. See docs/decisions/processors.md.
 	if cfg.Loops == 0 {
@@ -60,7 +67,7 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 		return errors.Join(explainListen(err), closeIf(admin))
 	}
 	failed := make(chan error, 1)
-	pages := http.Server{Handler: e.Handler(), ReadHeaderTimeout: 10 * time.Second}
+	pages := http.Server{Handler: e.Handler(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: stdlog.New(log, "", 0)}
 	if admin != nil {
 		go func() { failed <- pages.Serve(admin) }()
 	}
@@ -82,13 +89,15 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	return err
 }
 
-// logger writes for people where people look, JSON elsewhere.
-func (c *serveCmd) logger(w *os.File) zerolog.Logger {
+// logger writes for people where people look, JSON elsewhere. From now on neither it nor what std says waits for a reader.
+func (c *serveCmd) logger(std *streams) zerolog.Logger {
 	level, _ := zerolog.ParseLevel(c.LogLevel)                // one of the flag's enum
 	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00" // several nodes' logs are read side by side
-	log := zerolog.New(w)
-	if term.IsTerminal(int(w.Fd())) {
-		log = zerolog.New(zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly})
+	people := term.IsTerminal(int(std.err.Fd()))
+	std.outSink, std.errSink = newLineSink(std.out, false), newLineSink(std.err, !people)
+	log := zerolog.New(std.errSink)
+	if people {
+		log = zerolog.New(zerolog.ConsoleWriter{Out: std.errSink, TimeFormat: time.TimeOnly})
 	}
 	return log.Level(level).With().Timestamp().Logger()
 }
@@ -132,12 +141,13 @@ func (c *serveCmd) greet(std *streams, e *engine.Engine, admin net.Listener) {
 	for _, a := range e.Addrs() {
 		to = append(to, a.String())
 	}
-	fmt.Fprintf(std.out, "timedge serves on %s\n", strings.Join(to, ","))
+	say := func(format string, args ...any) { _ = std.say(format, args...) } // nobody need read it
+	say("timedge serves on %s", strings.Join(to, ","))
 	if admin != nil {
-		fmt.Fprintf(std.out, "health and metrics are on http://%s (/healthz /readyz /metrics)\n", admin.Addr())
+		say("health and metrics are on http://%s (/healthz /readyz /metrics)", admin.Addr())
 	}
 	if at := e.ClusterAddr(); at != "" {
-		fmt.Fprintf(std.out, "node %s of a cluster; more nodes: %s serve --cluster HOST:PORT --join %s --cluster-key-file %s\n", c.Node, os.Args[0], at, c.KeyFile)
+		say("node %s of a cluster; more nodes: %s serve --cluster HOST:PORT --join %s --cluster-key-file %s", c.Node, os.Args[0], at, c.KeyFile)
 	}
 	server := ""
 	if to[0] != client.DefaultServer {
@@ -146,11 +156,10 @@ func (c *serveCmd) greet(std *streams, e *engine.Engine, admin net.Listener) {
 	if len(to) == len(c.ListenTLS) {
 		server += " --tls"
 	}
-	fmt.Fprintf(std.out, `
-In a second terminal, push a file (a video, or anything); it prints the room's number:
-  %[1]s push%[2]s --realtime --wait 1 FILE
-In a third, receive it; a video plays with "| ffplay -" behind:
-  %[1]s sub%[2]s ROOM > copy
-Ctrl-C ends the server.
-`, os.Args[0], server)
+	say("")
+	say("In a second terminal, push a file (a video, or anything); it prints the room's number:")
+	say("  %s push%s --realtime --wait 1 FILE", os.Args[0], server)
+	say("In a third, receive it; a video plays with \"| ffplay -\" behind:")
+	say("  %s sub%s ROOM > copy", os.Args[0], server)
+	say("Ctrl-C ends the server.")
 }

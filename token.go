@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/timedge/timedge/auth"
@@ -93,8 +92,7 @@ func (c *tokenAddCmd) Run(std *streams) error {
 	if err != nil {
 		return explainToken(err, c.File, c.Name)
 	}
-	_, err = fmt.Fprintln(std.out, token)
-	return err
+	return std.say("%s", token)
 }
 
 // Run takes an account out.
@@ -108,8 +106,8 @@ func (c *tokenListCmd) Run(std *streams) error {
 	if err != nil {
 		return explainToken(err, c.File, "")
 	}
-	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ACCOUNT\tREGISTER\tSUBSCRIBE\tPUSH\tSEND\tACCEPT\tEXPIRES")
+	w := std.table()
+	w.row("ACCOUNT", "REGISTER", "SUBSCRIBE", "PUSH", "SEND", "ACCEPT", "EXPIRES")
 	for _, a := range list {
 		register, expires := "no", "never"
 		if a.Rights.Register {
@@ -118,10 +116,10 @@ func (c *tokenListCmd) Run(std *streams) error {
 		if !a.Expires.IsZero() {
 			expires = a.Expires.UTC().Format(time.RFC3339)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", a.Name, register,
+		w.row(a.Name, register,
 			orDash(a.Rights.Subscribe), orDash(a.Rights.Push), orDash(a.Rights.Send), orDash(a.Rights.Accept), expires)
 	}
-	return w.Flush()
+	return w.flush()
 }
 
 func orDash(set fmt.Stringer) string {
@@ -141,8 +139,7 @@ func (c *tokenSignCmd) Run(std *streams) error {
 	if err != nil {
 		return explainToken(err, c.File, c.Name)
 	}
-	_, err = fmt.Fprintln(std.out, token)
-	return err
+	return std.say("%s", token)
 }
 
 // explainToken says what to do. Others, and nil, it returns as they are.

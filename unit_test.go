@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -123,15 +125,23 @@ func TestUnknownVariables(t *testing.T) {
 }
 
 func TestNotes(t *testing.T) {
-	var b strings.Builder
-	log := slog.New(&notes{w: &b, level: slog.LevelWarn})
+	said, err := os.Create(filepath.Join(t.TempDir(), "said"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer said.Close()
+	log := slog.New(&notes{std: &streams{err: said}, level: slog.LevelWarn})
 	log.Info("connected")
 	log.Warn("connection lost", "server", "a:1")
 	for range 3 {
 		log.Warn("no server to be had", "reason", errors.New("refused"))
 	}
 	const want = "timedge: connection lost; server: a:1\ntimedge: no server to be had; reason: refused\n"
-	if b.String() != want {
-		t.Errorf("got %q, want %q", b.String(), want)
+	got, err := os.ReadFile(said.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

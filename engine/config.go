@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
@@ -29,6 +30,8 @@ type Config struct {
 	Node  string // the node's name; default host name
 	Loops int    // event loops; default one per processor that Go may use
 	Log   zerolog.Logger
+
+	Metrics []prometheus.Collector // of the caller's, shown on /metrics with the engine's
 
 	// Auth says who clients are; nil: whoever they say (auth "open"), which is for loopback addresses unless InsecureOpen.
 	// The caller closes it after Shutdown.
