@@ -100,6 +100,7 @@ var plainCodes = map[codec.Code]string{
 	codec.CodeNotAccepted:  "they accept nothing from you, have no inbox open, or there is no such account",
 	codec.CodeAway:         "they accept what you send and are not there: try again later",
 	codec.CodeOverloaded:   "the server has too much to do: try again later",
+	codec.CodeInternal:     "the server has found a fault of its own: try again",
 	codec.CodeGoingAway:    "the server is shutting down: try again, or name another with --server",
 	codec.CodeRateLimited:  "that is too much at once: try again later",
 	codec.CodeTooManyConns: "the server has all the connections it may have: try again later, or name another with --server",

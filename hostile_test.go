@@ -48,7 +48,7 @@ func (h hostile) serve(conn net.Conn) {
 	send := func(frames ...codec.Control) {
 		var b []byte
 		for _, m := range frames {
-			b = m.Append(b)
+			b = enc(m.Append(b))
 		}
 		conn.Write(b)
 	}
@@ -220,4 +220,12 @@ func harmless(t *testing.T, out, errors []byte, status int) {
 	if len(out)+len(errors) == 0 && status != 0 {
 		t.Error("it failed in silence")
 	}
+}
+
+// enc returns what an Append has written. A frame that does not fit is a fault of the test.
+func enc(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
 }

@@ -70,7 +70,7 @@ func Sign(path, kid string, a Account, now time.Time) (token string, err error) 
 	if err != nil {
 		return "", fmt.Errorf("auth: signing: %w", err)
 	}
-	if hello := (&codec.Hello{Account: a.Name, Token: []byte(token)}).Append(nil); len(hello) > codec.MaxHandshakeFrame {
+	if _, err := (&codec.Hello{Account: a.Name, Token: []byte(token)}).Append(nil); err != nil {
 		return "", fmt.Errorf("auth: the token takes %d bytes, which does not fit into a hello: name fewer rooms and accounts", len(token))
 	}
 	return token, nil

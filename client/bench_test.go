@@ -43,7 +43,7 @@ func serveSink(conn net.Conn, payload int) {
 	const window = 1 << 20
 	buf, end := make([]byte, 256<<10), 0
 	out := codec.AppendServerPreface(make([]byte, 0, 1024), 1)
-	out = (&codec.Welcome{MaxPayload: 16 << 20}).Append(out)
+	out = enc((&codec.Welcome{MaxPayload: 16 << 20}).Append(out))
 	if n, err := conn.Read(buf); n == 0 || err != nil {
 		return
 	}
@@ -76,16 +76,16 @@ func serveSink(conn net.Conn, payload int) {
 				if unacked += len(frame); unacked >= window/4 || len(b) == 0 {
 					unacked = 0
 					ack := codec.Ack{Room: s.Room, StreamKey: s.StreamKey, Seq: s.Seq}
-					out = ack.Append(out)
+					out = enc(ack.Append(out))
 				}
 			case typ == codec.TypePublish:
 				var m codec.Publish
 				m.Parse(frame)
-				out = (&codec.Published{Req: m.Req, Room: m.Room, Pub: 1, Window: window}).Append(out)
+				out = enc((&codec.Published{Req: m.Req, Room: m.Room, Pub: 1, Window: window}).Append(out))
 			case typ == codec.TypeSubscribe:
 				var m codec.Subscribe
 				m.Parse(frame)
-				pour(conn, (&codec.Subscribed{Req: m.Req, Room: m.Room}).Append(nil), payload)
+				pour(conn, enc((&codec.Subscribed{Req: m.Req, Room: m.Room}).Append(nil)), payload)
 				return
 			}
 		}
@@ -99,7 +99,7 @@ func pour(conn net.Conn, out []byte, payload int) {
 	for seq := uint64(1); ; {
 		for len(out) < 128<<10 {
 			f := codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: 1, Dtype: 1}, Seq: seq, Payload: p}
-			out = f.Append(out)
+			out = enc(f.Append(out))
 			seq++
 		}
 		if _, err := conn.Write(out); err != nil {

@@ -130,7 +130,7 @@ func (m *modelCluster) read(conn io.Reader, c *modelConn, life int) {
 		m.mu.Lock()
 		if !greeted {
 			in, greeted = in[codec.PrefaceSize:], true
-			c.out <- (&codec.Welcome{MaxPayload: 4 << 20, PingMillis: 1000}).Append(codec.AppendServerPreface(nil, 1))
+			c.out <- enc((&codec.Welcome{MaxPayload: 4 << 20, PingMillis: 1000}).Append(codec.AppendServerPreface(nil, 1)))
 		}
 		for {
 			frame, typ, err := codec.Next(in, codec.MaxFrame)
@@ -148,7 +148,7 @@ func (m *modelCluster) fault(format string, args ...any) {
 	m.faults = append(m.faults, fmt.Sprintf(format, args...))
 }
 
-func (c *modelConn) send(f appender) { c.out <- f.Append(nil) }
+func (c *modelConn) send(f appender) { c.out <- enc(f.Append(nil)) }
 
 func (m *modelCluster) next(dtype uint8) uint64 {
 	if log := m.logs[dtype]; len(log) > 0 {
@@ -236,7 +236,7 @@ func (m *modelCluster) push(c *modelConn, dtype uint8, from, to uint64, f append
 	case to < next:
 		m.again++
 		for _, had := range m.logs[dtype] {
-			if last(had) == to && !bytes.Equal(had.Append(nil), f.Append(nil)) {
+			if last(had) == to && !bytes.Equal(enc(had.Append(nil)), enc(f.Append(nil))) {
 				m.fault("dtype %d: frame %d is another one when it comes again", dtype, to)
 			}
 		}
@@ -266,7 +266,7 @@ func (m *modelCluster) unacked() (sum int) {
 	for dtype, log := range m.logs {
 		for _, f := range log {
 			if last(f) > m.acked[dtype] {
-				sum += len(f.Append(nil))
+				sum += len(enc(f.Append(nil)))
 			}
 		}
 	}

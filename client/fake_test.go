@@ -98,13 +98,13 @@ func (p *peer) write(b []byte) {
 	}
 }
 
-type appender interface{ Append([]byte) []byte }
+type appender interface{ Append([]byte) ([]byte, error) }
 
 func (p *peer) send(frames ...appender) {
 	p.t.Helper()
 	var b []byte
 	for _, f := range frames {
-		b = f.Append(b)
+		b = enc(f.Append(b))
 	}
 	p.write(b)
 }
@@ -288,4 +288,12 @@ func named[C any](t *testing.T, cases map[string]C, f func(t *testing.T, c C)) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) { bubble(t, func(t *testing.T) { f(t, c) }) })
 	}
+}
+
+// enc returns what an Append has written. A frame that does not fit is a fault of the test.
+func enc(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
 }

@@ -10,7 +10,7 @@ import (
 func FuzzServer(f *testing.F) {
 	all := func(frames ...appender) (b []byte) {
 		for _, m := range frames {
-			b = m.Append(b)
+			b = enc(m.Append(b))
 		}
 		return b
 	}

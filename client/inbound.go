@@ -275,9 +275,6 @@ func (in *inbound) takeAcks(dst []codec.Ack, waits bool) []codec.Ack {
 	return dst
 }
 
-// maxPositions is how many streams fit into a subscribe frame.
-const maxPositions = (codec.MaxFrame - 64) / (9 + 2)
-
 // positions returns, per stream, the last frame or gap end received: what take has seen, and then what still waits in q. In a
 // lossless room a position is an acknowledgement, too, so what waits is dropped: the server still has it and sends it again.
 // gapped are the indexes of those where a gap ended and no message has come since.
@@ -322,7 +319,7 @@ func (in *inbound) positions(q *frameQueue) (have []codec.Position, gapped []uin
 			have = append(have, codec.Position{StreamKey: key, Last: seq})
 		}
 	}
-	if len(have) > maxPositions {
+	if len(have) > codec.MaxPositions {
 		return nil, nil, ErrTooManyStreams
 	}
 	slices.SortFunc(have, func(a, b codec.Position) int {

@@ -36,7 +36,7 @@ func (c *Client) OpenInbox(ctx context.Context, o InboxOptions) (*Inbox, error) 
 		}
 	}
 	m := &codec.Inbox{Room: codec.InboxOf(c.opts.Account), Policy: o.Policy, Accept: slices.Clone(o.Accept), Block: slices.Clone(o.Block)}
-	if m.Size() > codec.MaxAsFrame {
+	if !m.Fits() {
 		return nil, &RefusedError{codec.CodeBadOption, "too many accounts at once: accept or block the others one by one"}
 	}
 	c.mu.Lock()
@@ -94,7 +94,7 @@ func (c *Client) listed(account string, accepted bool, err error) error {
 	} else {
 		m.Block = append(m.Block, account)
 	}
-	if m.Size() <= codec.MaxAsFrame { // more names than that have to be said again by the caller
+	if m.Fits() { // more names than that have to be said again by the caller
 		s.inbox = &m
 	}
 	return nil

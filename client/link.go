@@ -101,7 +101,11 @@ func (c *Client) open(ctx context.Context, server string, limit time.Duration) (
 func (l *link) handshake(token []byte) error {
 	hello := codec.Hello{Account: l.c.opts.Account, Token: token, Instance: l.c.instance, Caps: codec.CapToken}
 	out := codec.AppendClientPreface(nil, codec.VersionMin, codec.VersionMax)
-	if _, err := l.conn.Write(hello.Append(out)); err != nil {
+	out, err := hello.Append(out)
+	if err != nil {
+		return err
+	}
+	if _, err := l.conn.Write(out); err != nil {
 		// The server may have said why it does not listen.
 		if final := l.readWelcome(); errors.As(final, new(*ConnectionError)) {
 			return final
@@ -202,9 +206,17 @@ func (l *link) send(m codec.Control) {
 		return
 	}
 	n := len(l.control)
-	l.control = m.Append(l.control)
+	l.append(m)
 	l.queued += uint64(len(l.control) - n)
 	signal(l.wake)
+}
+
+// append writes a frame to what the writer takes next. One that cannot be written ends the link. c.mu held.
+func (l *link) append(m codec.Control) {
+	var err error
+	if l.control, err = m.Append(l.control); err != nil {
+		go l.fail(err) // which takes the mutex
+	}
 }
 
 // ask queues a request. c.mu held.
@@ -249,7 +261,7 @@ func (l *link) gather() bool {
 	l.vec = l.vec[:0]
 	if l.pongDue {
 		l.pongDue = false
-		l.control = l.pong.Append(l.control)
+		l.append(&l.pong)
 	}
 	if len(l.control) > 0 {
 		l.vec = append(l.vec, l.control)

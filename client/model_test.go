@@ -117,7 +117,7 @@ func (m *modelServer) serve(conn net.Conn) {
 		in = append(in, buf[:n]...)
 		if !greeted {
 			in, greeted = in[codec.PrefaceSize:], true
-			out <- (&codec.Welcome{MaxPayload: 4 << 20}).Append(codec.AppendServerPreface(nil, 1))
+			out <- enc((&codec.Welcome{MaxPayload: 4 << 20}).Append(codec.AppendServerPreface(nil, 1)))
 		}
 		for {
 			frame, typ, err := codec.Next(in, codec.MaxFrame)
@@ -171,7 +171,7 @@ func (m *modelServer) take(b []byte, typ byte) (out []byte) {
 		for dtype := range m.next {
 			m.unacked[dtype] = nil // what has arrived is acknowledged anew
 		}
-		return p.Append(nil)
+		return enc(p.Append(nil))
 	case *codec.Gap:
 		if c.Pub != m.pub {
 			m.fault("gap of publisher %d, want %d", c.Pub, m.pub)
@@ -244,7 +244,7 @@ func (m *modelServer) ackAll() (out []byte) {
 	for d := range m.unacked {
 		a := ack(d, m.next[d]-1)
 		a.Pub = m.pub
-		out = a.Append(out)
+		out = enc(a.Append(out))
 		delete(m.unacked, d)
 	}
 	return out
@@ -370,8 +370,8 @@ func (m *modelServer) subscribe(c *codec.Subscribe) []byte {
 	for _, p := range c.Have {
 		have[p.Dtype] = p.Last
 	}
-	out := (&codec.Subscribed{Req: c.Req, Room: c.Room}).Append(nil)
-	out = (&codec.Joined{Room: room, Pub: 1, Account: "bob"}).Append(out)
+	out := enc((&codec.Subscribed{Req: c.Req, Room: c.Room}).Append(nil))
+	out = enc((&codec.Joined{Room: room, Pub: 1, Account: "bob"}).Append(out))
 	rest := map[uint8][]appender{}
 	for d, frames := range m.streams {
 		from := have[d]
@@ -388,7 +388,7 @@ func (m *modelServer) subscribe(c *codec.Subscribe) []byte {
 			if to > from {
 				g := gap(from+1, to, codec.GapExpired)
 				g.Dtype = d
-				out = g.Append(out)
+				out = enc(g.Append(out))
 			}
 		}
 		rest[d] = frames[i:]
@@ -399,7 +399,7 @@ func (m *modelServer) subscribe(c *codec.Subscribe) []byte {
 				delete(rest, d)
 				continue
 			}
-			out = frames[0].Append(out)
+			out = enc(frames[0].Append(out))
 			rest[d] = frames[1:]
 		}
 	}

@@ -33,21 +33,34 @@ type outStream struct {
 	after  *outStream // next in that list
 }
 
-// push adds one frame of a message.
-func (st *outStream) push(flags codec.Flags, payload []byte) {
+// push adds one frame of a message. It fails, and adds nothing, when the stream has had as many frames as there are numbers.
+func (st *outStream) push(flags codec.Flags, payload []byte) error {
+	if st.next >= codec.MaxSeq {
+		return &RefusedError{codec.CodeSequence, "the stream has no numbers left"}
+	}
 	f := codec.Stream{Room: st.p.room, StreamKey: codec.StreamKey{Pub: st.p.pub, Dtype: st.dtype}, Flags: flags, Seq: st.next}
+	var buf [codec.StreamHeaderSize]byte
+	head, err := codec.AppendStreamHeader(buf[:0], &f, len(payload))
+	if err != nil {
+		return err
+	}
 	ch := st.q.room(codec.StreamHeaderSize + len(payload))
-	ch.b = codec.AppendStreamHeader(ch.b, &f, len(payload))
-	ch.b = append(ch.b, payload...)
+	ch.b = append(append(ch.b, head...), payload...)
 	ch.last = st.next
 	st.next++
 	st.open = !flags.End()
+	return nil
 }
 
-// pushGap gives up the next number.
+// pushGap gives up the next number, if there is one.
 func (st *outStream) pushGap() {
+	var buf [codec.GapSize]byte
+	gap, err := st.gap(st.next, st.next).Append(buf[:0])
+	if err != nil {
+		return
+	}
 	ch := st.q.room(codec.GapSize)
-	ch.b = st.gap(st.next, st.next).Append(ch.b)
+	ch.b = append(ch.b, gap...)
 	ch.last = st.next
 	st.next++
 	st.open = false

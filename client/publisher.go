@@ -219,7 +219,11 @@ func (p *Publisher) push(ctx context.Context, st *outStream, flags codec.Flags, 
 		} else {
 			f |= codec.FlagCont
 		}
-		st.push(f, piece)
+		if err := st.push(f, piece); err != nil {
+			p.window.release(codec.StreamHeaderSize + len(piece))
+			p.giveUp(st, first)
+			return err
+		}
 		c.enqueue(st)
 		if len(payload) == 0 {
 			return nil

@@ -51,7 +51,11 @@ func (c *Client) post(b broke, build func(req uint32) codec.Control) *request {
 		r.answer <- answer{control: &codec.OK{Req: r.num}}
 		return r
 	}
-	r.frame = build(r.num).Append(nil)
+	var err error
+	if r.frame, err = build(r.num).Append(nil); err != nil {
+		r.answer <- answer{err: err}
+		return r
+	}
 	c.requests[r.num] = r
 	if c.link != nil && !(b == fail && c.leaving != nil) {
 		c.link.ask(r)

@@ -334,7 +334,7 @@ func TestTooManyStreamsToResume(t *testing.T) {
 		f := newFake(t)
 		c, p := f.connect(f.options())
 		s := subscribe(c, p, codec.PolicyLive, 0)
-		for i := range maxPositions + 1 {
+		for i := range codec.MaxPositions + 1 {
 			fr := frame(1, 0, "")
 			fr.Pub, fr.Dtype = uint16(1+i/256), uint8(i)
 			p.send(fr)
@@ -342,7 +342,7 @@ func TestTooManyStreamsToResume(t *testing.T) {
 		synctest.Wait()
 		p.close()
 		f.accept().quiet()
-		for range maxPositions + 1 {
+		for range codec.MaxPositions + 1 {
 			if _, err := s.Next(t.Context()); err != nil {
 				t.Fatal(err)
 			}

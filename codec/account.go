@@ -1,7 +1,5 @@
 package codec
 
-import "encoding/binary"
-
 // Types of the frames about accounts. PROTOCOL.md, section "Tokens".
 const (
 	TypeToken    = 0x30 // client -> server, answered by ok: a fresh token for the session
@@ -18,10 +16,10 @@ type Token struct {
 func (*Token) Type() byte { return TypeToken }
 
 // Append implements Control.
-func (m *Token) Append(dst []byte) []byte {
-	dst, at := appendReq(dst, TypeToken, m.Req)
-	dst = binary.AppendUvarint(dst, uint64(len(m.Token)))
-	return end(append(dst, m.Token...), at)
+func (m *Token) Append(dst []byte) ([]byte, error) {
+	w := beginReq(dst, TypeToken, m.Req)
+	w.bytes(MaxHandshakeFrame, m.Token)
+	return w.end()
 }
 
 // Parse implements Control.
@@ -41,10 +39,11 @@ type Expiring struct {
 func (*Expiring) Type() byte { return TypeExpiring }
 
 // Append implements Control.
-func (m *Expiring) Append(dst []byte) []byte {
-	dst, at := begin(dst, TypeExpiring)
-	dst = binary.BigEndian.AppendUint16(dst, uint16(m.Code))
-	return end(binary.AppendUvarint(dst, uint64(m.WithinMillis)), at)
+func (m *Expiring) Append(dst []byte) ([]byte, error) {
+	w := begin(dst, TypeExpiring)
+	w.u16(uint16(m.Code))
+	w.varint(uint64(m.WithinMillis))
+	return w.end()
 }
 
 // Parse implements Control.

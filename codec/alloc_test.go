@@ -9,9 +9,9 @@ func TestHotPathAllocs(t *testing.T) {
 	}
 	key := StreamKey{Pub: 3, Dtype: 1}
 	stream := Stream{Room: 1, StreamKey: key, Flags: FlagKey, Seq: 700, Payload: make([]byte, 1024)}
-	streams := stream.Append(stream.Append(nil))
+	streams := enc(stream.Append(enc(stream.Append(nil))))
 	ack, gap, ping, pong := Ack{1, key, 7}, Gap{1, key, 1, 6, GapJoined}, Ping{1}, Pong{1}
-	ackFrame, gapFrame, pingFrame, pongFrame := ack.Append(nil), gap.Append(nil), ping.Append(nil), pong.Append(nil)
+	ackFrame, gapFrame, pingFrame, pongFrame := enc(ack.Append(nil)), enc(gap.Append(nil)), enc(ping.Append(nil)), enc(pong.Append(nil))
 	dst := make([]byte, 0, MaxFrame)
 	must := func(err error) {
 		if err != nil {
@@ -32,15 +32,15 @@ func TestHotPathAllocs(t *testing.T) {
 		}},
 		{"Next on a part", func() { _, _, _ = Next(streams[:100], MaxFrame) }},
 		{"Next on a fault", func() { _, _, _ = Next([]byte{0xff, 0xff}, MaxFrame) }},
-		{"Stream.Append", func() { dst = stream.Append(dst[:0]) }},
-		{"AppendStreamHeader", func() { dst = AppendStreamHeader(dst[:0], &stream, 1024) }},
-		{"Ack.Append", func() { dst = ack.Append(dst[:0]) }},
+		{"Stream.Append", func() { dst = enc(stream.Append(dst[:0])) }},
+		{"AppendStreamHeader", func() { dst = enc(AppendStreamHeader(dst[:0], &stream, 1024)) }},
+		{"Ack.Append", func() { dst = enc(ack.Append(dst[:0])) }},
 		{"Ack.Parse", func() { must(ack.Parse(ackFrame)) }},
-		{"Gap.Append", func() { dst = gap.Append(dst[:0]) }},
+		{"Gap.Append", func() { dst = enc(gap.Append(dst[:0])) }},
 		{"Gap.Parse", func() { must(gap.Parse(gapFrame)) }},
-		{"Ping.Append", func() { dst = ping.Append(dst[:0]) }},
+		{"Ping.Append", func() { dst = enc(ping.Append(dst[:0])) }},
 		{"Ping.Parse", func() { must(ping.Parse(pingFrame)) }},
-		{"Pong.Append", func() { dst = pong.Append(dst[:0]) }},
+		{"Pong.Append", func() { dst = enc(pong.Append(dst[:0])) }},
 		{"Pong.Parse", func() { must(pong.Parse(pongFrame)) }},
 	}
 	for _, c := range cases {

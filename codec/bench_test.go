@@ -17,7 +17,7 @@ func BenchmarkParseStream(b *testing.B) {
 		b.Run(fmt.Sprintf("payload=%d", n), func(b *testing.B) {
 			var buf []byte
 			for len(buf) < 64<<10 {
-				buf = benchStream(n).Append(buf)
+				buf = enc(benchStream(n).Append(buf))
 			}
 			b.ReportAllocs()
 			var s Stream
@@ -47,7 +47,7 @@ func BenchmarkAppendStream(b *testing.B) {
 			b.SetBytes(int64(n + StreamHeaderSize))
 			b.ReportAllocs()
 			for b.Loop() {
-				dst = s.Append(dst[:0])
+				dst = enc(s.Append(dst[:0]))
 			}
 		})
 	}
@@ -55,11 +55,11 @@ func BenchmarkAppendStream(b *testing.B) {
 
 func BenchmarkAck(b *testing.B) {
 	ack := Ack{1 << 63, StreamKey{3, 1}, 700}
-	frame := ack.Append(nil)
+	frame := enc(ack.Append(nil))
 	b.Run("op=append", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			frame = ack.Append(frame[:0])
+			frame = enc(ack.Append(frame[:0]))
 		}
 	})
 	b.Run("op=parse", func(b *testing.B) {

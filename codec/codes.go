@@ -22,6 +22,7 @@ const (
 	CodeHelloTimeout    Code = 109
 	CodeFlowViolation   Code = 110
 	CodeSilent          Code = 111
+	CodeListTooLong     Code = 112
 	CodeAuthFailed      Code = 120
 	CodeTokenExpired    Code = 121
 	CodeTokenRevoked    Code = 122
@@ -59,6 +60,7 @@ const (
 	CodeTooManyConns Code = 303
 	CodeTooManyRooms Code = 304
 	CodeAway         Code = 305
+	CodeInternal     Code = 306
 )
 
 // Codes that say why a room, a subscription or a publisher ended.
@@ -78,7 +80,7 @@ var codeNames = map[Code]string{
 	CodeBadMagic: "bad_magic", CodeVersion: "version", CodeMalformed: "malformed", CodeFrameTooLong: "frame_too_long",
 	CodeUnknownType: "unknown_type", CodeHelloExpected: "hello_expected", CodeUnknownCritical: "unknown_critical",
 	CodeBadVarint: "bad_varint", CodeUnexpected: "unexpected", CodeHelloTimeout: "hello_timeout",
-	CodeFlowViolation: "flow_violation", CodeSilent: "silent", CodeAuthFailed: "auth_failed",
+	CodeFlowViolation: "flow_violation", CodeSilent: "silent", CodeListTooLong: "list_too_long", CodeAuthFailed: "auth_failed",
 	CodeTokenExpired: "token_expired", CodeTokenRevoked: "token_revoked",
 
 	CodeRoomUnknown: "room_unknown", CodeNotOwner: "not_owner", CodeNotGranted: "not_granted",
@@ -90,7 +92,7 @@ var codeNames = map[Code]string{
 	CodeNotAccepted: "not_accepted",
 
 	CodeOverloaded: "overloaded", CodeGoingAway: "going_away", CodeRateLimited: "rate_limited",
-	CodeTooManyConns: "too_many_connections", CodeTooManyRooms: "too_many_rooms", CodeAway: "recipient_away",
+	CodeTooManyConns: "too_many_connections", CodeTooManyRooms: "too_many_rooms", CodeAway: "recipient_away", CodeInternal: "internal",
 
 	CodeRemoved: "removed", CodeIdle: "idle", CodeExpired: "expired", CodeNodeLost: "node_lost", CodeTooSlow: "too_slow",
 	CodeLeft: "left", CodeGone: "gone", CodeReplaced: "replaced", CodeMoved: "moved",

@@ -1,7 +1,5 @@
 package codec
 
-import "encoding/binary"
-
 // Type bytes of the control frames. PROTOCOL.md, section "Frames", draws the layout of each.
 const (
 	TypeHello   = 0x01 // client -> server
@@ -56,9 +54,11 @@ const (
 type Control interface {
 	// Type returns the frame's type byte.
 	Type() byte
-	// Append writes the frame to the end of dst. It checks no field: a receiver refuses what breaks the layout. A frame
-	// longer than MaxFrame panics.
-	Append(dst []byte) []byte
+	// Append writes the frame to the end of dst. What it writes, Parse reads: a field that its layout does not allow, a
+	// list beyond its limit and a frame longer than the limit are an *EncodeError, and dst comes back as it was. Only
+	// explanations are cut (Error, Refused), and what may be longer than a frame has a way to be split (State.Split; the
+	// lists of Digest and Mirror go on in further frames).
+	Append(dst []byte) ([]byte, error)
 	// Parse reads the whole frame that b holds, as cut by Next. Byte slices in the result alias b; strings are copies.
 	// Every error is a *ProtocolError.
 	Parse(b []byte) error
@@ -145,20 +145,6 @@ func ParseControl(b []byte) (Control, error) {
 	return c, c.Parse(b)
 }
 
-// begin and end frame a control frame: end fills in the length that begin left open.
-func begin(dst []byte, typ byte) (out []byte, at int) {
-	return append(dst, 0, 0, typ), len(dst)
-}
-
-func end(dst []byte, at int) []byte {
-	n := len(dst) - at
-	if n > MaxFrame {
-		panic("codec: control frame longer than MaxFrame")
-	}
-	binary.BigEndian.PutUint16(dst[at:], uint16(n-LengthSize))
-	return dst
-}
-
 // body returns a reader on what follows the type byte.
 func body(b []byte) reader {
 	if len(b) <= LengthSize {
@@ -200,22 +186,16 @@ func (r *reader) seq() uint64 {
 	return v
 }
 
-func appendRoom(dst []byte, id RoomID) []byte { return binary.BigEndian.AppendUint64(dst, uint64(id)) }
-
-func appendReq(dst []byte, typ byte, req uint32) ([]byte, int) {
-	dst, at := begin(dst, typ)
-	return binary.AppendUvarint(dst, uint64(req)), at
-}
-
 // reqRoom is the body of the requests that name a room and nothing else.
 type reqRoom struct {
 	Req  uint32 // chosen by the client, echoed in the answer
 	Room RoomID
 }
 
-func (m *reqRoom) append(dst []byte, typ byte) []byte {
-	dst, at := appendReq(dst, typ, m.Req)
-	return end(appendRoom(dst, m.Room), at)
+func (m *reqRoom) append(dst []byte, typ byte) ([]byte, error) {
+	w := beginReq(dst, typ, m.Req)
+	w.anyRoom(m.Room)
+	return w.end()
 }
 
 func (m *reqRoom) Parse(b []byte) error {
@@ -231,9 +211,11 @@ type reqRoomAccount struct {
 	Account string
 }
 
-func (m *reqRoomAccount) append(dst []byte, typ byte) []byte {
-	dst, at := appendReq(dst, typ, m.Req)
-	return end(appendString(appendRoom(dst, m.Room), m.Account), at)
+func (m *reqRoomAccount) append(dst []byte, typ byte) ([]byte, error) {
+	w := beginReq(dst, typ, m.Req)
+	w.anyRoom(m.Room)
+	w.string(MaxAccount, m.Account)
+	return w.end()
 }
 
 func (m *reqRoomAccount) Parse(b []byte) error {

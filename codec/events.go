@@ -1,11 +1,11 @@
 package codec
 
-import "encoding/binary"
-
-// roomPub is the head of the frames about one publisher of a room.
-func appendRoomPub(dst []byte, typ byte, room RoomID, pub uint16) ([]byte, int) {
-	dst, at := begin(dst, typ)
-	return binary.BigEndian.AppendUint16(appendRoom(dst, room), pub), at
+// beginPub starts a frame about one publisher of a room.
+func beginPub(dst []byte, typ byte, room RoomID, pub uint16) writer {
+	w := begin(dst, typ)
+	w.room(room)
+	w.pub(pub)
+	return w
 }
 
 // Joined announces a publisher's number, before the first frame that bears it.
@@ -17,9 +17,10 @@ type Joined struct {
 
 func (*Joined) Type() byte { return TypeJoined }
 
-func (m *Joined) Append(dst []byte) []byte {
-	dst, at := appendRoomPub(dst, TypeJoined, m.Room, m.Pub)
-	return end(appendString(dst, m.Account), at)
+func (m *Joined) Append(dst []byte) ([]byte, error) {
+	w := beginPub(dst, TypeJoined, m.Room, m.Pub)
+	w.string(MaxAccount, m.Account)
+	return w.end()
 }
 
 func (m *Joined) Parse(b []byte) error {
@@ -37,9 +38,10 @@ type Left struct {
 
 func (*Left) Type() byte { return TypeLeft }
 
-func (m *Left) Append(dst []byte) []byte {
-	dst, at := appendRoomPub(dst, TypeLeft, m.Room, m.Pub)
-	return end(binary.BigEndian.AppendUint16(dst, uint16(m.Code)), at)
+func (m *Left) Append(dst []byte) ([]byte, error) {
+	w := beginPub(dst, TypeLeft, m.Room, m.Pub)
+	w.u16(uint16(m.Code))
+	return w.end()
 }
 
 func (m *Left) Parse(b []byte) error {
@@ -62,10 +64,16 @@ const GapSize = LengthSize + 1 + 8 + 2 + 1 + 6 + 6 + 1
 
 func (*Gap) Type() byte { return TypeGap }
 
-func (m *Gap) Append(dst []byte) []byte {
-	dst, at := appendRoomPub(dst, TypeGap, m.Room, m.Pub)
-	dst = appendU48(append(dst, m.Dtype), m.From)
-	return end(append(appendU48(dst, m.To), byte(m.Reason)), at)
+func (m *Gap) Append(dst []byte) ([]byte, error) {
+	w := beginPub(dst, TypeGap, m.Room, m.Pub)
+	w.u8(m.Dtype)
+	w.seq(m.From)
+	w.seq(m.To)
+	if m.To < m.From {
+		w.fail("a gap that ends before it begins")
+	}
+	w.u8(byte(m.Reason))
+	return w.end()
 }
 
 func (m *Gap) Parse(b []byte) error {
@@ -86,9 +94,11 @@ type Ack struct {
 
 func (*Ack) Type() byte { return TypeAck }
 
-func (m *Ack) Append(dst []byte) []byte {
-	dst, at := appendRoomPub(dst, TypeAck, m.Room, m.Pub)
-	return end(appendU48(append(dst, m.Dtype), m.Seq), at)
+func (m *Ack) Append(dst []byte) ([]byte, error) {
+	w := beginPub(dst, TypeAck, m.Room, m.Pub)
+	w.u8(m.Dtype)
+	w.u48(m.Seq)
+	return w.end()
 }
 
 func (m *Ack) Parse(b []byte) error {
@@ -105,9 +115,11 @@ type Closed struct {
 
 func (*Closed) Type() byte { return TypeClosed }
 
-func (m *Closed) Append(dst []byte) []byte {
-	dst, at := begin(dst, TypeClosed)
-	return end(binary.BigEndian.AppendUint16(appendRoom(dst, m.Room), uint16(m.Code)), at)
+func (m *Closed) Append(dst []byte) ([]byte, error) {
+	w := begin(dst, TypeClosed)
+	w.room(m.Room)
+	w.u16(uint16(m.Code))
+	return w.end()
 }
 
 func (m *Closed) Parse(b []byte) error {
@@ -126,10 +138,11 @@ type PushRefused struct {
 
 func (*PushRefused) Type() byte { return TypePushRefused }
 
-func (m *PushRefused) Append(dst []byte) []byte {
-	dst, at := appendRoomPub(dst, TypePushRefused, m.Room, m.Pub)
-	dst = binary.BigEndian.AppendUint16(dst, uint16(m.Code))
-	return end(binary.AppendUvarint(dst, m.Frames), at)
+func (m *PushRefused) Append(dst []byte) ([]byte, error) {
+	w := beginPub(dst, TypePushRefused, m.Room, m.Pub)
+	w.u16(uint16(m.Code))
+	w.varint(m.Frames)
+	return w.end()
 }
 
 func (m *PushRefused) Parse(b []byte) error {
@@ -147,10 +160,12 @@ type Count struct {
 
 func (*Count) Type() byte { return TypeCount }
 
-func (m *Count) Append(dst []byte) []byte {
-	dst, at := begin(dst, TypeCount)
-	dst = binary.AppendUvarint(appendRoom(dst, m.Room), m.Subscribers)
-	return end(binary.AppendUvarint(dst, m.Publishers), at)
+func (m *Count) Append(dst []byte) ([]byte, error) {
+	w := begin(dst, TypeCount)
+	w.room(m.Room)
+	w.varint(m.Subscribers)
+	w.varint(m.Publishers)
+	return w.end()
 }
 
 func (m *Count) Parse(b []byte) error {

@@ -3,6 +3,7 @@ package codec
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"math"
 )
 
 // TypeInbox is the type of Inbox. PROTOCOL.md, section "Inboxes".
@@ -18,7 +19,7 @@ func InboxOf(account string) RoomID {
 }
 
 // Inbox asks for the session's account's own inbox, which is made if it is not there. The lists say who is accepted and who is blocked
-// where the inbox itself says nothing of them yet.
+// where the inbox itself says nothing of them yet. The frame is at most MaxRequest bytes long, each list at most MaxEntries.
 type Inbox struct {
 	Req    uint32
 	Room   RoomID // InboxOf the account
@@ -31,31 +32,33 @@ type Inbox struct {
 func (*Inbox) Type() byte { return TypeInbox }
 
 // Append implements Control.
-func (m *Inbox) Append(dst []byte) []byte {
-	dst, at := appendReq(dst, TypeInbox, m.Req)
-	dst = append(appendRoom(dst, m.Room), byte(m.Policy))
+func (m *Inbox) Append(dst []byte) ([]byte, error) {
+	w := beginReq(dst, TypeInbox, m.Req)
+	w.anyRoom(m.Room)
+	w.u8(byte(m.Policy))
 	for _, list := range [...][]string{m.Accept, m.Block} {
-		dst = binary.AppendUvarint(dst, uint64(len(list)))
-		for _, account := range list {
-			dst = appendString(dst, account)
+		if w.list(len(list), MaxEntries) {
+			for _, account := range list {
+				w.string(MaxAccount, account)
+			}
 		}
 	}
-	return end(dst, at)
+	return w.endWithin(MaxRequest)
 }
 
-// Size returns how many bytes Append adds at most: a frame longer than MaxFrame cannot be sent.
-func (m *Inbox) Size() int {
-	n := LengthSize + 1 + 5 + 8 + 1 + 2*10
-	for _, list := range [...][]string{m.Accept, m.Block} {
-		for _, account := range list {
-			n += varintSize(uint64(len(account))) + len(account)
-		}
-	}
-	return n
+// Fits reports whether the frame can be written, whatever the number that the request gets.
+func (m *Inbox) Fits() bool {
+	x := *m
+	x.Req = math.MaxUint32
+	_, err := x.Append(nil)
+	return err == nil
 }
 
 // Parse implements Control.
 func (m *Inbox) Parse(b []byte) error {
+	if len(b) > MaxRequest {
+		return errTooLong
+	}
 	r := body(b)
 	m.Req, m.Room, m.Policy = r.varint32(), RoomID(r.u64()), Policy(r.u8())
 	m.Accept, m.Block = r.accounts(), r.accounts()
@@ -63,7 +66,7 @@ func (m *Inbox) Parse(b []byte) error {
 }
 
 func (r *reader) accounts() (list []string) {
-	for n := r.count(1); n > 0 && r.err == nil; n-- {
+	for n := r.count(1, MaxEntries); n > 0 && r.err == nil; n-- {
 		list = append(list, r.string(MaxAccount))
 	}
 	return list

@@ -20,7 +20,7 @@ import (
 type layoutField struct {
 	name  string
 	typ   string        // u8 u16 u48 u64 varint varint32 bytes string bits list rest
-	arg   int           // the N of bytes and string, the mask of bits
+	arg   int           // the N of bytes, string and list, the mask of bits
 	entry []layoutField // list: the fields of an entry; a single one without a name if entries have none
 	zero  bool          // zero is allowed
 	least string        // the field that this one is not below, or ""
@@ -68,8 +68,14 @@ func splitLayout(s string) (words []string) {
 
 func parseLayoutType(s string) (f layoutField, err error) {
 	if inner, ok := strings.CutPrefix(s, "list("); ok && strings.HasSuffix(inner, ")") {
-		inner = strings.TrimSuffix(inner, ")")
-		f.typ = "list"
+		limit, inner, ok := strings.Cut(strings.TrimSuffix(inner, ")"), " ")
+		if !ok {
+			return f, fmt.Errorf("%q has no limit", s)
+		}
+		f.typ, f.zero = "list", true
+		if f.arg, err = strconv.Atoi(limit); err != nil {
+			return f, err
+		}
 		if strings.Contains(inner, ":") {
 			f.entry, _, err = parseLayout(inner)
 			return f, err
@@ -143,6 +149,9 @@ func encodeLayoutValue(dst []byte, f layoutField, v any) ([]byte, error) {
 	switch f.typ {
 	case "list":
 		list := v.([]any)
+		if len(list) > f.arg {
+			return nil, fmt.Errorf("%d entries, limit %d", len(list), f.arg)
+		}
 		dst = appendLEB128(dst, uint64(len(list)))
 		for _, e := range list {
 			var err error

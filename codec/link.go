@@ -1,7 +1,5 @@
 package codec
 
-import "encoding/binary"
-
 // Types of the frames that only links between nodes carry. PROTOCOL.md, section "Links".
 const (
 	TypeAs       = 0x40 // edge -> relay: a request on behalf of an account, answered as the request is
@@ -21,6 +19,8 @@ const (
 	MirrorThrough = 1 << 0 // asks a node that does not relay the room itself to serve it all the same: the sender cannot reach the relay
 	MirrorInbox   = 1 << 1 // a session of the account asks whose inbox the room is: nobody else is shown one
 	MirrorNew     = 1 << 2 // the node has nothing of the room: Have is what the first of its subscribers has, and others may have less
+
+	mirrorFlagMask = MirrorThrough | MirrorInbox | MirrorNew
 )
 
 // DigestMore says that the next digest frame on this link goes on with the list.
@@ -29,11 +29,8 @@ const DigestMore = 1 << 0
 // MaxAsFrame is the longest request that as carries.
 const MaxAsFrame = 60 << 10
 
-// MaxDigest is how many rooms one digest frame names at most; MaxReport how many bytes a report has.
-const (
-	MaxDigest = 8000
-	MaxReport = 65000
-)
+// MaxReport is how many bytes a report has at most.
+const MaxReport = 65000
 
 // Flags of a state frame.
 const (
@@ -101,15 +98,16 @@ const tagRenew = 2
 func (*As) Type() byte { return TypeAs }
 
 // Append implements Control.
-func (m *As) Append(dst []byte) []byte {
-	dst, at := begin(dst, TypeAs)
-	dst = binary.BigEndian.AppendUint64(appendString(dst, m.Account), m.Instance)
-	dst = binary.AppendUvarint(dst, uint64(len(m.Frame)))
-	dst = append(dst, m.Frame...)
+func (m *As) Append(dst []byte) ([]byte, error) {
+	w := begin(dst, TypeAs)
+	w.string(MaxAccount, m.Account)
+	w.u64(m.Instance)
+	w.bytes(MaxAsFrame, m.Frame)
 	if m.Renew {
-		dst = append(dst, tagRenew, 0)
+		w.varint(tagRenew)
+		w.varint(0)
 	}
-	return end(dst, at)
+	return w.end()
 }
 
 // Parse implements Control. It does not look into Frame.
@@ -129,26 +127,29 @@ type Mirror struct {
 	Req   uint32
 	Flags uint8 // MirrorThrough, MirrorInbox, MirrorNew
 	Room  RoomID
-	Have  []Position // the last frame of each stream that the node has
+	Have  []Position // the last frame of each stream that the node has; at most MaxMirrorPositions
 }
 
 // Type returns TypeMirror.
 func (*Mirror) Type() byte { return TypeMirror }
 
 // Append implements Control.
-func (m *Mirror) Append(dst []byte) []byte {
-	dst, at := appendReq(dst, TypeMirror, m.Req)
-	return end(appendPositions(appendRoom(append(dst, m.Flags), m.Room), m.Have), at)
+func (m *Mirror) Append(dst []byte) ([]byte, error) {
+	w := beginReq(dst, TypeMirror, m.Req)
+	w.bits(m.Flags, mirrorFlagMask)
+	w.room(m.Room)
+	w.positions(m.Have, MaxMirrorPositions)
+	return w.end()
 }
 
 // Parse implements Control.
 func (m *Mirror) Parse(b []byte) error {
 	r := body(b)
 	m.Req, m.Flags = r.varint32(), r.u8()
-	if m.Flags&^(MirrorThrough|MirrorInbox|MirrorNew) != 0 {
+	if m.Flags&^mirrorFlagMask != 0 {
 		r.fail(errMalformed)
 	}
-	m.Room, m.Have = r.room(), r.positions()
+	m.Room, m.Have = r.room(), r.positions(MaxMirrorPositions)
 	return r.done()
 }
 
@@ -162,9 +163,10 @@ type Mirrored struct {
 func (*Mirrored) Type() byte { return TypeMirrored }
 
 // Append implements Control.
-func (m *Mirrored) Append(dst []byte) []byte {
-	dst, at := appendReq(dst, TypeMirrored, m.Req)
-	return end(m.RoomHead.append(dst), at)
+func (m *Mirrored) Append(dst []byte) ([]byte, error) {
+	w := beginReq(dst, TypeMirrored, m.Req)
+	m.RoomHead.append(&w)
+	return w.end()
 }
 
 // Parse implements Control.
@@ -185,9 +187,11 @@ type Moved struct {
 func (*Moved) Type() byte { return TypeMoved }
 
 // Append implements Control.
-func (m *Moved) Append(dst []byte) []byte {
-	dst, at := begin(dst, TypeMoved)
-	return end(appendString(appendRoom(dst, m.Room), m.To), at)
+func (m *Moved) Append(dst []byte) ([]byte, error) {
+	w := begin(dst, TypeMoved)
+	w.room(m.Room)
+	w.string(MaxAccount, m.To)
+	return w.end()
 }
 
 // Parse implements Control.
@@ -209,10 +213,10 @@ type Drop struct {
 func (*Drop) Type() byte { return TypeDrop }
 
 // Append implements Control.
-func (m *Drop) Append(dst []byte) []byte {
-	dst, at := begin(dst, TypeDrop)
-	dst = binary.BigEndian.AppendUint16(appendRoom(dst, m.Room), m.Pub)
-	return end(binary.BigEndian.AppendUint16(dst, uint16(m.Code)), at)
+func (m *Drop) Append(dst []byte) ([]byte, error) {
+	w := beginPub(dst, TypeDrop, m.Room, m.Pub)
+	w.u16(uint16(m.Code))
+	return w.end()
 }
 
 // Parse implements Control.
@@ -232,9 +236,11 @@ type Tally struct {
 func (*Tally) Type() byte { return TypeTally }
 
 // Append implements Control.
-func (m *Tally) Append(dst []byte) []byte {
-	dst, at := begin(dst, TypeTally)
-	return end(binary.AppendUvarint(appendRoom(dst, m.Room), m.Subscribers), at)
+func (m *Tally) Append(dst []byte) ([]byte, error) {
+	w := begin(dst, TypeTally)
+	w.room(m.Room)
+	w.varint(m.Subscribers)
+	return w.end()
 }
 
 // Parse implements Control.
@@ -254,13 +260,15 @@ type Digest struct {
 func (*Digest) Type() byte { return TypeDigest }
 
 // Append implements Control.
-func (m *Digest) Append(dst []byte) []byte {
-	dst, at := begin(dst, TypeDigest)
-	dst = binary.AppendUvarint(append(dst, m.Flags), uint64(len(m.Rooms)))
-	for _, id := range m.Rooms {
-		dst = appendRoom(dst, id)
+func (m *Digest) Append(dst []byte) ([]byte, error) {
+	w := begin(dst, TypeDigest)
+	w.bits(m.Flags, DigestMore)
+	if w.list(len(m.Rooms), MaxDigest) {
+		for _, id := range m.Rooms {
+			w.room(id)
+		}
 	}
-	return end(dst, at)
+	return w.end()
 }
 
 // Parse implements Control.
@@ -270,7 +278,7 @@ func (m *Digest) Parse(b []byte) error {
 		r.fail(errMalformed)
 	}
 	m.Rooms = nil
-	for n := r.count(8); n > 0 && r.err == nil; n-- {
+	for n := r.count(8, MaxDigest); n > 0 && r.err == nil; n-- {
 		m.Rooms = append(m.Rooms, r.room())
 	}
 	return r.done()
@@ -286,9 +294,10 @@ type Inspect struct {
 func (*Inspect) Type() byte { return TypeInspect }
 
 // Append implements Control.
-func (m *Inspect) Append(dst []byte) []byte {
-	dst, at := appendReq(dst, TypeInspect, m.Req)
-	return end(appendRoom(dst, m.Room), at)
+func (m *Inspect) Append(dst []byte) ([]byte, error) {
+	w := beginReq(dst, TypeInspect, m.Req)
+	w.room(m.Room)
+	return w.end()
 }
 
 // Parse implements Control.
@@ -308,9 +317,10 @@ type Report struct {
 func (*Report) Type() byte { return TypeReport }
 
 // Append implements Control.
-func (m *Report) Append(dst []byte) []byte {
-	dst, at := appendReq(dst, TypeReport, m.Req)
-	return end(append(binary.AppendUvarint(dst, uint64(len(m.JSON))), m.JSON...), at)
+func (m *Report) Append(dst []byte) ([]byte, error) {
+	w := beginReq(dst, TypeReport, m.Req)
+	w.bytes(MaxReport, m.JSON)
+	return w.end()
 }
 
 // Parse implements Control.
@@ -331,21 +341,26 @@ type State struct {
 // Type returns TypeState.
 func (*State) Type() byte { return TypeState }
 
-// Append implements Control. A state that is longer than a frame panics: Split it first.
-func (m *State) Append(dst []byte) []byte {
-	dst, at := appendReq(dst, TypeState, m.Req)
-	dst = m.RoomHead.append(append(dst, m.Flags))
-	dst = binary.AppendUvarint(dst, uint64(len(m.Grants)))
-	for _, g := range m.Grants {
-		dst = binary.AppendUvarint(appendString(dst, g.Account), g.Version)
-		dst = append(dst, b2u(g.Granted))
+// Append implements Control. A state that may be longer than a frame is to be Split first.
+func (m *State) Append(dst []byte) ([]byte, error) {
+	w := beginReq(dst, TypeState, m.Req)
+	w.bits(m.Flags, stateFlagMask)
+	m.RoomHead.append(&w)
+	if w.list(len(m.Grants), MaxEntries) {
+		for _, g := range m.Grants {
+			w.string(MaxAccount, g.Account)
+			w.varint(g.Version)
+			w.u8(b2u(g.Granted))
+		}
 	}
-	dst = binary.AppendUvarint(dst, uint64(len(m.Publishers)))
-	for _, p := range m.Publishers {
-		dst = appendString(binary.BigEndian.AppendUint16(dst, p.Num), p.Account)
-		dst = binary.BigEndian.AppendUint64(dst, p.Instance)
+	if w.list(len(m.Publishers), MaxEntries) {
+		for _, p := range m.Publishers {
+			w.pub(p.Num)
+			w.string(MaxAccount, p.Account)
+			w.u64(p.Instance)
+		}
 	}
-	return end(dst, at)
+	return w.end()
 }
 
 // Parse implements Control.
@@ -357,7 +372,7 @@ func (m *State) Parse(b []byte) error {
 	}
 	m.RoomHead.parse(&r)
 	m.Grants, m.Publishers = nil, nil
-	for n := r.count(3); n > 0 && r.err == nil; n-- {
+	for n := r.count(3, MaxEntries); n > 0 && r.err == nil; n-- {
 		g := GrantState{Account: r.string(MaxAccount), Version: r.varint()}
 		switch r.u8() {
 		case 0:
@@ -368,28 +383,31 @@ func (m *State) Parse(b []byte) error {
 		}
 		m.Grants = append(m.Grants, g)
 	}
-	for n := r.count(11); n > 0 && r.err == nil; n-- {
+	for n := r.count(11, MaxEntries); n > 0 && r.err == nil; n-- {
 		m.Publishers = append(m.Publishers, PublisherState{r.pub(), r.string(MaxAccount), r.u64()})
 	}
 	return r.done()
 }
 
-// Split cuts a state into frames that fit. The parts share its lists.
+// Split cuts a state into frames that fit, if its names are such as a frame may hold. The parts share its lists.
 func (m *State) Split() []State {
 	const (
-		perGrant     = 2 + MaxAccount + 10 + 1 // most bytes of a list entry
-		perPublisher = 2 + 2 + MaxAccount + 8
-		room         = MaxFrame - 1024 // less what stands before the lists
+		grant     = 2 + 10 + 1      // most bytes of a list entry beside the account
+		publisher = 2 + 2 + 8       // likewise
+		room      = MaxFrame - 1024 // less what stands before the lists
 	)
 	var parts []State
 	grants, pubs := m.Grants, m.Publishers
 	for {
 		part, left := *m, room
-		g := min(len(grants), left/perGrant)
-		left -= g * perGrant
-		p := 0
+		g, p := 0, 0
+		for ; g < min(len(grants), MaxEntries) && (g == 0 || left >= grant+len(grants[g].Account)); g++ {
+			left -= grant + len(grants[g].Account)
+		}
 		if g == len(grants) {
-			p = min(len(pubs), left/perPublisher)
+			for ; p < min(len(pubs), MaxEntries) && (g+p == 0 || left >= publisher+len(pubs[p].Account)); p++ {
+				left -= publisher + len(pubs[p].Account)
+			}
 		}
 		part.Grants, part.Publishers = grants[:g:g], pubs[:p:p]
 		grants, pubs = grants[g:], pubs[p:]
@@ -458,18 +476,20 @@ type PublisherState struct {
 	Instance uint64
 }
 
-func (s *RoomHead) append(dst []byte) []byte {
-	dst = appendRoom(dst, s.Room)
-	dst = binary.AppendUvarint(dst, uint64(s.Epoch))
-	dst = binary.AppendUvarint(dst, s.Version)
-	dst = binary.BigEndian.AppendUint64(appendString(dst, s.Relay), s.Birth)
-	dst = binary.BigEndian.AppendUint16(dst, uint16(s.Ended))
-	dst = binary.AppendUvarint(appendString(dst, s.Owner), s.Created)
-	dst = append(dst, byte(s.Policy))
+func (s *RoomHead) append(w *writer) {
+	w.room(s.Room)
+	w.varint(uint64(s.Epoch))
+	w.varint(s.Version)
+	w.string(MaxAccount, s.Relay)
+	w.u64(s.Birth)
+	w.u16(uint16(s.Ended))
+	w.string(MaxAccount, s.Owner)
+	w.varint(s.Created)
+	w.u8(byte(s.Policy))
 	for _, v := range [...]uint64{s.IdleMillis, s.ExpireMillis, s.QueueBytes, s.QueueMillis, s.MaxSubs} {
-		dst = binary.AppendUvarint(dst, v)
+		w.varint(v)
 	}
-	return binary.BigEndian.AppendUint16(dst, s.NextPub)
+	w.u16(s.NextPub)
 }
 
 func (s *RoomHead) parse(r *reader) {

@@ -272,7 +272,7 @@ func TestProtocolLimits(t *testing.T) {
 	want := map[string]uint64{
 		"max_frame": MaxFrame, "max_handshake_frame": MaxHandshakeFrame, "stream_header": StreamHeaderSize,
 		"max_piece": MaxPiece, "default_max_payload": DefaultMaxPayload, "max_seq": MaxSeq, "max_account": MaxAccount,
-		"max_text": MaxText, "preface": PrefaceSize, "room_text": RoomTextLen,
+		"max_text": MaxText, "max_request": MaxRequest, "max_positions": MaxPositions, "preface": PrefaceSize, "room_text": RoomTextLen,
 		"version_min": VersionMin, "version_max": VersionMax,
 	}
 	got := map[string]uint64{}
@@ -336,7 +336,7 @@ func TestProtocolSession(t *testing.T) {
 			if want, err := f.encode(fields, nil); err != nil || !bytes.Equal(b, want) {
 				t.Errorf("%s: example has %x\nthe layout gives %x, %v", name, b, want, err)
 			}
-			if got := newFrame(t, frameVector{Type: name, Fields: fields}).Append(nil); !bytes.Equal(b, got) {
+			if got := enc(newFrame(t, frameVector{Type: name, Fields: fields}).Append(nil)); !bytes.Equal(b, got) {
 				t.Errorf("%s: example has %x\nthe code gives   %x", name, b, got)
 			}
 		}

@@ -1,9 +1,6 @@
 package codec
 
-import (
-	"encoding/binary"
-	"unicode/utf8"
-)
+import "unicode/utf8"
 
 // Register asks for a new room. Zero in any option asks for the server's default.
 type Register struct {
@@ -18,13 +15,13 @@ type Register struct {
 
 func (*Register) Type() byte { return TypeRegister }
 
-func (m *Register) Append(dst []byte) []byte {
-	dst, at := appendReq(dst, TypeRegister, m.Req)
-	dst = append(dst, byte(m.Policy))
+func (m *Register) Append(dst []byte) ([]byte, error) {
+	w := beginReq(dst, TypeRegister, m.Req)
+	w.u8(byte(m.Policy))
 	for _, v := range [...]uint64{m.IdleMillis, m.ExpireMillis, m.QueueBytes, m.QueueMillis, m.MaxSubs} {
-		dst = binary.AppendUvarint(dst, v)
+		w.varint(v)
 	}
-	return end(dst, at)
+	return w.end()
 }
 
 func (m *Register) Parse(b []byte) error {
@@ -37,8 +34,12 @@ func (m *Register) Parse(b []byte) error {
 // Registered answers Register with the number of the new room.
 type Registered struct{ reqRoom }
 
-func (*Registered) Type() byte                 { return TypeRegistered }
-func (m *Registered) Append(dst []byte) []byte { return m.append(dst, TypeRegistered) }
+func (*Registered) Type() byte { return TypeRegistered }
+func (m *Registered) Append(dst []byte) ([]byte, error) {
+	w := beginReq(dst, TypeRegistered, m.Req)
+	w.room(m.Room)
+	return w.end()
+}
 
 func (m *Registered) Parse(b []byte) error {
 	r := body(b)
@@ -49,20 +50,20 @@ func (m *Registered) Parse(b []byte) error {
 // Remove ends a room; only its owner may.
 type Remove struct{ reqRoom }
 
-func (*Remove) Type() byte                 { return TypeRemove }
-func (m *Remove) Append(dst []byte) []byte { return m.append(dst, TypeRemove) }
+func (*Remove) Type() byte                          { return TypeRemove }
+func (m *Remove) Append(dst []byte) ([]byte, error) { return m.append(dst, TypeRemove) }
 
 // Grant lets an account push into a room; only the room's owner may.
 type Grant struct{ reqRoomAccount }
 
-func (*Grant) Type() byte                 { return TypeGrant }
-func (m *Grant) Append(dst []byte) []byte { return m.append(dst, TypeGrant) }
+func (*Grant) Type() byte                          { return TypeGrant }
+func (m *Grant) Append(dst []byte) ([]byte, error) { return m.append(dst, TypeGrant) }
 
 // Revoke takes a grant back and cuts the account's streams off at once.
 type Revoke struct{ reqRoomAccount }
 
-func (*Revoke) Type() byte                 { return TypeRevoke }
-func (m *Revoke) Append(dst []byte) []byte { return m.append(dst, TypeRevoke) }
+func (*Revoke) Type() byte                          { return TypeRevoke }
+func (m *Revoke) Append(dst []byte) ([]byte, error) { return m.append(dst, TypeRevoke) }
 
 // Publish makes the session a publisher of a room.
 type Publish struct {
@@ -78,13 +79,15 @@ const tagTo = 2
 
 func (*Publish) Type() byte { return TypePublish }
 
-func (m *Publish) Append(dst []byte) []byte {
-	dst, at := appendReq(dst, TypePublish, m.Req)
-	dst = append(appendRoom(dst, m.Room), m.Flags)
+func (m *Publish) Append(dst []byte) ([]byte, error) {
+	w := beginReq(dst, TypePublish, m.Req)
+	w.anyRoom(m.Room)
+	w.bits(m.Flags, pubFlagMask)
 	if m.To != "" {
-		dst = appendString(append(dst, tagTo), m.To)
+		w.varint(tagTo)
+		w.string(MaxAccount, m.To)
 	}
-	return end(dst, at)
+	return w.end()
 }
 
 func (m *Publish) Parse(b []byte) error {
@@ -121,24 +124,26 @@ type Published struct {
 
 func (*Published) Type() byte { return TypePublished }
 
-func (m *Published) Append(dst []byte) []byte {
-	dst, at := appendReq(dst, TypePublished, m.Req)
-	dst = appendRoom(dst, m.Room)
-	dst = binary.BigEndian.AppendUint16(dst, m.Pub)
-	dst = append(dst, byte(m.Policy))
-	dst = binary.AppendUvarint(dst, uint64(m.Window))
-	dst = binary.AppendUvarint(dst, uint64(len(m.Streams)))
-	for _, s := range m.Streams {
-		dst = appendU48(append(dst, s.Dtype), s.Next)
+func (m *Published) Append(dst []byte) ([]byte, error) {
+	w := beginReq(dst, TypePublished, m.Req)
+	w.room(m.Room)
+	w.pub(m.Pub)
+	w.u8(byte(m.Policy))
+	w.varint(uint64(m.Window))
+	if w.list(len(m.Streams), MaxStreams) {
+		for _, s := range m.Streams {
+			w.u8(s.Dtype)
+			w.seq(s.Next)
+		}
 	}
-	return end(dst, at)
+	return w.end()
 }
 
 func (m *Published) Parse(b []byte) error {
 	r := body(b)
 	m.Req, m.Room, m.Pub, m.Policy, m.Window = r.varint32(), r.room(), r.pub(), Policy(r.u8()), r.varint32()
 	m.Streams = nil
-	for range r.count(7) {
+	for range r.count(7, MaxStreams) {
 		m.Streams = append(m.Streams, StreamNext{r.u8(), r.seq()})
 	}
 	return r.done()
@@ -147,8 +152,8 @@ func (m *Published) Parse(b []byte) error {
 // Unpublish ends the session's publishing into a room.
 type Unpublish struct{ reqRoom }
 
-func (*Unpublish) Type() byte                 { return TypeUnpublish }
-func (m *Unpublish) Append(dst []byte) []byte { return m.append(dst, TypeUnpublish) }
+func (*Unpublish) Type() byte                          { return TypeUnpublish }
+func (m *Unpublish) Append(dst []byte) ([]byte, error) { return m.append(dst, TypeUnpublish) }
 
 // Position is the last frame of a stream that a resuming subscriber has.
 type Position struct {
@@ -161,44 +166,53 @@ type Subscribe struct {
 	Req   uint32
 	Room  RoomID
 	Flags uint8      // SubNoEcho, SubCount
-	Have  []Position // when resuming
+	Have  []Position // when resuming; at most MaxPositions
 	// Gapped lists, in rising order, the indexes of those in Have whose Last is the end of a gap, so that the stream goes on
 	// where a decoder can start.
 	Gapped []uint32
 }
 
-// tagGapped is the optional field of subscribe that holds Gapped, as varints. What is no index is passed over.
+// tagGapped is the optional field of subscribe that holds Gapped, as varints. What is no index above those before it is passed
+// over, so that the field names no more than Have does.
 const tagGapped = 2
 
 func (*Subscribe) Type() byte { return TypeSubscribe }
 
-func (m *Subscribe) Append(dst []byte) []byte {
-	dst, at := appendReq(dst, TypeSubscribe, m.Req)
-	dst = appendPositions(append(appendRoom(dst, m.Room), m.Flags), m.Have)
+func (m *Subscribe) Append(dst []byte) ([]byte, error) {
+	w := beginReq(dst, TypeSubscribe, m.Req)
+	w.anyRoom(m.Room)
+	w.bits(m.Flags, subFlagMask)
+	w.positions(m.Have, MaxPositions)
 	if len(m.Gapped) > 0 {
-		size := 0
+		size, last := 0, -1
 		for _, i := range m.Gapped {
+			if int(i) <= last || int(i) >= len(m.Have) {
+				w.fail("an index out of order, or of no position")
+			}
+			last = int(i)
 			size += varintSize(uint64(i))
 		}
-		dst = binary.AppendUvarint(append(dst, tagGapped), uint64(size))
+		w.varint(tagGapped)
+		w.varint(uint64(size))
 		for _, i := range m.Gapped {
-			dst = binary.AppendUvarint(dst, uint64(i))
+			w.varint(uint64(i))
 		}
 	}
-	return end(dst, at)
+	return w.end()
 }
 
-func appendPositions(dst []byte, have []Position) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(have)))
-	for _, p := range have {
-		dst = binary.BigEndian.AppendUint16(dst, p.Pub)
-		dst = appendU48(append(dst, p.Dtype), p.Last)
+func (w *writer) positions(have []Position, limit int) {
+	if w.list(len(have), limit) {
+		for _, p := range have {
+			w.pub(p.Pub)
+			w.u8(p.Dtype)
+			w.u48(p.Last)
+		}
 	}
-	return dst
 }
 
-func (r *reader) positions() (have []Position) {
-	for range r.count(9) {
+func (r *reader) positions(limit int) (have []Position) {
+	for range r.count(9, limit) {
 		have = append(have, Position{StreamKey{r.pub(), r.u8()}, r.u48()})
 	}
 	return have
@@ -210,11 +224,12 @@ func (m *Subscribe) Parse(b []byte) error {
 	if m.Flags&^subFlagMask != 0 {
 		r.fail(errMalformed)
 	}
-	m.Have = r.positions()
+	m.Have = r.positions(MaxPositions)
 	m.Gapped = nil
 	r.fields(func(tag uint64, value []byte) bool {
 		for v := (reader{b: value}); tag == tagGapped && len(v.b) > 0; {
-			if i := v.varint32(); v.err == nil && int(i) < len(m.Have) {
+			i, n := v.varint32(), len(m.Gapped)
+			if v.err == nil && int(i) < len(m.Have) && (n == 0 || m.Gapped[n-1] < i) {
 				m.Gapped = append(m.Gapped, i)
 			}
 		}
@@ -233,10 +248,12 @@ type Subscribed struct {
 
 func (*Subscribed) Type() byte { return TypeSubscribed }
 
-func (m *Subscribed) Append(dst []byte) []byte {
-	dst, at := appendReq(dst, TypeSubscribed, m.Req)
-	dst = append(appendRoom(dst, m.Room), byte(m.Policy))
-	return end(binary.AppendUvarint(dst, uint64(m.Window)), at)
+func (m *Subscribed) Append(dst []byte) ([]byte, error) {
+	w := beginReq(dst, TypeSubscribed, m.Req)
+	w.room(m.Room)
+	w.u8(byte(m.Policy))
+	w.varint(uint64(m.Window))
+	return w.end()
 }
 
 func (m *Subscribed) Parse(b []byte) error {
@@ -248,14 +265,14 @@ func (m *Subscribed) Parse(b []byte) error {
 // Unsubscribe ends a subscription. What was already on its way still arrives before the answer.
 type Unsubscribe struct{ reqRoom }
 
-func (*Unsubscribe) Type() byte                 { return TypeUnsubscribe }
-func (m *Unsubscribe) Append(dst []byte) []byte { return m.append(dst, TypeUnsubscribe) }
+func (*Unsubscribe) Type() byte                          { return TypeUnsubscribe }
+func (m *Unsubscribe) Append(dst []byte) ([]byte, error) { return m.append(dst, TypeUnsubscribe) }
 
 // Stat asks what there is to know of a room.
 type Stat struct{ reqRoom }
 
-func (*Stat) Type() byte                 { return TypeStat }
-func (m *Stat) Append(dst []byte) []byte { return m.append(dst, TypeStat) }
+func (*Stat) Type() byte                          { return TypeStat }
+func (m *Stat) Append(dst []byte) ([]byte, error) { return m.append(dst, TypeStat) }
 
 // Info answers Stat.
 type Info struct {
@@ -273,14 +290,15 @@ type Info struct {
 
 func (*Info) Type() byte { return TypeInfo }
 
-func (m *Info) Append(dst []byte) []byte {
-	dst, at := appendReq(dst, TypeInfo, m.Req)
-	dst = append(appendRoom(dst, m.Room), byte(m.Policy))
-	dst = appendString(dst, m.Owner)
+func (m *Info) Append(dst []byte) ([]byte, error) {
+	w := beginReq(dst, TypeInfo, m.Req)
+	w.room(m.Room)
+	w.u8(byte(m.Policy))
+	w.string(MaxAccount, m.Owner)
 	for _, v := range [...]uint64{m.Subscribers, m.Publishers, m.Frames, m.Bytes, m.AgeMillis, m.IdleMillis} {
-		dst = binary.AppendUvarint(dst, v)
+		w.varint(v)
 	}
-	return end(dst, at)
+	return w.end()
 }
 
 func (m *Info) Parse(b []byte) error {
@@ -296,9 +314,9 @@ type OK struct{ Req uint32 }
 
 func (*OK) Type() byte { return TypeOK }
 
-func (m *OK) Append(dst []byte) []byte {
-	dst, at := appendReq(dst, TypeOK, m.Req)
-	return end(dst, at)
+func (m *OK) Append(dst []byte) ([]byte, error) {
+	w := beginReq(dst, TypeOK, m.Req)
+	return w.end()
 }
 
 func (m *OK) Parse(b []byte) error {
@@ -316,10 +334,11 @@ type Refused struct {
 
 func (*Refused) Type() byte { return TypeRefused }
 
-func (m *Refused) Append(dst []byte) []byte {
-	dst, at := appendReq(dst, TypeRefused, m.Req)
-	dst = binary.BigEndian.AppendUint16(dst, uint16(m.Code))
-	return end(appendText(dst, m.Text), at)
+func (m *Refused) Append(dst []byte) ([]byte, error) {
+	w := beginReq(dst, TypeRefused, m.Req)
+	w.u16(uint16(m.Code))
+	w.text(m.Text)
+	return w.end()
 }
 
 func (m *Refused) Parse(b []byte) error {

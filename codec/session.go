@@ -1,7 +1,5 @@
 package codec
 
-import "encoding/binary"
-
 // Preface is the first thing on a connection, before any frame. PROTOCOL.md, section "Preface".
 //
 //	client: 'T' 'D' 'G' 'E'  lowest   highest  0  0
@@ -52,7 +50,7 @@ func Choose(lo, hi uint8) uint8 {
 	return v
 }
 
-// Hello is the client's first frame: who it is.
+// Hello is the client's first frame: who it is. It is at most MaxHandshakeFrame bytes long.
 type Hello struct {
 	Account  string
 	Token    []byte // proof of the account, for the server's authenticator; empty in open mode
@@ -62,14 +60,13 @@ type Hello struct {
 
 func (*Hello) Type() byte { return TypeHello }
 
-func (m *Hello) Append(dst []byte) []byte {
-	dst, at := begin(dst, TypeHello)
-	dst = appendString(dst, m.Account)
-	dst = binary.AppendUvarint(dst, uint64(len(m.Token)))
-	dst = append(dst, m.Token...)
-	dst = binary.BigEndian.AppendUint64(dst, m.Instance)
-	dst = binary.AppendUvarint(dst, m.Caps)
-	return end(dst, at)
+func (m *Hello) Append(dst []byte) ([]byte, error) {
+	w := begin(dst, TypeHello)
+	w.string(MaxAccount, m.Account)
+	w.bytes(MaxHandshakeFrame, m.Token)
+	w.u64(m.Instance)
+	w.varint(m.Caps)
+	return w.endWithin(MaxHandshakeFrame)
 }
 
 func (m *Hello) Parse(b []byte) error {
@@ -89,14 +86,14 @@ type Welcome struct {
 
 func (*Welcome) Type() byte { return TypeWelcome }
 
-func (m *Welcome) Append(dst []byte) []byte {
-	dst, at := begin(dst, TypeWelcome)
-	dst = binary.BigEndian.AppendUint64(dst, m.Session)
-	dst = appendString(dst, m.Node)
-	dst = binary.AppendUvarint(dst, m.Caps)
-	dst = binary.AppendUvarint(dst, m.MaxPayload)
-	dst = binary.AppendUvarint(dst, uint64(m.PingMillis))
-	return end(dst, at)
+func (m *Welcome) Append(dst []byte) ([]byte, error) {
+	w := begin(dst, TypeWelcome)
+	w.u64(m.Session)
+	w.string(MaxAccount, m.Node)
+	w.varint(m.Caps)
+	w.varint(m.MaxPayload)
+	w.varint(uint64(m.PingMillis))
+	return w.end()
 }
 
 func (m *Welcome) Parse(b []byte) error {
@@ -113,9 +110,11 @@ type Error struct {
 
 func (*Error) Type() byte { return TypeError }
 
-func (m *Error) Append(dst []byte) []byte {
-	dst, at := begin(dst, TypeError)
-	return end(appendText(binary.BigEndian.AppendUint16(dst, uint16(m.Code)), m.Text), at)
+func (m *Error) Append(dst []byte) ([]byte, error) {
+	w := begin(dst, TypeError)
+	w.u16(uint16(m.Code))
+	w.text(m.Text)
+	return w.end()
 }
 
 func (m *Error) Parse(b []byte) error {
@@ -133,21 +132,22 @@ type GoAway struct {
 
 func (*GoAway) Type() byte { return TypeGoAway }
 
-func (m *GoAway) Append(dst []byte) []byte {
-	dst, at := begin(dst, TypeGoAway)
-	dst = binary.BigEndian.AppendUint16(dst, uint16(m.Code))
-	dst = binary.AppendUvarint(dst, uint64(m.WithinMillis))
-	dst = binary.AppendUvarint(dst, uint64(len(m.Addrs)))
-	for _, a := range m.Addrs {
-		dst = appendString(dst, a)
+func (m *GoAway) Append(dst []byte) ([]byte, error) {
+	w := begin(dst, TypeGoAway)
+	w.u16(uint16(m.Code))
+	w.varint(uint64(m.WithinMillis))
+	if w.list(len(m.Addrs), MaxAddrs) {
+		for _, a := range m.Addrs {
+			w.string(MaxText, a)
+		}
 	}
-	return end(dst, at)
+	return w.end()
 }
 
 func (m *GoAway) Parse(b []byte) error {
 	r := body(b)
 	m.Code, m.WithinMillis, m.Addrs = Code(r.u16()), r.varint32(), nil
-	for range r.count(1) {
+	for range r.count(1, MaxAddrs) {
 		m.Addrs = append(m.Addrs, r.string(MaxText))
 	}
 	return r.done()
@@ -158,7 +158,9 @@ type Ping struct{ Echo uint64 }
 
 func (*Ping) Type() byte { return TypePing }
 
-func (m *Ping) Append(dst []byte) []byte { return appendEcho(dst, TypePing, m.Echo) }
+func (m *Ping) Append(dst []byte) ([]byte, error) {
+	return appendEcho(dst, TypePing, m.Echo)
+}
 
 func (m *Ping) Parse(b []byte) (err error) { m.Echo, err = parseEcho(b); return }
 
@@ -167,13 +169,16 @@ type Pong struct{ Echo uint64 }
 
 func (*Pong) Type() byte { return TypePong }
 
-func (m *Pong) Append(dst []byte) []byte { return appendEcho(dst, TypePong, m.Echo) }
+func (m *Pong) Append(dst []byte) ([]byte, error) {
+	return appendEcho(dst, TypePong, m.Echo)
+}
 
 func (m *Pong) Parse(b []byte) (err error) { m.Echo, err = parseEcho(b); return }
 
-func appendEcho(dst []byte, typ byte, echo uint64) []byte {
-	dst, at := begin(dst, typ)
-	return end(binary.BigEndian.AppendUint64(dst, echo), at)
+func appendEcho(dst []byte, typ byte, echo uint64) ([]byte, error) {
+	w := begin(dst, typ)
+	w.u64(echo)
+	return w.end()
 }
 
 func parseEcho(b []byte) (uint64, error) {

@@ -55,24 +55,31 @@ func (f Flags) End() bool { return f&FlagMore == 0 }
 // KeyStart reports whether a decoder can start with this very frame.
 func (f Flags) KeyStart() bool { return f&(FlagKey|FlagCont) == FlagKey }
 
-// Append writes the frame to the end of dst. The payload is at most MaxPiece bytes and Seq at most MaxSeq; a longer
-// payload panics, for it is the caller's to cut.
-func (s *Stream) Append(dst []byte) []byte {
-	return append(AppendStreamHeader(dst, s, len(s.Payload)), s.Payload...)
+// Append writes the frame to the end of dst. A payload above MaxPiece is an error, for it is the caller's to cut; so is what
+// ParseStream would not read.
+func (s *Stream) Append(dst []byte) ([]byte, error) {
+	dst, err := AppendStreamHeader(dst, s, len(s.Payload))
+	if err != nil {
+		return dst, err
+	}
+	return append(dst, s.Payload...), nil
 }
 
-// AppendStreamHeader writes the 20 bytes before a payload of n bytes, for callers that send the payload from where it is.
-func AppendStreamHeader(dst []byte, s *Stream, n int) []byte {
-	if n > MaxPiece {
-		panic("codec: payload longer than MaxPiece")
+// AppendStreamHeader writes the 20 bytes before a payload of n bytes, for callers that send the payload from where it is. On an
+// error dst comes back as it was.
+func AppendStreamHeader(dst []byte, s *Stream, n int) ([]byte, error) {
+	if n > MaxPiece || s.Room == 0 || s.Pub == 0 || s.Seq-1 >= MaxSeq || s.Flags&^flagMask != 0 {
+		return dst, errStream
 	}
 	dst = binary.BigEndian.AppendUint16(dst, uint16(n+StreamHeaderSize-LengthSize))
-	dst = append(dst, TypeStream|byte(s.Flags&flagMask))
+	dst = append(dst, TypeStream|byte(s.Flags))
 	dst = binary.BigEndian.AppendUint64(dst, uint64(s.Room))
 	dst = binary.BigEndian.AppendUint16(dst, s.Pub)
 	dst = append(dst, s.Dtype)
-	return appendU48(dst, s.Seq)
+	return appendU48(dst, s.Seq), nil
 }
+
+var errStream = &EncodeError{TypeStream, "a payload above max_piece, or a room, publisher, sequence number or flag out of range"}
 
 // ParseStream reads the whole stream frame that b holds, as cut by Next. The payload aliases b. It fails on a frame that
 // is shorter than its header, is no stream frame, has unknown flags, or has a zero room, publisher or sequence number.

@@ -96,6 +96,9 @@ func (v *verdict) field(f layoutField, numbers map[string]uint64) {
 		for _, e := range f.entry {
 			least += e.smallest()
 		}
+		if v.code == 0 && count > uint64(f.arg) {
+			v.fault(CodeListTooLong)
+		}
 		if count > uint64(len(v.b)/least) {
 			v.fault(CodeMalformed)
 		}
@@ -127,6 +130,9 @@ func judge(frames map[string]documentFrame, frame []byte) Code {
 		}
 		if typ != d.typ {
 			continue
+		}
+		if d.name == "inbox" && len(frame) > MaxRequest {
+			return CodeFrameTooLong
 		}
 		v := verdict{b: frame[LengthSize+1:]}
 		numbers := map[string]uint64{}

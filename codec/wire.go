@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
-	"strings"
 	"unicode/utf8"
 )
 
@@ -28,6 +27,23 @@ const (
 	MaxAccount = 128
 	// MaxText is the longest explanatory text in an error or a refusal.
 	MaxText = 512
+	// MaxRequest is the longest request frame with a list, so that a node can carry it to another.
+	MaxRequest = 60000
+)
+
+// The most entries of each list.
+const (
+	// MaxPositions is how many streams a subscribe names.
+	MaxPositions = 4096
+	// MaxStreams is how many streams one publisher has in a room: one for each dtype.
+	MaxStreams = 256
+	// MaxEntries is how many accounts each list of an inbox request names, and each list of one state frame.
+	MaxEntries = 1024
+	// MaxAddrs is how many addresses a go_away names.
+	MaxAddrs = 64
+	// MaxMirrorPositions is how many streams a mirror names, and MaxDigest how many rooms one digest frame does.
+	MaxMirrorPositions = 7000
+	MaxDigest          = 8000
 )
 
 var (
@@ -39,6 +55,7 @@ var (
 	errTooLong   = &ProtocolError{CodeFrameTooLong, "frame longer than the limit"}
 	errType      = &ProtocolError{CodeUnknownType, "unknown frame type"}
 	errCritical  = &ProtocolError{CodeUnknownCritical, "unknown critical field"}
+	errList      = &ProtocolError{CodeListTooLong, "list longer than its limit"}
 )
 
 // ProtocolError is a fault of the peer. It carries the code to send in an error frame before closing.
@@ -153,10 +170,14 @@ func (r *reader) string(limit int) string {
 	return string(p)
 }
 
-// count reads the length of a list whose entries take at least size bytes each, so that a sender cannot make the
-// receiver allocate more than the frame holds.
-func (r *reader) count(size int) int {
+// count reads the length of a list of at most limit entries that take at least size bytes each, so that a sender cannot make
+// the receiver allocate more than the frame holds.
+func (r *reader) count(size, limit int) int {
 	n := r.varint()
+	if n > uint64(limit) {
+		r.fail(errList)
+		return 0
+	}
 	if n > uint64(len(r.b)/size) {
 		r.fail(errMalformed)
 		return 0
@@ -195,23 +216,4 @@ func getU48(p []byte) uint64 {
 
 func appendU48(dst []byte, v uint64) []byte {
 	return append(dst, byte(v>>40), byte(v>>32), byte(v>>24), byte(v>>16), byte(v>>8), byte(v))
-}
-
-func appendString(dst []byte, s string) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(s)))
-	return append(dst, s...)
-}
-
-// appendText writes an explanation, cut to MaxText bytes of whole characters: it may quote what a peer sent, and a text
-// that the other side refuses would hide the code beside it.
-func appendText(dst []byte, s string) []byte {
-	s = strings.ToValidUTF8(s, "?")
-	if len(s) > MaxText {
-		n := MaxText
-		for !utf8.RuneStart(s[n]) {
-			n--
-		}
-		s = s[:n]
-	}
-	return appendString(dst, s)
 }

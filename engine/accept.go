@@ -143,7 +143,7 @@ func boundUnsent(c net.Conn, n int) {
 func (e *Engine) turnAway(c net.Conn, why turned, text string) {
 	e.turned[why].Add(1)
 	b := codec.AppendServerPreface(nil, codec.VersionMax)
-	b = (&codec.Error{Code: codec.CodeTooManyConns, Text: text}).Append(b)
+	b, _ = (&codec.Error{Code: codec.CodeTooManyConns, Text: text}).Append(b) // its text is cut, not refused
 	_ = c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 	_, _ = c.Write(b)
 	_ = c.Close()

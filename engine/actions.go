@@ -97,7 +97,12 @@ func (a *actions) SendState(to string, st *codec.RoomState, flags uint8, req uin
 	}
 	m := codec.State{Req: req, Flags: flags, RoomState: *st}
 	for _, part := range m.Split() {
-		p.up.post(c.e.pool.Encode(&part))
+		b, err := c.e.pool.Encode(&part)
+		if err != nil {
+			c.log.Error().Err(err).Stringer("room", st.Room).Msg("a room's state cannot be sent")
+			return
+		}
+		p.up.post(b)
 	}
 }
 

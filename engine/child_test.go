@@ -208,8 +208,8 @@ func crowd(addr string, room codec.RoomID, n, from int) ([]*fan, error) {
 			if err != nil {
 				return err
 			}
-			b := (&codec.Hello{Account: "viewer", Instance: uint64(1000 + from + i)}).Append(codec.AppendClientPreface(nil, 1, 1))
-			if _, err := c.Write((&codec.Subscribe{Req: 1, Room: room}).Append(b)); err != nil {
+			b := enc((&codec.Hello{Account: "viewer", Instance: uint64(1000 + from + i)}).Append(codec.AppendClientPreface(nil, 1, 1)))
+			if _, err := c.Write(enc((&codec.Subscribe{Req: 1, Room: room}).Append(b))); err != nil {
 				return err
 			}
 			fans[i] = &fan{c: c}

@@ -136,7 +136,7 @@ func copiesOf(t *testing.T, nodes []*engine.Engine, publisher int, subscribers [
 	out, outBytes, in := count(t, "link_frames_out_total", nodes...), count(t, "link_bytes_out_total", nodes...), count(t, "frames_in_total", nodes...)
 	for range frames {
 		f.Seq++
-		w.write(f.Append(nil))
+		w.write(enc(f.Append(nil)))
 	}
 	v := make([]*verifier, len(subs))
 	for i, s := range subs {

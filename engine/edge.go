@@ -263,6 +263,8 @@ func (c *cluster) askMirror(e *edge, p *peer) {
 			}
 		}
 	}
+	// What is not named begins where a late joiner's does; what is here already is no news then.
+	m.Have = m.Have[:min(len(m.Have), codec.MaxMirrorPositions)]
 	at := e.at
 	e.told = unheard
 	c.callVia(p, func(req uint32) codec.Control { m.Req = req; return m }, func(s *session, req uint32) { s.link.want(e.id, req) },
@@ -291,12 +293,19 @@ func (c *cluster) cutOffFromRelay(e *edge) bool {
 }
 
 // callVia sends a request on the link to p, which there is; done gets the answer, or nil when the link breaks. before runs on the link's
-// loop right before the request is sent.
+// loop right before the request is sent. build returns nil for a request that fits into no frame.
 func (c *cluster) callVia(p *peer, build func(req uint32) codec.Control, before func(*session, uint32), done func(codec.Control)) {
 	c.req = (c.req + 1) &^ ownReq
 	req, s := c.req|ownReq, p.up
-	c.calls[req] = &call{p, done}
 	m := build(req)
+	if m == nil {
+		c.log.Error().Str("peer", p.name).Msg("a request does not fit into a frame")
+		c.post(func() {
+			done(&codec.Refused{Req: req, Code: codec.CodeInternal, Text: "the request does not fit into a frame"})
+		})
+		return
+	}
+	c.calls[req] = &call{p, done}
 	s.loop.post(item{kind: itemDo, do: func() {
 		if before != nil {
 			before(s, req)

@@ -46,8 +46,8 @@ func TestConnectionsThatCloseInTheMiddleOfAFanOut(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				b := (&codec.Hello{Account: "churn", Instance: uint64(g)}).Append(codec.AppendClientPreface(nil, 1, 1))
-				_, _ = c.Write((&codec.Subscribe{Req: 1, Room: room}).Append(b))
+				b := enc((&codec.Hello{Account: "churn", Instance: uint64(g)}).Append(codec.AppendClientPreface(nil, 1, 1)))
+				_, _ = c.Write(enc((&codec.Subscribe{Req: 1, Room: room}).Append(b)))
 				got := make([]byte, 2000)
 				_ = c.SetReadDeadline(time.Now().Add(patience))
 				_, _ = c.Read(got)

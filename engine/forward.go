@@ -19,9 +19,7 @@ func (c *cluster) askPublish(e *edge, p *peer, o *outbound) {
 	at := e.at
 	o.asked = at
 	c.callVia(p, func(req uint32) codec.Control {
-		m := as(o.Account, o.Instance, &codec.Publish{Req: req, Room: o.ID, Flags: o.Flags, To: o.To})
-		m.Renew = true
-		return m
+		return as(o.Account, o.Instance, true, &codec.Publish{Req: req, Room: o.ID, Flags: o.Flags, To: o.To})
 	}, func(s *session, req uint32) { s.link.publishing[req] = o },
 		func(answer codec.Control) {
 			if c.edges[e.id] != e || o.asked != at {
@@ -55,9 +53,13 @@ func (c *cluster) askPublish(e *edge, p *peer, o *outbound) {
 		})
 }
 
-// as wraps a client's request for the relay.
-func as(account string, instance uint64, m codec.Control) *codec.As {
-	return &codec.As{Account: account, Instance: instance, Frame: m.Append(nil)}
+// as wraps a client's request for the relay; nil if it does not fit.
+func as(account string, instance uint64, renew bool, m codec.Control) codec.Control {
+	frame, err := m.Append(nil)
+	if err != nil || len(frame) > codec.MaxAsFrame {
+		return nil
+	}
+	return &codec.As{Account: account, Instance: instance, Frame: frame, Renew: renew}
 }
 
 // forward sends a client's request to the relay.
@@ -70,7 +72,7 @@ func (c *cluster) forward(e *edge, p *peer, a ask) {
 	c.callVia(p, func(req uint32) codec.Control {
 		_, n := requestOf(a.m)
 		*n = req
-		return as(a.by.account, a.by.instance, a.m)
+		return as(a.by.account, a.by.instance, false, a.m)
 	}, nil, func(answer codec.Control) {
 		_, n := requestOf(a.m)
 		*n = a.by.req
@@ -121,7 +123,7 @@ func (c *cluster) publishBy(e *edge, p *peer, a ask, m *codec.Publish) {
 	at := e.at
 	o.asked, o.since, o.via = at, 0, a.by.s.link
 	c.callVia(p, func(req uint32) codec.Control {
-		return as(o.Account, o.Instance, &codec.Publish{Req: req, Room: o.ID, Flags: o.Flags, To: m.To})
+		return as(o.Account, o.Instance, false, &codec.Publish{Req: req, Room: o.ID, Flags: o.Flags, To: m.To})
 	}, func(s *session, req uint32) { s.link.publishing[req] = o },
 		func(answer codec.Control) {
 			switch m := answer.(type) {

@@ -159,14 +159,14 @@ func TestEveryFieldAtItsEdges(t *testing.T) {
 					w := dial(t, e)
 					b := codec.AppendClientPreface(nil, 1, 1)
 					if f[1] != "hello" {
-						b = (&codec.Hello{Account: "mallory", Instance: 1, Caps: codec.CapToken}).Append(b)
+						b = enc((&codec.Hello{Account: "mallory", Instance: 1, Caps: codec.CapToken}).Append(b))
 					}
 					if state == "in the room" && f[1] != "hello" {
-						b = (&codec.Publish{Req: 1, Room: room}).Append(b)
-						b = (&codec.Subscribe{Req: 2, Room: room}).Append(b)
+						b = enc((&codec.Publish{Req: 1, Room: room}).Append(b))
+						b = enc((&codec.Subscribe{Req: 2, Room: room}).Append(b))
 					}
 					b = append(b, raw(byte(typ), body...)...)
-					w.write((&codec.Ping{Echo: 4711}).Append(b))
+					w.write(enc((&codec.Ping{Echo: 4711}).Append(b)))
 					code, alive := w.outcome(t, name)
 					if !alive {
 						codes[code]++
@@ -231,11 +231,11 @@ func TestGuessingRoomNumbers(t *testing.T) {
 			return
 		}
 		guesses++
-		b = (&codec.Subscribe{Req: guesses, Room: r}).Append(b)
+		b = enc((&codec.Subscribe{Req: guesses, Room: r}).Append(b))
 		guesses++
-		b = (&codec.Publish{Req: guesses, Room: r}).Append(b)
+		b = enc((&codec.Publish{Req: guesses, Room: r}).Append(b))
 		guesses++
-		b = stat(guesses, r).Append(b)
+		b = enc(stat(guesses, r).Append(b))
 	}
 	for r := range rooms {
 		for d := codec.RoomID(1); d <= 10; d++ {

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"runtime"
-	"strings"
 	"testing"
 	"time"
 
@@ -16,7 +15,7 @@ import (
 
 // greeting is a valid preface and hello.
 func greeting(account string) []byte {
-	return (&codec.Hello{Account: account, Instance: 1}).Append(codec.AppendClientPreface(nil, 1, 1))
+	return enc((&codec.Hello{Account: account, Instance: 1}).Append(codec.AppendClientPreface(nil, 1, 1)))
 }
 
 // raw makes a frame of a type and a body.
@@ -46,10 +45,10 @@ func TestMalformedInputClosesWithItsCode(t *testing.T) {
 	e := start(t, func(c *engine.Config) { c.HelloTimeout = 150 * time.Millisecond })
 	open := greeting("mallory")
 	after := func(b []byte) []byte { return append(bytes.Clone(open), b...) }
-	stream := func(change func(f *codec.Stream)) []byte {
-		f := codec.Stream{Room: 1, StreamKey: codec.StreamKey{Pub: 1}, Seq: 1}
-		change(&f)
-		return f.Append(nil)
+	stream := func(zeroFrom, zeroTo int) []byte {
+		b := enc((&codec.Stream{Room: 1, StreamKey: codec.StreamKey{Pub: 1}, Seq: 1}).Append(nil))
+		clear(b[zeroFrom:zeroTo])
+		return b
 	}
 	pref := func(rest []byte) []byte { return append(codec.AppendClientPreface(nil, 1, 1), rest...) }
 	req := func(b ...byte) []byte { return append([]byte{1, 0, 0, 0, 0, 0, 0, 0, 1}, b...) } // request 1, room 1
@@ -70,36 +69,37 @@ func TestMalformedInputClosesWithItsCode(t *testing.T) {
 		{"half a preface", []byte("TDGE\x01"), codec.CodeHelloTimeout},
 		{"preface only", pref(nil), codec.CodeHelloTimeout},
 		{"half a hello", open[:len(open)-3], codec.CodeHelloTimeout},
-		{"ping before hello", pref((&codec.Ping{}).Append(nil)), codec.CodeHelloExpected},
-		{"stream before hello", pref(stream(func(*codec.Stream) {})), codec.CodeHelloExpected},
+		{"ping before hello", pref(enc((&codec.Ping{}).Append(nil))), codec.CodeHelloExpected},
+		{"stream before hello", pref(stream(0, 0)), codec.CodeHelloExpected},
 		{"unknown type before hello", pref(raw(0x7f)), codec.CodeHelloExpected},
 		{"hello that is too long, by its length alone", pref([]byte{0x10, 0x00}), codec.CodeFrameTooLong},
-		{"hello without an account", pref((&codec.Hello{Instance: 1}).Append(nil)), codec.CodeBadAccount},
+		{"hello without an account", pref(enc((&codec.Hello{Instance: 1}).Append(nil))), codec.CodeBadAccount},
 		{"hello cut short", pref(raw(codec.TypeHello, 5, 'a')), codec.CodeMalformed},
-		{"hello not UTF-8", pref((&codec.Hello{Account: "\xff"}).Append(nil)), codec.CodeMalformed},
-		{"hello with a name too long", pref((&codec.Hello{Account: strings.Repeat("a", 129)}).Append(nil)), codec.CodeMalformed},
+		{"hello not UTF-8", pref(raw(codec.TypeHello, 1, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0)), codec.CodeMalformed},
+		{"hello with a name too long", pref(raw(codec.TypeHello, append([]byte{0x81, 1}, make([]byte, 129+10)...)...)), codec.CodeMalformed},
 		{"hello with a token beyond the frame", pref(raw(codec.TypeHello, 1, 'a', 0xff, 0x1f)), codec.CodeMalformed},
 		{"frame of length 0", after([]byte{0, 0}), codec.CodeMalformed},
 		{"frame longer than any may be", after([]byte{0xff, 0xff}), codec.CodeFrameTooLong},
 		{"unknown type", after(raw(0x7f)), codec.CodeUnknownType},
 		{"type reserved for node links", after(raw(0x40)), codec.CodeUnknownType},
 		{"type reserved for accounts", after(raw(0x33)), codec.CodeUnknownType},
-		{"second hello", after((&codec.Hello{Account: "a"}).Append(nil)), codec.CodeUnexpected},
+		{"second hello", after(enc((&codec.Hello{Account: "a"}).Append(nil))), codec.CodeUnexpected},
 		{"overlong varint", after(raw(codec.TypeStat, append([]byte{0x81, 0x00}, req()[1:]...)...)), codec.CodeBadVarint},
 		{"varint above 32 bits", after(raw(codec.TypeStat, append([]byte{0xff, 0xff, 0xff, 0xff, 0x1f}, req()[1:]...)...)), codec.CodeBadVarint},
 		{"varint above 64 bits", after(raw(codec.TypeRegister, append([]byte{1, 0}, append(overlong, 1)...)...)), codec.CodeBadVarint},
 		{"request cut short", after(raw(codec.TypeSubscribe, 1, 0, 0)), codec.CodeMalformed},
 		{"unknown flag", after(raw(codec.TypeSubscribe, req(0x80, 0)...)), codec.CodeMalformed},
-		{"list longer than the frame", after(raw(codec.TypeSubscribe, req(0, 0xff, 0xff, 0xff, 0x7f)...)), codec.CodeMalformed},
+		{"list longer than the frame", after(raw(codec.TypeSubscribe, req(0, 0xff, 0x1f)...)), codec.CodeMalformed},
+		{"list longer than its limit", after(raw(codec.TypeSubscribe, req(0, 0x81, 0x20)...)), codec.CodeListTooLong},
 		{"unknown critical field", after(raw(codec.TypeStat, req(1, 0)...)), codec.CodeUnknownCritical},
 		{"optional fields out of order", after(raw(codec.TypeStat, req(4, 0, 2, 0)...)), codec.CodeMalformed},
 		{"bytes behind the last field", after(raw(codec.TypeStat, req(2)...)), codec.CodeMalformed},
 		{"stream with an unknown flag", after(raw(0xc0, make([]byte, 17)...)), codec.CodeMalformed},
 		{"stream shorter than its header", after(raw(0x80, 1, 2, 3)), codec.CodeMalformed},
-		{"stream of room 0", after(stream(func(f *codec.Stream) { f.Room = 0 })), codec.CodeMalformed},
-		{"stream of publisher 0", after(stream(func(f *codec.Stream) { f.Pub = 0 })), codec.CodeMalformed},
-		{"stream frame 0", after(stream(func(f *codec.Stream) { f.Seq = 0 })), codec.CodeMalformed},
-		{"gap the wrong way round", after((&codec.Gap{Room: 1, StreamKey: codec.StreamKey{Pub: 1}, From: 2, To: 1}).Append(nil)), codec.CodeMalformed},
+		{"stream of room 0", after(stream(3, 11)), codec.CodeMalformed},
+		{"stream of publisher 0", after(stream(11, 13)), codec.CodeMalformed},
+		{"stream frame 0", after(stream(14, 20)), codec.CodeMalformed},
+		{"gap the wrong way round", after(raw(codec.TypeGap, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 1, 0)), codec.CodeMalformed},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := dial(t, e)
@@ -136,7 +136,7 @@ func TestFramesOfAServerAreUnexpected(t *testing.T) {
 	frames[2].(*codec.Registered).Room = 1
 	for _, f := range frames {
 		w := dial(t, e)
-		w.write(f.Append(greeting("mallory")))
+		w.write(enc(f.Append(greeting("mallory"))))
 		if m := w.lastWord(); m.Code != codec.CodeUnexpected {
 			t.Errorf("frame %#x: error %v", f.Type(), m.Code)
 		}
@@ -223,18 +223,18 @@ func TestTurnedAway(t *testing.T) {
 // are cut.
 func script(room codec.RoomID) []byte {
 	b := greeting("alice")
-	b = (&codec.Publish{Req: 1, Room: room, Flags: 0}).Append(b)
-	b = (&codec.Subscribe{Req: 2, Room: room}).Append(b)
-	b = grant(3, room, "bob").Append(b)
+	b = enc((&codec.Publish{Req: 1, Room: room, Flags: 0}).Append(b))
+	b = enc((&codec.Subscribe{Req: 2, Room: room}).Append(b))
+	b = enc(grant(3, room, "bob").Append(b))
 	for seq := uint64(1); seq <= 5; seq++ {
 		f := codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: 1, Dtype: 3}, Seq: seq, Payload: bytes.Repeat([]byte{byte(seq)}, int(seq)*17)}
-		b = f.Append(b)
+		b = enc(f.Append(b))
 	}
-	b = (&codec.Gap{Room: room, StreamKey: codec.StreamKey{Pub: 1, Dtype: 3}, From: 6, To: 9}).Append(b)
-	b = (&codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: 1, Dtype: 3}, Seq: 10, Flags: codec.FlagKey, Payload: []byte("end")}).Append(b)
-	b = (&codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: 1, Dtype: 3}, Seq: 12}).Append(b) // refused
-	b = stat(4, room).Append(b)
-	return (&codec.Ping{Echo: 77}).Append(b)
+	b = enc((&codec.Gap{Room: room, StreamKey: codec.StreamKey{Pub: 1, Dtype: 3}, From: 6, To: 9}).Append(b))
+	b = enc((&codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: 1, Dtype: 3}, Seq: 10, Flags: codec.FlagKey, Payload: []byte("end")}).Append(b))
+	b = enc((&codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: 1, Dtype: 3}, Seq: 12}).Append(b)) // refused
+	b = enc(stat(4, room).Append(b))
+	return enc((&codec.Ping{Echo: 77}).Append(b))
 }
 
 func TestWhereTheCutsAreHasNoMeaning(t *testing.T) {
@@ -330,7 +330,7 @@ func TestRandomFramesAfterAValidHello(t *testing.T) {
 	codes := make(map[codec.Code]int)
 	for sent := 0; sent < frames; {
 		w := dial(t, e)
-		b := (&codec.Hello{Account: "mallory", Instance: 1, Caps: codec.CapToken}).Append(codec.AppendClientPreface(nil, 1, 1))
+		b := enc((&codec.Hello{Account: "mallory", Instance: 1, Caps: codec.CapToken}).Append(codec.AppendClientPreface(nil, 1, 1)))
 		n := min(frames-sent, 5000)
 		for range n {
 			b = appendRandom(b, rnd, room)
@@ -365,34 +365,34 @@ func appendRandom(b []byte, rnd *rand.Rand, room codec.RoomID) []byte {
 	name := string(rune('a' + rnd.IntN(5)))
 	switch rnd.IntN(16) {
 	case 0:
-		return (&codec.Publish{Req: req, Room: room, Flags: uint8(rnd.IntN(2))}).Append(b)
+		return enc((&codec.Publish{Req: req, Room: room, Flags: uint8(rnd.IntN(2))}).Append(b))
 	case 1:
 		have := []codec.Position{{StreamKey: key, Last: seq}, {StreamKey: key, Last: 1}}
-		return (&codec.Subscribe{Req: req, Room: room, Flags: uint8(rnd.IntN(4)), Have: have[:rnd.IntN(3)]}).Append(b)
+		return enc((&codec.Subscribe{Req: req, Room: room, Flags: uint8(rnd.IntN(4)), Have: have[:rnd.IntN(3)]}).Append(b))
 	case 2:
-		return unsubscribe(req, room).Append(b)
+		return enc(unsubscribe(req, room).Append(b))
 	case 3:
-		return unpublish(req, room).Append(b)
+		return enc(unpublish(req, room).Append(b))
 	case 4:
-		return stat(req, room).Append(b)
+		return enc(stat(req, room).Append(b))
 	case 5:
-		return remove(req, room).Append(b)
+		return enc(remove(req, room).Append(b))
 	case 6:
-		return (&codec.Register{Req: req, Policy: codec.Policy(rnd.IntN(5)), IdleMillis: rnd.Uint64() >> rnd.IntN(64)}).Append(b)
+		return enc((&codec.Register{Req: req, Policy: codec.Policy(rnd.IntN(5)), IdleMillis: rnd.Uint64() >> rnd.IntN(64)}).Append(b))
 	case 7:
-		return grant(req, room, name).Append(b)
+		return enc(grant(req, room, name).Append(b))
 	case 8:
-		return revoke(req, room, name).Append(b)
+		return enc(revoke(req, room, name).Append(b))
 	case 9:
-		return (&codec.Gap{Room: max(room, 1), StreamKey: key, From: seq, To: seq + uint64(rnd.IntN(5))}).Append(b)
+		return enc((&codec.Gap{Room: max(room, 1), StreamKey: key, From: seq, To: seq + uint64(rnd.IntN(5))}).Append(b))
 	case 10:
-		return (&codec.Ack{Room: max(room, 1), StreamKey: key, Seq: seq}).Append(b)
+		return enc((&codec.Ack{Room: max(room, 1), StreamKey: key, Seq: seq}).Append(b))
 	case 11:
 		if rnd.IntN(50) == 0 {
-			return (&codec.Token{Req: req, Token: []byte(name)}).Append(b)
+			return enc((&codec.Token{Req: req, Token: []byte(name)}).Append(b))
 		}
 		if rnd.IntN(500) > 0 {
-			return (&codec.Ping{Echo: rnd.Uint64()}).Append(b)
+			return enc((&codec.Ping{Echo: rnd.Uint64()}).Append(b))
 		}
 		body := make([]byte, rnd.IntN(60))
 		for i := range body {
@@ -401,7 +401,7 @@ func appendRandom(b []byte, rnd *rand.Rand, room codec.RoomID) []byte {
 		return append(b, raw(byte(rnd.Uint32()), body...)...)
 	default:
 		f := codec.Stream{Room: max(room, 1), StreamKey: key, Seq: seq, Flags: codec.Flags(rnd.IntN(16)), Payload: make([]byte, rnd.IntN(200))}
-		return f.Append(b)
+		return enc(f.Append(b))
 	}
 }
 

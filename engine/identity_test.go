@@ -37,7 +37,7 @@ func addAccount(t *testing.T, path string, a auth.Account) (token string) {
 // helloWith dials and says hello with a token; it returns the first frame after the server's preface.
 func helloWith(w *wire, account, token string) any {
 	b := codec.AppendClientPreface(nil, codec.VersionMin, codec.VersionMax)
-	w.write((&codec.Hello{Account: account, Token: []byte(token), Instance: 1}).Append(b))
+	w.write(enc((&codec.Hello{Account: account, Token: []byte(token), Instance: 1}).Append(b)))
 	w.preface()
 	return w.any()
 }

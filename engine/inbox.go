@@ -25,7 +25,7 @@ func (s *session) checkInbox(m *codec.Inbox) error {
 	if s.identity != nil {
 		m.Accept = append(m.Accept, s.identity.Rights.Accept.Names()...)
 	}
-	if m.Size() > codec.MaxAsFrame {
+	if !m.Fits() {
 		return room.ErrOption.With("too many accounts at once: accept or block the others one by one")
 	}
 	return nil

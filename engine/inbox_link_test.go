@@ -88,9 +88,9 @@ func (p *linkPeer) serve(conn net.Conn, answers chan<- codec.Control) {
 			}
 			switch m := m.(type) {
 			case *codec.Ping:
-				_, _ = conn.Write((&codec.Pong{Echo: m.Echo}).Append(nil))
+				_, _ = conn.Write(enc((&codec.Pong{Echo: m.Echo}).Append(nil)))
 			case *codec.State:
-				_, _ = conn.Write((&codec.OK{Req: m.Req}).Append(nil))
+				_, _ = conn.Write(enc((&codec.OK{Req: m.Req}).Append(nil)))
 			case *codec.Refused, *codec.OK, *codec.Published, *codec.Mirrored, *codec.PushRefused:
 				if answers != nil {
 					answers <- m
@@ -139,20 +139,20 @@ func TestForgedSendersOnALink(t *testing.T) {
 	key1 := codec.StreamKey{Pub: p.Pub, Dtype: 1}
 	forged := codec.Stream{Room: inbox, StreamKey: key1, Seq: 1, Payload: []byte("forged")}
 	as := func(account string, m codec.Control) []byte {
-		return (&codec.As{Account: account, Instance: 1, Frame: m.Append(nil)}).Append(nil)
+		return enc((&codec.As{Account: account, Instance: 1, Frame: enc(m.Append(nil))}).Append(nil))
 	}
 	for name, c := range map[string]struct {
 		frame []byte
 		want  codec.Code
 	}{
-		"frames under bob's number":     {forged.Append(nil), codec.CodeNotPublishing},
+		"frames under bob's number":     {enc(forged.Append(nil)), codec.CodeNotPublishing},
 		"who is not accepted":           {as("mallory", sendTo(account)), codec.CodeNotAccepted},
 		"without naming the recipient":  {as("bob", &codec.Publish{Req: 1, Room: inbox}), codec.CodeNotAccepted},
 		"naming another":                {as("bob", &codec.Publish{Req: 1, Room: inbox, To: "carol"}), codec.CodeNotAccepted},
 		"to open it for somebody else":  {as("mallory", &codec.Inbox{Req: 1, Room: inbox, Accept: []string{"mallory"}}), codec.CodeNotAccepted},
 		"to make one for somebody else": {as("mallory", &codec.Inbox{Req: 1, Room: another(e, account)}), codec.CodeBadOption},
 		"to accept itself":              {as("mallory", grant(1, inbox, "mallory")), codec.CodeNotAccepted},
-		"a look at it":                  {(&codec.Mirror{Req: 1, Room: inbox}).Append(nil), codec.CodeNotAccepted},
+		"a look at it":                  {enc((&codec.Mirror{Req: 1, Room: inbox}).Append(nil)), codec.CodeNotAccepted},
 	} {
 		switch m := z.ask(c.frame).(type) {
 		case *codec.Refused:
@@ -168,7 +168,7 @@ func TestForgedSendersOnALink(t *testing.T) {
 		}
 	}
 	genuine := codec.Stream{Room: inbox, StreamKey: key1, Seq: 1, Payload: []byte("genuine")}
-	bob.write(genuine.Append(nil))
+	bob.write(enc(genuine.Append(nil)))
 	if got := next[*codec.Stream](alice); string(got.Payload) != "genuine" {
 		t.Errorf("she got %q", got.Payload)
 	}

@@ -93,7 +93,7 @@ func TestInbox(t *testing.T) {
 			t.Fatal("bob may not send")
 		}
 		f := codec.Stream{Room: p.Room, StreamKey: codec.StreamKey{Pub: p.Pub, Dtype: 4}, Seq: 1, Payload: []byte("hello")}
-		bob.write(f.Append(nil))
+		bob.write(enc(f.Append(nil)))
 		for i, w := range hers {
 			if j := next[*codec.Joined](w); j.Account != "bob" {
 				t.Errorf("session %d: from %q", i, j.Account)
@@ -292,7 +292,7 @@ func TestInboxIsLeft(t *testing.T) {
 					t.Fatal("bob may not send")
 				}
 				f := codec.Stream{Room: p.Room, StreamKey: codec.StreamKey{Pub: p.Pub}, Seq: 1, Payload: []byte("in vain")}
-				bob.write(f.Append(nil))
+				bob.write(enc(f.Append(nil)))
 				next[*codec.Stream](alice) // and does not acknowledge it
 				alice.c.Close()
 				for left := false; !left; {
@@ -335,7 +335,7 @@ func TestInboxIsMadeAnew(t *testing.T) {
 			t.Fatalf("round %d: %+v", i, p)
 		}
 		f := codec.Stream{Room: p.Room, StreamKey: codec.StreamKey{Pub: p.Pub}, Seq: 1, Payload: []byte{byte(i)}}
-		bob.write(f.Append(nil))
+		bob.write(enc(f.Append(nil)))
 		if got := next[*codec.Stream](alice); got.Payload[0] != byte(i) {
 			t.Errorf("round %d: %v", i, got.Payload)
 		}

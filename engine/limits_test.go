@@ -37,7 +37,7 @@ func metric(t testing.TB, e *engine.Engine, line string) float64 {
 func burst(room codec.RoomID, pub uint16, from, n, payload int) (b []byte) {
 	for i := range n {
 		f := codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: pub}, Seq: uint64(from + i), Flags: codec.FlagKey, Payload: make([]byte, payload)}
-		b = f.Append(b)
+		b = enc(f.Append(b))
 	}
 	return b
 }
@@ -141,7 +141,7 @@ func TestTooManyRequests(t *testing.T) {
 	room := w.register(codec.Register{})
 	var b []byte
 	for req := range uint32(15) {
-		b = stat(req+1, room).Append(b)
+		b = enc(stat(req+1, room).Append(b))
 	}
 	w.write(b)
 	refused := 0
@@ -162,7 +162,7 @@ func TestTooManyRequests(t *testing.T) {
 	other.ask(stat(1, room))
 	b = nil
 	for range 300 {
-		b = (&codec.Ping{}).Append(b)
+		b = enc((&codec.Ping{}).Append(b))
 	}
 	_, _ = w.c.Write(b)
 	if m := next[*codec.Error](w); m.Code != codec.CodeRateLimited {

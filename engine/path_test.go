@@ -21,7 +21,7 @@ func TestFrameReachesSubscribersOnEveryLoop(t *testing.T) {
 	var b []byte
 	for seq := uint64(1); seq <= 100; seq++ {
 		f := codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: p.Pub, Dtype: 7}, Seq: seq, Payload: fmt.Appendf(nil, "frame %d", seq)}
-		b = f.Append(b)
+		b = enc(f.Append(b))
 	}
 	pub.write(b)
 	for _, s := range subs {

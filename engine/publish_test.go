@@ -40,9 +40,9 @@ func TestRefusedPushes(t *testing.T) {
 			var b []byte
 			for _, f := range tc.frames {
 				x := codec.Stream{Room: room, StreamKey: src.key(1), Seq: f.seq, Flags: f.flags, Payload: make([]byte, f.payload)}
-				b = x.Append(b)
+				b = enc(x.Append(b))
 			}
-			w.write(stat(7, room).Append(b))
+			w.write(enc(stat(7, room).Append(b)))
 			got := make(map[codec.Code]uint64)
 			notices := 0
 			for len(got) < len(tc.refused) {
@@ -73,7 +73,7 @@ func TestRefusedPushes(t *testing.T) {
 			}
 			g := codec.Gap{Room: room, StreamKey: src.key(1), From: at, To: at} // breaks an unfinished message off
 			f := codec.Stream{Room: room, StreamKey: src.key(1), Seq: at + 1}
-			w.write(f.Append(g.Append(nil)))
+			w.write(enc(f.Append(enc(g.Append(nil)))))
 			v.upTo(viewer, src.key(1), at+1)
 			if n := v.stream(src.key(1)).frames; n != tc.taken+1 {
 				t.Errorf("subscriber got %d frames, want %d", n, tc.taken+1)
@@ -90,7 +90,7 @@ func TestPushesOfASessionThatDoesNotPublishAreRefused(t *testing.T) {
 	var b []byte
 	for seq := uint64(1); seq <= 1000; seq++ {
 		f := codec.Stream{Room: room, StreamKey: src.key(0), Seq: seq}
-		b = f.Append(b)
+		b = enc(f.Append(b))
 	}
 	bob.write(b)
 	for n := uint64(0); n < 1000; {
@@ -102,12 +102,12 @@ func TestPushesOfASessionThatDoesNotPublishAreRefused(t *testing.T) {
 	}
 	// Under another's number, from a session that does publish.
 	f := codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: src.pub + 1}, Seq: 1}
-	alice.write(f.Append(nil))
+	alice.write(enc(f.Append(nil)))
 	if m := next[*codec.PushRefused](alice); m.Code != codec.CodeNotPublishing || m.Pub != src.pub+1 || m.Frames != 1 {
 		t.Errorf("refused %+v", m)
 	}
 	g := codec.Gap{Room: room, StreamKey: codec.StreamKey{Pub: src.pub + 1}, From: 1, To: 2}
-	alice.write(g.Append(nil))
+	alice.write(enc(g.Append(nil)))
 	if m := next[*codec.PushRefused](alice); m.Code != codec.CodeNotPublishing || m.Frames != 1 {
 		t.Errorf("refused %+v", m)
 	}
@@ -120,7 +120,7 @@ func TestRefusalsOfOneSessionAreBounded(t *testing.T) {
 	var b []byte
 	for i := range codec.RoomID(frames) {
 		f := codec.Stream{Room: i + 1, StreamKey: codec.StreamKey{Pub: 1}, Seq: 1}
-		b = f.Append(b)
+		b = enc(f.Append(b))
 	}
 	w.write(b)
 	notices := 0
@@ -240,9 +240,9 @@ func TestTheSameClientOnAnotherConnectionTakesOver(t *testing.T) {
 		t.Errorf("refused %+v", m)
 	}
 	replay := codec.Stream{Room: room, StreamKey: src.key(1), Seq: 2, Payload: []byte("two")}
-	b := replay.Append(nil)
+	b := enc(replay.Append(nil))
 	three := codec.Stream{Room: room, StreamKey: src.key(1), Seq: 3, Payload: []byte("three")}
-	young.write(three.Append(b))
+	young.write(enc(three.Append(b)))
 	v.upTo(viewer, src.key(1), 3)
 	if s := v.stream(src.key(1)); s.frames != 3 || s.payload != 11 || len(v.joined) != 1 {
 		t.Errorf("%d frames, %d bytes, publishers %v", s.frames, s.payload, v.joined)
@@ -266,7 +266,7 @@ func TestAPublisherThatComesBackInTimeIsTheSame(t *testing.T) {
 		t.Fatalf("published %+v", p)
 	}
 	f := codec.Stream{Room: room, StreamKey: src.key(1), Seq: 2}
-	again.write(f.Append(nil))
+	again.write(enc(f.Append(nil)))
 	v.upTo(viewer, src.key(1), 2)
 	if len(v.left) != 0 {
 		t.Errorf("left: %v", v.left)

@@ -26,8 +26,8 @@ func connectRaw(addr *net.TCPAddr, instance uint64, request codec.Control) (fd i
 	sa := &unix.SockaddrInet4{Port: addr.Port}
 	copy(sa.Addr[:], addr.IP.To4())
 	if err = unix.Connect(fd, sa); err == nil {
-		b := (&codec.Hello{Account: "viewer", Instance: instance}).Append(codec.AppendClientPreface(nil, 1, 1))
-		_, err = unix.Write(fd, request.Append(b))
+		b := enc((&codec.Hello{Account: "viewer", Instance: instance}).Append(codec.AppendClientPreface(nil, 1, 1)))
+		_, err = unix.Write(fd, enc(request.Append(b)))
 	}
 	if err != nil {
 		_ = unix.Close(fd)
@@ -169,7 +169,7 @@ func newPump(w *wire, srcs []*source, payload, frames int) *pump {
 	for _, s := range srcs {
 		for range frames {
 			f := codec.Stream{Room: s.room, StreamKey: s.key(1), Seq: 1, Payload: make([]byte, payload)}
-			p.buf = f.Append(p.buf)
+			p.buf = enc(f.Append(p.buf))
 		}
 	}
 	_ = w.c.SetReadDeadline(time.Time{})

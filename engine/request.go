@@ -119,6 +119,27 @@ func (s *session) perform(by caller, r *room.Room, m codec.Control) (codec.Contr
 	return nil, room.ErrOption
 }
 
+// answerOf returns the number of the request that a frame answers.
+func answerOf(m codec.Control) (req uint32, is bool) {
+	switch m := m.(type) {
+	case *codec.Registered:
+		return m.Req, true
+	case *codec.Published:
+		return m.Req, true
+	case *codec.Subscribed:
+		return m.Req, true
+	case *codec.Info:
+		return m.Req, true
+	case *codec.OK:
+		return m.Req, true
+	case *codec.Mirrored:
+		return m.Req, true
+	case *codec.Report:
+		return m.Req, true
+	}
+	return 0, false
+}
+
 // alters reports whether a request changes what a room's standbys have to know.
 func alters(m codec.Control) bool {
 	_, is := m.(*codec.Stat)

@@ -163,7 +163,7 @@ func TestRequestsAreAnsweredOnceEach(t *testing.T) {
 		remove(14, room), remove(15, room), stat(16, room), unsubscribe(17, room),
 	}
 	for _, m := range reqs {
-		b = m.Append(b)
+		b = enc(m.Append(b))
 	}
 	w.write(b)
 	got := make(map[uint32]codec.Code) // 0: granted

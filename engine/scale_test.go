@@ -16,7 +16,7 @@ func on(t testing.TB, addr, account string, instance uint64) *wire {
 	}
 	t.Cleanup(func() { c.Close() })
 	w := &wire{t: t, c: c}
-	w.write((&codec.Hello{Account: account, Instance: instance}).Append(codec.AppendClientPreface(nil, 1, 1)))
+	w.write(enc((&codec.Hello{Account: account, Instance: instance}).Append(codec.AppendClientPreface(nil, 1, 1))))
 	w.preface()
 	next[*codec.Welcome](w)
 	return w

@@ -275,7 +275,27 @@ func (s *session) step(b []byte) (n int, err error) {
 }
 
 // send answers the session that is being read: the frames go out together when its read is done.
-func (s *session) send(c codec.Control) { s.loop.out = c.Append(s.loop.out) }
+func (s *session) send(c codec.Control) {
+	var err error
+	if s.loop.out, err = c.Append(s.loop.out); err != nil {
+		s.unsendable(c, err)
+	}
+}
+
+// unsendable follows a frame that does not fit its layout, which is a fault of this server's: all that comes from outside is bounded where it is
+// parsed. The answer of a request becomes a refusal; without any other frame the session would go wrong, and ends.
+func (s *session) unsendable(c codec.Control, err error) {
+	s.loop.eng.log.Error().Uint64("conn_id", s.id).Str("account", s.account).Err(err).Msg("a frame could not be sent")
+	if req, is := answerOf(c); is {
+		s.reply(&codec.Refused{Req: req, Code: codec.CodeInternal, Text: "the answer does not fit into a frame"})
+		return
+	}
+	s.loop.post(item{kind: itemDo, do: func() {
+		if !s.closed && !s.closing && !s.doomed {
+			s.fail(codec.CodeInternal, "a frame for this session does not fit its layout")
+		}
+	}})
+}
 
 // sendOut writes the answers collected by send.
 func (s *session) sendOut() {
@@ -308,7 +328,11 @@ func (s *session) queueControl(c codec.Control) {
 	if s.closed || s.doomed || s.closing {
 		return
 	}
-	b := s.loop.eng.pool.Encode(c)
+	b, err := s.loop.eng.pool.Encode(c)
+	if err != nil {
+		s.unsendable(c, err)
+		return
+	}
 	s.needQueue().Append(b, 0, len(b.B), s.loop.now)
 	b.Release()
 	s.mark()

@@ -27,7 +27,7 @@ func narrow(t testing.TB, e *engine.Engine, account string, instance uint64) *wi
 	}
 	t.Cleanup(func() { c.Close() })
 	w := &wire{t: t, c: c}
-	w.write((&codec.Hello{Account: account, Instance: instance}).Append(codec.AppendClientPreface(nil, 1, 1)))
+	w.write(enc((&codec.Hello{Account: account, Instance: instance}).Append(codec.AppendClientPreface(nil, 1, 1))))
 	w.preface()
 	next[*codec.Welcome](w)
 	return w

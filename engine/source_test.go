@@ -35,7 +35,7 @@ func (s *source) frame(dtype uint8, flags codec.Flags, payload []byte) {
 	s.seq[dtype]++
 	f := codec.Stream{Room: s.room, StreamKey: s.key(dtype), Flags: flags, Seq: s.seq[dtype], Payload: payload}
 	n := len(s.buf)
-	s.buf = f.Append(s.buf)
+	s.buf = enc(f.Append(s.buf))
 	s.waiting = append(s.waiting, sent{dtype, f.Seq, len(s.buf) - n})
 	s.bytes += len(s.buf) - n
 }

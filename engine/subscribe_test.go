@@ -36,8 +36,8 @@ func TestNoEcho(t *testing.T) {
 			for range 5 {
 				own.frame(1, 0, []byte("mine"))
 			}
-			own.buf = unpublish(3, room).Append(own.buf)
-			own.buf = (&codec.Publish{Req: 4, Room: room}).Append(own.buf)
+			own.buf = enc(unpublish(3, room).Append(own.buf))
+			own.buf = enc((&codec.Publish{Req: 4, Room: room}).Append(own.buf))
 			own.pub++ // the next number is the next free one
 			own.seq[1] = 0
 			if own.pub == other.pub {
@@ -156,8 +156,8 @@ func TestUnsubscribeAndSubscribeInOneWrite(t *testing.T) {
 	if m, ok := sub.any().(*codec.Subscribed); !ok || m.Req != 1 {
 		t.Fatalf("not subscribed: %T", m)
 	}
-	both := unsubscribe(2, room).Append(nil)
-	sub.write((&codec.Subscribe{Req: 3, Room: room}).Append(both))
+	both := enc(unsubscribe(2, room).Append(nil))
+	sub.write(enc((&codec.Subscribe{Req: 3, Room: room}).Append(both)))
 	if m, ok := sub.any().(*codec.OK); !ok || m.Req != 2 {
 		t.Fatalf("not unsubscribed: %T", m)
 	}

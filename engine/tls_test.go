@@ -76,7 +76,7 @@ func TestTLSClientsShareRoomsWithPlainOnes(t *testing.T) {
 	big := bytes.Repeat([]byte("0123456789abcdef"), 4000)
 	for seq := uint64(1); seq <= 100; seq++ {
 		f := codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: pub.Pub}, Seq: seq, Payload: big}
-		plain.write(f.Append(nil))
+		plain.write(enc(f.Append(nil)))
 	}
 	for seq := uint64(1); seq <= 100; seq++ {
 		if f := next[*codec.Stream](viewer); f.Seq != seq || !bytes.Equal(f.Payload, big) {
@@ -182,7 +182,7 @@ func BenchmarkTLS(b *testing.B) {
 			b.SetBytes(subs * size)
 			for b.Loop() {
 				f.Seq++
-				if batch = f.Append(batch); len(batch) > 64<<10 {
+				if batch = enc(f.Append(batch)); len(batch) > 64<<10 {
 					w.write(batch)
 					sent += int64(len(batch))
 					batch = batch[:0]

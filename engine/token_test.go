@@ -48,7 +48,7 @@ func loginWith(t testing.TB, e *engine.Engine, account string, token []byte, cap
 	t.Helper()
 	w := dial(t, e)
 	b := codec.AppendClientPreface(nil, codec.VersionMin, codec.VersionMax)
-	w.write((&codec.Hello{Account: account, Token: token, Instance: 1, Caps: caps}).Append(b))
+	w.write(enc((&codec.Hello{Account: account, Token: token, Instance: 1, Caps: caps}).Append(b)))
 	w.preface()
 	if m := next[*codec.Welcome](w); m.Caps != caps&codec.CapToken {
 		t.Fatalf("capabilities %#x are in force of %#x", m.Caps, caps)

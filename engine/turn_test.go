@@ -21,7 +21,7 @@ func TestManyTinyFrames(t *testing.T) {
 			const n = 10_000
 			var b []byte
 			for i := range n {
-				b = (&codec.Ping{Echo: uint64(i)}).Append(b)
+				b = enc((&codec.Ping{Echo: uint64(i)}).Append(b))
 			}
 			for _, size := range []int{7, 30_001, 3, 20_000, len(b)} {
 				size = min(size, len(b))
@@ -53,7 +53,7 @@ func TestPushedBeforeClosing(t *testing.T) {
 			const n = 5000
 			var b []byte
 			for i := range n { // each frame is a run of its own
-				b = (&codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: num, Dtype: uint8(i % 2)}, Seq: uint64(1 + i/2), Flags: codec.FlagKey, Payload: []byte("x")}).Append(b)
+				b = enc((&codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: num, Dtype: uint8(i % 2)}, Seq: uint64(1 + i/2), Flags: codec.FlagKey, Payload: []byte("x")}).Append(b))
 			}
 			pub.write(b)
 			if err := pub.c.(*net.TCPConn).CloseWrite(); err != nil { // to close all of it with acknowledgements unread would be a reset

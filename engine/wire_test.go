@@ -61,7 +61,7 @@ func login(t testing.TB, e *engine.Engine, account string, instance uint64) *wir
 	t.Helper()
 	w := dial(t, e)
 	b := codec.AppendClientPreface(nil, codec.VersionMin, codec.VersionMax)
-	w.write((&codec.Hello{Account: account, Instance: instance}).Append(b))
+	w.write(enc((&codec.Hello{Account: account, Instance: instance}).Append(b)))
 	w.preface()
 	next[*codec.Welcome](w)
 	return w
@@ -74,7 +74,7 @@ func (w *wire) write(b []byte) {
 	}
 }
 
-func (w *wire) send(c codec.Control) { w.t.Helper(); w.write(c.Append(nil)) }
+func (w *wire) send(c codec.Control) { w.t.Helper(); w.write(enc(c.Append(nil))) }
 
 func (w *wire) fill() error {
 	_ = w.c.SetReadDeadline(time.Now().Add(patience))
@@ -186,4 +186,12 @@ func (w *wire) subscribe(room codec.RoomID, have ...codec.Position) {
 	w.t.Helper()
 	w.send(&codec.Subscribe{Req: w.nextReq(), Room: room, Have: have})
 	next[*codec.Subscribed](w)
+}
+
+// enc returns what an Append has written. A frame that does not fit is a fault of the test.
+func enc(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
 }

@@ -469,7 +469,7 @@ func (p *proc) SendState(to string, st *codec.RoomState, flags uint8, req uint32
 		p.w.trace("%s asks %s to take %s over", p.me.Name, to, p.w.records.label(st.Room))
 	}
 	m := codec.State{Req: req, Flags: flags, RoomState: *st}
-	b := m.Append(nil)
+	b := enc(m.Append(nil))
 	from := p.me.Name
 	p.say(to, func(q *proc, _ *link) {
 		var m codec.State
@@ -604,4 +604,12 @@ func (p *proc) visit(room codec.RoomID) {
 		p.Attach(room, to)
 	}
 	p.touched()
+}
+
+// enc returns what an Append has written. A frame that does not fit is a fault of the test.
+func enc(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
 }

@@ -113,7 +113,7 @@ func (s *wireSource) leave(context.Context) error {
 	s.w.req++
 	m := new(codec.Unsubscribe)
 	m.Req, m.Room = s.w.req, s.room
-	_, err := s.w.c.Write(m.Append(nil))
+	_, err := s.w.c.Write(enc(m.Append(nil)))
 	return err
 }
 
@@ -202,7 +202,7 @@ func (s *wireSource) stream(key codec.StreamKey) *assembly {
 // consumed acknowledges before the next read.
 func (s *wireSource) consumed(key codec.StreamKey, seq uint64) {
 	if s.policy == codec.PolicyLossless {
-		s.ack = (&codec.Ack{Room: s.room, StreamKey: key, Seq: seq}).Append(s.ack)
+		s.ack = enc((&codec.Ack{Room: s.room, StreamKey: key, Seq: seq}).Append(s.ack))
 	}
 }
 

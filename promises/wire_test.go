@@ -29,7 +29,7 @@ func login(t testing.TB, addr, account string) *wire {
 	t.Cleanup(func() { c.Close() })
 	w := &wire{t: t, c: c}
 	b := codec.AppendClientPreface(nil, codec.VersionMin, codec.VersionMax)
-	w.write((&codec.Hello{Account: account, Instance: uint64(time.Now().UnixNano())}).Append(b))
+	w.write(enc((&codec.Hello{Account: account, Instance: uint64(time.Now().UnixNano())}).Append(b)))
 	preface := make([]byte, codec.PrefaceSize)
 	if _, err := io.ReadFull(c, preface); err != nil {
 		t.Fatal(err)
@@ -91,7 +91,7 @@ func (w *wire) fill() error {
 func (w *wire) subscribe(room codec.RoomID) error {
 	w.t.Helper()
 	w.req++
-	w.write((&codec.Subscribe{Req: w.req, Room: room}).Append(nil))
+	w.write(enc((&codec.Subscribe{Req: w.req, Room: room}).Append(nil)))
 	switch m := w.any().(type) {
 	case *codec.Subscribed: // before anything of the room
 		return nil
@@ -100,4 +100,12 @@ func (w *wire) subscribe(room codec.RoomID) error {
 	default:
 		return fmt.Errorf("subscribe is answered by %+v", m)
 	}
+}
+
+// enc returns what an Append has written. A frame that does not fit is a fault of the test.
+func enc(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
 }

@@ -106,11 +106,25 @@ func (p *Pool) Copy(kind BatchKind, frames []byte) *Batch {
 	return b
 }
 
-// Encode returns a control batch that holds one frame.
-func (p *Pool) Encode(c codec.Control) *Batch {
+// Encode returns a control batch that holds one frame, or why the frame does not fit.
+func (p *Pool) Encode(c codec.Control) (*Batch, error) {
 	b := p.Get(classSizes[0])
-	b.B = c.Append(b.B)
+	var err error
+	if b.B, err = c.Append(b.B); err != nil {
+		b.Release()
+		return nil, err
+	}
 	b.charge() // it may have outgrown its buffer
+	return b, nil
+}
+
+// encodeOwn is Encode for a frame that a room makes of its own state. All of that was checked when it came in, so that a frame that does not
+// fit is a broken invariant.
+func (p *Pool) encodeOwn(c codec.Control) *Batch {
+	b, err := p.Encode(c)
+	if err != nil {
+		panic("room: " + err.Error())
+	}
 	return b
 }
 

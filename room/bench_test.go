@@ -172,7 +172,7 @@ func BenchmarkShed(b *testing.B) {
 							f.Flags = codec.FlagKey
 						}
 						batch := x.pool.Get(128)
-						batch.B = f.Append(batch.B)
+						batch.B = enc(f.Append(batch.B))
 						batch.Kind, batch.Key, batch.First, batch.Last, batch.Keyed = KindStream, f.StreamKey, f.Seq, f.Seq, group != 0 && policy == codec.PolicyLive
 						now += 1000
 						v.q.Push(&v.Sub, batch, 0, len(batch.B), now)

@@ -354,7 +354,7 @@ func (x *bench) message(dst []byte, dtype uint8, seq uint64, flags codec.Flags, 
 		s := codec.Stream{Room: x.room.ID, StreamKey: codec.StreamKey{Pub: x.pub.Num, Dtype: dtype}, Flags: f, Seq: seq + uint64(i)}
 		s.Payload = make([]byte, max(8, size))
 		binary.BigEndian.PutUint64(s.Payload, s.Seq)
-		dst = s.Append(dst)
+		dst = enc(s.Append(dst))
 	}
 	return dst
 }
@@ -439,4 +439,12 @@ func (x *bench) at(now int64) {
 
 func (x *bench) key(dtype uint8) codec.StreamKey {
 	return codec.StreamKey{Pub: x.pub.Num, Dtype: dtype}
+}
+
+// enc returns what an Append has written. A frame that does not fit is a fault of the test.
+func enc(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
 }

@@ -50,7 +50,7 @@ func (rp *Replay) Release() {
 }
 
 func (rp *Replay) control(r *Room, c codec.Control) {
-	b := r.table.pool.Encode(c)
+	b := r.table.pool.encodeOwn(c)
 	rp.Items = append(rp.Items, ReplayItem{b, 0, len(b.B)})
 }
 

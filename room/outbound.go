@@ -125,6 +125,9 @@ func (o *Outbound) Push(h Holder, run Run, _ int64) (fresh int, err error) {
 	if err := o.mayPush(h); err != nil {
 		return 0, err
 	}
+	if run.Last >= codec.MaxSeq {
+		return 0, ErrSequence
+	}
 	s := o.find(run.Key.Dtype, run.First)
 	raw, first := run.Raw, run.First
 	if first < s.next {
@@ -152,6 +155,9 @@ func (o *Outbound) PushGap(h Holder, g codec.Gap, _ int64) error {
 	if err := o.mayPush(h); err != nil {
 		return err
 	}
+	if g.To >= codec.MaxSeq {
+		return ErrSequence
+	}
 	s := o.find(g.Dtype, g.From)
 	switch {
 	case g.To < s.next:
@@ -167,7 +173,7 @@ func (o *Outbound) PushGap(h Holder, g codec.Gap, _ int64) error {
 // gap encodes a gap of the publisher's own. Mutex held.
 func (o *Outbound) gap(s *outStream, from, to uint64) *Batch {
 	key := codec.StreamKey{Pub: o.num, Dtype: s.dtype}
-	return o.pool.Encode(&codec.Gap{Room: o.ID, StreamKey: key, From: from, To: to, Reason: codec.GapPublisher})
+	return o.pool.encodeOwn(&codec.Gap{Room: o.ID, StreamKey: key, From: from, To: to, Reason: codec.GapPublisher})
 }
 
 // hold takes over a batch, and sends it if there is a way. Mutex held.

@@ -137,6 +137,9 @@ func (p *Publisher) Push(h Holder, run Run, now int64) (fresh int, err error) {
 	if p.overWindow() && !r.mirror {
 		return 0, ErrFlow
 	}
+	if run.Last >= codec.MaxSeq {
+		return 0, ErrSequence
+	}
 	s := p.find(run.Key.Dtype)
 	if s.fresh {
 		p.start(s, run.First, run.first, now)
@@ -199,8 +202,13 @@ func (p *Publisher) PushGap(h Holder, g codec.Gap, now int64) error {
 	if p.overWindow() && !r.mirror {
 		return ErrFlow
 	}
-	if r.mirror && g.To == codec.MaxSeq && !p.knows(g.Dtype) {
-		return nil
+	if g.To >= codec.MaxSeq { // so that there always is a next number; a relay tells so that it does not know where a stream ended
+		if !r.mirror {
+			return ErrSequence
+		}
+		if !p.knows(g.Dtype) {
+			return nil
+		}
 	}
 	s := p.find(g.Dtype)
 	if s.fresh {
@@ -228,7 +236,7 @@ func (p *Publisher) PushGap(h Holder, g codec.Gap, now int64) error {
 func (p *Publisher) gap(s *stream, to uint64, reason codec.GapReason, now int64) {
 	r := p.room
 	g := codec.Gap{Room: r.ID, StreamKey: s.key, From: s.next, To: to, Reason: reason}
-	b := r.table.pool.Encode(&g)
+	b := r.table.pool.encodeOwn(&g)
 	b.Key, b.First, b.Last, b.Keyed, b.stream = s.key, g.From, g.To, s.grouped(), s
 	if s.open() && s.last&codec.FlagInit != 0 {
 		s.breakInit()

@@ -398,7 +398,7 @@ func (q *Queue) tell(s *Sub, k *skip, now int64) {
 }
 
 func (q *Queue) notice(s *Sub, key codec.StreamKey, from, to uint64, reason codec.GapReason, now int64) seg {
-	b := q.pool.Encode(&codec.Gap{Room: s.room, StreamKey: key, From: from, To: to, Reason: reason})
+	b := q.pool.encodeOwn(&codec.Gap{Room: s.room, StreamKey: key, From: from, To: to, Reason: reason})
 	b.Kind, b.Key, b.First, b.Last = KindDrop, key, from, to
 	return seg{b, 0, 0, len(b.B), now, s}
 }

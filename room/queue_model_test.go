@@ -41,7 +41,7 @@ type modelFrame struct {
 func (m *modelStream) produce(t *rapid.T, pool *Pool) *Batch {
 	if rapid.IntRange(0, 19).Draw(t, "gap") == 0 {
 		n := uint64(rapid.IntRange(1, 3).Draw(t, "gapLen"))
-		b := pool.Encode(&codec.Gap{Room: m.room, StreamKey: m.key, From: m.next, To: m.next + n - 1, Reason: codec.GapPublisher})
+		b := pool.encodeOwn(&codec.Gap{Room: m.room, StreamKey: m.key, From: m.next, To: m.next + n - 1, Reason: codec.GapPublisher})
 		b.Key, b.First, b.Last, b.Keyed = m.key, m.next, m.next+n-1, m.keyed
 		m.next += n
 		m.open = 0
@@ -86,7 +86,7 @@ func (m *modelStream) produce(t *rapid.T, pool *Pool) *Batch {
 		f := codec.Stream{Room: m.room, StreamKey: m.key, Flags: flags, Seq: m.next,
 			Payload: bytes.Repeat([]byte{byte(m.next)}, rapid.IntRange(0, 700).Draw(t, "payload"))}
 		at := len(b.B)
-		b.B = f.Append(b.B)
+		b.B = enc(f.Append(b.B))
 		mf := modelFrame{raw: append([]byte(nil), b.B[at:]...), flags: flags}
 		if flags.KeyStart() {
 			mf.init = m.initRun
@@ -327,11 +327,11 @@ func queueModel(t *rapid.T, policy codec.Policy) {
 				account(q.Relieve(&s.Sub, now))
 			}
 		case op == 27:
-			b := pool.Encode(&codec.Pong{Echo: 1})
+			b := pool.encodeOwn(&codec.Pong{Echo: 1})
 			q.Append(b, 0, len(b.B), now)
 			b.Release()
 		case op == 28:
-			b := pool.Encode(&codec.Joined{Room: s.room, Pub: 9, Account: "x"})
+			b := pool.encodeOwn(&codec.Joined{Room: s.room, Pub: 9, Account: "x"})
 			if s.live {
 				account(q.Push(&s.Sub, b, 0, len(b.B), now))
 			}

@@ -11,7 +11,7 @@ import (
 
 func TestBatchCounts(t *testing.T) {
 	var pool Pool
-	b := pool.Encode(&codec.Joined{Room: 1, Pub: 1, Account: strings.Repeat("x", codec.MaxAccount)})
+	b := pool.encodeOwn(&codec.Joined{Room: 1, Pub: 1, Account: strings.Repeat("x", codec.MaxAccount)})
 	if cap(b.B) <= classSizes[0] {
 		t.Fatalf("the frame fits into %d bytes; this test wants one that does not", cap(b.B))
 	}

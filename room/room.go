@@ -100,7 +100,7 @@ func (r *Room) post(b *Batch) {
 
 // postControl hands a frame about the room to every outlet. Room's mutex.
 func (r *Room) postControl(kind BatchKind, c codec.Control) {
-	b := r.table.pool.Encode(c)
+	b := r.table.pool.encodeOwn(c)
 	b.Kind = kind
 	r.post(b)
 	b.Release()
@@ -166,7 +166,7 @@ func (r *Room) publish(h Holder, account string, instance uint64, counts, renew 
 	var next []codec.StreamNext
 	for _, s := range p.streams {
 		if !s.fresh {
-			next = append(next, codec.StreamNext{Dtype: s.key.Dtype, Next: s.next})
+			next = append(next, codec.StreamNext{Dtype: s.key.Dtype, Next: min(s.next, codec.MaxSeq)})
 		}
 		s.told = 0
 	}
@@ -283,7 +283,7 @@ func (r *Room) endPublisher(p *Publisher, code codec.Code, now int64) {
 	p.ended, p.since = code, now
 	r.watch(&p.counts, false)
 	p.holder.Store(nil)
-	b := r.table.pool.Encode(&codec.Left{Room: r.ID, Pub: p.Num, Code: code})
+	b := r.table.pool.encodeOwn(&codec.Left{Room: r.ID, Pub: p.Num, Code: code})
 	b.Kind, b.Key.Pub = KindLeft, p.Num
 	r.post(b)
 	b.Release()

@@ -12,7 +12,7 @@ import (
 // frame returns a frame of room 7, publisher 3.
 func frame(dtype uint8, seq uint64, flags codec.Flags, size int) []byte {
 	s := codec.Stream{Room: 7, StreamKey: codec.StreamKey{Pub: 3, Dtype: dtype}, Flags: flags, Seq: seq, Payload: make([]byte, size)}
-	return s.Append(nil)
+	return enc(s.Append(nil))
 }
 
 func TestScanRunEnds(t *testing.T) {
@@ -22,7 +22,7 @@ func TestScanRunEnds(t *testing.T) {
 		return b
 	}
 	var ping []byte
-	ping = (&codec.Ping{Echo: 1}).Append(ping)
+	ping = enc((&codec.Ping{Echo: 1}).Append(ping))
 	for _, c := range []struct {
 		name   string
 		frames [][]byte

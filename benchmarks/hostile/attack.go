@@ -62,7 +62,7 @@ var attacks = map[string]struct {
 	"guess": {2, func(a *attack) {
 		a.session(a.hello(a.token), func(int) (b []byte) {
 			for range 500 {
-				b = (&codec.Subscribe{Req: rand.Uint32(), Room: codec.RoomID(rand.Uint64() | 1)}).Append(b)
+				b = enc((&codec.Subscribe{Req: rand.Uint32(), Room: codec.RoomID(rand.Uint64() | 1)}).Append(b))
 			}
 			return b
 		})
@@ -70,7 +70,7 @@ var attacks = map[string]struct {
 	"pings": {2, func(a *attack) {
 		a.session(a.hello(a.token), func(int) (b []byte) {
 			for range 500 {
-				b = (&codec.Ping{Echo: rand.Uint64()}).Append(b)
+				b = enc((&codec.Ping{Echo: rand.Uint64()}).Append(b))
 			}
 			return b
 		})
@@ -177,7 +177,7 @@ func (a *attack) drop(c net.Conn) {
 
 func (a *attack) hello(token []byte) []byte {
 	hello := codec.Hello{Account: "mallory", Token: token, Instance: rand.Uint64()}
-	return hello.Append(codec.AppendClientPreface(nil, codec.VersionMin, codec.VersionMax))
+	return enc(hello.Append(codec.AppendClientPreface(nil, codec.VersionMin, codec.VersionMax)))
 }
 
 // session is one connection: it says first, and then what next returns, until that is nothing or the server closes; without a next it
@@ -255,7 +255,7 @@ func (a *attack) flood() {
 			}
 		})
 	}()
-	if _, err := c.Write((&codec.Register{Req: 1}).Append(a.hello(a.token))); err != nil {
+	if _, err := c.Write(enc((&codec.Register{Req: 1}).Append(a.hello(a.token)))); err != nil {
 		return
 	}
 	f := codec.Stream{Flags: codec.FlagKey, Payload: make([]byte, 1000)}
@@ -264,7 +264,7 @@ func (a *attack) flood() {
 	case <-heard:
 		return
 	}
-	if _, err := c.Write((&codec.Publish{Req: 2, Room: f.Room}).Append(nil)); err != nil {
+	if _, err := c.Write(enc((&codec.Publish{Req: 2, Room: f.Room}).Append(nil))); err != nil {
 		return
 	}
 	select {
@@ -278,11 +278,19 @@ func (a *attack) flood() {
 		var b []byte
 		for range 200 { // 20,000 a second
 			f.Seq++
-			b = f.Append(b)
+			b = enc(f.Append(b))
 		}
 		if _, err := c.Write(b); err != nil {
 			break
 		}
 	}
 	<-heard
+}
+
+// enc returns what an Append has written. What an attack encodes is well formed; what is not it makes of bytes.
+func enc(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
 }

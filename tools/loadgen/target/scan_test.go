@@ -20,9 +20,9 @@ const testRoom = codec.RoomID(99)
 func conversations() []conversation {
 	same := func(dst, published []byte) []byte { return append(dst, published...) }
 	edge := codec.AppendServerPreface(nil, codec.VersionMax)
-	edge = (&codec.Welcome{Node: "n", PingMillis: 1000}).Append(edge)
-	edge = (&codec.Subscribed{Req: 1, Room: testRoom}).Append(edge)
-	edge = (&codec.Joined{Room: testRoom, Pub: 1, Account: "a"}).Append(edge)
+	edge = enc((&codec.Welcome{Node: "n", PingMillis: 1000}).Append(edge))
+	edge = enc((&codec.Subscribed{Req: 1, Room: testRoom}).Append(edge))
+	edge = enc((&codec.Joined{Room: testRoom, Pub: 1, Account: "a"}).Append(edge))
 	return []conversation{
 		{"timedge", edge, same},
 		{"limit", []byte("k"), same},
@@ -55,7 +55,7 @@ func (c *conversation) said(t testing.TB, sizes []int) []byte {
 	pub := testTarget(t, c.target).Publisher([]*Stream{st})
 	if c.target == "timedge" {
 		hello := codec.AppendServerPreface(nil, codec.VersionMax)
-		hello = (&codec.Published{Req: 1, Room: testRoom, Pub: 1, Window: 1 << 30}).Append(hello)
+		hello = enc((&codec.Published{Req: 1, Room: testRoom, Pub: 1, Window: 1 << 30}).Append(hello))
 		if _, _, err := pub.Scan(hello, nil); err != nil || !pub.Ready() {
 			t.Fatalf("publisher is not ready: %v", err)
 		}
@@ -168,14 +168,14 @@ func TestTimedgeGapsAndClosings(t *testing.T) {
 	w, sink := testSubscriber(t, "timedge")
 	b := append([]byte(nil), c.said(t, []int{64})...)
 	gap := codec.Gap{Room: testRoom, StreamKey: codec.StreamKey{Pub: 1}, From: 2, To: 9, Reason: codec.GapSlow}
-	b = gap.Append(b)
+	b = enc(gap.Append(b))
 	if err := feed(w, b, func(int) int { return 7 }); err != nil {
 		t.Fatal(err)
 	}
 	if sink.Gaps != 1 || sink.GapFrames["slow"] != 8 || sink.Violations() != 0 {
 		t.Errorf("%+v", sink.Counts)
 	}
-	err := feed(w, (&codec.Closed{Room: testRoom, Code: codec.CodeTooSlow}).Append(nil), func(int) int { return 100 })
+	err := feed(w, enc((&codec.Closed{Room: testRoom, Code: codec.CodeTooSlow}).Append(nil)), func(int) int { return 100 })
 	if closed, ok := err.(*ClosedError); !ok || closed.Code != codec.CodeTooSlow {
 		t.Errorf("closing came as %v", err)
 	}
@@ -184,7 +184,7 @@ func TestTimedgeGapsAndClosings(t *testing.T) {
 func TestLosslessSubscriberAcknowledgesWhatIsWhole(t *testing.T) {
 	w, _ := testSubscriber(t, "timedge")
 	hello := codec.AppendServerPreface(nil, codec.VersionMax)
-	hello = (&codec.Subscribed{Req: 1, Room: testRoom, Policy: codec.PolicyLossless, Window: 4000}).Append(hello)
+	hello = enc((&codec.Subscribed{Req: 1, Room: testRoom, Policy: codec.PolicyLossless, Window: 4000}).Append(hello))
 	b := conversations()[0]
 	frames := b.said(t, []int{1000, 1000})[len(b.greet):]
 	if _, _, err := w.Scan(hello, nil); err != nil {
@@ -204,7 +204,7 @@ func TestTimedgePublisherKeepsItsWindow(t *testing.T) {
 	st := &Stream{}
 	pub := testTarget(t, "timedge").Publisher([]*Stream{st})
 	hello := codec.AppendServerPreface(nil, codec.VersionMax)
-	hello = (&codec.Published{Req: 1, Room: testRoom, Pub: 3, Window: 300}).Append(hello)
+	hello = enc((&codec.Published{Req: 1, Room: testRoom, Pub: 3, Window: 300}).Append(hello))
 	if _, _, err := pub.Scan(hello, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +222,7 @@ func TestTimedgePublisherKeepsItsWindow(t *testing.T) {
 		t.Fatalf("%d messages of 100 bytes in a window of 300", sent)
 	}
 	ack := codec.Ack{Room: testRoom, StreamKey: codec.StreamKey{Pub: 3}, Seq: 2}
-	if _, _, err := pub.Scan(ack.Append(nil), nil); err != nil {
+	if _, _, err := pub.Scan(enc(ack.Append(nil)), nil); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {

@@ -58,7 +58,7 @@ func (s *timedge) Prepare(ctx context.Context, p Plan) error {
 	out := appendHello(nil, s.account, newInstance())
 	for i := range p.Rooms {
 		m := codec.Register{Req: uint32(i + 1), Policy: p.Policy, QueueBytes: p.QueueBytes, QueueMillis: p.QueueMillis}
-		out = m.Append(out)
+		out = enc(m.Append(out))
 	}
 	// The requests are written beside the reading, since the answers to very many of them fill the sockets.
 	written := make(chan error, 1)
@@ -118,7 +118,7 @@ func newInstance() uint64 {
 
 func appendHello(dst []byte, account string, instance uint64) []byte {
 	dst = codec.AppendClientPreface(dst, codec.VersionMin, codec.VersionMax)
-	return (&codec.Hello{Account: account, Instance: instance}).Append(dst)
+	return enc((&codec.Hello{Account: account, Instance: instance}).Append(dst))
 }
 
 func checkPreface(b []byte) error {
@@ -147,7 +147,7 @@ func (s *session) hello(dst []byte) []byte {
 }
 
 // Ping implements Resumer.
-func (*session) Ping(dst []byte) []byte { return (&codec.Ping{Echo: 1}).Append(dst) }
+func (*session) Ping(dst []byte) []byte { return enc((&codec.Ping{Echo: 1}).Append(dst)) }
 
 // verdict is the error that the server's word makes: for good, or until another connection is tried.
 func verdict(what string, code codec.Code, text string) error {
@@ -178,7 +178,7 @@ func common(frame []byte, typ byte, reply []byte) ([]byte, error) {
 		if err := m.Parse(frame); err != nil {
 			return reply, err
 		}
-		return (&codec.Pong{Echo: m.Echo}).Append(reply), nil
+		return enc((&codec.Pong{Echo: m.Echo}).Append(reply)), nil
 	case codec.TypeError:
 		var m codec.Error
 		if err := m.Parse(frame); err != nil {
@@ -223,12 +223,15 @@ type timedgeSub struct {
 func (w *timedgeSub) Open(dst []byte) []byte {
 	m := codec.Subscribe{Req: 1, Room: w.room}
 	w.t.Positions(func(k verify.Key, last uint64, gapped bool) {
+		if len(m.Have) == codec.MaxPositions {
+			return // of a stream that is not named the server tells a gap, which counts
+		}
 		if gapped && w.window == 0 {
 			m.Gapped = append(m.Gapped, uint32(len(m.Have)))
 		}
 		m.Have = append(m.Have, codec.Position{StreamKey: codec.StreamKey{Pub: k.Pub, Dtype: k.Dtype}, Last: last})
 	})
-	return m.Append(w.hello(dst))
+	return enc(m.Append(w.hello(dst)))
 }
 
 // Lost implements Resumer.
@@ -292,7 +295,7 @@ func (w *timedgeSub) Tick(reply []byte) []byte {
 		}
 		if seq := next - 1; seq > w.acked[k] {
 			w.acked[k] = seq
-			reply = (&codec.Ack{Room: codec.RoomID(k.Room), StreamKey: codec.StreamKey{Pub: k.Pub, Dtype: k.Dtype}, Seq: seq}).Append(reply)
+			reply = enc((&codec.Ack{Room: codec.RoomID(k.Room), StreamKey: codec.StreamKey{Pub: k.Pub, Dtype: k.Dtype}, Seq: seq}).Append(reply))
 		}
 	})
 	return reply
@@ -351,7 +354,7 @@ type piece struct {
 func (w *timedgePub) Open(dst []byte) []byte {
 	dst = w.hello(dst)
 	for i, p := range w.order {
-		dst = (&codec.Publish{Req: uint32(i + 1), Room: p.id}).Append(dst)
+		dst = enc((&codec.Publish{Req: uint32(i + 1), Room: p.id}).Append(dst))
 	}
 	return dst
 }
@@ -428,7 +431,7 @@ func (w *timedgePub) published(frame, reply []byte) ([]byte, error) {
 		}
 		if next < u.first { // it has forgotten what it acknowledged
 			g := codec.Gap{Room: p.id, StreamKey: codec.StreamKey{Pub: p.pub, Dtype: dtype}, From: next, To: u.first - 1, Reason: codec.GapPublisher}
-			reply, next = g.Append(reply), u.first
+			reply, next = enc(g.Append(reply)), u.first
 		}
 		for ; next < end; next++ {
 			reply = w.replay(reply, p, u, next)
@@ -465,7 +468,7 @@ func (w *timedgePub) closed(frame, reply []byte) ([]byte, error) {
 	w.moves++
 	for i := range w.order {
 		if w.order[i] == p {
-			reply = (&codec.Publish{Req: uint32(i + 1), Room: p.id}).Append(reply)
+			reply = enc((&codec.Publish{Req: uint32(i + 1), Room: p.id}).Append(reply))
 		}
 	}
 	return reply, nil
