@@ -272,13 +272,15 @@ func (r *Room) replay(rp *Replay, j *Join, s *stream, have positions, seat *seat
 		}
 		start = max(start, pos)
 	}
-	for i := range s.inits {
-		sp := &s.inits[i]
-		from, to := max(sp.first, pos), min(sp.last, start-1)
-		if from <= to {
-			rp.gap(s, pos, from-1, reason)
-			rp.span(s, sp, from, to)
-			pos = to + 1
+	for _, kept := range [...]*initRun{&s.inits, &s.coming} {
+		for i := range kept.spans {
+			sp := &kept.spans[i]
+			from, to := max(sp.first, pos), min(sp.last, start-1)
+			if from <= to {
+				rp.gap(s, pos, from-1, reason)
+				rp.span(s, sp, from, to)
+				pos = to + 1
+			}
 		}
 	}
 	rp.gap(s, pos, start-1, reason)

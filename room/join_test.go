@@ -29,7 +29,10 @@ func TestLateJoin(t *testing.T) {
 		{"several init messages in a row", live, Config{}, "1i 2i 3k 4k 5", "6", "1i 2i 3-3 joined 4k 5 6"},
 		{"newer init replaces", live, Config{}, "1i 2k 3i 4k 5", "", "1-2 joined 3i 4k 5"},
 		{"init within the group", live, Config{}, "1k 2 3i 4", "5", "1k 2 3i 4 5"},
-		{"init after the group's key replaces the one before", live, Config{}, "1i 2k 3 4k 5i 6", "7", "1-3 joined 4k 5i 6 7"},
+		{"init after the group's key is for the next group", live, Config{}, "1i 2k 3 4k 5i 6", "7", "1i 2-3 joined 4k 5i 6 7"},
+		{"init after the group's key, next group", live, Config{}, "1i 2k 3i 4 5k 6", "7", "1-2 joined 3i 4-4 joined 5k 6 7"},
+		{"newest of two inits after the group's key", live, Config{}, "1i 2k 3i 4 5i 6i 7k", "8", "1-4 joined 5i 6i 7k 8"},
+		{"emptied cache, init within the group", live, small, "1i 2k 3i 4", "5 6k", "1-4 joined 5-5 joined 6k"},
 		{"key and init in one", live, Config{}, "1ki 2 3ki 4", "5", "1-2 joined 3ki 4 5"},
 		{"key of several pieces", live, Config{}, "1k 2 3k> 4k<> 5k<", "6", "1-2 joined 3k> 4k>< 5k< 6"},
 		{"key message in progress", live, Config{}, "1k 2 3k> 4k<>", "5k< 6", "1-2 joined 3k> 4k>< 5k< 6"},
@@ -261,9 +264,10 @@ func TestCacheBoundOverAllRooms(t *testing.T) {
 }
 
 func TestInitsTooLongAreNotRetained(t *testing.T) {
-	x := newBench(t, Config{Window: 16 << 20}, codec.Register{})
-	big := x.message(nil, 1, 1, codec.FlagInit, 20, 60<<10)
-	x.push(big)
+	x := newBench(t, Config{Window: 16 << 20, MaxPayload: 1 << 20}, codec.Register{})
+	for seq := uint64(1); seq <= 20; seq++ {
+		x.push(x.message(nil, 1, seq, codec.FlagInit, 1, 60<<10))
+	}
 	x.push(x.message(nil, 1, 21, codec.FlagKey, 1, 8))
 	x.push(x.message(nil, 1, 22, codec.FlagKey, 1, 8))
 	v := x.viewer(Join{})

@@ -358,7 +358,7 @@ func (o *Outbound) keepInit(s *outStream, b *Batch, first uint64, run *Run) {
 			return // the beginning of the message was too long to be retained
 		}
 	}
-	if o.inits+b.cost() > maxInits {
+	if o.inits+b.cost() > maxInits(codec.DefaultMaxPayload) {
 		o.clearInits(s)
 		return
 	}

@@ -20,10 +20,10 @@ type stream struct {
 	log      []span      // log[head:] is contiguous, oldest first
 	head     int
 	logCost  int
-	groupSeq uint64 // first frame of the newest group in the log; 0 if there is none
-	inits    []span // the newest init messages in a row
-	initLast uint64
-	told     uint64 // the last acknowledgement handed to the publisher's session
+	groupSeq uint64  // first frame of the newest group in the log; 0 if there is none
+	inits    initRun // the init messages in a row that the newest group goes by
+	coming   initRun // those that came after its key frame, for the next group
+	told     uint64  // the last acknowledgement handed to the publisher's session
 
 	fresh   bool // of a restored publisher, or of a mirror without subscribers: begins wherever its first frame says
 	lenient bool // of a restored publisher: its first frame may leave some out, which are lost
@@ -52,6 +52,12 @@ type span struct {
 }
 
 func (s *span) bytes() []byte { return s.b.B[s.off:s.end] }
+
+// initRun is init messages in a row, with references to their batches.
+type initRun struct {
+	spans []span // none if the run was too long to be retained
+	last  uint64 // the last frame; 0: there is no run
+}
 
 // open reports whether the message of the last frame goes on.
 func (s *stream) open() bool { return !s.last.End() }
@@ -161,57 +167,81 @@ func (s *stream) clearLog() {
 		s.drop()
 	}
 	s.log, s.head, s.groupSeq = s.log[:0], 0, 0
+	s.turn()
 	if cap(s.log) > 1024 {
 		s.log = nil // a burst must not pin its size
 	}
 }
 
-// maxInits bounds what a stream may have retained for late joiners, in bytes. Longer runs of init messages are not retained.
-const maxInits = 1 << 20
-
-// keepInit retains an init run: a run that follows the retained one directly is added to it, any other replaces it.
+// keepInit retains init messages: those that follow the retained ones directly are added to them, any other replace them. A group goes by
+// those that came before its key frame, so what comes in its midst waits for the next.
 func (s *stream) keepInit(b *Batch, run *Run) {
-	size := len(b.B)
-	if len(s.inits) > 0 && s.initLast+1 == run.First {
-		for i := range s.inits {
-			size += s.inits[i].end - s.inits[i].off
-		}
-	} else {
-		s.clearInits()
-		if run.Cont {
-			return // the beginning of the message was too long to be retained
-		}
+	kept := &s.inits
+	if s.groupSeq != 0 && run.First > s.groupSeq {
+		kept = &s.coming
 	}
-	if size > maxInits {
-		s.clearInits()
+	size := len(b.B)
+	for i := range kept.spans {
+		size += kept.spans[i].end - kept.spans[i].off
+	}
+	switch follows := kept.last != 0 && kept.last+1 == run.First; {
+	case follows && len(kept.spans) == 0:
+		kept.last = run.Last // the rest of what was too long
+		return
+	case !follows:
+		s.clearRun(kept)
+		size = len(b.B)
+	}
+	if size > maxInits(s.pub.room.table.cfg.MaxPayload) || len(kept.spans) == 0 && run.Cont {
+		s.clearRun(kept)
+		kept.last = run.Last
 		return
 	}
-	s.inits = append(s.inits, span{b.Retain(), 0, len(b.B), run.First, run.Last})
-	s.initLast = run.Last
+	kept.spans = append(kept.spans, span{b.Retain(), 0, len(b.B), run.First, run.Last})
+	kept.last = run.Last
 	s.pub.room.cached(b.cost())
+}
+
+// maxInits bounds what a stream may have retained for late joiners, in bytes on the wire: as much as the largest payload, in
+// messages of any sensible size. Longer runs of init messages are not retained.
+func maxInits(payload int) int { return payload + payload/64 + codec.MaxFrame }
+
+// turn has the newest group go by the init messages that came since the key frame of the one before.
+func (s *stream) turn() {
+	if s.coming.last != 0 && (s.groupSeq == 0 || s.coming.last < s.groupSeq) {
+		s.clearRun(&s.inits)
+		s.inits, s.coming = s.coming, initRun{}
+	}
 }
 
 // breakInit gives up the part of an init message whose rest will not come.
 func (s *stream) breakInit() {
-	for n := len(s.inits) - 1; n >= 0 && s.inits[n].last >= s.openSeq; n-- {
-		sp := &s.inits[n]
-		if sp.first < s.openSeq {
-			sp.end = sp.off + offsetOf(sp.bytes(), sp.first, s.openSeq)
-			sp.last = s.openSeq - 1
-			return
+	for _, kept := range [...]*initRun{&s.inits, &s.coming} {
+		for n := len(kept.spans) - 1; n >= 0 && kept.spans[n].last >= s.openSeq; n-- {
+			sp := &kept.spans[n]
+			if sp.first < s.openSeq {
+				sp.end = sp.off + offsetOf(sp.bytes(), sp.first, s.openSeq)
+				sp.last = s.openSeq - 1
+				break
+			}
+			s.pub.room.cached(-sp.b.cost())
+			sp.b.Release()
+			kept.spans = kept.spans[:n]
 		}
-		s.pub.room.cached(-sp.b.cost())
-		sp.b.Release()
-		s.inits = s.inits[:n]
 	}
 }
 
 func (s *stream) clearInits() {
-	for _, sp := range s.inits {
+	s.clearRun(&s.inits)
+	s.clearRun(&s.coming)
+}
+
+func (s *stream) clearRun(kept *initRun) {
+	for _, sp := range kept.spans {
 		s.pub.room.cached(-sp.b.cost())
 		sp.b.Release()
 	}
-	s.inits, s.initLast = nil, 0
+	*kept = initRun{}
 }
 
 // advance moves the stream's state past a run.
@@ -227,10 +257,12 @@ func (s *stream) advance(run *Run) {
 	case codec.PolicyLatest:
 		if run.startSeq != 0 && !run.Init {
 			s.groupSeq = run.startSeq
+			s.turn()
 		}
 	case codec.PolicyLive, codec.PolicyDisconnect:
 		if run.keySeq != 0 {
 			s.groupSeq = run.keySeq
+			s.turn()
 		}
 	}
 }
