@@ -2,8 +2,11 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"net"
-	"syscall"
+	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,8 +15,8 @@ import (
 )
 
 // Connections are accepted here and then adopted by the reactor with the fewest (gnet's Enroll). gnet could listen itself,
-// but its acceptor ends the whole engine when descriptors run out, and cannot stop accepting. A transport that is not plain
-// TCP (a PROXY preamble, TLS, WebSocket) wraps the listener: it hands on connections whose bytes are timedge's own.
+// but its acceptor ends the whole engine when descriptors run out, and cannot stop accepting. What a listener speaks below the protocol
+// (a PROXY header, TLS, WebSocket) comes before that: see shake.go.
 
 // turned counts connections that were turned away, by reason.
 type turned uint8
@@ -23,6 +26,7 @@ const (
 	turnedHandshakes
 	turnedDescriptors
 	turnedAddress
+	turnedProxy
 	turnedKinds
 )
 
@@ -34,8 +38,11 @@ const (
 // listener is where one kind of transport comes in.
 type listener struct {
 	net.Listener
-	adopt func(net.Conn) error // takes the connection over; an error means that the system has no means for it
+	speaks transport
 }
+
+// ProxyOption follows an address of Config at which a balancer's connections begin with a PROXY header.
+const ProxyOption = "/proxy"
 
 // accept adopts connections until its listener is closed.
 func (e *Engine) accept(ln listener) {
@@ -45,7 +52,7 @@ func (e *Engine) accept(ln listener) {
 	for {
 		c, err := ln.Accept()
 		if err == nil {
-			err = ln.adopt(c)
+			err = e.adopt(c.(*net.TCPConn), ln.speaks)
 		}
 		switch {
 		case err == nil:
@@ -68,26 +75,53 @@ func (e *Engine) accept(ln listener) {
 		}
 		select {
 		case <-time.After(backoff):
-		case <-e.noAccept:
+		case <-e.ending.Done():
 			return
 		}
 		backoff = min(2*backoff, acceptBackoffMax)
 	}
 }
 
-// adopt gives a plain connection to a reactor, or turns it away.
-func (e *Engine) adopt(c net.Conn) error {
-	if why, text := e.admit(c); text != "" {
-		e.turnAway(c, why, text)
-		return nil
+// listen opens the listeners.
+func (e *Engine) listen() error {
+	for i, addrs := range [][]string{e.cfg.Listen, e.cfg.ListenTLS, e.cfg.ListenWS, e.cfg.ListenWSS} {
+		for _, addr := range addrs {
+			addr, proxy := strings.CutSuffix(addr, ProxyOption)
+			ln, err := net.Listen("tcp", addr)
+			if err != nil {
+				return fmt.Errorf("listen: %w", err)
+			}
+			e.listeners = append(e.listeners, listener{ln, transport{tls: i&1 != 0, webSocket: i&2 != 0, proxy: proxy}})
+		}
 	}
-	return e.enroll(c, &session{id: e.nextID.Add(1)})
+	return nil
 }
 
-// admit counts a new connection, unless there are as many as there may be; then it says so.
-func (e *Engine) admit(c net.Conn) (why turned, text string) {
+// adopt admits a connection, or turns it away. One with a carrier shakes hands on a goroutine of its own.
+func (e *Engine) adopt(c *net.TCPConn, t transport) error {
+	if why, text := e.admit(c, t); text != "" {
+		e.turned[why].Add(1)
+		if t == (transport{}) {
+			e.turnAway(c, text)
+		}
+		_ = c.Close() // nothing can be said before the handshake
+		return nil
+	}
+	if t == (transport{}) {
+		return e.enroll(c, &session{id: e.nextID.Add(1)})
+	}
+	e.shakes.Add(1)
+	go e.shake(c, t, time.Now())
+	return nil
+}
+
+// admit counts a new connection, unless there are as many as there may be; then it says so. Of a balancer's connections the clients'
+// own addresses are limited, as soon as they are known.
+func (e *Engine) admit(c net.Conn, t transport) (why turned, text string) {
 	switch {
-	case !e.limits.addrs.take(c.RemoteAddr(), time.Now().UnixNano()):
+	case t.proxy && !e.balancer(c.RemoteAddr()):
+		return turnedProxy, "not a balancer"
+	case !t.proxy && !e.limits.addrs.take(c.RemoteAddr(), time.Now().UnixNano()):
 		return turnedAddress, "this address connects too often"
 	case e.conns.Load() >= int64(e.cfg.MaxConns):
 		return turnedFull, "this node has as many connections as it may have"
@@ -100,6 +134,14 @@ func (e *Engine) admit(c net.Conn) (why turned, text string) {
 	return 0, ""
 }
 
+// balancer reports whether a connection comes from where PROXY headers are believed.
+func (e *Engine) balancer(from net.Addr) bool {
+	t, ok := from.(*net.TCPAddr)
+	return ok && slices.ContainsFunc(e.cfg.ProxyFrom, func(p netip.Prefix) bool {
+		return p.Contains(t.AddrPort().Addr().Unmap().WithZone(""))
+	})
+}
+
 // dismiss takes back what admit counted.
 func (e *Engine) dismiss() {
 	e.conns.Add(-1)
@@ -107,44 +149,43 @@ func (e *Engine) dismiss() {
 }
 
 // enroll gives an admitted connection to a reactor.
-func (e *Engine) enroll(c net.Conn, s *session) error {
-	boundUnsent(c, e.cfg.SendBuffer)
-	_, err := e.reactors.EnrollContext(c, s) // closes c
-	if err == nil && s.loop == nil {         // the reactor could not watch it, and has closed it
-		err = unix.ENOMEM
-	}
+func (e *Engine) enroll(c *net.TCPConn, s *session) error {
+	err := e.hand(c, s)
 	if err != nil {
 		e.dismiss()
 	}
 	return err
 }
 
+// enrollAtOnce bounds connections that are being handed to reactors: each has two descriptors meanwhile.
+const enrollAtOnce = 16
+
+// hand gives a connection to a reactor, which has a descriptor of its own of it; c is closed.
+func (e *Engine) hand(c *net.TCPConn, s *session) error {
+	e.enrolling <- struct{}{}
+	defer func() { <-e.enrolling }()
+	boundUnsent(c, e.cfg.SendBuffer)
+	_, err := e.reactors.EnrollContext(c, s) // closes c
+	if err == nil && s.loop == nil {         // the reactor could not watch it, and has closed it
+		err = unix.ENOMEM
+	}
+	return err
+}
+
 // boundUnsent bounds what the kernel takes of a connection beyond what is on its way. Nothing else bounds its send buffer, so that one write can
 // fill a fast path; a slow reader's frames wait with us, where they can be dropped, and not in the kernel.
-func boundUnsent(c net.Conn, n int) {
-	sc, ok := c.(syscall.Conn)
-	if !ok {
-		return
-	}
-	raw, err := sc.SyscallConn()
+func boundUnsent(c *net.TCPConn, n int) {
+	raw, err := c.SyscallConn()
 	if err != nil {
 		return // it is closed, which enrolling it tells
 	}
-	_ = raw.Control(func(fd uintptr) {
-		if _, ok := c.(*net.TCPConn); ok {
-			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, n)
-		} else { // the near end of a pump
-			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, n)
-		}
-	})
+	_ = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, n) })
 }
 
-// turnAway tells a connection to try again elsewhere or later. The few bytes fit any empty send buffer.
-func (e *Engine) turnAway(c net.Conn, why turned, text string) {
-	e.turned[why].Add(1)
+// turnAway tells a plain connection to try again elsewhere or later. The few bytes fit any empty send buffer.
+func (e *Engine) turnAway(c net.Conn, text string) {
 	b := codec.AppendServerPreface(nil, codec.VersionMax)
 	b, _ = (&codec.Error{Code: codec.CodeTooManyConns, Text: text}).Append(b) // its text is cut, not refused
 	_ = c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 	_, _ = c.Write(b)
-	_ = c.Close()
 }

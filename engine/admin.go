@@ -70,7 +70,7 @@ var (
 	descEnded      = desc("rooms_ended_total", "Rooms that ended, by reason.", "reason")
 )
 
-var turnedNames = [turnedKinds]string{"connections", "handshakes", "descriptors", "address"}
+var turnedNames = [turnedKinds]string{"connections", "handshakes", "descriptors", "address", "proxy"}
 
 // Describe implements prometheus.Collector.
 func (e *Engine) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(e, ch) }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,10 +23,13 @@ import (
 
 // Config is all that can be set. Zero values mean the defaults.
 type Config struct {
-	Listen []string // TCP addresses for clients; default 127.0.0.1:7400
-	// ListenTLS are addresses for clients that speak TLS, with TLS as its configuration (TLS 1.3 at least; it needs a certificate).
-	ListenTLS []string
-	TLS       *tls.Config
+	// TCP addresses for clients that speak the protocol plainly, within TLS, within WebSocket, or within WebSocket within TLS. With ProxyOption
+	// behind it an address is for balancers, which begin with a PROXY header (version 1 or 2). Default: Listen 127.0.0.1:7400.
+	Listen, ListenTLS, ListenWS, ListenWSS []string
+
+	TLS       *tls.Config    // of ListenTLS and ListenWSS: TLS 1.3 at least; it needs a certificate
+	ProxyFrom []netip.Prefix // the balancers' networks; nobody else may connect to addresses for them
+	Origins   Origins        // of pages in browsers that may connect by WebSocket
 
 	Node  string // the node's name; default host name
 	Loops int    // event loops; default one per processor that Go may use
@@ -57,7 +61,7 @@ type Config struct {
 }
 
 func (c *Config) fill() error {
-	if len(c.Listen)+len(c.ListenTLS) == 0 {
+	if len(c.Listen)+len(c.ListenTLS)+len(c.ListenWS)+len(c.ListenWSS) == 0 {
 		c.Listen = []string{"127.0.0.1:7400"}
 	}
 	if c.Node == "" {
@@ -88,11 +92,21 @@ func (c *Config) fill() error {
 	bad(c.Ping < 100*time.Millisecond, "ping: %v is below 100 ms", c.Ping)
 	bad(c.MaxConns < 1, "connections: %d is below 1", c.MaxConns)
 	bad(c.ReadBuffer < codec.MaxFrame, "read buffer: %d is below a frame, %d", c.ReadBuffer, codec.MaxFrame)
-	bad(len(c.ListenTLS) > 0 && c.TLS == nil, "TLS: an address is given, but no certificate")
+	bad(len(c.ListenTLS)+len(c.ListenWSS) > 0 && c.TLS == nil, "TLS: an address is given, but no certificate")
+	all := slices.Concat(c.Listen, c.ListenTLS, c.ListenWS, c.ListenWSS)
+	behind := slices.ContainsFunc(all, func(a string) bool { return strings.HasSuffix(a, ProxyOption) })
+	bad(behind && len(c.ProxyFrom) == 0, "PROXY: an address is for balancers, but their networks are not given")
+	bad(!behind && len(c.ProxyFrom) > 0, "PROXY: networks of balancers are given, but no address is for them (ADDR%s)", ProxyOption)
+	if c.TLS != nil {
+		c.TLS = c.TLS.Clone()
+		c.TLS.MinVersion = max(c.TLS.MinVersion, tls.VersionTLS13)
+		c.TLS.DynamicRecordSizingDisabled = true // a first frame would be many records, each with its own cost
+	}
+	errs = append(errs, c.Origins.check())
 	bad(c.MemoryBound < 16<<20, "memory bound: %d is below 16 MiB", c.MemoryBound)
 	bad(c.Node == "" || len(c.Node) > codec.MaxAccount, "node name: 1 to %d bytes", codec.MaxAccount)
 	if (c.Auth == nil || auth.IsOpen(c.Auth)) && !c.InsecureOpen {
-		for _, a := range append(slices.Clone(c.Listen), c.ListenTLS...) {
+		for _, a := range all {
 			bad(!loopback(a), "listen: %s can be reached from elsewhere, and without an authenticator anybody may be anyone there: "+
 				"choose an authenticator, a loopback address, or force it", a)
 		}
@@ -121,6 +135,7 @@ func def[T comparable](v *T, d T) {
 
 // loopback reports whether only this machine can reach a listen address.
 func loopback(addr string) bool {
+	addr = strings.TrimSuffix(addr, ProxyOption)
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return true // listening will say what is wrong with it

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -33,10 +34,15 @@ type Engine struct {
 
 	reactors  *gnet.Client // gnet's loops without a listener of gnet's own: see accept.go
 	listeners []listener
-	pumps     sync.WaitGroup // of transports that are not plain TCP
 	accepts   sync.WaitGroup
+	shakes    sync.WaitGroup  // connections in their handshakes
+	gate      *gate           // for these
+	enrolling chan struct{}   // as many values as connections are being handed to reactors
+	ending    context.Context // done: no new connections; handshakes are given up
+	end       context.CancelFunc
+	ended     chan struct{} // closed: Shutdown is through
+	result    error         // of Shutdown; fixed before ended is closed
 	ticker    sync.WaitGroup
-	noAccept  chan struct{} // closed: the listeners are
 	stop      chan struct{} // closed: the ticker ends
 
 	nextID   atomic.Uint64
@@ -46,6 +52,7 @@ type Engine struct {
 	draining atomic.Bool  // clients are told to go
 	accepted atomic.Uint64
 	turned   [turnedKinds]atomic.Uint64
+	unshaken atomic.Uint64 // connections whose handshakes failed
 	limits   limits
 }
 
@@ -55,25 +62,15 @@ func Start(cfg Config) (*Engine, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
-	e := &Engine{cfg: cfg, log: cfg.Log, noAccept: make(chan struct{}), stop: make(chan struct{})}
+	e := &Engine{cfg: cfg, log: cfg.Log, enrolling: make(chan struct{}, enrollAtOnce), ended: make(chan struct{}), stop: make(chan struct{})}
+	e.ending, e.end = context.WithCancel(context.Background())
+	e.gate = newGate(handshakeShare*float64(cfg.Loops), e.ending.Done())
 	cfg.Rooms.Draw, cfg.Rooms.Clustered = e.drawRoom, cfg.Cluster != nil
 	e.rooms = room.NewTable(cfg.Rooms, rand.Reader, &e.pool)
 	e.limits.init(&cfg.Limits)
-	for _, addr := range cfg.Listen {
-		ln, err := net.Listen("tcp", addr)
-		if err != nil {
-			e.closeListeners()
-			return nil, fmt.Errorf("listen: %w", err)
-		}
-		e.listeners = append(e.listeners, listener{ln, e.adopt})
-	}
-	for _, addr := range cfg.ListenTLS {
-		ln, err := net.Listen("tcp", addr)
-		if err != nil {
-			e.closeListeners()
-			return nil, fmt.Errorf("listen: %w", err)
-		}
-		e.listeners = append(e.listeners, listener{ln, e.adoptTLS})
+	if err := e.listen(); err != nil {
+		e.closeListeners()
+		return nil, err
 	}
 	if err := e.startLoops(); err != nil {
 		e.closeListeners()
@@ -154,7 +151,9 @@ func (l *loop) connect() error {
 		return err
 	}
 	l.wakeFD = fds[0]
-	c, err := fileConn(fds[1])
+	f := os.NewFile(uintptr(fds[1]), "wake-up")
+	c, err := net.FileConn(f) // of a duplicate
+	_ = f.Close()
 	if err != nil {
 		return err
 	}
@@ -177,6 +176,7 @@ func (h *handler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 		for _, l := range h.e.loops {
 			if l.reactor == c.EventLoop() {
 				l.open(s, c)
+				s.begin()
 			}
 		}
 	}
@@ -204,7 +204,10 @@ func (h *handler) OnClose(c gnet.Conn, _ error) gnet.Action {
 // open starts a session on its loop.
 func (l *loop) open(s *session, c gnet.Conn) {
 	l.now = time.Now().UnixNano()
-	s.loop, s.conn, s.fd, s.openedAt, s.heard = l, c, int32(c.Fd()), l.now, true
+	s.loop, s.conn, s.fd, s.heard = l, c, int32(c.Fd()), true
+	if s.openedAt == 0 {
+		s.openedAt = l.now
+	}
 	s.at = int32(len(l.sessions))
 	l.sessions = append(l.sessions, s)
 	l.stats.sessions.Add(1)
@@ -212,8 +215,26 @@ func (l *loop) open(s *session, c gnet.Conn) {
 		s.link.open(s)
 		return
 	}
-	l.greeting = append(l.greeting, s)
+	at := len(l.greeting) // oldest first; who shook hands comes late
+	for at > 0 && l.greeting[at-1].openedAt > s.openedAt {
+		at--
+	}
+	l.greeting = slices.Insert(l.greeting, at, s)
 	l.eng.hot(l)
+}
+
+// begin handles what the handshakes have read too far: no event tells of it.
+func (s *session) begin() {
+	c := s.carrier
+	if c == nil {
+		return
+	}
+	if c.early != nil || c.tls != nil {
+		s.onTraffic(nil)
+	}
+	if c.tls == nil && c.ws == nil {
+		s.carrier = nil
+	}
 }
 
 // greeted takes a session off the list of those that have not said hello.
@@ -233,14 +254,34 @@ func (s *session) onTraffic(b []byte) gnet.Action {
 	l.now = time.Now().UnixNano()
 	l.stats.reads.Add(1)
 	l.reading = s
-	err := s.feed(b)
+	var err, end error
+	if s.carrier != nil {
+		b, end = s.carrier.open(s, b)
+	}
+	if len(b) > 0 {
+		err = s.feed(b)
+	}
 	l.reading = nil
 	s.endTurn(err)
+	if end != nil {
+		s.lastTurns(end)
+	}
 	l.settle()
 	return gnet.None
 }
 
-// Addrs returns the addresses that clients connect to: those of Config.Listen, then those of Config.ListenTLS.
+// lastTurns handles all that came before the carrier's end, and closes. Loop only.
+func (s *session) lastTurns(why error) {
+	for s.paused {
+		s.nextTurn()
+	}
+	if !s.closing && !s.doomed && !s.closed {
+		s.failErr(why)
+		s.loop.out = s.loop.out[:0]
+	}
+}
+
+// Addrs returns the addresses that clients connect to: those of Config.Listen, ListenTLS, ListenWS and ListenWSS, in this order.
 func (e *Engine) Addrs() []net.Addr {
 	var as []net.Addr
 	for _, ln := range e.listeners {
@@ -266,12 +307,26 @@ func (l *loop) onLoop(f func()) {
 }
 
 // Shutdown drains: it stops accepting, tells every client to go, ends the rooms, lets what is queued go out until ctx is
-// done, and closes. It returns ctx's error if something was still queued then. Call it once.
+// done, and closes. It returns ctx's error if something was still queued then. A second call waits for the first, and returns what that did.
 func (e *Engine) Shutdown(ctx context.Context) error {
-	e.leaving.Store(true)
-	close(e.noAccept)
+	if !e.leaving.CompareAndSwap(false, true) {
+		select {
+		case <-e.ended:
+			return e.result
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	e.result = e.shutdown(ctx)
+	close(e.ended)
+	return e.result
+}
+
+func (e *Engine) shutdown(ctx context.Context) error {
+	e.end()
 	e.closeListeners()
 	e.accepts.Wait()
+	e.shakes.Wait() // given up: while the reactors run, as who waits for one of these would wait for ever
 	alone := e.cluster == nil || !e.cluster.handOver(ctx)
 	e.draining.Store(true)
 	within := uint32(e.cfg.DrainSpread.Milliseconds())
@@ -351,9 +406,7 @@ func (e *Engine) close() error {
 	}
 	close(e.stop)
 	e.ticker.Wait()
-	err := e.stopLoops()
-	e.pumps.Wait()
-	return err
+	return e.stopLoops()
 }
 
 // gnetLog hands gnet's own messages on. What it warns of is a connection that closed while an event for it was on its way:

@@ -21,7 +21,7 @@ func (s *session) authenticate(m *codec.Hello) error {
 	if e.cfg.Auth == nil || auth.IsOpen(e.cfg.Auth) {
 		return nil
 	}
-	id, err := e.cfg.Auth.Authenticate(m.Account, m.Token, s.remoteAddr(), time.Unix(0, s.loop.now))
+	id, err := e.cfg.Auth.Authenticate(m.Account, m.Token, s.peerAddr().Addr(), time.Unix(0, s.loop.now))
 	if err != nil {
 		s.denied(err)
 		return authError(err)
@@ -37,7 +37,8 @@ func (s *session) denied(err error) {
 	if ae, ok := errors.AsType[*auth.Error](err); ok {
 		reason = ae.Reason
 	}
-	s.loop.eng.log.Info().Uint64("conn_id", s.id).Str("account", s.account).Str("reason", reason).Msg("not authenticated")
+	s.loop.eng.log.Info().Uint64("conn_id", s.id).Str("account", s.account).Stringer("peer_addr", s.peerAddr()).Str("reason", reason).
+		Msg("not authenticated")
 }
 
 // authError is what the peer is told.
@@ -48,14 +49,15 @@ func authError(err error) *codec.ProtocolError {
 	return &codec.ProtocolError{Code: codec.CodeAuthFailed, Text: "account and token do not fit"}
 }
 
-func (s *session) remoteAddr() netip.Addr {
+// peerAddr is where the client is, as far as this node can know: what a balancer says, or where the connection comes from.
+func (s *session) peerAddr() netip.AddrPort {
 	if s.peer != nil {
 		return *s.peer
 	}
 	if t, ok := s.conn.RemoteAddr().(*net.TCPAddr); ok {
-		return t.AddrPort().Addr()
+		return t.AddrPort()
 	}
-	return netip.Addr{}
+	return netip.AddrPort{}
 }
 
 // identitiesEvery is how often sessions are looked at for tokens that were taken back, identitiesLeast how often at most when tokens end.

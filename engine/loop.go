@@ -41,6 +41,11 @@ type loop struct {
 	spare        []item                                // the slice that the mailbox does not use
 	iov          []unix.Iovec                          // scratch of writes
 	heads        [][]byte                              // likewise
+	gathers      [2]gathered                           // likewise: of carriers, [1] of those with WebSocket
+	opened       []byte                                // likewise: what was decrypted of one read
+	sealed       []byte                                // likewise: what TLS has encrypted
+	words        []byte                                // likewise: of WebSocket control frames
+	buffers      [][]byte                              // empty buffers for what sockets have not taken of carriers
 	out          []byte                                // answers to the session that is being read
 	ack          codec.Ack                             // scratch
 	told         *publication                          // whose acknowledgements are being sent ...

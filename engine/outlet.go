@@ -112,6 +112,9 @@ func (o *outlet) flush() {
 			m.enqueue()
 		}
 	}
+	for i := range l.gathers {
+		l.gathers[i].end()
+	}
 	l.stats.deliveries.Add(uint64(frames * (len(o.members) - o.links)))
 	if o.links > 0 {
 		l.stats.linkFramesOut.Add(uint64(frames * o.links))
@@ -131,7 +134,13 @@ func (m *member) write(iov []unix.Iovec, size int) {
 	if s.closed || s.doomed {
 		return
 	}
-	n, err := s.loop.writev(int(s.fd), iov, size)
+	var n int
+	var err error
+	if s.carrier == nil {
+		n, err = s.loop.writev(int(s.fd), iov, size)
+	} else {
+		n, err = m.carry(iov, size)
+	}
 	if n == size {
 		return
 	}
@@ -156,6 +165,15 @@ func (m *member) write(iov []unix.Iovec, size int) {
 		m.after(q.Push(&m.sub, b, 0, len(b.B), s.loop.now))
 	}
 	s.block()
+}
+
+// carry sends all that is pending by the member's carrier. What it has gathered is there for the outlet's next member.
+func (m *member) carry(iov []unix.Iovec, size int) (taken int, err error) {
+	g := m.s.gathered()
+	if !g.valid {
+		g.start(iov, size)
+	}
+	return m.s.carry(g)
 }
 
 // enqueue gives what is pending to a member through its session's queue.

@@ -70,46 +70,19 @@ func (c *cluster) enroll(conn net.Conn, p peerID, dialed bool) error {
 	e := c.e
 	s := &session{id: e.nextID.Add(1), link: newLink(c, p, dialed)}
 	s.account = p.name
-	e.conns.Add(1)
-	plain, pumped, err := e.bare(conn)
+	mem := &memory{}
+	over, socket, err := node.Lift(conn, mem)
 	if err != nil {
-		e.conns.Add(-1)
-		return err
-	}
-	boundUnsent(plain, e.cfg.SendBuffer)
-	if _, err = e.reactors.EnrollContext(plain, s); err == nil && s.loop == nil {
-		err = unix.ENOMEM
-	}
-	if err != nil {
-		e.conns.Add(-1)
 		_ = conn.Close()
 		return err
 	}
-	if pumped != nil {
-		pumped()
+	s.carrier = &carrier{tls: over, mem: mem}
+	e.conns.Add(1)
+	if err := e.hand(socket, s); err != nil {
+		e.conns.Add(-1)
+		return err
 	}
 	return nil
-}
-
-// bare returns a connection whose bytes the loops can read themselves: c, or the near end of a pump beside it, which run starts.
-func (e *Engine) bare(c net.Conn) (plain net.Conn, run func(), err error) {
-	if _, ok := c.(*net.TCPConn); ok {
-		return c, nil, nil
-	}
-	near, far, err := socketPair()
-	if err != nil {
-		_ = c.Close()
-		return nil, nil, err
-	}
-	e.pumps.Add(1)
-	return far, func() {
-		go func() {
-			defer e.pumps.Done()
-			defer c.Close()
-			defer near.Close()
-			pump(c, near, linkSilence)
-		}()
-	}, nil
 }
 
 // linkUp takes a link that a loop has begun to read.

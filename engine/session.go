@@ -21,8 +21,9 @@ type session struct {
 	conn     gnet.Conn
 	loop     *loop
 	id       uint64
-	openedAt int64       // ns; once closing: when that began
-	peer     *netip.Addr // of a client that the descriptor's other end is not
+	openedAt int64           // ns: when it was accepted; once closing: when that began
+	carrier  *carrier        // nil: plain TCP
+	peer     *netip.AddrPort // of a client that the descriptor's other end is not
 
 	// Set by hello.
 	account  string
@@ -310,7 +311,7 @@ func (s *session) sendOut() {
 	n := 0
 	if s.q == nil {
 		var err error
-		if n, err = l.write(int(s.fd), l.out); n == len(l.out) {
+		if n, err = s.write(l.out); n == len(l.out) {
 			return
 		} else if err != nil && !again(err) {
 			s.doom()
@@ -381,6 +382,9 @@ func (s *session) fail(code codec.Code, text string) {
 	}
 	s.send(&codec.Error{Code: code, Text: text})
 	s.sendOut()
+	if s.carrier != nil {
+		s.carrier.close = closePolicy
+	}
 	s.finish()
 }
 
@@ -400,12 +404,26 @@ func (s *session) finish() {
 	s.closing, s.openedAt, s.partial = true, l.now, nil
 	l.closing = append(l.closing, s)
 	l.eng.hot(l)
+	if s.carrier != nil && s.carrier.deaf && s.q != nil {
+		s.q.Clear()
+		s.mark()
+	}
 	if s.q == nil {
 		s.halfClose()
 	}
 }
 
+// halfClose ends what is sent: with the carrier's last words, and the socket's.
 func (s *session) halfClose() {
+	if c := s.carrier; c != nil {
+		if err := c.end(s); err != nil {
+			s.doom()
+			return
+		}
+		if len(c.pending) > 0 {
+			return // flush comes back when it is out
+		}
+	}
 	if err := unix.Shutdown(int(s.fd), unix.SHUT_WR); err != nil {
 		s.doom()
 	}
@@ -435,6 +453,8 @@ func (s *session) failErr(err error) {
 		s.fail(pe.Code, pe.Text)
 	case errors.As(err, &re):
 		s.fail(re.Code, re.Text)
+	case s.carrier != nil && s.carrier.fail(s, err):
+		s.finish()
 	default:
 		s.doom()
 	}
@@ -480,6 +500,9 @@ func (s *session) onClose() {
 		s.q.Clear()
 		l.putQueue(s.q)
 		s.q = nil
+	}
+	if s.carrier != nil {
+		s.carrier.release(l)
 	}
 	delete(l.blocked, s.id)
 	delete(l.lagging, s)

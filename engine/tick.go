@@ -233,6 +233,7 @@ type loopStats struct {
 	hot        atomic.Bool // wants the next tick
 	sessions   atomic.Int64
 	queued     atomic.Int64
+	sealed     atomic.Int64 // bytes that carriers keep for sockets that have not taken them
 	reads      atomic.Uint64
 	framesIn   atomic.Uint64
 	bytesIn    atomic.Uint64

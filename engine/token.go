@@ -74,7 +74,7 @@ func (s *session) token(m *codec.Token) error {
 		s.answer(m.Req, nil)
 		return nil
 	}
-	id, err := s.loop.eng.cfg.Auth.Authenticate(s.account, m.Token, s.remoteAddr(), time.Unix(0, s.loop.now))
+	id, err := s.loop.eng.cfg.Auth.Authenticate(s.account, m.Token, s.peerAddr().Addr(), time.Unix(0, s.loop.now))
 	if err != nil {
 		s.denied(err)
 		s.answer(m.Req, &room.Error{Code: codec.CodeBadToken, Text: authError(err).Text})

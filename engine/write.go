@@ -62,11 +62,60 @@ func (l *loop) write(fd int, b []byte) (n int, err error) {
 // flushBytes bounds the bytes of one call, more or less, so that a session with much to send does not hold the loop for long.
 const flushBytes = 1 << 20
 
+// writev writes the vectors, size bytes in all, and returns how many the session has taken: fewer than size together with a nil error or
+// EAGAIN when its socket is full. With a carrier the socket may have taken less; then the session is blocked.
+func (s *session) writev(iov []unix.Iovec, size int) (taken int, err error) {
+	if s.carrier == nil {
+		return s.loop.writev(int(s.fd), iov, size)
+	}
+	g := s.gathered()
+	g.start(iov, size)
+	defer g.end()
+	return s.carry(g)
+}
+
+// gathered returns the loop's scratch for the session's kind of carrier.
+func (s *session) gathered() *gathered {
+	l := s.loop
+	if s.carrier.ws == nil {
+		return &l.gathers[0]
+	}
+	l.gathers[1].messages = true
+	return &l.gathers[1]
+}
+
+// carry sends by the session's carrier.
+func (s *session) carry(g *gathered) (taken int, err error) {
+	taken, err = s.carrier.send(s, g)
+	if len(s.carrier.pending) > 0 {
+		s.needQueue()
+		s.block()
+	}
+	return taken, err
+}
+
+// write is writev for one slice.
+func (s *session) write(b []byte) (taken int, err error) {
+	iov := [1]unix.Iovec{vector(b)}
+	taken, err = s.writev(iov[:], len(b))
+	runtime.KeepAlive(b)
+	return taken, err
+}
+
 // flush writes what is queued until the queue is empty, the socket full, or flushBytes are out. Loop only.
 func (s *session) flush() {
 	l := s.loop
 	if s.q == nil || s.blocked || s.closed || s.doomed {
 		return
+	}
+	if s.carrier != nil {
+		if out, err := s.carrier.push(s); err != nil {
+			s.doom()
+			return
+		} else if !out {
+			s.block()
+			return
+		}
 	}
 	for total := 0; !s.q.Empty(); {
 		if total >= flushBytes { // the others' turn; the blocker brings us back at once
@@ -82,7 +131,7 @@ func (s *session) flush() {
 			}
 		}
 		l.iov = iov[:0]
-		n, err := l.writev(int(s.fd), iov, size)
+		n, err := s.writev(iov, size)
 		if err != nil && !again(err) {
 			s.doom()
 			return
@@ -91,6 +140,9 @@ func (s *session) flush() {
 		total += n
 		if n < size {
 			s.block()
+			return
+		}
+		if s.blocked { // the carrier has a rest
 			return
 		}
 	}

@@ -42,6 +42,8 @@ var layers = []layer{
 	{path: "carry", project: []string{"codec", "ring", "room", "node"}},
 	{path: "engine", project: []string{"codec", "auth", "room", "node", "carry"}, foreign: []string{
 		gnet,
+		"github.com/gobwas/ws", // the upgrade, and nothing else of it
+		"github.com/pires/go-proxyproto",
 		"github.com/prometheus/client_golang",
 		"github.com/rs/zerolog",
 		"golang.org/x/sys/unix", // writev and epoll on the loop's descriptors

@@ -1,0 +1,290 @@
+package engine
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/pires/go-proxyproto"
+	"golang.org/x/sys/unix"
+
+	"github.com/timedge/timedge/codec"
+)
+
+// What comes before the first byte of the protocol is done here, away from the loops: a PROXY header, a TLS handshake, an HTTP upgrade, in this
+// order, each if the listener asks for it. Each connection has a goroutine until a loop adopts it. Their number is bounded (MaxHandshakes), and so
+// is their time: one deadline, which is the hello's, too. What they compute is bounded by a gate.
+
+// transport is what a listener speaks below the protocol.
+type transport struct {
+	tls, webSocket, proxy bool
+}
+
+const (
+	maxRequest    = 8 << 10 // bytes of an HTTP request for WebSocket
+	maxProxyBytes = 16 + 4096
+)
+
+// SubProtocol is the WebSocket subprotocol of clients.
+const SubProtocol = "timedge.v1"
+
+// shaking is a connection during its handshakes. It computes at the gate: what it reads and writes, and waits for, it does without a place there.
+type shaking struct {
+	*net.TCPConn
+	gate  *gate
+	since time.Time // it has a place; zero: it has none
+	heard bool      // something was read
+}
+
+// Read waits for bytes, and then for a place to handle them.
+func (c *shaking) Read(b []byte) (int, error) {
+	c.rest()
+	n, err := c.TCPConn.Read(b)
+	if err != nil {
+		return n, err
+	}
+	c.heard = true
+	if !c.gate.enter() {
+		return 0, net.ErrClosed
+	}
+	c.since = time.Now()
+	return n, nil
+}
+
+// rest gives the place up.
+func (c *shaking) rest() {
+	if !c.since.IsZero() {
+		c.gate.leave(time.Since(c.since))
+		c.since = time.Time{}
+	}
+}
+
+// errSilence is a connection that ends before it has said anything, as those do with which balancers see whether a server is there.
+var errSilence = errors.New("the connection ended without a word")
+
+// shake takes a connection to the protocol and has a loop adopt it.
+func (e *Engine) shake(c *net.TCPConn, t transport, accepted time.Time) {
+	defer e.shakes.Done()
+	deadline := accepted.Add(e.cfg.HelloTimeout)
+	_ = c.SetDeadline(deadline)
+	forget := context.AfterFunc(e.ending, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	s := &session{id: e.nextID.Add(1), openedAt: accepted.UnixNano(), carrier: &carrier{}}
+	err := e.handshakes(c, t, s)
+	if !forget() && err == nil {
+		err = net.ErrClosed
+	}
+	if err == nil {
+		_ = c.SetDeadline(time.Time{})
+		if err = e.enroll(c, s); err != nil { // takes back what admit counted
+			e.log.Warn().Err(err).Msg("cannot adopt a client")
+		}
+		return
+	}
+	e.dismiss()
+	_ = c.Close()
+	switch {
+	case errors.Is(err, errSilence), errors.Is(err, errTurnedAway), e.ending.Err() != nil:
+	default:
+		e.unshaken.Add(1)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			e.limits.closed.add(codec.CodeHelloTimeout)
+		}
+		e.log.Debug().Err(err).Stringer("peer_addr", s.clientAddr(c)).Msg("handshake failed")
+	}
+}
+
+var errTurnedAway = errors.New("turned away")
+
+// handshakes runs them in order. What they leave behind is in the session's carrier.
+func (e *Engine) handshakes(c *net.TCPConn, t transport, s *session) error {
+	k := s.carrier
+	sock := &shaking{TCPConn: c, gate: e.gate}
+	defer sock.rest()
+	var below io.ReadWriter = c
+	if t.proxy {
+		early, err := e.readProxy(c, s)
+		if err != nil {
+			return err
+		}
+		k.early = early
+	}
+	if t.tls {
+		k.mem = &memory{sock: sock, in: k.early}
+		k.early = nil
+		k.tls = tls.Server(k.mem, e.cfg.TLS)
+		if err := k.tls.Handshake(); err != nil {
+			if !sock.heard && len(k.mem.in) == 0 {
+				err = silence(err)
+			}
+			return fmt.Errorf("TLS: %w", err)
+		}
+		below = k.tls
+	}
+	if t.webSocket {
+		early, err := e.upgrade(below, k.early)
+		if err != nil {
+			return err
+		}
+		k.early, k.ws = early, &webSocket{}
+	}
+	if k.mem != nil {
+		k.mem.sock = nil
+	}
+	return nil
+}
+
+// silence tells of a connection that ended, or was reset, before its first byte that it ended without a word.
+func silence(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
+		return errSilence
+	}
+	return err
+}
+
+// readProxy reads the PROXY header that a balancer begins with, takes the client's address from it, and returns what was read too far. The client
+// is held to the limits of its own address, the balancer is not.
+func (e *Engine) readProxy(c *net.TCPConn, s *session) (early []byte, err error) {
+	r := bufio.NewReaderSize(c, maxProxyBytes)
+	n, err := proxyLength(r)
+	if err != nil {
+		return nil, err
+	}
+	head, err := r.Peek(n)
+	if err != nil {
+		return nil, fmt.Errorf("PROXY header: %w", err)
+	}
+	h, err := proxyproto.Read(bufio.NewReader(bytes.NewReader(head)))
+	if err != nil {
+		return nil, fmt.Errorf("PROXY header: %w", err)
+	}
+	_, _ = r.Discard(n)
+	rest, _ := r.Peek(r.Buffered())
+	early = bytes.Clone(rest)
+	if h.Command.IsLocal() { // the balancer speaks for itself
+		return early, nil
+	}
+	from, ok := h.SourceAddr.(*net.TCPAddr)
+	if !ok {
+		return early, nil // a client whose address the balancer does not know, or of no network
+	}
+	addr := from.AddrPort()
+	s.peer = &addr
+	if !e.limits.addrs.take(from, time.Now().UnixNano()) {
+		e.turned[turnedAddress].Add(1)
+		return nil, errTurnedAway
+	}
+	return early, nil
+}
+
+// proxyLength returns how many bytes the header that r begins with takes. It reads as far as it must to know that.
+func proxyLength(r *bufio.Reader) (int, error) {
+	b, err := r.Peek(1)
+	if err != nil {
+		return 0, silence(err)
+	}
+	if b[0] == proxyproto.SIGV2[0] {
+		if b, err = r.Peek(16); err != nil {
+			return 0, fmt.Errorf("PROXY header: %w", err)
+		}
+		return 16 + int(binary.BigEndian.Uint16(b[14:])), nil
+	}
+	const longest = 107 // of version 1
+	for n := 1; n <= longest; n++ {
+		if b, err = r.Peek(n); err != nil {
+			return 0, fmt.Errorf("PROXY header: %w", err)
+		}
+		if k := min(n, len(proxyproto.SIGV1)); !bytes.Equal(b[:k], proxyproto.SIGV1[:k]) {
+			return 0, proxyproto.ErrNoProxyProtocol
+		}
+		if b[n-1] == '\n' {
+			return n, nil
+		}
+	}
+	return 0, proxyproto.ErrVersion1HeaderTooLong
+}
+
+// upgrade reads a request for WebSocket and answers it. early was read before; what it returns was read too far.
+func (e *Engine) upgrade(c io.ReadWriter, early []byte) (rest []byte, err error) {
+	head, rest, err := readRequest(c, early)
+	if err != nil {
+		return nil, err
+	}
+	var host, origin string
+	spoken := false
+	up := ws.Upgrader{
+		ReadBufferSize: maxRequest,
+		Protocol: func(p []byte) bool {
+			is := string(p) == SubProtocol
+			spoken = spoken || is
+			return is
+		},
+		OnHost: func(b []byte) error { host = string(b); return nil },
+		OnHeader: func(key, value []byte) error {
+			if string(key) == "Origin" {
+				origin = string(value)
+			}
+			return nil
+		},
+		OnBeforeUpgrade: func() (ws.HandshakeHeader, error) {
+			switch {
+			case !spoken:
+				return nil, ws.RejectConnectionError(ws.RejectionStatus(400), ws.RejectionReason("ask for the WebSocket subprotocol "+SubProtocol+"\n"))
+			case !e.cfg.Origins.allow(origin, host):
+				return nil, ws.RejectConnectionError(ws.RejectionStatus(403), ws.RejectionReason("pages of this origin may not connect\n"))
+			}
+			return nil, nil
+		},
+	}
+	if _, err := up.Upgrade(struct {
+		io.Reader
+		io.Writer
+	}{bytes.NewReader(head), c}); err != nil {
+		return nil, fmt.Errorf("WebSocket: %w", err)
+	}
+	return rest, nil
+}
+
+// readRequest reads until the empty line that ends a request's header.
+func readRequest(c io.Reader, early []byte) (head, rest []byte, err error) {
+	buf := append(make([]byte, 0, 1024), early...)
+	for {
+		if i := bytes.Index(buf, []byte("\r\n\r\n")); i >= 0 {
+			return buf[:i+4], bytes.Clone(buf[i+4:]), nil
+		}
+		if len(buf) >= maxRequest {
+			return nil, nil, errors.New("WebSocket: the request is longer than 8 KiB")
+		}
+		if len(buf) == cap(buf) {
+			buf = append(make([]byte, 0, min(2*cap(buf), maxRequest)), buf...)
+		}
+		n, err := c.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if err != nil && n == 0 {
+			if len(buf) == 0 {
+				err = silence(err)
+			}
+			return nil, nil, fmt.Errorf("WebSocket: %w", err)
+		}
+	}
+}
+
+// clientAddr is where the client of a connection is.
+func (s *session) clientAddr(c net.Conn) netip.AddrPort {
+	if s.peer != nil {
+		return *s.peer
+	}
+	if t, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		return t.AddrPort()
+	}
+	return netip.AddrPort{}
+}
