@@ -94,3 +94,6 @@ func (e *Engine) Waiting() (n int) {
 	}
 	return n
 }
+
+// Leaving reports whether Shutdown was called.
+func (e *Engine) Leaving() bool { return e.leaving.Load() }

@@ -25,6 +25,9 @@ func start(t testing.TB, change ...func(*engine.Config)) *engine.Engine {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		if e.Leaving() { // the test has shut it down
+			return
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		if err := e.Shutdown(ctx); err != nil && ctx.Err() == nil {

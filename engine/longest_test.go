@@ -1,0 +1,224 @@
+package engine_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/engine"
+)
+
+// What is as long as a client may make it goes on to other nodes, and what is longer goes nowhere: nothing of it ends a process or a link.
+
+// positions returns n positions in as many streams.
+func positions(n int, last uint64) (have []codec.Position) {
+	for i := range n {
+		have = append(have, codec.Position{StreamKey: codec.StreamKey{Pub: uint16(1 + i/256), Dtype: uint8(i)}, Last: last})
+	}
+	return have
+}
+
+// TestLongestSubscribe: as many positions as there may be, at a node that does not relay the room, for rooms that are there and that are not.
+func TestLongestSubscribe(t *testing.T) {
+	nodes := startCluster(t, "a", "b")
+	owner := login(t, nodes[0], "alice", 1)
+	room := owner.register(codec.Register{})
+	src := newSource(owner, room)
+	bob := login(t, nodes[1], "bob", 2)
+	bob.subscribe(room)
+	lost := count(t, "links_lost_total", nodes...)
+	for i, id := range []codec.RoomID{room, owner.register(codec.Register{}), codec.InboxOf("mallory"), 0x1234567890abcdef} {
+		for _, last := range []uint64{1, codec.MaxSeq - 1, codec.MaxSeq} {
+			mallory := login(t, nodes[1], "mallory", uint64(10+i))
+			mallory.send(&codec.Subscribe{Req: 1, Room: id, Have: positions(codec.MaxPositions, last)})
+			switch m := mallory.any().(type) {
+			case *codec.Subscribed:
+				if i > 1 {
+					t.Errorf("room %v: subscribed", id)
+				}
+			case *codec.Refused:
+				if i < 2 || m.Code != codec.CodeRoomUnknown && m.Code != codec.CodeNotAccepted {
+					t.Errorf("room %v: %v", id, m.Code)
+				}
+			default:
+				t.Errorf("room %v: %T", id, m)
+			}
+		}
+		// One more is not even read.
+		mallory := dial(t, nodes[1])
+		mallory.write(greeting("mallory"))
+		long := enc((&codec.Subscribe{Req: 1, Room: id, Have: positions(codec.MaxPositions, 1)}).Append(nil))
+		for range 7280 - codec.MaxPositions {
+			long = append(long, 0, 29, 0, 0, 0, 0, 0, 0, 1)
+		}
+		long[0], long[1] = byte((len(long)-2)>>8), byte(len(long)-2)
+		long[13], long[14] = 0xf0, 0x38 // 7280
+		mallory.write(long)
+		if m := mallory.lastWord(); m.Code != codec.CodeListTooLong {
+			t.Errorf("room %v, 7280 positions: %v", id, m.Code)
+		}
+	}
+	src.push(1, codec.FlagKey, []byte("still here"))
+	if f := next[*codec.Stream](bob); string(f.Payload) != "still here" {
+		t.Errorf("bob got %q", f.Payload)
+	}
+	if n := count(t, "links_lost_total", nodes...); n != lost {
+		t.Errorf("%v links were lost", n-lost)
+	}
+}
+
+// TestHighestSequence: a stream ends before its numbers do, so that the next one can always be told; by whatever node the publisher comes.
+func TestHighestSequence(t *testing.T) {
+	nodes := startCluster(t, "a", "b")
+	for i, e := range nodes {
+		t.Run("node "+string(rune('a'+i)), func(t *testing.T) {
+			lost := count(t, "links_lost_total", nodes...)
+			room := login(t, nodes[0], "alice", 1).register(codec.Register{})
+			w := login(t, e, "alice", 2)
+			p := w.publish(room)
+			key := codec.StreamKey{Pub: p.Pub, Dtype: 1}
+			refused := func() {
+				t.Helper()
+				if m := next[*codec.PushRefused](w); m.Code != codec.CodeSequence {
+					t.Errorf("refused with %v", m.Code)
+				}
+			}
+			w.send(&codec.Gap{Room: room, StreamKey: key, From: 1, To: codec.MaxSeq})
+			refused()
+			w.send(&codec.Gap{Room: room, StreamKey: key, From: 1, To: codec.MaxSeq - 1})
+			next[*codec.Ack](w)
+			w.write(enc((&codec.Stream{Room: room, StreamKey: key, Seq: codec.MaxSeq}).Append(nil)))
+			refused()
+			w.send(&codec.Gap{Room: room, StreamKey: key, From: 5, To: codec.MaxSeq})
+			refused()
+			_ = w.c.Close()
+			for _, e := range nodes { // it comes back, here and there
+				w = login(t, e, "alice", 2)
+				if p = w.publish(room); len(p.Streams) != 1 || p.Streams[0].Next != codec.MaxSeq {
+					t.Errorf("goes on with %v", p.Streams)
+				}
+			}
+			if n := count(t, "links_lost_total", nodes...); n != lost {
+				t.Errorf("%v links were lost", n-lost)
+			}
+		})
+	}
+}
+
+// TestManyStreamsMove: a room of more streams than one frame can name goes on at another node when its relay leaves.
+func TestManyStreamsMove(t *testing.T) {
+	nodes := startCluster(t, "a", "b", "c")
+	owner := login(t, nodes[0], "alice", 1)
+	var room codec.RoomID
+	for { // of which the node that is neither relay nor next in line serves a subscriber
+		room = owner.register(codec.Register{})
+		if rep, _ := inspect(t, nodes[0], room); len(rep.Chain) > 1 && rep.Chain[1] == "b" {
+			break
+		}
+	}
+	sub := login(t, nodes[2], "bob", 2)
+	sub.subscribe(room)
+	const publishers = 29
+	want := publishers * 256
+	v := newVerifier(room)
+	take := func(w *wire) {
+		x := w.any()
+		if x == nil {
+			t.Fatal("the connection closed")
+		}
+		if err := v.take(x); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var sources []*source
+	for i := range publishers {
+		src := newSource(login(t, nodes[2], "alice", uint64(100+i)), room)
+		for dtype := range 256 {
+			src.frame(uint8(dtype), codec.FlagKey, []byte("first"))
+		}
+		src.flush()
+		sources = append(sources, src)
+	}
+	for len(v.streams) < want {
+		take(sub)
+	}
+	for _, src := range sources { // what is acknowledged needs not be sent again
+		for n := 0; n < 256; n++ {
+			next[*codec.Ack](src.wire)
+		}
+	}
+	left := make(chan struct{})
+	defer func() { <-left }()
+	go func() {
+		defer close(left)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = nodes[0].Shutdown(ctx)
+	}()
+	for deadline := time.Now().Add(patience); !nodes[1].RelayOf(room); time.Sleep(time.Millisecond) { // between two looks
+		if time.Now().After(deadline) {
+			t.Fatal("nobody took the room over")
+		}
+	}
+	for _, src := range sources {
+		for dtype := range 256 {
+			src.frame(uint8(dtype), codec.FlagKey, []byte("second"))
+		}
+		src.flush()
+	}
+	second := 0
+	for second < want {
+		x := sub.any()
+		if x == nil {
+			t.Fatal("the connection closed")
+		}
+		if err := v.take(x); err != nil {
+			t.Fatal(err)
+		}
+		if f, ok := x.(*codec.Stream); ok && string(f.Payload) == "second" {
+			second++
+		}
+	}
+}
+
+// inspect asks a node for what the cluster knows of a room.
+func inspect(t *testing.T, e *engine.Engine, id codec.RoomID) (rep engine.RoomReport, status int) {
+	t.Helper()
+	answer := httptest.NewRecorder()
+	e.Handler().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/rooms/"+id.String(), nil))
+	if answer.Code == http.StatusOK {
+		if err := json.Unmarshal(answer.Body.Bytes(), &rep); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return rep, answer.Code
+}
+
+// TestReportOfLongNames: names that JSON makes six times longer make a report longer than a frame.
+func TestReportOfLongNames(t *testing.T) {
+	nodes := startCluster(t, "a", "b")
+	owner := strings.Repeat("<", codec.MaxAccount)
+	w := login(t, nodes[0], owner, 1)
+	room := w.register(codec.Register{})
+	for i := range 200 {
+		account := fmt.Sprintf("%s%03d", strings.Repeat("&", codec.MaxAccount-3), i)
+		grant := &codec.Grant{}
+		grant.Req, grant.Room, grant.Account = w.nextReq(), room, account
+		w.send(grant)
+		next[*codec.OK](w)
+		login(t, nodes[0], account, 2).publish(room)
+	}
+	rep, status := inspect(t, nodes[1], room)
+	if status != http.StatusOK || rep.Owner != owner || len(rep.Publishers) == 0 || !rep.Cut {
+		t.Errorf("status %d: owner %q, %d publishers, cut %v", status, rep.Owner, len(rep.Publishers), rep.Cut)
+	}
+	if rep, _ := inspect(t, nodes[0], room); len(rep.Publishers) != 200 || rep.Cut {
+		t.Errorf("at the relay: %d publishers, cut %v", len(rep.Publishers), rep.Cut)
+	}
+}
