@@ -92,7 +92,7 @@ func (k *carried) enter(t testing.TB, way, account string, instance uint64, mang
 	t.Helper()
 	w := &wire{t: t, c: k.connect(t, way, mangle...)}
 	b := codec.AppendClientPreface(nil, codec.VersionMin, codec.VersionMax)
-	w.write((&codec.Hello{Account: account, Instance: instance}).Append(b))
+	w.write(enc((&codec.Hello{Account: account, Instance: instance}).Append(b)))
 	w.preface()
 	next[*codec.Welcome](w)
 	return w
@@ -292,7 +292,7 @@ func TestEveryWayCarriesTheSameBytes(t *testing.T) {
 				}
 				want = append(want, payload)
 				f := codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: p.Pub}, Seq: seq, Payload: payload}
-				if out = f.Append(out); r.IntN(10) == 0 {
+				if out = enc(f.Append(out)); r.IntN(10) == 0 {
 					pub.write(out)
 					out = nil
 				}
