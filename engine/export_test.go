@@ -35,6 +35,16 @@ func (e *Engine) AwaitPolicy(t testing.TB) {
 	}
 }
 
+// AwaitHeld waits until the frames in memory, beside those that rooms keep for late joiners, are no more than n bytes.
+func (e *Engine) AwaitHeld(t testing.TB, n int64) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); e.Held()-e.rooms.CacheBytes() > n; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d bytes held, of which %d cached", e.Held(), e.rooms.CacheBytes())
+		}
+	}
+}
+
 // AwaitSessions waits until there are no more than n connections.
 func (e *Engine) AwaitSessions(t testing.TB, n int64) {
 	t.Helper()

@@ -194,7 +194,7 @@ func (l *loop) queue() *room.Queue {
 		l.queues = l.queues[:n-1]
 		return q
 	}
-	return room.NewQueue(&l.eng.pool)
+	return room.NewQueue(&l.eng.pool, l.eng.cfg.SendBuffer)
 }
 
 // maxSpareQueues bounds the empty queues that a loop keeps.

@@ -113,7 +113,7 @@ func (l *loop) lag() {
 		}
 		if s.q != nil {
 			queued += s.q.Bytes()
-			if s.q.Bytes() > l.eng.cfg.QueueSession && s.link == nil { // a link's is the sum of its rooms', each with a bound of its own
+			if s.q.Bytes() > l.eng.cfg.QueueSession && s.link == nil && s.q.Overdue(l.now) > l.eng.cfg.QueueSession { // a link's is the sum of its rooms', each with a bound of its own
 				l.stats.cutOff.Add(1)
 				s.doom()
 			}

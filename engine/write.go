@@ -136,7 +136,7 @@ func (s *session) flush() {
 			s.doom()
 			return
 		}
-		s.q.Advance(n)
+		s.q.Advance(n, l.now)
 		total += n
 		if n < size {
 			s.block()

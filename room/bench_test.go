@@ -82,7 +82,7 @@ func TestQueueAllocatesNothing(t *testing.T) {
 		}
 		for !v.q.Empty() {
 			heads = v.q.Head(heads[:0], 64)
-			v.q.Advance((len(heads[0]) + 1) / 2)
+			v.q.Advance((len(heads[0])+1)/2, x.now)
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations for 16 batches through a queue", n)
@@ -146,7 +146,7 @@ func BenchmarkQueue(b *testing.B) {
 					for _, h := range heads {
 						n += len(h)
 					}
-					v.q.Advance(n)
+					v.q.Advance(n, x.now)
 				}
 			}
 		})
@@ -162,7 +162,10 @@ func BenchmarkShed(b *testing.B) {
 					x := newBench(b, Config{}, codec.Register{Policy: policy, QueueBytes: 1 << 20})
 					v := x.newViewer()
 					next := make([]uint64, streams)
-					now := x.now
+					stuck := x.pool.Copy(KindStream, x.run(1, 64)) // it has taken nothing for long
+					v.q.Append(stuck, 0, len(stuck.B), x.now)
+					stuck.Release()
+					now := x.now + 10e9
 					b.ReportAllocs()
 					for i := 0; b.Loop(); i++ {
 						s := i % streams

@@ -133,6 +133,7 @@ func (l *fakeLoop) drain() {
 type viewer struct {
 	Sub
 	q      *Queue
+	loop   *fakeLoop // whose clock v goes by
 	member bool
 	mute   uint16
 	counts bool
@@ -160,7 +161,7 @@ type viewed struct {
 }
 
 func (x *bench) newViewer() *viewer {
-	v := &viewer{q: NewQueue(x.pool), streams: make(map[codec.StreamKey]*viewed), joined: make(map[uint16]bool), broken: x.broken, fail: x.t.Fatalf}
+	v := &viewer{q: NewQueue(x.pool, x.chunk), loop: x.loop, streams: make(map[codec.StreamKey]*viewed), joined: make(map[uint16]bool), broken: x.broken, fail: x.t.Fatalf}
 	v.Init(x.room)
 	return v
 }
@@ -183,7 +184,7 @@ func (v *viewer) take(n int) {
 			v.wire = append(v.wire, h...)
 			k += len(h)
 		}
-		v.q.Advance(k)
+		v.q.Advance(k, v.loop.now)
 		n -= k
 	}
 	for {
@@ -272,7 +273,7 @@ func (v *viewer) have() (ps []codec.Position) {
 // reconnect makes v a viewer without anything queued that goes on where v is.
 func (v *viewer) reconnect(r *Room) {
 	v.q.Clear()
-	v.q, v.wire, v.cutOff, v.cuts = NewQueue(r.table.pool), nil, false, nil
+	v.q, v.wire, v.cutOff, v.cuts = NewQueue(r.table.pool, 0), nil, false, nil
 	v.Sub = Sub{}
 	v.Init(r)
 	for _, s := range v.streams {
@@ -291,6 +292,7 @@ type bench struct {
 	hold  *fakeHolder
 	pub   *Publisher
 	now   int64
+	chunk int // of viewers' queues
 
 	broken map[codec.Position]bool // for viewers
 }

@@ -10,10 +10,13 @@ import (
 // Queue holds what one session's socket has not taken yet, of all rooms it subscribes to, in order and by reference. It
 // belongs to the session's loop. The zero value is an empty queue.
 type Queue struct {
-	pool  *Pool
-	segs  []seg // segs[head:] wait
-	head  int
-	bytes int
+	pool   *Pool
+	chunk  int
+	segs   []seg // segs[head:] wait
+	head   int
+	bytes  int
+	replay int // of these, bytes of replays
+	pace   pace
 
 	views []view                    // scratch of shed
 	byKey map[codec.StreamKey]int32 // likewise: places in views, when they are many
@@ -26,6 +29,7 @@ type seg struct {
 	beg, pos, end int   // pos moves from beg to end as the socket takes the bytes
 	at            int64 // when it was queued, ns
 	sub           *Sub  // nil: answers and the like, which no policy touches
+	replay        bool  // of sub's replay
 }
 
 func (g *seg) left() int { return g.end - g.pos }
@@ -35,6 +39,7 @@ type Sub struct {
 	set    *Settings
 	room   codec.RoomID
 	queued int // bytes in the queue
+	replay int // of these, bytes of its replay, which the bounds leave out: the room's log has its own
 	ripe   int // policy latest: over so many bytes a look for old messages pays
 	slow   *slow
 }
@@ -48,11 +53,23 @@ func (s *Sub) Slow() bool { return s.slow != nil }
 // Policy returns the room's policy.
 func (s *Sub) Policy() codec.Policy { return s.set.Policy }
 
-// NewQueue returns an empty queue whose notices come from pool.
-func NewQueue(pool *Pool) *Queue { return &Queue{pool: pool} }
+// live returns how many bytes wait that count against the room's bound.
+func (s *Sub) live() int { return s.queued - s.replay }
+
+// NewQueue returns an empty queue whose notices come from pool. chunk is how many bytes its socket takes at once when it
+// takes some, after taking none for a while: with a slow path that is all one sees of its pace.
+func NewQueue(pool *Pool, chunk int) *Queue { return &Queue{pool: pool, chunk: chunk} }
 
 // Bytes returns how much waits.
 func (q *Queue) Bytes() int { return q.bytes }
+
+// Overdue returns how much waits that a session should have taken by now: nothing while it keeps up, and no replays.
+func (q *Queue) Overdue(now int64) int {
+	if q.Empty() || q.pace.keepsUp(q.OldestAt(), int64(patience), q.chunk, now) {
+		return 0
+	}
+	return q.bytes - q.replay
+}
 
 // Empty reports whether nothing waits.
 func (q *Queue) Empty() bool { return q.head == len(q.segs) }
@@ -62,19 +79,19 @@ func (q *Queue) OldestAt() int64 { return q.segs[q.head].at }
 
 // Append queues bytes of b from off to end that no policy may drop. It takes a reference of its own.
 func (q *Queue) Append(b *Batch, off, end int, now int64) {
-	q.add(seg{b.Retain(), off, off, end, now, nil})
+	q.add(seg{b: b.Retain(), beg: off, pos: off, end: end, at: now})
 }
 
 // Rest queues what a socket did not take of a batch for s: the bytes from pos on, of frames that start at off. No policy acts
 // yet. It takes a reference of its own.
 func (q *Queue) Rest(s *Sub, b *Batch, off, pos, end int, now int64) {
-	q.add(seg{b.Retain(), off, pos, end, now, s})
+	q.add(seg{b: b.Retain(), beg: off, pos: pos, end: end, at: now, sub: s})
 }
 
 // Replay queues an item of a replay for s. No policy acts. It takes a reference of its own.
 func (q *Queue) Replay(s *Sub, it ReplayItem, now int64) {
 	if it.Off < it.End {
-		q.add(seg{it.B.Retain(), it.Off, it.Off, it.End, now, s})
+		q.add(seg{b: it.B.Retain(), beg: it.Off, pos: it.Off, end: it.End, at: now, sub: s, replay: true})
 	}
 }
 
@@ -83,10 +100,13 @@ func (q *Queue) Orphan(s *Sub) {
 	for i := q.head; s.queued > 0 && i < len(q.segs); i++ {
 		if g := &q.segs[i]; g.sub == s {
 			s.queued -= g.left()
-			g.sub = nil
+			if g.replay {
+				q.replay -= g.left()
+			}
+			g.sub, g.replay = nil, false
 		}
 	}
-	s.queued, s.ripe, s.slow = 0, 0, nil
+	s.queued, s.replay, s.ripe, s.slow = 0, 0, 0, nil
 }
 
 func (q *Queue) add(g seg) {
@@ -95,11 +115,20 @@ func (q *Queue) add(g seg) {
 		clear(q.segs[n:])
 		q.segs, q.head = q.segs[:n], 0
 	}
+	if q.Empty() {
+		q.pace.begin(g.at)
+	}
 	q.segs = append(q.segs, g)
 	n := g.left()
 	q.bytes += n
 	if g.sub != nil {
 		g.sub.queued += n
+	}
+	if g.replay {
+		q.replay += n
+		g.sub.replay += n
+	} else {
+		q.pace.came(n, g.at)
 	}
 }
 
@@ -109,8 +138,9 @@ func (q *Queue) add(g seg) {
 // In a latest room old messages go when they make up half of what is queued, so that a push costs no pass over the queue;
 // Check drops them all.
 //
-// In a live room, what is queued for s stays below twice Settings.QueueBytes, or, where that is more, below what the last
-// look found that may not be dropped and an eighth of QueueBytes. Not dropped are the rest of messages begun, the newest init
+// In a live room, what is queued for s stays below twice Settings.QueueBytes unless the session keeps up (see pace), or,
+// where that is more, below what the last look found that may not be dropped and an eighth of QueueBytes. Replays do not
+// count. Not dropped are the rest of messages begun, the newest init
 // messages, the newest message of each stream without key messages, gaps, and frames about the room.
 func (q *Queue) Push(s *Sub, b *Batch, off, end int, now int64) (out Outcome) {
 	if s.slow != nil && b.Kind != KindCount {
@@ -122,7 +152,7 @@ func (q *Queue) Push(s *Sub, b *Batch, off, end int, now int64) (out Outcome) {
 	if s.queued == 0 {
 		s.ripe = end - off
 	}
-	q.add(seg{b.Retain(), off, off, end, now, s})
+	q.add(seg{b: b.Retain(), beg: off, pos: off, end: end, at: now, sub: s})
 	if s.set.Policy != codec.PolicyLatest || s.queued > s.ripe {
 		out.merge(q.Check(s, now))
 	}
@@ -154,28 +184,28 @@ func (q *Queue) Check(s *Sub, now int64) (out Outcome) {
 		}
 		return out
 	}
-	if s.queued <= s.set.QueueBytes && !q.stale(s, now) {
+	if s.live() <= s.set.QueueBytes && !q.stale(s, now) || q.keepsUp(s, now) {
 		return out
 	}
 	if s.set.Policy == codec.PolicyDisconnect {
 		return Outcome{CutOff: true}
 	}
-	if sl := s.slow; sl != nil && s.queued < sl.quietBytes && now < sl.quietUntil {
+	if sl := s.slow; sl != nil && s.live() < sl.quietBytes && now < sl.quietUntil {
 		return out
 	}
 	twice := 2 * s.set.QueueBytes
 	out = q.shed(s, now, shedOld)
-	if s.queued > twice {
+	if s.live() > twice {
 		out.merge(q.shed(s, now, shedCurrent))
 	}
-	if s.queued > twice {
+	if s.live() > twice {
 		out.merge(q.shed(s, now, shedAll))
 	}
 	// A pass over the queue that found little to drop is not repeated for every frame that comes.
 	if step := s.set.QueueBytes / 8; out.Bytes < step && s.queued > 0 {
 		sl := s.slowState()
-		sl.quietBytes = s.queued + step
-		if s.queued <= twice {
+		sl.quietBytes = s.live() + step
+		if s.live() <= twice {
 			sl.quietBytes = min(sl.quietBytes, twice+1)
 		}
 		sl.quietUntil = now + int64(s.set.QueueAge)/8
@@ -183,19 +213,24 @@ func (q *Queue) Check(s *Sub, now int64) (out Outcome) {
 	return out
 }
 
-// stale reports whether the oldest bytes of s have waited longer than the bound. The queue is in order of time, so the
-// first of s is the oldest.
+// stale reports whether the oldest bytes of s, its replay apart, have waited longer than the bound. The queue is in order
+// of time, so the first of s is the oldest.
 func (q *Queue) stale(s *Sub, now int64) bool {
-	if s.queued == 0 {
+	if s.live() == 0 {
 		return false
 	}
 	limit := now - int64(s.set.QueueAge)
 	for i := q.head; i < len(q.segs) && q.segs[i].at < limit; i++ {
-		if q.segs[i].sub == s {
+		if q.segs[i].sub == s && !q.segs[i].replay {
 			return true
 		}
 	}
 	return false
+}
+
+// keepsUp reports whether the session takes what comes, so that no bound acts on what waits for s.
+func (q *Queue) keepsUp(s *Sub, now int64) bool {
+	return q.Empty() || q.pace.keepsUp(q.OldestAt(), int64(s.set.QueueAge), q.chunk, now)
 }
 
 // Relieve drops all that may be dropped of s, whatever the bounds: the process holds too much. Where the policy drops
@@ -244,7 +279,10 @@ func (q *Queue) Head(dst [][]byte, limit int) [][]byte {
 }
 
 // Advance says that the socket has taken n bytes.
-func (q *Queue) Advance(n int) {
+func (q *Queue) Advance(n int, now int64) {
+	if n > 0 {
+		q.pace.took(n, now)
+	}
 	q.bytes -= n
 	for n > 0 {
 		g := &q.segs[q.head]
@@ -253,6 +291,10 @@ func (q *Queue) Advance(n int) {
 		g.pos += k
 		if g.sub != nil {
 			g.sub.queued -= k
+		}
+		if g.replay {
+			g.sub.replay -= k
+			q.replay -= k
 		}
 		if g.pos == g.end {
 			g.b.Release()
@@ -269,7 +311,7 @@ func (q *Queue) Advance(n int) {
 const maxIdleSegs = 256
 
 func (q *Queue) reset() {
-	q.segs, q.head, q.bytes = q.segs[:0], 0, 0
+	q.segs, q.head, q.bytes, q.replay = q.segs[:0], 0, 0, 0
 	if cap(q.segs) > maxIdleSegs || cap(q.kept) > maxIdleSegs || cap(q.views) > maxIdleSegs {
 		q.segs, q.kept, q.views, q.byKey = nil, nil, nil, nil
 	}
@@ -281,6 +323,9 @@ func (q *Queue) Clear() {
 		g := &q.segs[i]
 		if g.sub != nil {
 			g.sub.queued -= g.left()
+		}
+		if g.replay {
+			g.sub.replay -= g.left()
 		}
 		g.b.Release()
 		*g = seg{}
@@ -400,7 +445,7 @@ func (q *Queue) tell(s *Sub, k *skip, now int64) {
 func (q *Queue) notice(s *Sub, key codec.StreamKey, from, to uint64, reason codec.GapReason, now int64) seg {
 	b := q.pool.encodeOwn(&codec.Gap{Room: s.room, StreamKey: key, From: from, To: to, Reason: reason})
 	b.Kind, b.Key, b.First, b.Last = KindDrop, key, from, to
-	return seg{b, 0, 0, len(b.B), now, s}
+	return seg{b: b, end: len(b.B), at: now, sub: s}
 }
 
 // TellEvery is how long a notice may wait when no later frame of its stream makes it go out.
@@ -522,11 +567,11 @@ func (q *Queue) resume(s *Sub, b *Batch, off, end int, now int64, out *Outcome) 
 			return off
 		case k.finish && !f.Start(): // a message begun is finished
 			k.finish = !f.End()
-			q.add(seg{b.Retain(), off, off, off + n, now, s})
+			q.add(seg{b: b.Retain(), beg: off, pos: off, end: off + n, at: now, sub: s})
 		case f&codec.FlagInit != 0 && (f.Start() || k.init):
 			k.finish, k.init = false, !f.End()
 			q.tell(s, k, now)
-			q.add(seg{b.Retain(), off, off, off + n, now, s})
+			q.add(seg{b: b.Retain(), beg: off, pos: off, end: off + n, at: now, sub: s})
 		default:
 			k.finish, k.init = false, false
 			if k.from == 0 {

@@ -73,7 +73,7 @@ func TestManyAtOnce(t *testing.T) {
 				l := &fakeLoop{room: r, pool: pool, now: 1}
 				all[i] = l
 				idle.Go(func() {
-					x := &bench{t: failer{t}, pool: pool, room: r}
+					x := &bench{t: failer{t}, pool: pool, room: r, loop: l}
 					for n := 0; !done.Load(); n++ {
 						l.drain()
 						for _, v := range l.members {
@@ -159,7 +159,7 @@ func TestRolesAtOnce(t *testing.T) {
 			first := make([]*viewer, loops)
 			for i := range all {
 				l := &fakeLoop{room: r, pool: pool, now: 1}
-				x := &bench{t: failer{t}, pool: pool, room: r}
+				x := &bench{t: failer{t}, pool: pool, room: r, loop: l}
 				all[i], first[i] = l, x.newViewer()
 				if err := l.subscribe(first[i], Join{Account: "first", Instance: uint64(i)}); err != nil {
 					t.Fatal(err)

@@ -147,14 +147,16 @@ func (q *Queue) survey(s *Sub) {
 				v.prevKey, v.prevAt, v.prevInit = v.lastKey, v.lastAt, v.lastInit
 				v.lastKey, v.lastAt, v.lastInit = seq, v.bytes, v.init
 			}
-			v.bytes += n
+			if !g.replay {
+				v.bytes += n
+			}
 		})
 	}
 }
 
 // decide sets the cut of each stream. It returns how many bytes the keyless streams together have to lose.
 func (q *Queue) decide(s *Sub, mode shedMode) (excess int) {
-	excess = s.queued - s.set.QueueBytes/2
+	excess = s.live() - s.set.QueueBytes/2
 	for i := range q.views {
 		v := &q.views[i]
 		switch {
@@ -185,11 +187,18 @@ func (q *Queue) rewrite(s *Sub, now int64, mode shedMode, excess int) (out Outco
 	}
 	old := now - int64(s.set.QueueAge)/2
 	kept := q.kept[:0]
-	q.bytes, s.queued = 0, 0
+	q.bytes, q.replay, s.queued, s.replay = 0, 0, 0, 0
 	keep := func(g seg) {
-		q.bytes += g.left()
+		n := g.left()
+		q.bytes += n
+		if g.replay {
+			q.replay += n
+		}
 		if g.sub != nil && g.sub == s {
-			s.queued += g.left()
+			s.queued += n
+			if g.replay {
+				s.replay += n
+			}
 		}
 		kept = append(kept, g)
 	}
@@ -224,7 +233,7 @@ func (q *Queue) rewrite(s *Sub, now int64, mode shedMode, excess int) (out Outco
 					v.reason = reason
 					out.Frames++
 					out.Bytes += n
-					if !v.keyed {
+					if !v.keyed && !g.replay {
 						excess -= n
 					}
 					return
