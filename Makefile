@@ -43,6 +43,16 @@ bin/timedge:
 bin/loadgen:
 	@$(BUILD) -o $@ ./tools/loadgen
 
+# Where releases run: with the server on Linux, the client commands alone elsewhere.
+PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+
+.PHONY: build-all
+build-all: ## Build static binaries for all platforms into bin: servers for Linux, client commands for macOS and Windows
+	@set -e; for p in $(PLATFORMS); do os=$${p%/*} arch=$${p#*/}; to=bin/timedge-$$os-$$arch; \
+		if [ $$os = windows ]; then to=$$to.exe; fi; \
+		echo "building $$to"; CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch $(BUILD) -o $$to .; \
+	done
+
 .PHONY: test
 test: need check test-race test-short test-drills test-bench ## Install what tests need, then run all checks, tests and, once, benchmarks
 	@echo "test: all passed"
@@ -56,6 +66,7 @@ check: ## Check format (gofmt), go vet and staticcheck
 	@echo "== gofmt, go vet, staticcheck"
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not gofmt'ed:"; echo "$$unformatted"; exit 1; fi
 	@go vet ./...
+	@for os in darwin windows; do GOOS=$$os go vet . ./client/... || exit 1; done
 	@$(STATICCHECK) ./...
 
 .PHONY: test-race

@@ -1,17 +1,12 @@
+//go:build linux
+
 package main
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
-	"net/url"
 	"os"
-	"strings"
-	"time"
 
 	"github.com/rs/zerolog"
 
@@ -76,102 +71,4 @@ func (*keyCmd) Run(std *streams) error {
 		}
 	}
 	return std.say("%s", node.NewKey())
-}
-
-type nodesCmd struct {
-	Admin string `placeholder:"ADDR" default:"127.0.0.1:7401" env:"TIMEDGE_ADMIN" help:"The --admin address of any node (${default})."`
-	JSON  bool   `help:"Print JSON."`
-}
-
-// Run shows the members of a cluster as one of them sees it.
-func (c *nodesCmd) Run(ctx context.Context, std *streams) error {
-	var nodes []engine.NodeReport
-	raw, err := askAdmin(ctx, c.Admin, "/nodes", &nodes)
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return std.page(raw)
-	}
-	w := std.table()
-	w.row("NODE", "ADDRESS", "STATE", "ROOMS RELAYED", "MIRRORED")
-	for _, n := range nodes {
-		state, relayed, mirrored := "linked", "", ""
-		switch {
-		case n.Draining:
-			state = "draining"
-		case n.Self:
-			state = "this node"
-		case !n.Linked:
-			state = "out of reach"
-		}
-		if n.Relayed != nil {
-			relayed, mirrored = fmt.Sprint(*n.Relayed), fmt.Sprint(*n.Mirrored)
-		}
-		w.row(n.Name, n.Addr, state, relayed, mirrored)
-	}
-	return w.flush()
-}
-
-// showNodes prints what the nodes of a cluster know of a room. It prints nothing if the admin address does not answer or its node is in
-// no cluster, unless somebody named it.
-func (r *roomCmd) showNodes(ctx context.Context, std *streams) error {
-	var rep engine.RoomReport
-	raw, err := askAdmin(ctx, r.Admin, "/rooms/"+url.PathEscape(r.Room.String()), &rep)
-	switch {
-	case err != nil && !r.JSON:
-		return nil
-	case err != nil:
-		return err
-	case r.JSON:
-		return std.page(raw)
-	}
-	w := std.table()
-	w.row()
-	w.row("relay", rep.Relay)
-	w.row("epoch", rep.Epoch)
-	w.row("chain", strings.Join(rep.Chain, " "))
-	w.row()
-	w.row("NODE", "ROLE", "SUBSCRIBERS", "PUBLISHERS")
-	for _, n := range rep.Nodes {
-		w.row(n.Node, n.Role, n.Subscribers, n.Publishers)
-	}
-	if len(rep.Publishers) > 0 {
-		w.row()
-		w.row("PUBLISHER", "ACCOUNT", "NODE")
-	}
-	for _, p := range rep.Publishers {
-		node := p.Node
-		if node == "" {
-			node = "(away)"
-		}
-		w.row(p.Num, p.Account, node)
-	}
-	return w.flush()
-}
-
-// askAdmin gets a page of a node's admin address and reads it as JSON.
-func askAdmin(ctx context.Context, addr, page string, into any) (raw []byte, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+page, nil)
-	if err != nil {
-		return nil, fmt.Errorf("--admin: %w", err)
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		if _, ok := errors.AsType[*net.OpError](err); ok {
-			return nil, fmt.Errorf("no node answers on its admin address %s: is it running, and is --admin the same?", addr)
-		}
-		return nil, err
-	}
-	defer res.Body.Close()
-	raw, err = io.ReadAll(io.LimitReader(res.Body, 16<<20))
-	if err != nil {
-		return nil, err
-	}
-	if res.StatusCode != http.StatusOK {
-		return nil, errors.New(strings.TrimSpace(string(raw)))
-	}
-	return raw, json.Unmarshal(raw, into)
 }

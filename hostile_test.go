@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/timedge/timedge/codec"
-	"github.com/timedge/timedge/engine"
 )
 
 // spell is what a hostile server, or another account, says where people read it: it would set the terminal's title, clear it, and forge a
@@ -159,11 +158,11 @@ func TestHostileServer(t *testing.T) {
 // TestHostileAdmin: nor does anything that an admin page says.
 func TestHostileAdmin(t *testing.T) {
 	evil := "n" + spell
-	nodes, err := json.Marshal([]engine.NodeReport{{Name: evil, Addr: evil}})
+	nodes, err := json.Marshal([]nodeReport{{Name: evil, Addr: evil}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	rep, err := json.Marshal(engine.RoomReport{Relay: evil, Chain: []string{evil}})
+	rep, err := json.Marshal(roomReport{Relay: evil, Chain: []string{evil}})
 	if err != nil {
 		t.Fatal(err)
 	}

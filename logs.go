@@ -5,8 +5,6 @@ import (
 	"io"
 	"sync"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // lineSink passes lines on to a writer in a goroutine of its own, so that whoever logs, an event loop among them, never waits for the reader
@@ -110,14 +108,6 @@ func (s *streams) close() {
 			sink.Close()
 		}
 	}
-}
-
-// droppedLines counts what the sinks of std dropped.
-func (s *streams) droppedLines() prometheus.Collector {
-	return prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "timedge_log_lines_dropped_total",
-		Help: "Lines of the log that were not written because their reader had stopped or was gone.",
-	}, func() float64 { return float64(s.outSink.Dropped() + s.errSink.Dropped()) })
 }
 
 func countLines(b []byte) uint64 { return uint64(bytes.Count(b, []byte{'\n'})) }

@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -100,6 +102,14 @@ func (c *serveCmd) logger(std *streams) zerolog.Logger {
 		log = zerolog.New(zerolog.ConsoleWriter{Out: std.errSink, TimeFormat: time.TimeOnly})
 	}
 	return log.Level(level).With().Timestamp().Logger()
+}
+
+// droppedLines counts what the sinks of std dropped.
+func (s *streams) droppedLines() prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "timedge_log_lines_dropped_total",
+		Help: "Lines of the log that were not written because their reader had stopped or was gone.",
+	}, func() float64 { return float64(s.outSink.Dropped() + s.errSink.Dropped()) })
 }
 
 func (c *serveCmd) config(log zerolog.Logger, who auth.Authenticator, secure *tls.Config) engine.Config {

@@ -1,12 +1,11 @@
+//go:build linux
+
 package main
 
 import (
-	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"sync"
 	"time"
@@ -94,31 +93,4 @@ func (c *certificates) load() error {
 	}
 	c.current, c.loaded = &cert, changed
 	return nil
-}
-
-// authorities reads certificates of authorities.
-func authorities(path string) (*x509.CertPool, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(b) {
-		return nil, fmt.Errorf("%s holds no certificate in PEM", path)
-	}
-	return pool, nil
-}
-
-// tlsDialer connects with TLS; ca names the authorities to trust, "" the system's.
-func tlsDialer(ca string) (func(context.Context, string) (net.Conn, error), error) {
-	cfg := &tls.Config{MinVersion: tls.VersionTLS13}
-	if ca != "" {
-		pool, err := authorities(ca)
-		if err != nil {
-			return nil, fmt.Errorf("--tls-ca: %w", err)
-		}
-		cfg.RootCAs = pool
-	}
-	d := &tls.Dialer{Config: cfg}
-	return func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) }, nil
 }

@@ -1,15 +1,13 @@
+//go:build linux
+
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/timedge/timedge/auth"
-	"github.com/timedge/timedge/client"
 )
 
 // tokenCmd keeps the files that serve --auth takes, on the machine where they are: no server is asked.
@@ -70,20 +68,6 @@ func (r *rightsFlags) account(name string, now time.Time, expires time.Duration)
 		a.Expires = now.Add(expires)
 	}
 	return a
-}
-
-// tokenSource reads the token's file each time that it is asked; nil if there is none.
-func (f *serverFlags) tokenSource() client.TokenSource {
-	if f.TokenFile == "" {
-		return nil
-	}
-	return func(context.Context) (string, error) {
-		b, err := os.ReadFile(f.TokenFile)
-		if err != nil {
-			return "", fmt.Errorf("--token-file: %w", err)
-		}
-		return strings.TrimSpace(string(b)), nil
-	}
 }
 
 // Run prints the token of a new account, and nothing else.
