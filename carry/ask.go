@@ -45,6 +45,7 @@ type Effects interface {
 	// Answer ends a request (Part.Answered). Once for each Ask, unless Here or Give is called for it, or Left comes first.
 	Answer(a Ask, m codec.Control)
 	// Here ends a request by sending it back: the room is here now, or might be. A client's Subscribe is for its session, any other for Part.Request.
+	// For a Subscribe Node.Seated follows, when the session has its seat or will not have one.
 	Here(a Ask)
 	// Give ends a publish request: its session may hold the outbound (Part.Given). Node.Given follows, also if the session is closed.
 	Give(a Ask, o *room.Outbound, t Ticket)
@@ -95,6 +96,8 @@ type LinkHost interface {
 	room.Way
 	// Report has Node.Report called with what the Port has to tell.
 	Report(r Report)
+	// Stray counts frames that were not taken. On a link that the other node dialed that one is told, by push_refused.
+	Stray(id codec.RoomID, num uint16, code codec.Code, frames int)
 	// Admit makes the link a member of a room, as m asks: mirrored with the head, the replay, then ok are sent when it is admitted.
 	Admit(m *codec.Mirror, r *room.Room, head codec.RoomHead) (Member, error)
 	// Resume says that Port.Ready has become true: frames that waited may come.
@@ -104,7 +107,7 @@ type LinkHost interface {
 // Member is a link's membership in a room.
 type Member interface {
 	// Ack takes the other node's word that its subscribers have a stream up to seq.
-	Ack(key codec.StreamKey, seq uint64, now int64) error
+	Ack(key codec.StreamKey, seq uint64, now int64)
 	// Tally says how many subscribers it serves.
 	Tally(n int, now int64)
 	// Leave ends the membership; Port.Left is not called.

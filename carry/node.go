@@ -1,65 +1,320 @@
 package carry
 
 import (
+	"container/heap"
+	"slices"
+	"time"
+
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/node"
 	"github.com/timedge/timedge/room"
 )
 
-// Node decides what this node does for rooms that others relay, and executes what [node.Core] decides.
-type Node struct{}
+// Node decides what this node does for rooms that others relay, and executes what [node.Core] decides. After each call it has done all that
+// follows, so far as it can be done at that moment.
+type Node struct {
+	self  string
+	rooms *room.Table
+	pool  *room.Pool
+	do    Effects
+	core  *node.Core
+
+	now    int64
+	timers timers
+	count  uint64   // of timers made, to break ties in time
+	ticket Ticket   // the last one given
+	later  []func() // for when the core has returned
+
+	peers map[string]*peer // the other members
+	links map[LinkID]*link
+	edges map[codec.RoomID]*edge
+	sweep []*edge // edges in order of their rooms; nil: to be made anew
+	ways  map[*room.Outbound]*outbound
+	given map[Ticket]*outbound // whether their sessions hold them is not known yet
+	calls map[uint32]*call     // requests on links, by their numbers there
+	asks  map[SessionID][]*request
+	ended map[codec.RoomID]int64 // tombstones, and since when
+
+	digestAt int64
+	buryAt   int64
+}
+
+const (
+	// upkeepEvery is how often edges are looked at.
+	upkeepEvery = 100 * time.Millisecond
+	// digestEvery lies between two digests.
+	digestEvery = 3 * time.Second
+	// strangerFor is how long a link may wait for its node to be in the view: gossip and links come by different ways.
+	strangerFor = 3 * time.Second
+	// askFor is how long a request may look for its room; maxAsks is how many one session may have on their way.
+	askFor  = 10 * time.Second
+	maxAsks = 1024
+	// tombstoneFor is how long a room that ended is remembered, so that it does not come back; buryEvery how often that is looked at.
+	tombstoneFor = 10 * time.Minute
+	buryEvery    = 10 * time.Second
+	// settleHold is how long a new relay acknowledges nothing, so that every edge has come back before anything is let go of.
+	settleHold = 200 * time.Millisecond
+)
 
 // New returns the machine of a process that is alone as yet.
-func New(self node.Member, rooms *room.Table, pool *room.Pool, do Effects) *Node { panic("carry: to come") }
+func New(self node.Member, rooms *room.Table, pool *room.Pool, do Effects) *Node {
+	n := &Node{
+		self: self.Name, rooms: rooms, pool: pool, do: do,
+		peers: make(map[string]*peer), links: make(map[LinkID]*link), edges: make(map[codec.RoomID]*edge),
+		ways: make(map[*room.Outbound]*outbound), given: make(map[Ticket]*outbound), calls: make(map[uint32]*call),
+		asks: make(map[SessionID][]*request), ended: make(map[codec.RoomID]int64),
+	}
+	n.core = node.NewCore(self, (*relay)(n))
+	return n
+}
 
-// View takes a new view of the cluster.
-func (n *Node) View(v *node.View, now int64) {}
+// Core returns the core, to be asked only.
+func (n *Node) Core() *node.Core { return n.core }
 
-// Linked says that there is a link with a process: one that Dial opened, or one that the other opened.
-func (n *Node) Linked(l LinkID, p node.Peer, dialed bool, now int64) {}
+// enter begins a call, leave ends it: what actions of the core have left for when that has returned is done.
+func (n *Node) enter(now int64) {
+	n.now = max(n.now, now)
+}
 
-// Unlinked says that a link has ended. Nothing comes of it afterwards.
-func (n *Node) Unlinked(l LinkID, now int64) {}
+func (n *Node) leave() {
+	for len(n.later) > 0 {
+		fs := n.later
+		n.later = nil
+		for _, f := range fs {
+			f()
+		}
+	}
+}
 
-// Unreached says that Dial was in vain; refused, that the member's port refuses connections: the process is gone.
-func (n *Node) Unreached(m node.Member, refused bool, now int64) {}
+// next returns a new ticket.
+func (n *Node) next() Ticket {
+	n.ticket++
+	return n.ticket
+}
 
-// Ask takes a request for a room that is not relayed here.
-func (n *Node) Ask(a Ask, now int64) {}
+// timer is something that time brings.
+type timer struct {
+	at  int64
+	seq uint64
+	do  func()
+}
 
-// Left says that a session has closed which has asked before.
-func (n *Node) Left(s SessionID, now int64) {}
+type timers []timer
 
-// Given is the answer to Effects.Give: whether the session holds the outbound now.
-func (n *Node) Given(t Ticket, held bool, now int64) {}
+func (t timers) Len() int { return len(t) }
+func (t timers) Less(i, j int) bool {
+	return t[i].at < t[j].at || t[i].at == t[j].at && t[i].seq < t[j].seq
+}
+func (t timers) Swap(i, j int) { t[i], t[j] = t[j], t[i] }
+func (t *timers) Push(x any)   { *t = append(*t, x.(timer)) }
+func (t *timers) Pop() any {
+	last := (*t)[len(*t)-1]
+	(*t)[len(*t)-1] = timer{}
+	*t = (*t)[:len(*t)-1]
+	return last
+}
 
-// Detached says that an outbound's session has left it.
-func (n *Node) Detached(o *room.Outbound, now int64) {}
+// after has f called by the Tick that comes when a time is over.
+func (n *Node) after(d time.Duration, f func()) {
+	n.count++
+	heap.Push(&n.timers, timer{n.now + int64(d), n.count, f})
+}
+
+// Due returns when Tick is to be called next, at the latest; 0 if there is nothing to wait for. It may be earlier after any other call.
+func (n *Node) Due() int64 {
+	if len(n.timers) == 0 {
+		return 0
+	}
+	return n.timers[0].at
+}
+
+// Tick does what time brings.
+func (n *Node) Tick(now int64) {
+	n.enter(now)
+	for len(n.timers) > 0 && n.timers[0].at <= n.now {
+		t := heap.Pop(&n.timers).(timer)
+		t.do()
+		n.leave()
+	}
+}
+
+// ordered returns the edges in order of their rooms. Edges may be made and dropped while the caller goes through them.
+func (n *Node) ordered() []*edge {
+	if n.sweep == nil {
+		n.sweep = make([]*edge, 0, len(n.edges))
+		for _, id := range sorted(n.edges) {
+			n.sweep = append(n.sweep, n.edges[id])
+		}
+	}
+	return n.sweep
+}
 
 // Report takes what a link's Port has to tell.
-func (n *Node) Report(l LinkID, r Report, now int64) {}
+func (n *Node) Report(l LinkID, r Report, now int64) {
+	n.enter(now)
+	if k := n.links[l]; k != nil {
+		r.tell(n, k)
+	}
+	n.leave()
+}
 
 // Performed takes the answer to a request that was done at a room here. Effects.Answer follows when the standbys know what has changed; if this node
 // is not the relay any more, the request is as one of Ask.
-func (n *Node) Performed(a Ask, r *room.Room, answer codec.Control, now int64) {}
+func (n *Node) Performed(a Ask, r *room.Room, answer codec.Control, now int64) {
+	n.enter(now)
+	done := func(ok bool) {
+		if ok {
+			n.do.Answer(a, answer)
+		} else {
+			n.later = append(n.later, func() { n.ask(a) })
+		}
+	}
+	switch a.M.(type) {
+	case *codec.Stat: // changes nothing
+		done(true)
+	case *codec.Remove:
+		n.end(r, codec.CodeRemoved, done)
+	default:
+		n.core.Changed(r.State(), done)
+	}
+	n.leave()
+}
 
 // Registered makes the cluster know a room that a client has registered here, and answers.
-func (n *Node) Registered(a Ask, r *room.Room, answer *codec.Registered, now int64) {}
+func (n *Node) Registered(a Ask, r *room.Room, answer *codec.Registered, now int64) {
+	n.enter(now)
+	done := func(ok bool) {
+		if ok {
+			n.do.Answer(a, answer)
+		} else {
+			n.do.Answer(a, refusal(a.Req, errMoved))
+		}
+	}
+	if !n.core.Create(r.State(), done) {
+		n.rooms.End(r, codec.CodeNodeLost)
+		done(false)
+	}
+	n.leave()
+}
 
-// Ended makes the cluster know that a room which this node relays has ended by itself or by its owner's wish: for Table.OnEnd.
-func (n *Node) Ended(r *room.Room, code codec.Code, now int64) {}
+// Ended makes the cluster know that a room which this node relays has ended by itself: for Table.OnEnd. Of one that its owner has removed Performed
+// tells.
+func (n *Node) Ended(r *room.Room, code codec.Code, now int64) {
+	n.enter(now)
+	if code != codec.CodeRemoved {
+		n.end(r, code, func(bool) {})
+	}
+	n.leave()
+}
 
-// Came says that a client of this node has come into a mirror of its inbox: the relay is told at once.
-func (n *Node) Came(id codec.RoomID, now int64) {}
+func (n *Node) end(r *room.Room, code codec.Code, done func(ok bool)) {
+	st := r.State()
+	st.Ended = code
+	n.core.Changed(st, done)
+	n.bury(r.ID)
+}
 
-// Due returns when Tick is to be called next, at the latest. It may be earlier after any other call.
-func (n *Node) Due() int64 { return 0 }
+// bury notes when a room's tombstone came, to forget it in time.
+func (n *Node) bury(id codec.RoomID) {
+	st := n.core.State(id)
+	if st == nil || st.Ended == 0 { // or it lives again
+		delete(n.ended, id)
+		return
+	}
+	if _, known := n.ended[id]; known {
+		return
+	}
+	if len(n.ended) == 0 {
+		n.after(buryEvery, n.exhume)
+	}
+	n.ended[id] = n.now
+}
 
-// Tick does what time brings.
-func (n *Node) Tick(now int64) {}
+// exhume forgets the tombstones that have had their time.
+func (n *Node) exhume() {
+	for _, id := range sorted(n.ended) {
+		if n.now-n.ended[id] > int64(tombstoneFor) {
+			n.core.Forget(id)
+			delete(n.ended, id)
+		}
+	}
+	if len(n.ended) > 0 {
+		n.after(buryEvery, n.exhume)
+	}
+}
 
-// Core returns the core, to be asked only.
-func (n *Node) Core() *node.Core { return nil }
+// refusal is the answer to a request that is refused.
+func refusal(req uint32, why *room.Error) *codec.Refused {
+	return &codec.Refused{Req: req, Code: why.Code, Text: why.Text}
+}
 
-// Audit returns the first broken invariant that can be seen in the Node, for tests to call after every event.
-func (n *Node) Audit() error { return nil }
+// errMoved refuses what another node may do in a moment.
+var errMoved = &room.Error{Code: codec.CodeMoved, Text: "the room is on its way to another node"}
+
+// errAsks refuses what a session asks of rooms elsewhere while too much of that is on its way.
+var errAsks = &room.Error{Code: codec.CodeOverloaded, Text: "too many requests for rooms of other nodes at once"}
+
+// upkeep does what time brings to edges, as long as there are any.
+func (n *Node) upkeep() {
+	for _, e := range n.ordered() {
+		if n.edges[e.id] == e {
+			n.look(e)
+			n.leave()
+		}
+	}
+	if n.now >= n.digestAt {
+		n.digestAt = n.now + int64(digestEvery)
+		n.digests()
+	}
+	if len(n.edges) > 0 {
+		n.after(upkeepEvery, n.upkeep)
+	}
+}
+
+// look tells the relay how many subscribers an edge has, and lets go of what nobody needs.
+func (n *Node) look(e *edge) {
+	for _, o := range slices.Clone(e.outs) {
+		o.out.Forget(n.now)
+		if o.until != 0 && n.now >= o.until || o.out.Over() {
+			n.over(o, codec.CodeGone)
+		}
+	}
+	n.tally(e)
+	if e.needed() {
+		e.idle = 0
+	} else if e.idle == 0 {
+		e.idle = n.now
+	} else if n.now-e.idle >= int64(idleFor) && (e.mirror == nil || n.rooms.Forget(e.mirror)) {
+		n.unplug(e, false)
+		n.drop(e)
+	}
+}
+
+// digests tells every node which rooms are mirrored from it, so that interest that either side has lost is repaired.
+func (n *Node) digests() {
+	rooms := make(map[LinkID][]codec.RoomID)
+	for _, e := range n.ordered() {
+		if e.at != nil && e.phase != away {
+			rooms[e.at.id] = append(rooms[e.at.id], e.id)
+		}
+	}
+	for _, name := range sorted(n.peers) {
+		k := n.peers[name].up
+		if k == nil || len(rooms[k.id]) == 0 && !k.digested {
+			continue
+		}
+		ids := rooms[k.id]
+		k.digested = len(ids) > 0
+		for {
+			some := min(len(ids), codec.MaxDigest)
+			m := &codec.Digest{Rooms: ids[:some:some]}
+			if ids = ids[some:]; len(ids) > 0 {
+				m.Flags = codec.DigestMore
+			}
+			n.do.Send(k.id, m)
+			if len(ids) == 0 {
+				break
+			}
+		}
+	}
+}

@@ -1,38 +1,233 @@
 package carry
 
 import (
+	"cmp"
+	"errors"
+	"maps"
+	"slices"
+
 	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/node"
 	"github.com/timedge/timedge/room"
 )
 
-// Port is what a link does at once, in order with its frames: it knows where they go. Loop only.
-type Port struct{ Part }
+// Port is what a link does at once, in order with its frames: it knows where they go. At the end that dialed it feeds mirrors and takes what
+// outbounds send; at the other end it has memberships and carries the other node's publishers. Loop only.
+type Port struct {
+	Part
+	link  LinkID
+	lh    LinkHost
+	ready bool
+
+	// Of a link that this node dialed: see up.go.
+	feeds map[codec.RoomID]*feed
+	fills map[uint32]*feed // of feeds, those whose mirrors are not whole yet, by the request
+	outs  map[lane]*carried
+	nums  map[codec.RoomID][]uint16 // of outs, by room
+	asked map[uint32]*carried       // publishers that the relay was asked for and has not answered, by the request
+
+	// Of a link that the other node dialed: see down.go.
+	members map[codec.RoomID]Member
+	wanted  map[codec.RoomID]uint32 // what the other node wants to be a member of, by its last request
+	through map[codec.RoomID]bool   // rooms that it wants by way of this node
+	early   *codec.State            // the beginning of a state whose rest has not come
+	digest  map[codec.RoomID]struct{}
+}
 
 // NewPort returns the port of a link with the node named peer.
 func NewPort(l LinkID, peer string, dialed bool, rooms *room.Table, h LinkHost) *Port {
-	panic("carry: to come")
+	p := &Port{link: l, lh: h, ready: dialed}
+	if dialed {
+		p.Part = newPart(h, rooms, ofRelay)
+		p.feeds, p.fills = make(map[codec.RoomID]*feed), make(map[uint32]*feed)
+		p.outs, p.nums, p.asked = make(map[lane]*carried), make(map[codec.RoomID][]uint16), make(map[uint32]*carried)
+	} else {
+		p.Part = newPart(h, rooms, ofEdge)
+		p.members, p.wanted, p.through = make(map[codec.RoomID]Member), make(map[codec.RoomID]uint32), make(map[codec.RoomID]bool)
+	}
+	p.peer = peer
+	return p
 }
 
 // Ready reports whether frames may come: not before the other node is in this one's view. What comes before that is to be kept, as bytes.
-func (p *Port) Ready() bool { return true }
+func (p *Port) Ready() bool { return p.ready }
 
 // Push routes a run of frames. A fault concerns the publisher, never the link.
-func (p *Port) Push(run room.Run, now int64) {}
+func (p *Port) Push(run room.Run, now int64) {
+	if _, err := p.Part.Push(run, now); err != nil {
+		p.stray(run.Room, run.Key.Pub, err, run.Frames)
+	}
+}
 
-// Frame handles any other frame but ping and pong. It may keep it, but not what it aliases. An error is a breach of the protocol: the link is to be closed.
-func (p *Port) Frame(m codec.Control, now int64) error { return nil }
+// Frame handles any other frame but ping and pong. It may keep it, but not what it aliases. An error is a breach of the protocol: the link is to
+// be closed.
+func (p *Port) Frame(m codec.Control, now int64) error {
+	if g, is := m.(*codec.Gap); is {
+		if err := p.Gap(*g, now); err != nil {
+			p.stray(g.Room, g.Pub, err, 1)
+		}
+		return nil
+	}
+	if p.side == ofRelay {
+		return p.fromRelay(m, now)
+	}
+	return p.fromEdge(m, now)
+}
 
 // Do does a command of the Node.
-func (p *Port) Do(c Cmd, now int64) {}
+func (p *Port) Do(c Cmd, now int64) { c.do(p, now) }
 
-// Left says that the room, or its policy, has ended the link's membership.
-func (p *Port) Left(id codec.RoomID, m Member) {}
+// Close ends all that the link carried. The Node hears of it by Unlinked.
+func (p *Port) Close(now int64) {
+	p.Part.Close(now)
+	for _, at := range slices.SortedFunc(maps.Keys(p.outs), lane.compare) {
+		p.outs[at].out.Unlink(p.lh)
+	}
+	clear(p.outs)
+	clear(p.nums)
+	clear(p.asked)
+	clear(p.feeds)
+	clear(p.fills)
+	clear(p.wanted)
+}
 
-// Close ends all that the link carried. It is told to the Node by Unlinked.
-func (p *Port) Close(now int64) {}
+// stray is what becomes of frames that could not be taken. An edge is told, and has its client begin anew. What comes for a mirror that is no
+// more, or that another link feeds now, is nothing to care for; anything else means that mirror and relay do not agree.
+func (p *Port) stray(id codec.RoomID, num uint16, err error, frames int) {
+	code := codeOf(err)
+	p.lh.Stray(id, num, code, frames)
+	if p.side == ofEdge {
+		return
+	}
+	switch code {
+	case codec.CodeNotPublishing, codec.CodeSuperseded, codec.CodeRoomUnknown, codec.CodeMoved:
+		return
+	}
+	if f := p.feeds[id]; f != nil {
+		p.lh.Report(strayed{f.ticket, id, code})
+	}
+}
+
+// codeOf returns the code of a refusal.
+func codeOf(err error) codec.Code {
+	if re, ok := errors.AsType[*room.Error](err); ok {
+		return re.Code
+	}
+	return codec.CodeOverloaded
+}
+
+var errFrame = &codec.ProtocolError{Code: codec.CodeUnexpected, Text: "a node does not send this frame on this side of a link"}
 
 // Cmd is what a Node has a Port do.
 type Cmd interface{ do(p *Port, now int64) }
 
-// Report is what a Port tells its Node.
-type Report interface{ to(n *Node, l LinkID) }
+// Report is what a Port tells its Node. Who it concerns no longer holds the ticket does not hear of it.
+type Report interface{ tell(n *Node, k *link) }
+
+// Commands.
+type (
+	// open lets the frames of a link come, now that the other node is in the view.
+	open struct{}
+	// feedRoom begins an attempt to mirror a room: it sends frames, the last of which asks for it. No reign below the one given is taken.
+	feedRoom struct {
+		ticket Ticket
+		room   codec.RoomID
+		reign  node.Reign
+		frames []codec.Control
+	}
+	// unfeed ends what this link does for a room: its mirror, its outbounds. With quiet the other node is not told.
+	unfeed struct {
+		room  codec.RoomID
+		quiet bool
+	}
+	// carry has a publisher taken by the relay: it sends the request.
+	carry struct {
+		ticket Ticket
+		out    *room.Outbound
+		frame  codec.Control
+	}
+	// drop ends that.
+	drop struct{ out *room.Outbound }
+	// admit makes the other node a member of a room, as it has asked.
+	admit struct {
+		m    *codec.Mirror
+		room *room.Room
+		head codec.RoomHead
+	}
+	// deny refuses that.
+	deny struct {
+		m   *codec.Mirror
+		why error
+	}
+	// demoted tells the other node, if it is a member of the room, that this one does not relay it any more.
+	demoted struct {
+		room codec.RoomID
+		to   string
+	}
+)
+
+func (open) do(p *Port, _ int64) {
+	if !p.ready {
+		p.ready = true
+		p.lh.Resume()
+	}
+}
+
+// Reports.
+type (
+	// mirrored says that the relay has told what the room is: the mirror is there.
+	mirrored struct {
+		ticket Ticket
+		room   *room.Room
+		reign  node.Reign // of the relay
+		relay  string
+	}
+	// outdated says that who was asked knows only of an older reign than this node.
+	outdated struct {
+		ticket Ticket
+		room   codec.RoomID
+	}
+	// answered is the answer to a request.
+	answered struct {
+		req uint32
+		m   codec.Control
+	}
+	// taken says that the relay has taken a publisher; if ok is not set, that its client must begin anew.
+	taken struct {
+		ticket Ticket
+		out    *room.Outbound
+		ok     bool
+	}
+	// dropped says that a publisher's part has ended at the relay.
+	dropped struct {
+		ticket Ticket
+		out    *room.Outbound
+		code   codec.Code
+	}
+	// moved is the other node's word that it does not relay the room, and who does.
+	moved struct {
+		room codec.RoomID
+		to   string
+	}
+	// closed says that the room has ended at its relay.
+	closed struct {
+		ticket Ticket
+		room   codec.RoomID
+		code   codec.Code
+	}
+	// strayed says that a mirror does not fit its relay.
+	strayed struct {
+		ticket Ticket
+		room   codec.RoomID
+		code   codec.Code
+	}
+	// wants is another node's wish to mirror a room; tells a state that it sends, or the answer to be given; lost are rooms that it thinks it
+	// mirrors from here; inspects asks what this node knows of a room.
+	wants    struct{ m *codec.Mirror }
+	tells    struct{ m *codec.State }
+	lost     struct{ rooms []codec.RoomID }
+	inspects struct{ m *codec.Inspect }
+)
+
+// sorted returns the keys of a map in order: what follows from one call must not depend on anything else.
+func sorted[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

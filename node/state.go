@@ -112,3 +112,18 @@ func SetGrant(gs []codec.GrantState, account string, granted bool) []codec.Grant
 	}
 	return mergeGrants(sortGrants(gs), []codec.GrantState{{Account: account, Version: version + 1, Granted: granted}})
 }
+
+// Reign is the time of one process as a room's relay. The zero value is below all.
+type Reign struct {
+	Epoch uint32
+	Relay string
+	Birth uint64
+}
+
+// ReignOf returns the reign in which a state was written.
+func ReignOf(h *codec.RoomHead) Reign { return Reign{h.Epoch, h.Relay, h.Birth} }
+
+// Before reports whether a reign is older than another.
+func (r Reign) Before(o Reign) bool {
+	return cmp.Or(cmp.Compare(r.Epoch, o.Epoch), strings.Compare(r.Relay, o.Relay), cmp.Compare(r.Birth, o.Birth)) < 0
+}

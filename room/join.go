@@ -131,6 +131,9 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	if r.inbox && j.Link == "" && j.Account != r.Owner {
 		return ErrNotAccepted
 	}
+	if j.Link == "" && (r.part || r.stale()) {
+		return ErrNotRelay // a mirror that does not hold what the subscriber needs
+	}
 	var seat *seat
 	if r.lossless() || j.Link != "" {
 		seat = r.seated().kept(who{j.Account, j.Instance}, j.Link, len(j.Have) > 0 || j.Link != "")

@@ -20,7 +20,7 @@ func (t *Table) Mirror(h *codec.RoomHead, now int64) (*Room, error) {
 		r, err := t.Get(h.Room)
 		if err != nil {
 			r = t.newRoom(h.Owner, settingsOf(&h.RoomSettings), now)
-			r.ID, r.mirror, r.created = h.Room, true, int64(h.Created)*int64(time.Millisecond)
+			r.ID, r.mirror, r.part, r.created = h.Room, true, true, int64(h.Created)*int64(time.Millisecond)
 			if t.insert(r) {
 				return r, nil
 			}
@@ -52,6 +52,20 @@ func (r *Room) IsMirror() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.mirror
+}
+
+// IsWhole reports whether the room may admit clients: it is no mirror, or holds all that the relay had when it was asked for.
+func (r *Room) IsWhole() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.part
+}
+
+// Whole says that a mirror holds all that the relay had: clients may come.
+func (r *Room) Whole() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.part = false
 }
 
 // Told makes a publisher of whom the relay tells: h feeds it from now on, and all that has arrived of it is acknowledged to h anew. Under a
@@ -148,6 +162,10 @@ func (r *Room) Empty() bool {
 func (r *Room) Stale() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.stale()
+}
+
+func (r *Room) stale() bool {
 	return r.ended == 0 && r.mirror && r.lossless() && r.empty() && r.seats.hold == 0
 }
 

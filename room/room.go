@@ -55,7 +55,8 @@ type Room struct {
 
 	// A mirror's, fed by a link to the room's relay.
 	mirror     bool
-	total      int // subscribers, by the relay's word
+	part       bool // it does not hold yet what the relay has: nobody is admitted
+	total      int  // subscribers, by the relay's word
 	totalPubs  uint64
 	toldOf     int // how many of them were this node's
 	cacheBytes int

@@ -50,7 +50,7 @@ func (t *Table) Restore(st *codec.RoomState, now int64) (*Room, error) {
 	if r.ended != 0 {
 		return nil, ErrUnknown
 	}
-	r.mirror, r.settles = false, now+int64(t.cfg.Settle)
+	r.mirror, r.part, r.settles = false, false, now+int64(t.cfg.Settle)
 	r.keepAll(r.settles)
 	r.lastPush.Store(now)
 	r.counted = true

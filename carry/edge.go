@@ -1,0 +1,496 @@
+package carry
+
+import (
+	"slices"
+	"time"
+
+	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/node"
+	"github.com/timedge/timedge/room"
+)
+
+// edge is a room that this node does not relay and has clients of. Its mirror and its outbounds hang on one link, that to the target
+// which the core has named.
+type edge struct {
+	id     codec.RoomID
+	target string // the node to attach to; "" if there is none at the moment
+	at     *link  // where it is attached; nil if it is not
+	paused bool   // it is not to be attached before a timer says so
+	tries  int    // attempts in a row that came to nothing
+
+	phase  phase      // of the mirror, on the link
+	ticket Ticket     // of the attempt, unless that is away
+	wanted bool       // there are, or will be, subscribers
+	owner  bool       // the account whose inbox the room is has asked for it
+	mirror *room.Room // nil before the first answer
+	whole  bool       // it has had all that the relay had: clients may come
+	reign  node.Reign // the newest that was heard of
+
+	waiting []*request // subscribers that wait for the mirror
+	through []detour   // nodes that wait for it likewise
+	seats   int        // of those who waited, how many have not taken their seats yet
+	told    uint64     // the tally
+
+	asks []*request  // requests to be sent
+	outs []*outbound // publishers
+
+	idle   int64           // since when nobody is there; 0: somebody was at the last look
+	denied map[string]bool // who has said that there is no such room
+	since  int64           // when the first of them did; 0: none
+}
+
+// phase is how far a mirror has come on the link that its edge is attached to.
+type phase uint8
+
+const (
+	away    phase = iota // not asked for
+	asked                // asked for: nothing has come
+	filling              // mirrored has come, and what the relay had is coming
+	fed                  // the relay has said that all of that is here
+)
+
+// detour is a node that wants a room by way of this one.
+type detour struct {
+	k *link
+	m *codec.Mirror
+}
+
+const (
+	// unknownFor is how long an edge that has been attached goes on looking for its room when everybody says that there is none.
+	unknownFor = 3 * time.Second
+	// idleFor is how long an edge that nobody needs is kept.
+	idleFor = time.Second
+	// retryMin and retryMax lie between two attempts.
+	retryMin = 5 * time.Millisecond
+	retryMax = 200 * time.Millisecond
+)
+
+// Tallies that are none.
+const (
+	untold  = ^uint64(0) // the relay has not been told yet
+	unheard = untold - 1 // it would not listen: it has not answered the request for the mirror
+)
+
+// edge returns the edge of a room, making it if need be.
+func (n *Node) edge(id codec.RoomID) *edge {
+	e := n.edges[id]
+	if e == nil {
+		e = &edge{id: id, denied: make(map[string]bool)}
+		if len(n.edges) == 0 {
+			n.digestAt = n.now + int64(digestEvery)
+			n.after(upkeepEvery, n.upkeep)
+		}
+		n.edges[id], n.sweep = e, nil
+		e.target = n.core.Edge(id, true)
+	}
+	return e
+}
+
+// drop forgets an edge.
+func (n *Node) drop(e *edge) {
+	delete(n.edges, e.id)
+	n.sweep = nil
+	n.core.Edge(e.id, false)
+}
+
+// needed reports whether somebody needs the edge.
+func (e *edge) needed() bool {
+	return len(e.waiting)+len(e.through)+len(e.asks)+len(e.outs) > 0 || e.mirror != nil && !e.mirror.Empty()
+}
+
+// aim moves an edge to another node. The same node again means: a little later.
+func (n *Node) aim(id codec.RoomID, to string) {
+	e := n.edges[id]
+	if e == nil {
+		return
+	}
+	if e.target == to {
+		n.retry(e)
+		return
+	}
+	n.unplug(e, false)
+	e.target, e.tries = to, 0
+	n.drive(e)
+}
+
+// retry drives an edge again when a moment has passed, a longer one each time.
+func (n *Node) retry(e *edge) {
+	n.unplug(e, false)
+	if e.paused {
+		return
+	}
+	e.paused = true
+	wait := min(retryMin<<min(e.tries, 6), retryMax)
+	e.tries++
+	n.after(wait, func() {
+		e.paused = false
+		if n.edges[e.id] == e {
+			n.drive(e)
+		}
+	})
+}
+
+// unplug takes an edge off its link; broken says that there is no link any more.
+func (n *Node) unplug(e *edge, broken bool) {
+	if e.at == nil {
+		return
+	}
+	if !broken {
+		n.do.Tell(e.at.id, unfeed{room: e.id})
+	}
+	e.at, e.phase, e.ticket = nil, away, 0
+	for _, o := range e.outs {
+		o.way, o.ticket = none, 0
+	}
+}
+
+// drive does for an edge what can be done now: ask for the mirror, have the publishers taken, send the requests.
+func (n *Node) drive(e *edge) {
+	p := n.peers[e.target]
+	if p == nil {
+		if e.target == "" && len(n.core.Chain(e.id)) <= 1 {
+			n.unknown(e, "")
+		}
+		return
+	}
+	if p.up == nil || e.paused {
+		return
+	}
+	e.at = p.up
+	if n.cutOffFromRelay(e) { // who serves this node as an edge of the relay does so with a mirror only
+		e.wanted = true
+	}
+	if e.wanted && e.phase == away {
+		n.askMirror(e)
+	}
+	for _, o := range slices.Clone(e.outs) {
+		switch {
+		case o.way != none || !o.wanted():
+		case o.by != 0 && n.circular(e, n.links[o.by]):
+			n.over(o, codec.CodeMoved)
+		default:
+			n.askPublish(e, o)
+		}
+	}
+	qs := e.asks
+	e.asks = nil
+	for _, q := range qs {
+		if q.Link != 0 && n.circular(e, n.links[q.Link]) {
+			n.refuse(q, errMoved)
+			continue
+		}
+		if _, opens := q.M.(*codec.Inbox); opens && n.opensHere(e.id) {
+			n.later = append(n.later, func() { n.take(q) })
+		} else {
+			n.forward(e, q)
+		}
+	}
+}
+
+// circular reports whether what another node asks for by way of this one would go round in circles: this node would ask the other, or does not
+// reach the relay either.
+func (n *Node) circular(e *edge, by *link) bool {
+	return by == nil || e.target == by.Name || n.cutOffFromRelay(e)
+}
+
+// cutOffFromRelay reports whether the target is not the room's relay, as far as this node knows, but somebody who can reach it.
+func (n *Node) cutOffFromRelay(e *edge) bool {
+	relay := n.core.Where(e.id)
+	return relay != "" && relay != e.target && relay != n.self && n.core.Unreachable(relay)
+}
+
+// askMirror subscribes this node at the relay, with the positions that it has or, at first, those of the client who waits.
+func (n *Node) askMirror(e *edge) {
+	t := n.next()
+	m := &codec.Mirror{Req: t.wire(), Room: e.id}
+	if n.cutOffFromRelay(e) {
+		m.Flags = codec.MirrorThrough
+	}
+	if e.owner || e.mirror != nil && e.mirror.IsInbox() {
+		m.Flags |= codec.MirrorInbox
+	}
+	if e.mirror != nil {
+		m.Have = e.mirror.Positions()
+	} else {
+		m.Flags |= codec.MirrorNew
+		if len(e.waiting) > 0 {
+			if sub, is := e.waiting[0].M.(*codec.Subscribe); is {
+				m.Have = sub.Have
+			}
+		}
+	}
+	e.phase, e.ticket, e.told = asked, t, unheard
+	from := e.target
+	n.call(e.at, t, func(answer codec.Control) {
+		if e.ticket != t {
+			return
+		}
+		switch m := answer.(type) {
+		case *codec.OK: // all that the relay had is here
+			n.filled(e)
+		case *codec.Refused:
+			e.phase, e.ticket = away, 0
+			if m.Code == codec.CodeNotAccepted {
+				n.hidden(e)
+			} else {
+				n.refusedBy(e, from, m)
+			}
+		}
+	})
+	n.do.Tell(e.at.id, feedRoom{t, e.id, e.reign, []codec.Control{m}})
+}
+
+// fedBy returns the edge that a report is about; nil if the attempt that it tells of is over.
+func (n *Node) fedBy(id codec.RoomID, t Ticket) *edge {
+	if e := n.edges[id]; e != nil && t != 0 && e.ticket == t {
+		return e
+	}
+	return nil
+}
+
+// tell takes the first answer: what the room is.
+func (r mirrored) tell(n *Node, _ *link) {
+	e := n.fedBy(r.room.ID, r.ticket)
+	if e == nil {
+		return
+	}
+	if e.reign.Before(r.reign) {
+		e.reign = r.reign
+	}
+	if e.mirror != r.room {
+		e.mirror, e.whole = r.room, r.room.IsWhole()
+	}
+	e.phase, e.tries, e.since, e.told = filling, 0, 0, untold
+	clear(e.denied)
+	if e.mirror.IsInbox() {
+		n.turnStrangersAway(e)
+	}
+	n.core.Attached(e.id, r.relay)
+}
+
+// tell follows the answer of a node that has not heard of the newest reign.
+func (r outdated) tell(n *Node, k *link) {
+	if e := n.fedBy(r.room, r.ticket); e != nil {
+		n.movedFrom(e, k.Name, "")
+	}
+}
+
+// filled admits who waited for the mirror.
+func (n *Node) filled(e *edge) {
+	if e.mirror == nil {
+		return
+	}
+	e.phase, e.tries, e.whole = fed, 0, true
+	qs := e.waiting
+	e.waiting = nil
+	e.seats += len(qs)
+	for _, q := range qs {
+		n.here(q)
+	}
+	through := e.through
+	e.through = nil
+	for _, d := range through {
+		n.serve(d.k, d.m)
+	}
+	if e.seats == 0 {
+		e.mirror.Unhold()
+	}
+	n.tally(e)
+}
+
+// Seated says that a subscriber that was sent back (Effects.Here) has its seat in the mirror, or will not have one. When all of them have, what they
+// have acknowledged counts.
+func (n *Node) Seated(id codec.RoomID, now int64) {
+	n.enter(now)
+	if e := n.edges[id]; e != nil && e.seats > 0 {
+		if e.seats--; e.seats == 0 && e.mirror != nil {
+			e.mirror.Unhold()
+			n.tally(e)
+		}
+	}
+	n.leave()
+}
+
+// Came says that a client of this node has come into a mirror of its inbox: the relay is told at once.
+func (n *Node) Came(id codec.RoomID, now int64) {
+	n.enter(now)
+	if e := n.edges[id]; e != nil {
+		n.tally(e)
+	}
+	n.leave()
+}
+
+// tally tells the relay how many subscribers the mirror has, if that has changed.
+func (n *Node) tally(e *edge) {
+	if e.mirror == nil || !e.whole || e.at == nil || e.phase == away || e.told == unheard {
+		return
+	}
+	if subs := uint64(e.mirror.Subscribers()); subs != e.told {
+		e.told = subs
+		n.do.Send(e.at.id, &codec.Tally{Room: e.id, Subscribers: subs})
+	}
+}
+
+// refusedBy follows a node's word that it does not relay the room.
+func (n *Node) refusedBy(e *edge, from string, m *codec.Refused) {
+	if m.Code == codec.CodeRoomUnknown {
+		n.unknown(e, from)
+		return
+	}
+	if m.Code == codec.CodeMoved {
+		n.core.Moved(e.id, from, "")
+		n.leave()
+	}
+	if n.edges[e.id] == e && e.target == from {
+		n.retry(e)
+	}
+}
+
+// tell follows a node's word who relays a room.
+func (r moved) tell(n *Node, k *link) {
+	if e := n.edges[r.room]; e != nil && k.open && k.dialed && e.target == k.Name {
+		n.movedFrom(e, k.Name, r.to)
+	}
+}
+
+func (n *Node) movedFrom(e *edge, from, to string) {
+	n.unplug(e, false)
+	n.core.Moved(e.id, from, to)
+	n.leave()
+	if n.edges[e.id] == e && e.target == from {
+		n.retry(e)
+	}
+}
+
+// unknown follows a node's word that there is no such room: only if all who could know say so there is none.
+func (n *Node) unknown(e *edge, from string) {
+	if from != "" {
+		e.denied[from] = true
+	}
+	if e.since == 0 {
+		e.since = n.now
+	}
+	held := false
+	if st := n.core.State(e.id); st != nil {
+		held = st.Ended == 0
+	}
+	for _, name := range n.core.Chain(e.id) {
+		if p := n.peers[name]; p != nil && p.up != nil && !e.denied[name] {
+			n.unplug(e, false)
+			e.target = name
+			n.drive(e)
+			return
+		}
+	}
+	attached := e.mirror != nil || slices.ContainsFunc(e.outs, func(o *outbound) bool { return o.until == 0 && o.out.Number() != 0 })
+	if held || attached && n.now-e.since < int64(unknownFor) {
+		clear(e.denied)
+		n.unplug(e, false)
+		e.target = n.core.Edge(e.id, true)
+		n.retry(e)
+		return
+	}
+	n.abandon(e)
+}
+
+// abandon gives an edge up: the room is gone.
+func (n *Node) abandon(e *edge) {
+	code := codec.CodeNodeLost
+	if st := n.core.State(e.id); st != nil && st.Ended != 0 {
+		code = st.Ended
+	}
+	n.unplug(e, false)
+	for _, o := range slices.Clone(e.outs) {
+		n.over(o, code)
+	}
+	qs := append(e.waiting, e.asks...)
+	e.waiting, e.asks = nil, nil
+	for _, q := range qs {
+		if _, opens := q.M.(*codec.Inbox); opens { // it is to be made
+			n.later = append(n.later, func() { n.take(q) })
+		} else {
+			n.refuse(q, room.ErrUnknown)
+		}
+	}
+	n.noThrough(e)
+	if e.mirror != nil && e.mirror.IsMirror() {
+		n.rooms.End(e.mirror, code)
+	}
+	n.drop(e)
+}
+
+// noThrough answers the nodes that wait for the room by way of this one: there is none.
+func (n *Node) noThrough(e *edge) {
+	for _, d := range e.through {
+		n.do.Tell(d.k.id, deny{d.m, room.ErrUnknown})
+	}
+	e.through = nil
+}
+
+// tell follows the relay's word that the room has ended.
+func (r closed) tell(n *Node, _ *link) {
+	e := n.fedBy(r.room, r.ticket)
+	if e == nil {
+		return
+	}
+	n.unplug(e, false)
+	qs := e.waiting
+	e.waiting, e.mirror, e.wanted, e.whole = nil, nil, false, false
+	for _, q := range qs {
+		n.refuse(q, room.ErrUnknown)
+	}
+	n.noThrough(e)
+	for _, o := range slices.Clone(e.outs) {
+		n.over(o, r.code)
+	}
+	if len(e.asks) == 0 {
+		n.drop(e)
+	} else {
+		n.drive(e)
+	}
+}
+
+// tell mirrors a room anew.
+func (r strayed) tell(n *Node, k *link) {
+	if e := n.fedBy(r.room, r.ticket); e != nil {
+		n.do.Note(Note{Text: "a mirror does not fit its relay (" + r.code.String() + "); mirrored anew", Warn: true, Peer: k.Name, Room: r.room})
+		n.retry(e)
+	}
+}
+
+// hidden follows the relay's word that the room is an inbox, of none of those who wait for it here as far as they had said then.
+func (n *Node) hidden(e *edge) {
+	n.turnStrangersAway(e)
+	e.through = slices.DeleteFunc(e.through, func(d detour) bool {
+		strange := d.m.Flags&codec.MirrorInbox == 0
+		if strange {
+			n.do.Tell(d.k.id, deny{d.m, room.ErrNotAccepted})
+		}
+		return strange
+	})
+	e.wanted = e.mirror != nil || len(e.waiting)+len(e.through) > 0
+	if e.wanted {
+		n.retry(e)
+		return
+	}
+	n.unused(e)
+}
+
+// turnStrangersAway answers those who wait for an inbox that is not theirs.
+func (n *Node) turnStrangersAway(e *edge) {
+	e.waiting = slices.DeleteFunc(e.waiting, func(q *request) bool {
+		strange := e.id != codec.InboxOf(q.Account)
+		if strange {
+			n.refuse(q, room.ErrUnknown)
+		}
+		return strange
+	})
+}
+
+// unused drops an edge that nobody is left on: what strangers ask leaves nothing behind.
+func (n *Node) unused(e *edge) {
+	if n.edges[e.id] == e && len(e.waiting)+len(e.through)+len(e.asks)+len(e.outs) == 0 && e.mirror == nil {
+		n.unplug(e, false)
+		n.drop(e)
+	}
+}

@@ -1,0 +1,117 @@
+package carry
+
+import (
+	"github.com/timedge/timedge/codec"
+)
+
+// relay is the Node as its core sees it: what is decided there, done here. It must not call the core.
+type relay Node
+
+func (a *relay) node() *Node { return (*Node)(a) }
+
+// Promote implements node.Actions: the room is made of its state, or the mirror becomes the room. Who publishes by a link does so here now.
+func (a *relay) Promote(st *codec.RoomState) {
+	n := a.node()
+	r, err := n.rooms.Restore(st, n.now)
+	if err != nil {
+		n.do.Note(Note{Text: "a room could not be taken over", Warn: true, Room: st.Room, Err: err})
+		return
+	}
+	r.Hold(n.now + int64(settleHold))
+	n.do.Note(Note{Text: "relay of a room", Room: st.Room, Epoch: st.Epoch})
+	n.arrived(st.Room)
+}
+
+// arrived ends this node's part as an edge of a room that it relays now.
+func (n *Node) arrived(id codec.RoomID) {
+	e := n.edges[id]
+	if e == nil {
+		return
+	}
+	delete(n.edges, id)
+	n.sweep = nil
+	if e.at != nil {
+		// No word of this part's end: until the old relay knows of the new one, what it takes must not arrive without this node.
+		n.do.Tell(e.at.id, unfeed{room: id, quiet: true})
+		n.unplug(e, true)
+	}
+	for len(e.outs) > 0 {
+		n.over(e.outs[0], codec.CodeMoved)
+	}
+	for _, q := range append(e.waiting, e.asks...) {
+		n.here(q)
+	}
+	for _, d := range e.through { // who wanted the room by way of this node may have it at once
+		n.later = append(n.later, func() { n.serve(d.k, d.m) })
+	}
+}
+
+// Demote implements node.Actions. Those links that are members are told who relays the room now, before they are sent away.
+func (a *relay) Demote(id codec.RoomID, to string) {
+	n := a.node()
+	r, err := n.rooms.Get(id)
+	if err != nil {
+		return
+	}
+	n.do.Note(Note{Text: "another node relays a room", Room: id, Peer: to})
+	for _, name := range sorted(n.peers) {
+		if k := n.peers[name].down; k != nil {
+			n.do.Tell(k.id, demoted{id, to})
+		}
+	}
+	r.Demote(n.now)
+	n.later = append(n.later, func() {
+		if !r.Empty() {
+			e := n.edge(id)
+			e.mirror, e.whole, e.wanted = r, true, true
+			n.drive(e)
+		} else {
+			n.rooms.Forget(r)
+			if n.edges[id] == nil {
+				n.core.Edge(id, false)
+			}
+		}
+	})
+}
+
+// Merge implements node.Actions.
+func (a *relay) Merge(st *codec.RoomState) {
+	n := a.node()
+	r, err := n.rooms.Get(st.Room)
+	switch {
+	case err != nil:
+	case st.Ended != 0:
+		n.rooms.End(r, st.Ended)
+	default:
+		r.Merge(st, n.now)
+		r.Hold(n.now + int64(settleHold)) // as at a takeover
+	}
+}
+
+// SendState implements node.Actions.
+func (a *relay) SendState(to string, st *codec.RoomState, flags uint8, req uint32) {
+	n := a.node()
+	p := n.peers[to]
+	if p == nil || p.up == nil {
+		return // the core has been told, or will be, that the node is away
+	}
+	m := codec.State{Req: req, Flags: flags, RoomState: *st}
+	parts := m.Split()
+	for i := range parts {
+		n.do.Send(p.up.id, &parts[i])
+	}
+}
+
+// Ack implements node.Actions.
+func (a *relay) Ack(to string, req uint32) {
+	n := a.node()
+	if p := n.peers[to]; p != nil && p.down != nil {
+		n.do.Send(p.down.id, &codec.OK{Req: req})
+	}
+}
+
+// Attach implements node.Actions.
+func (a *relay) Attach(id codec.RoomID, to string) {
+	n := a.node()
+	n.later = append(n.later, func() { n.aim(id, to) })
+}

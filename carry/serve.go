@@ -1,0 +1,84 @@
+package carry
+
+import (
+	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/room"
+)
+
+// What other nodes want of this one.
+
+// tell takes a room's state from another node.
+func (r tells) tell(n *Node, k *link) {
+	if p := n.peers[k.Name]; p == nil || p.down != k { // an older link of it, whose last words these are
+		return
+	}
+	n.core.Got(k.Name, &r.m.RoomState, r.m.Flags, r.m.Req)
+	n.bury(r.m.Room)
+}
+
+// tell answers a node that wants to mirror a room.
+func (r wants) tell(n *Node, k *link) {
+	n.serve(k, r.m)
+}
+
+// tell tells a node where rooms are that it thinks it mirrors from here.
+func (r lost) tell(n *Node, k *link) {
+	for _, id := range r.rooms {
+		n.do.Send(k.id, &codec.Moved{Room: id, To: n.core.Where(id)})
+	}
+}
+
+// tell tells what this node knows of a room.
+func (r inspects) tell(n *Node, k *link) {
+	n.do.Send(k.id, &codec.Report{Req: r.m.Req, JSON: n.report(r.m.Room)})
+}
+
+// serve answers a node that wants to mirror a room: as its relay, as an edge that can reach the relay, or by saying who does.
+func (n *Node) serve(k *link, m *codec.Mirror) {
+	if !k.open {
+		return
+	}
+	st := n.core.State(m.Room)
+	r, err := n.rooms.Get(m.Room)
+	here := err == nil && n.core.Relays(m.Room)
+	refuse := func(why *room.Error) { n.do.Tell(k.id, deny{m, why}) }
+	switch {
+	case here && r.IsInbox() && m.Flags&codec.MirrorInbox == 0:
+		refuse(room.ErrNotAccepted)
+	case here:
+		n.do.Tell(k.id, admit{m, r, st.RoomHead})
+	case st != nil && st.Ended != 0:
+		refuse(room.ErrUnknown)
+	case m.Flags&codec.MirrorThrough != 0:
+		n.serveThrough(k, m)
+	case st != nil:
+		if to := n.core.Where(m.Room); to != k.Name {
+			n.do.Send(k.id, &codec.Moved{Room: m.Room, To: to})
+		}
+		refuse(errMoved)
+	default:
+		refuse(room.ErrUnknown)
+	}
+}
+
+// serveThrough serves a room that another node relays: the asking node cannot reach that one.
+func (n *Node) serveThrough(k *link, m *codec.Mirror) {
+	e := n.edge(m.Room)
+	e.owner = e.owner || m.Flags&codec.MirrorInbox != 0
+	switch {
+	case n.circular(e, k):
+		n.do.Tell(k.id, deny{m, errMoved})
+	case e.mirror != nil && e.mirror.IsInbox() && m.Flags&codec.MirrorInbox == 0:
+		n.do.Tell(k.id, deny{m, room.ErrNotAccepted})
+	case e.whole:
+		head := e.mirror.State().RoomHead
+		if head.Epoch, head.Relay, head.Birth = e.reign.Epoch, e.reign.Relay, e.reign.Birth; head.Relay == "" {
+			head.Relay = e.target
+		}
+		n.do.Tell(k.id, admit{m, e.mirror, head})
+	default:
+		e.wanted = true
+		e.through = append(e.through, detour{k, m})
+		n.drive(e)
+	}
+}
