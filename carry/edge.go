@@ -219,6 +219,8 @@ func (n *Node) askMirror(e *edge) {
 			}
 		}
 	}
+	// What is not named begins where a late joiner's does; what is here already is no news then.
+	m.Have = m.Have[:min(len(m.Have), codec.MaxMirrorPositions)]
 	e.phase, e.ticket, e.told = asked, t, unheard
 	from := e.target
 	n.call(e.at, t, func(answer codec.Control) {

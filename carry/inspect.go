@@ -38,6 +38,7 @@ type RoomReport struct {
 	Nodes      []EdgeReport      `json:"nodes,omitempty"`      // put together: what each node has of it
 	Here       int               `json:"subscribers"`          // of this node
 	Known      bool              `json:"known"`
+	Cut        bool              `json:"cut,omitempty"` // there are more publishers than are named
 }
 
 // PublisherReport is one publisher of a room.
@@ -115,15 +116,22 @@ func (n *Node) Room(id codec.RoomID) RoomReport {
 // report is what another node is told of a room.
 func (n *Node) report(id codec.RoomID) []byte {
 	rep := n.Room(id)
-	b, err := json.Marshal(rep)
-	if err == nil && len(b) > codec.MaxReport {
-		rep.Publishers = rep.Publishers[:min(len(rep.Publishers), 100)]
-		b, err = json.Marshal(rep)
+	for {
+		b, err := json.Marshal(rep)
+		switch {
+		case err != nil:
+			return []byte("{}")
+		case len(b) <= codec.MaxReport:
+			return b
+		}
+		// A name may be six times as long in JSON. What is left of a report without lists fits.
+		rep.Cut = true
+		if n := len(rep.Publishers); n > 0 {
+			rep.Publishers = rep.Publishers[:n/2]
+		} else {
+			rep.Chain = rep.Chain[:len(rep.Chain)/2]
+		}
 	}
-	if err != nil {
-		return []byte("{}")
-	}
-	return b
 }
 
 // Inspect asks all nodes for what they know of a room, this one included, and calls yield for each answer, on the Node's goroutine. It returns how many

@@ -56,6 +56,10 @@ func (n *Node) publish(e *edge, q *request, m *codec.Publish) {
 func (n *Node) askPublish(e *edge, o *outbound) {
 	t := n.next()
 	m := as(o.out.Account, o.out.Instance, &codec.Publish{Req: t.wire(), Room: e.id, Flags: o.out.Flags, To: o.out.To})
+	if m == nil {
+		n.notTaken(e, o, e.target, refusal(0, errFit))
+		return
+	}
 	m.Renew = len(o.claims) == 0
 	o.way, o.ticket = asks, t
 	from := e.target
@@ -68,10 +72,17 @@ func (n *Node) askPublish(e *edge, o *outbound) {
 	n.do.Tell(e.at.id, carry{t, o.out, m})
 }
 
-// as wraps a client's request for the relay.
+// as wraps a client's request for the relay; nil if it does not fit.
 func as(account string, instance uint64, m codec.Control) *codec.As {
-	return &codec.As{Account: account, Instance: instance, Frame: m.Append(nil)}
+	frame, err := m.Append(nil)
+	if err != nil || len(frame) > codec.MaxAsFrame {
+		return nil
+	}
+	return &codec.As{Account: account, Instance: instance, Frame: frame}
 }
+
+// errFit refuses a request that is too long to be carried.
+var errFit = &room.Error{Code: codec.CodeInternal, Text: "the request does not fit into a frame"}
 
 // tell gives the outbound that the relay has taken to those who have asked for it.
 func (r taken) tell(n *Node, k *link) {

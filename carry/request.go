@@ -166,6 +166,13 @@ func (n *Node) forward(e *edge, q *request) {
 		return
 	}
 	t, at, from := n.next(), e.at, e.target
+	_, req := requestOf(q.M)
+	*req = t.wire()
+	asked := as(q.Account, q.Instance, q.M)
+	if *req = q.Req; asked == nil {
+		n.refuse(q, errFit)
+		return
+	}
 	n.call(at, t, func(answer codec.Control) {
 		switch m := answer.(type) {
 		case nil: // the link broke: whatever it is, doing it twice does no harm
@@ -197,11 +204,7 @@ func (n *Node) forward(e *edge, q *request) {
 		}
 		n.unused(e)
 	})
-	_, req := requestOf(q.M)
-	*req = t.wire()
-	m := as(q.Account, q.Instance, q.M)
-	*req = q.Req
-	n.do.Send(at.id, m)
+	n.do.Send(at.id, asked)
 }
 
 // unpublished ends an outbound whose publisher has left at its own wish. Its session, which knows by now, is not told (Part.Answered).

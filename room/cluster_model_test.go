@@ -58,6 +58,7 @@ func (c *modelCluster) mirror(n *modelNode) {
 		if err != nil {
 			c.t.Fatal(err)
 		}
+		r.Whole()
 		n.room, n.loop, n.synced = r, &fakeLoop{room: r, pool: n.pool, now: c.now}, false
 	}
 	n.fed = make(map[uint16]*Publisher)

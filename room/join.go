@@ -131,8 +131,8 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	if r.inbox && j.Link == "" && j.Account != r.Owner {
 		return ErrNotAccepted
 	}
-	if j.Link == "" && (r.part || r.stale()) {
-		return ErrNotRelay // a mirror that does not hold what the subscriber needs
+	if j.Link == "" && r.part {
+		return ErrNotRelay // as yet: it does not hold what the relay has
 	}
 	var seat *seat
 	if r.lossless() || j.Link != "" {

@@ -162,10 +162,6 @@ func (r *Room) Empty() bool {
 func (r *Room) Stale() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.stale()
-}
-
-func (r *Room) stale() bool {
 	return r.ended == 0 && r.mirror && r.lossless() && r.empty() && r.seats.hold == 0
 }
 
