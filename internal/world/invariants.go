@@ -1,0 +1,258 @@
+package world
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/room"
+)
+
+// Invariants says what must hold, by name.
+var Invariants = map[string]string{
+	"I1":  "order: the next is the frame expected or a gap from it; joined before, left after; pieces whole",
+	"I2":  "once: a message never comes twice under one life, and under another only if it was not acknowledged when that began",
+	"I3":  "told: lost, expired and slow only for what was not acknowledged while the subscriber counted; in a lossless room for nothing",
+	"I4":  "acked: what is acknowledged every subscriber has that counts; in a lossless room has consumed",
+	"I5":  "rights: after the answer to revoke nothing pushed later arrives; a grant that is answered holds",
+	"I6":  "init: who joins late gets the newest acknowledged header before anything else",
+	"I7":  "ghosts: each publisher at a relay has a living client, or a deadline",
+	"I8":  "life: gone only after the linger time without a connection",
+	"I9":  "answers: one for each request, in time; a room that has a relay is there",
+	"I10": "frames: all fit, parse and are legal; no connection ends by a protocol error",
+	"I11": "bounds: links, bytes kept, requests, entries encoded and control frames",
+	"I12": "seam: what the machines say of themselves after each event",
+	"I13": "quiet: after the last fault everything is fed, told and let go of",
+	"I14": "core: nobody is promoted twice, or demoted without having relayed",
+}
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
+
+// lifeOf returns the life in which a publisher wrote a frame under a number in a room; the newest if there are several.
+func (p *publisher) lifeOf(r *roomRecord, num uint16, dtype uint8, seq uint64) *life {
+	lives := r.lives[num]
+	for i := len(lives) - 1; i >= 0; i-- {
+		if l := lives[i]; l.by == p && l.streams[dtype].at(seq) != nil {
+			return l
+		}
+	}
+	return nil
+}
+
+// excuse is I3: a gap at a subscriber needs a reason that is true.
+func (s *subscriber) excuse(m *codec.Gap, st *inStream) {
+	w, lossless := s.w, s.room.policy == codec.PolicyLossless
+	switch m.Reason {
+	case codec.GapJoined:
+		if !st.late && !st.gapped {
+			w.fail("I3", "%s, which did not join late, is told that frames %d to %d of %v were pushed before that", s.name, m.From, m.To, m.StreamKey)
+		}
+	case codec.GapNewer:
+		if s.room.policy != codec.PolicyLatest {
+			w.fail("I3", "%s is told of newer messages in %s, which is %v", s.name, s.room.label, s.room.policy)
+		}
+	case codec.GapSlow:
+		if lossless {
+			w.fail("I3", "%s is told that frames %d to %d of %v were dropped, in a lossless room", s.name, m.From, m.To, m.StreamKey)
+		} else if s.keepsUp(w.now-time.Second) && w.now-s.inAt > 4*time.Second {
+			w.fail("I3", "%s keeps up and is told that it is too slow for frames %d to %d of %v", s.name, m.From, m.To, m.StreamKey)
+		}
+	case codec.GapLost, codec.GapExpired:
+		lives := s.room.lives[m.Pub]
+		if len(lives) != 1 { // a number that was given twice: which of the two is meant nobody knows
+			return
+		}
+		ls := lives[0].streams[m.Dtype]
+		for seq := m.From; seq <= m.To; seq++ {
+			r := ls.at(seq)
+			if r == nil {
+				break
+			}
+			if r.acked == 0 || r.gap {
+				continue
+			}
+			counted := s.inAt < r.pushed && s.keepsUp(r.pushed)
+			if lossless {
+				counted = s.first != 0 && s.first < r.pushed && s.away < Config.Stall/2 && (s.slowAt == 0 || w.now-s.slowAt > Config.Stall)
+			}
+			if counted {
+				w.fail("I3", "%s is told that frames %d to %d of %v are %v; frame %d was acknowledged at %v, and %s was there all the time",
+					s.name, m.From, m.To, m.StreamKey, m.Reason, seq, r.acked, s.name)
+				return
+			}
+		}
+	}
+}
+
+// acknowledged is I4, for lossless rooms: who was there when a frame was pushed has consumed it when it is acknowledged.
+func (w *World) acknowledged(p *publisher, dtype uint8, seq uint64, r *frameRecord) {
+	if r.pushed == 0 && !r.gap {
+		w.fail("I4", "frame %d of %s, dtype %d, is acknowledged, and was never pushed", seq, p.name, dtype)
+	}
+	if p.room.policy != codec.PolicyLossless || r.gap {
+		return
+	}
+	for _, name := range w.cast {
+		s, is := w.clients[name].(*subscriber)
+		if !is || s.room != p.room || !s.in || s.over || s.inAt > r.pushed {
+			continue
+		}
+		st := s.streams[codec.StreamKey{Pub: p.num, Dtype: dtype}]
+		if st == nil || st.expected <= seq {
+			w.fail("I4", "frame %d of %s, dtype %d, is acknowledged, and %s, which is there, does not have it", seq, p.name, dtype, s.name)
+		}
+	}
+}
+
+// mayBeRevoked reports whether the owner has asked for that.
+func (w *World) mayBeRevoked(r *roomRecord, account string) bool {
+	for _, x := range r.rights[account] {
+		if !x.granted {
+			return true
+		}
+	}
+	return false
+}
+
+// leftGone is I8: a subscriber hears that a publisher is gone.
+func (w *World) leftGone(s *subscriber, num uint16) {
+	lives := s.room.lives[num]
+	if len(lives) == 0 {
+		return
+	}
+	p := lives[len(lives)-1].by
+	if p.num != num || !p.live || p.gone != 0 || len(lives) > 1 && lives[len(lives)-2].by != p {
+		return
+	}
+	if since := w.now - p.liveAt; since > 500*time.Millisecond+w.slack() && !w.books.troubled(p.node, p.liveAt, w.now) && !w.books.troubled(s.node, p.liveAt, w.now) {
+		w.fail("I8", "%s hears that %s is gone, which has been connected for %v", s.name, p.name, since)
+	}
+}
+
+// slack is what news may take to get around while nodes come and go.
+func (w *World) slack() time.Duration { return Config.Settle + Config.Linger }
+
+// lost is the word that a room is no more: true if its owner has ended it, or if those are gone that could have carried on.
+func (w *World) lost(r *roomRecord, who string, code codec.Code) {
+	switch {
+	case r.removed != 0:
+	case code == codec.CodeRemoved:
+		w.fail("I9", "%s hears that %s was removed, which it was not", who, r.label)
+	case w.books.disaster(w.now):
+	default:
+		w.fail("I9", "%s is told %v about %s, which is there", who, code, r.label)
+	}
+}
+
+// disaster reports whether so many nodes were killed of late that a room may be lost.
+func (l *ledger) disaster(now time.Duration) bool {
+	n := 0
+	for _, at := range l.killed {
+		if now-at < 20*time.Second {
+			n++
+		}
+	}
+	return n > 1
+}
+
+// census is I7, now and then: who publishes at a relay is somebody.
+func (w *World) census() {
+	for _, name := range w.names {
+		p := w.nodes[name]
+		if p.dead || p.frozen {
+			continue
+		}
+		for _, label := range sortedKeys(w.rooms) {
+			r, err := p.rooms.Get(w.rooms[label].id)
+			if err != nil || r.IsMirror() {
+				continue
+			}
+			r.Publishers(func(num uint16, account string, _ room.Holder) bool {
+				w.ghost(p, w.rooms[label], num, account)
+				return true
+			})
+		}
+	}
+	w.after(250*time.Millisecond, w.census)
+}
+
+func (w *World) ghost(at *Process, r *roomRecord, num uint16, account string) {
+	for _, name := range w.cast {
+		c := w.clients[name].base()
+		if c.room != r || c.account != account {
+			continue
+		}
+		if c.gone == 0 || w.now-c.gone < Config.Linger*2+w.slack() || w.books.troubled(at.name, c.gone, w.now) {
+			return
+		}
+		w.fail("I7", "publisher %d of %s at %s is %s, which left %v ago", num, r.label, at.name, name, w.now-c.gone)
+		return
+	}
+	w.fail("I7", "publisher %d of %s at %s is %s, whom nobody knows", num, r.label, at.name, account)
+}
+
+// settled is I13, when the night is over: everybody who is there has everything.
+func (w *World) settled() {
+	for _, name := range w.cast {
+		c := w.clients[name].base()
+		if c.gone == 0 && c.end != nil && len(c.asked) > 0 {
+			for _, req := range sortedKeys(c.asked) {
+				w.fail("I9", "%s still waits for the answer to %T, asked at %v", name, c.asked[req].m, c.asked[req].at)
+			}
+		}
+		switch c := w.clients[name].(type) {
+		case *publisher:
+			w.flushed(c)
+		case *subscriber:
+			w.fed(c)
+		}
+	}
+}
+
+// flushed holds that everything which a publisher has pushed is acknowledged.
+func (w *World) flushed(p *publisher) {
+	if p.gone != 0 || p.done || p.room.id == 0 || p.room.removed != 0 || !p.room.granted(p.account, w.now) {
+		return
+	}
+	if !p.live {
+		w.fail("I13", "%s is not a publisher of %s, and nothing is wrong", p.name, p.room.label)
+		return
+	}
+	for _, s := range p.streams {
+		if s.acked < len(s.frames) {
+			w.fail("I13", "frame %d of %s, dtype %d, is not acknowledged: %d frames are not, %d are not sent",
+				s.frames[s.acked].seq, p.name, s.dtype, len(s.frames)-s.acked, len(s.frames)-s.sent)
+		}
+	}
+}
+
+// fed holds that a subscriber has everything up to the newest frame, or the word that it will not come.
+func (w *World) fed(s *subscriber) {
+	if s.gone != 0 || s.over || s.room.id == 0 || s.room.removed != 0 {
+		return
+	}
+	if !s.in {
+		w.fail("I13", "%s does not subscribe to %s, and nothing is wrong", s.name, s.room.label)
+		return
+	}
+	for _, name := range w.cast {
+		p, is := w.clients[name].(*publisher)
+		if !is || p.room != s.room || p.gone != 0 || !p.live || p.done {
+			continue
+		}
+		if here := s.joined[p.num]; here == nil || !here.here {
+			w.fail("I13", "%s has not heard of %s, publisher %d", s.name, p.name, p.num)
+		}
+		for _, st := range p.streams {
+			if got := s.streams[codec.StreamKey{Pub: p.num, Dtype: st.dtype}]; st.next > 1 && (got == nil || got.expected != st.next) {
+				has := uint64(0)
+				if got != nil {
+					has = got.expected - 1
+				}
+				w.fail("I13", "%s has %s, dtype %d, up to frame %d, and %d were pushed", s.name, p.name, st.dtype, has, st.next-1)
+			}
+		}
+	}
+}

@@ -1,0 +1,152 @@
+package world
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/timedge/timedge/codec"
+)
+
+// ledger is what really happened, by the word of clients and of the network alone.
+type ledger struct {
+	troubles map[string][]trouble // by node: when something befell it that excuses it
+	authors  []*publisher         // by number: a payload says who wrote it
+	killed   []time.Duration      // when nodes were killed
+}
+
+// trouble is a time during which a node may have lagged: it stood still, was cut off, or slow.
+type trouble struct{ from, to time.Duration }
+
+// forever is a trouble without an end yet.
+const forever = 1 << 62
+
+// befalls notes that something happens to a node until a moment.
+func (l *ledger) befalls(node string, from, to time.Duration) {
+	if l.troubles == nil {
+		l.troubles = make(map[string][]trouble)
+	}
+	l.troubles[node] = append(l.troubles[node], trouble{from, to})
+}
+
+// troubled reports whether something befell a node between two moments, or so short a time before that it may still lag.
+func (l *ledger) troubled(node string, from, to time.Duration) bool {
+	const aftermath = 3 * time.Second
+	for _, t := range l.troubles[node] {
+		if t.from <= to && t.to+aftermath >= from {
+			return true
+		}
+	}
+	return false
+}
+
+// roomRecord is a room as its owner knows it.
+type roomRecord struct {
+	label   string
+	id      codec.RoomID // 0: not registered yet
+	policy  codec.Policy
+	owner   string
+	removed time.Duration // when its owner asked for its end; 0: not
+	rights  map[string][]right
+	lives   map[uint16][]*life // by publisher number
+}
+
+// right is one word of the owner about an account.
+type right struct {
+	granted bool
+	asked   time.Duration
+	ok      time.Duration // 0: not answered
+}
+
+// revoked reports whether what an account pushed at a moment must reach nobody.
+func (r *roomRecord) revoked(account string, pushed time.Duration) bool {
+	rights := r.rights[account]
+	for i, x := range rights {
+		if x.granted || x.ok == 0 || x.ok >= pushed {
+			continue
+		}
+		later := false
+		for _, y := range rights[i+1:] {
+			later = later || y.granted
+		}
+		if !later {
+			return true
+		}
+	}
+	return false
+}
+
+// granted reports whether an account may publish for sure: the last word about it is a grant, which is answered.
+func (r *roomRecord) granted(account string, now time.Duration) bool {
+	rights := r.rights[account]
+	if account == r.owner {
+		return true
+	}
+	if len(rights) == 0 {
+		return false
+	}
+	last := rights[len(rights)-1]
+	return last.granted && last.ok != 0 && last.ok < now
+}
+
+// life is a publisher under one number.
+type life struct {
+	by      *publisher
+	num     uint16
+	began   time.Duration
+	streams map[uint8]*lifeStream
+}
+
+// lifeStream is what was numbered in one stream of a life: frame seq is frames[seq-1].
+type lifeStream struct {
+	frames []frameRecord
+	unsure uint64 // the first message that was not acknowledged when the life began: it and later ones may come again
+}
+
+// frameRecord is one frame of a publisher.
+type frameRecord struct {
+	msg    uint64
+	part   uint8
+	flags  codec.Flags
+	gap    bool // given up
+	pushed time.Duration
+	acked  time.Duration
+}
+
+func (l *life) stream(dtype uint8) *lifeStream {
+	s := l.streams[dtype]
+	if s == nil {
+		s = &lifeStream{}
+		l.streams[dtype] = s
+	}
+	return s
+}
+
+func (s *lifeStream) at(seq uint64) *frameRecord {
+	if s == nil || seq == 0 || seq > uint64(len(s.frames)) {
+		return nil
+	}
+	return &s.frames[seq-1]
+}
+
+// stamp is what a payload says of itself.
+type stamp struct {
+	author uint16
+	dtype  uint8
+	part   uint8
+	msg    uint64
+}
+
+const stampSize = 12
+
+func (s *stamp) put(b []byte) {
+	binary.BigEndian.PutUint16(b, s.author)
+	b[2], b[3] = s.dtype, s.part
+	binary.BigEndian.PutUint64(b[4:], s.msg)
+}
+
+func readStamp(b []byte) (s stamp, ok bool) {
+	if len(b) < stampSize {
+		return s, false
+	}
+	return stamp{binary.BigEndian.Uint16(b), b[2], b[3], binary.BigEndian.Uint64(b[4:])}, true
+}

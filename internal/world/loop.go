@@ -1,0 +1,252 @@
+package world
+
+import (
+	"slices"
+	"time"
+
+	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/room"
+)
+
+// loop is an event loop: the sessions that live on it, its outlets, and the mailbox by which everybody else reaches it.
+type loop struct {
+	p       *Process
+	box     mailbox
+	outlets map[*room.Room]*outlet
+
+	touched []*outlet     // have something to fan out
+	dirty   []*session    // have something to write
+	cuts    []*subscription // their room's policy ends them
+	acking  []*publication
+	lagging []*session
+	ticking bool
+}
+
+func newLoop(p *Process) *loop {
+	l := &loop{p: p, outlets: make(map[*room.Room]*outlet)}
+	l.box = mailbox{w: p.w, host: p, slow: 500 * time.Microsecond, done: l.settle}
+	return l
+}
+
+// settle fans out, writes and cuts off, as at the end of a drain.
+func (l *loop) settle() {
+	for len(l.touched)+len(l.dirty)+len(l.cuts) > 0 {
+		touched := l.touched
+		l.touched = nil
+		for _, o := range touched {
+			o.flush()
+		}
+		cuts := l.cuts
+		l.cuts = nil
+		for _, m := range cuts {
+			m.cut(codec.CodeTooSlow)
+		}
+		dirty := l.dirty
+		l.dirty = nil
+		for _, s := range dirty {
+			s.dirty = false
+			s.flush()
+		}
+	}
+}
+
+// hot has the loop tick, while something waits for that.
+func (l *loop) hot() {
+	if !l.ticking {
+		l.ticking = true
+		l.p.w.after(tickEvery-l.p.w.now%tickEvery, func() { l.p.run(l.tick) })
+	}
+}
+
+// tick tells acknowledgements, and what slow subscribers miss.
+func (l *loop) tick() {
+	l.ticking = false
+	acking := l.acking
+	l.acking = nil
+	for _, p := range acking {
+		p.waiting = false
+		p.sendAcks()
+	}
+	lagging := l.lagging
+	l.lagging = nil
+	for _, s := range lagging {
+		s.lagging = false
+		s.lag()
+	}
+	l.settle()
+}
+
+// outlet is a room's subscribers on one loop.
+type outlet struct {
+	l       *loop
+	room    *room.Room
+	members []*subscription
+	seats   int // members and those on their way in
+	pending []*room.Batch
+}
+
+// subscription is a member of a room, for a client or for a link.
+type subscription struct {
+	sub   room.Sub
+	s     *session
+	o     *outlet
+	in    bool
+	mute  uint16
+	join  room.Join
+	reply func(rp *room.Replay) // what is said when it is admitted, before the replay; what it returns after it
+	after codec.Control         // likewise after the replay; nil: nothing
+	ended bool
+}
+
+// Post implements room.Outlet.
+func (o *outlet) Post(b *room.Batch) { o.l.box.post(func() { o.add(b) }) }
+
+// Admit implements room.Outlet.
+func (o *outlet) Admit(m any, rp *room.Replay) {
+	o.l.box.post(func() { o.flush(); m.(*subscription).admit(rp) })
+}
+
+// Cut implements room.Outlet.
+func (o *outlet) Cut(m any, code codec.Code) {
+	o.l.box.post(func() { o.flush(); m.(*subscription).cut(code) })
+}
+
+func (o *outlet) add(b *room.Batch) {
+	if len(o.pending) == 0 {
+		o.l.touched = append(o.l.touched, o)
+	}
+	if b.Kind == room.KindClosed {
+		o.flush()
+		for _, m := range o.members {
+			m.s.endsWith(o.room.ID)
+		}
+	}
+	o.pending = append(o.pending, b)
+	if b.Kind == room.KindClosed {
+		o.flush()
+		for len(o.members) > 0 {
+			o.members[len(o.members)-1].detach(false)
+		}
+		if o.l.outlets[o.room] == o {
+			delete(o.l.outlets, o.room)
+		}
+	}
+}
+
+// flush gives what is pending to every member by way of its session's queue.
+func (o *outlet) flush() {
+	now := o.l.p.clock()
+	for _, m := range o.members {
+		for _, b := range o.pending {
+			if b.Kind == room.KindCount && !m.join.Counts || m.mute != 0 && b.Key.Pub == m.mute && b.Kind != room.KindLeft {
+				continue
+			}
+			m.policy(m.s.queue().Push(&m.sub, b, 0, len(b.B), now))
+		}
+		m.s.mark()
+	}
+	for i, b := range o.pending {
+		b.Taken()
+		b.Release()
+		o.pending[i] = nil
+	}
+	o.pending = o.pending[:0]
+}
+
+// policy does what a room's policy asks for.
+func (m *subscription) policy(out room.Outcome) {
+	if out.CutOff && !m.ended {
+		m.s.l.cuts = append(m.s.l.cuts, m)
+	}
+	if m.sub.Slow() {
+		m.s.lags()
+	}
+}
+
+// take puts it into its room's outlet on its session's loop.
+func (m *subscription) take(r *room.Room) error {
+	l := m.s.l
+	o := l.outlets[r]
+	if o == nil {
+		o = &outlet{l: l, room: r}
+		l.outlets[r] = o
+	}
+	m.o = o
+	m.sub.Init(r)
+	m.s.subs = append(m.s.subs, m)
+	o.seats++
+	m.join.Member = m
+	err := r.Subscribe(o, m.join, l.p.clock())
+	if err != nil {
+		m.ended = true
+		m.s.forget(m)
+		if o.seats--; o.seats == 0 {
+			delete(l.outlets, r)
+		}
+	}
+	return err
+}
+
+func (m *subscription) admit(rp *room.Replay) {
+	if m.ended {
+		rp.Release()
+		return
+	}
+	s, now := m.s, m.s.l.p.clock()
+	m.in = true
+	m.o.members = append(m.o.members, m)
+	if rp.Mute != 0 {
+		m.mute = rp.Mute
+	}
+	m.reply(rp)
+	q := s.queue()
+	for _, it := range rp.Items {
+		q.Replay(&m.sub, it, now)
+	}
+	for _, mid := range rp.Midway {
+		m.sub.SkipTo(mid)
+	}
+	m.sub.Fresh(rp.Fresh, rp.FreshUntil)
+	rp.Release()
+	if m.after != nil {
+		s.send(m.after)
+	}
+	if m.sub.Slow() {
+		s.lags()
+	}
+	s.mark()
+}
+
+// cut ends the subscription with a code; what it had not got is dropped.
+func (m *subscription) cut(code codec.Code) {
+	if m.ended {
+		return
+	}
+	m.s.queue().Forget(&m.sub)
+	id := m.o.room.ID
+	m.detach(false)
+	m.s.send(&codec.Closed{Room: id, Code: code})
+}
+
+// detach takes m out of its session, its outlet and its room. gone says that its connection broke.
+func (m *subscription) detach(gone bool) {
+	if m.ended {
+		return
+	}
+	m.ended = true
+	o, s := m.o, m.s
+	s.forget(m)
+	if m.in {
+		i := slices.Index(o.members, m)
+		o.members = slices.Delete(o.members, i, i+1)
+	}
+	if s.q != nil {
+		s.q.Orphan(&m.sub)
+	}
+	o.seats--
+	last := o.seats == 0
+	if last && s.l.outlets[o.room] == o {
+		delete(s.l.outlets, o.room)
+	}
+	o.room.Unsubscribe(o, m, m.join.Counts, last, gone, s.l.p.clock())
+}
