@@ -30,6 +30,9 @@ type World struct {
 	books   ledger
 	armed   []strike
 	plant   Plant
+
+	scratch []byte // of one frame
+	padding []byte
 }
 
 // Fault is an invariant that did not hold.
@@ -210,4 +213,12 @@ func (m *mailbox) drain() {
 	if m.done != nil {
 		m.done()
 	}
+}
+
+// payload returns a payload of n bytes, to be stamped and used at once.
+func (w *World) payload(n int) []byte {
+	if len(w.padding) < n {
+		w.padding = make([]byte, n)
+	}
+	return w.padding[:n:n]
 }

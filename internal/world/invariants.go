@@ -96,11 +96,11 @@ func (w *World) acknowledged(p *publisher, dtype uint8, seq uint64, r *frameReco
 	}
 	for _, name := range w.cast {
 		s, is := w.clients[name].(*subscriber)
-		if !is || s.room != p.room || !s.in || s.over || s.inAt > r.pushed {
+		if !is || s.room != p.room || !s.in || s.over || s.inAt > r.pushed || s.cutAt != 0 && s.cutAt <= w.now {
 			continue
 		}
-		st := s.streams[codec.StreamKey{Pub: p.num, Dtype: dtype}]
-		if st == nil || st.expected <= seq {
+		key := codec.StreamKey{Pub: p.num, Dtype: dtype}
+		if st := s.streams[key]; (st == nil || st.expected <= seq) && s.past[key] <= seq {
 			w.fail("I4", "frame %d of %s, dtype %d, is acknowledged, and %s, which is there, does not have it", seq, p.name, dtype, s.name)
 		}
 	}

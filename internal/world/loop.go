@@ -14,8 +14,8 @@ type loop struct {
 	box     mailbox
 	outlets map[*room.Room]*outlet
 
-	touched []*outlet     // have something to fan out
-	dirty   []*session    // have something to write
+	touched []*outlet       // have something to fan out
+	dirty   []*session      // have something to write
 	cuts    []*subscription // their room's policy ends them
 	acking  []*publication
 	lagging []*session

@@ -20,12 +20,15 @@ type command struct {
 	tries int
 }
 
-func (o *owner) ready()                              {}
-func (o *owner) lost()                               { o.busy = false }
-func (o *owner) opened()                             { o.next() }
-func (o *owner) stream(f *codec.Stream, raw []byte)  { o.w.fail("I1", "%s gets a frame", o.name) }
-func (o *owner) control(m codec.Control)             {}
-func (o *owner) do(m codec.Control, changes *right)  { o.todo = append(o.todo, command{m, changes, 0}); o.next() }
+func (o *owner) ready()                             {}
+func (o *owner) lost()                              { o.busy = false }
+func (o *owner) opened()                            { o.next() }
+func (o *owner) stream(f *codec.Stream, raw []byte) { o.w.fail("I1", "%s gets a frame", o.name) }
+func (o *owner) control(m codec.Control)            {}
+func (o *owner) do(m codec.Control, changes *right) {
+	o.todo = append(o.todo, command{m, changes, 0})
+	o.next()
+}
 
 // grant lets an account push, or takes that back.
 func (o *owner) grant(account string, is bool) {

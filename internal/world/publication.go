@@ -11,35 +11,26 @@ import (
 
 func keys[K comparable, V any](m map[K]V) iter.Seq[K] { return maps.Keys(m) }
 
-// pusher is where a session's frames go.
-type pusher interface {
-	Push(h room.Holder, run room.Run, now int64) (fresh int, err error)
-	PushGap(h room.Holder, g codec.Gap, now int64) error
-	Acks(yield func(key codec.StreamKey, seq uint64))
-	Pending() bool
-	Detach(h room.Holder, now int64)
-}
-
 // publication is a session's right to push into a room. It implements room.Holder.
 type publication struct {
 	s       *session
 	room    codec.RoomID
 	num     uint16
-	p       pusher
+	p       room.Pusher
 	waiting bool // for a tick
 	ended   bool
 }
 
 // Cut implements room.Holder.
-func (p *publication) Cut(of *room.Publisher, code codec.Code) {
+func (p *publication) Cut(of room.Pusher, code codec.Code) {
 	p.s.l.box.post(func() { p.cut(of, code) })
 }
 
 // AckNow implements room.Holder.
-func (p *publication) AckNow(*room.Publisher) { p.s.l.box.post(p.sendAcks) }
+func (p *publication) AckNow(room.Pusher) { p.s.l.box.post(p.sendAcks) }
 
 // Count implements room.Holder.
-func (p *publication) Count(_ *room.Publisher, c codec.Count) {
+func (p *publication) Count(_ room.Pusher, c codec.Count) {
 	p.s.l.box.post(func() {
 		if !p.ended {
 			p.s.send(&c)
@@ -66,7 +57,7 @@ func (p *publication) await() {
 	}
 }
 
-func (p *publication) cut(of pusher, code codec.Code) {
+func (p *publication) cut(of room.Pusher, code codec.Code) {
 	if p.ended || p.p != of {
 		return
 	}

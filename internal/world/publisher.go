@@ -14,19 +14,19 @@ type publisher struct {
 	shape  shape
 	pause  time.Duration // between two messages
 
-	life    *life
-	num     uint16
-	window  int
-	flight  int // bytes sent and not acknowledged
-	asking  bool
-	live    bool          // the server has answered on this connection
-	liveAt  time.Duration // since when
-	denied  bool          // it may not publish, and asks again now and then
-	done    bool          // the room is over for it
-	resting bool          // it pushes nothing for the moment
-	headless bool         // the server has forgotten the beginning of a message
-	tries   int
-	streams []*outStream
+	life     *life
+	num      uint16
+	window   int
+	flight   int // bytes sent and not acknowledged
+	asking   bool
+	live     bool          // the server has answered on this connection
+	liveAt   time.Duration // since when
+	denied   bool          // it may not publish, and asks again now and then
+	done     bool          // the room is over for it
+	resting  bool          // it pushes nothing for the moment
+	headless bool          // the server has forgotten the beginning of a message
+	tries    int
+	streams  []*outStream
 }
 
 // keepFor is how long a publisher keeps what is acknowledged.

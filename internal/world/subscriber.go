@@ -19,12 +19,14 @@ type subscriber struct {
 	away    time.Duration // the last time it was away: how long
 	slowAt  time.Duration // when it last was slow: it stopped reading, or its connection was full
 	stalled bool
+	cutAt   time.Duration // the room may have given it up from then on, since it stopped reading; 0: no
 	over    bool // the room is, for it
 	tries   int
 	window  int
 
 	streams map[codec.StreamKey]*inStream
 	order   []codec.StreamKey
+	past    map[codec.StreamKey]uint64 // where streams ended whose publishers have left
 	joined  map[uint16]*presence
 	highest map[wrote]*message
 	acking  bool
@@ -80,6 +82,7 @@ func (s *subscriber) come(node string) {
 func (s *subscriber) forgetAll() {
 	s.instance = mix(s.instance + 1)
 	s.streams, s.order = make(map[codec.StreamKey]*inStream), nil
+	s.past = make(map[codec.StreamKey]uint64)
 	s.joined, s.highest = make(map[uint16]*presence), make(map[wrote]*message)
 	s.first, s.over, s.tries, s.resumed, s.left, s.away = 0, false, 0, false, 0, 0
 }
@@ -92,10 +95,10 @@ func (s *subscriber) opened() {
 }
 
 func (s *subscriber) lost() {
-	if s.in {
-		s.w.books.befalls(s.name, s.w.now, s.w.now)
+	if s.stalled {
+		s.slowAt = s.w.now
 	}
-	s.in, s.asking, s.owed, s.stalled = false, false, 0, false
+	s.in, s.asking, s.owed, s.stalled, s.cutAt = false, false, 0, false, 0
 }
 
 func (s *subscriber) subscribe() {
@@ -159,6 +162,9 @@ func (s *subscriber) stall(d time.Duration) {
 	}
 	end := s.end
 	s.stalled, s.slowAt = true, s.w.now
+	if d > Config.Stall-sweepEvery {
+		s.cutAt = s.w.now + Config.Stall - sweepEvery
+	}
 	end.pause(true)
 	s.w.after(d, func() {
 		end.pause(false)
@@ -214,6 +220,7 @@ func (s *subscriber) leave(m *codec.Left) {
 	p.here = false
 	for _, k := range slices.Clone(s.order) {
 		if k.Pub == m.Pub { // a number that comes again begins anew
+			s.past[k] = s.streams[k].expected
 			delete(s.streams, k)
 			s.order = slices.DeleteFunc(s.order, func(o codec.StreamKey) bool { return o == k })
 		}
