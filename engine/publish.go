@@ -132,7 +132,7 @@ func (p *publication) sendAcks() {
 	}
 	l := p.s.loop
 	l.told = p
-	p.p.Acks(l.tell)   // not a new function each time: there are many
+	p.p.Acks(p, l.tell)   // not a new function each time: there are many
 	if p.p.Pending() { // also of a client that came back and has nothing to push
 		p.awaitAcks()
 	}

@@ -194,7 +194,7 @@ func (s *session) unpublish(by caller, id codec.RoomID) error {
 	if !here {
 		return room.ErrNotRelay
 	}
-	p.Acks(func(key codec.StreamKey, seq uint64) {
+	p.Acks(pub, func(key codec.StreamKey, seq uint64) {
 		s.reply(&codec.Ack{Room: id, StreamKey: key, Seq: seq})
 	})
 	err := p.Unpublish(pub, s.loop.now)

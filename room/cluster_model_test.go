@@ -133,7 +133,7 @@ func (c *modelCluster) work(n *modelNode, bytes int) {
 	}
 	if n.link != nil {
 		for _, p := range n.fed {
-			p.Acks(func(k codec.StreamKey, seq uint64) {
+			p.Acks(n.hold, func(k codec.StreamKey, seq uint64) {
 				if err := c.relay.room.Ack(n.link, k, seq, c.now); err != nil {
 					c.t.Fatal(err)
 				}
@@ -141,7 +141,7 @@ func (c *modelCluster) work(n *modelNode, bytes int) {
 		}
 	}
 	if n == c.relay {
-		n.pub.Acks(func(k codec.StreamKey, seq uint64) {
+		n.pub.Acks(n.hold, func(k codec.StreamKey, seq uint64) {
 			held := c.held[k.Dtype]
 			for len(held) > 0 && held[0].seq <= seq {
 				held = held[1:]

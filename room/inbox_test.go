@@ -143,7 +143,7 @@ func TestInboxNobodyIsIn(t *testing.T) {
 				t.Fatalf("cuts: %v", got)
 			}
 			x.at(x.now + 2*stall)
-			x.pub.Acks(func(_ codec.StreamKey, seq uint64) { t.Errorf("acknowledged up to %d", seq) })
+			x.pub.Acks(x.hold, func(_ codec.StreamKey, seq uint64) { t.Errorf("acknowledged up to %d", seq) })
 			if err := x.send("bob"); !errors.Is(err, ErrAway) {
 				t.Errorf("after that: %v", err)
 			}
@@ -186,7 +186,7 @@ func TestInboxOnlySessionIsCutOff(t *testing.T) {
 	if got := fmt.Sprint(x.hold.cuts); got != fmt.Sprint([]codec.Code{codec.CodeAway}) {
 		t.Errorf("the sender was told %v", got)
 	}
-	x.pub.Acks(func(_ codec.StreamKey, seq uint64) { t.Errorf("acknowledged up to %d", seq) })
+	x.pub.Acks(x.hold, func(_ codec.StreamKey, seq uint64) { t.Errorf("acknowledged up to %d", seq) })
 	v.q.Clear()
 }
 
@@ -206,7 +206,7 @@ func TestInboxSomebodyComesBack(t *testing.T) {
 			x.script(0, "3", "4")
 			x.loop.drain()
 			told := uint64(0)
-			x.pub.Acks(func(_ codec.StreamKey, seq uint64) { told = seq })
+			x.pub.Acks(x.hold, func(_ codec.StreamKey, seq uint64) { told = seq })
 			if told > 2 {
 				t.Errorf("acknowledged up to %d while nobody was there", told)
 			}
@@ -219,7 +219,7 @@ func TestInboxSomebodyComesBack(t *testing.T) {
 				}
 			}
 			v.take(1 << 20)
-			x.pub.Acks(func(_ codec.StreamKey, seq uint64) { told = seq })
+			x.pub.Acks(x.hold, func(_ codec.StreamKey, seq uint64) { told = seq })
 			if got := fmt.Sprint(v.stream(x.key(0)).script); told != 4 || got != "[1k 2 resumed 3 4]" {
 				t.Errorf("acknowledged up to %d; she got %s", told, got)
 			}
@@ -252,7 +252,7 @@ func TestInboxSomebodyComesBackElsewhere(t *testing.T) {
 			x.join(v, Join{Link: "n3", Have: have})
 			v.take(1 << 20)
 			told := uint64(0)
-			x.pub.Acks(func(_ codec.StreamKey, seq uint64) { told = seq })
+			x.pub.Acks(x.hold, func(_ codec.StreamKey, seq uint64) { told = seq })
 			if got := fmt.Sprint(v.stream(x.key(0)).script); told != 2 || got != "[1k 2 resumed 3 4]" {
 				t.Errorf("acknowledged up to %d; she got %s", told, got)
 			}

@@ -187,9 +187,12 @@ func (o *Outbound) hold(s *outStream, b *Batch, first, last uint64) {
 }
 
 // Acks implements Pusher.
-func (o *Outbound) Acks(yield func(key codec.StreamKey, seq uint64)) {
+func (o *Outbound) Acks(h Holder, yield func(key codec.StreamKey, seq uint64)) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.holder != nil && o.holder != h {
+		return
+	}
 	o.told = true
 	for _, s := range o.streams {
 		if s.acked > s.told {

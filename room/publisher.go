@@ -22,8 +22,9 @@ type Pusher interface {
 	// Push takes a run of frames from h; PushGap its word that it gives frames up.
 	Push(h Holder, run Run, now int64) (fresh int, err error)
 	PushGap(h Holder, g codec.Gap, now int64) error
-	// Acks calls yield for every stream with news since the last call; Pending reports whether some may follow without AckNow.
-	Acks(yield func(key codec.StreamKey, seq uint64))
+	// Acks calls yield for every stream with news since the last call, unless another than h holds the publisher: the news is for that one. Pending
+	// reports whether some may follow without AckNow.
+	Acks(h Holder, yield func(key codec.StreamKey, seq uint64))
 	Pending() bool
 	// Detach says that h is gone. Who does not hold the publisher is not heard.
 	Detach(h Holder, now int64)
@@ -74,10 +75,13 @@ func (p *Publisher) arrived(n int) {
 	}
 }
 
-// Acks calls yield for every stream with news since the last call.
-func (p *Publisher) Acks(yield func(key codec.StreamKey, seq uint64)) {
+// Acks implements Pusher.
+func (p *Publisher) Acks(h Holder, yield func(key codec.StreamKey, seq uint64)) {
 	p.room.mu.Lock()
 	defer p.room.mu.Unlock()
+	if cur := p.holder.Load(); cur != nil && *cur != h {
+		return
+	}
 	p.nudging.Store(false)
 	told := p.done.Load()
 	for _, s := range p.streams {

@@ -114,7 +114,7 @@ func TestWindow(t *testing.T) {
 		t.Errorf("asked %d times for acknowledgements, want once", x.hold.nudges)
 	}
 	var acks []uint64
-	x.pub.Acks(func(k codec.StreamKey, seq uint64) { acks = append(acks, seq) })
+	x.pub.Acks(x.hold, func(k codec.StreamKey, seq uint64) { acks = append(acks, seq) })
 	if x.pub.Pending() || fmt.Sprint(acks) != "[21]" {
 		t.Errorf("pending %v, acks %v", x.pub.Pending(), acks)
 	}
@@ -123,8 +123,9 @@ func TestWindow(t *testing.T) {
 
 func TestReplayedFramesAreAcknowledgedAgain(t *testing.T) {
 	x := newBench(t, Config{}, codec.Register{})
+	hold := x.hold
 	acks := func() (s string) {
-		x.pub.Acks(func(k codec.StreamKey, seq uint64) { s += fmt.Sprintf("%d:%d ", k.Dtype, seq) })
+		x.pub.Acks(hold, func(k codec.StreamKey, seq uint64) { s += fmt.Sprintf("%d:%d ", k.Dtype, seq) })
 		return s
 	}
 	x.script(1, "1k>", "2k<")
@@ -154,6 +155,19 @@ func TestReplayedFramesAreAcknowledgedAgain(t *testing.T) {
 	if err != nil || fmt.Sprint(next) != "[{1 4}]" || h.nudges != 1 || !x.pub.Pending() {
 		t.Fatalf("next %v, %v; %d nudges, pending %v", next, err, h.nudges, x.pub.Pending())
 	}
+	hold = h
+	if got := acks(); got != "1:3 " || x.pub.Pending() {
+		t.Fatalf("acks %q, pending %v", got, x.pub.Pending())
+	}
+	// So is one that takes over from a session that has not noticed yet, and asks once more for what it waits for.
+	again := &fakeHolder{}
+	if _, _, err := x.room.Publish(again, "owner", 1, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := acks(); got != "" || !x.pub.Pending() {
+		t.Fatalf("who does not hold the publisher any more takes acks %q, pending %v", got, x.pub.Pending())
+	}
+	hold = again
 	if got := acks(); got != "1:3 " || x.pub.Pending() {
 		t.Fatalf("acks %q, pending %v", got, x.pub.Pending())
 	}

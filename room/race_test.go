@@ -54,7 +54,7 @@ func TestManyAtOnce(t *testing.T) {
 								return
 							}
 							if seq%64 == 0 {
-								pub.Acks(func(codec.StreamKey, uint64) {})
+								pub.Acks(h, func(codec.StreamKey, uint64) {})
 							}
 						}
 						if p == 1 {
@@ -212,7 +212,7 @@ func TestRolesAtOnce(t *testing.T) {
 							if err = x.tryPush(x.message(nil, 1, next, 0, 1, 64)); err != nil {
 								break
 							}
-							pub.Acks(func(codec.StreamKey, uint64) {})
+							pub.Acks(h, func(codec.StreamKey, uint64) {})
 						}
 						if err != nil && !errors.Is(err, ErrNotRelay) {
 							t.Error(err)

@@ -42,7 +42,7 @@ func (p *publication) sendAcks() {
 	if p.ended {
 		return
 	}
-	p.p.Acks(func(key codec.StreamKey, seq uint64) {
+	p.p.Acks(p, func(key codec.StreamKey, seq uint64) {
 		p.s.send(&codec.Ack{Room: p.room, StreamKey: key, Seq: seq})
 	})
 	p.await()
