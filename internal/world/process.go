@@ -127,7 +127,11 @@ func (d drawn) Read(b []byte) (int, error) {
 // frame encodes a control frame and holds it to the protocol: it fits, it parses, and what is parsed is what was meant.
 func (w *World) frame(dst []byte, m codec.Control) []byte {
 	at := len(dst)
-	dst = m.Append(dst)
+	dst, err := m.Append(dst)
+	if err != nil {
+		w.fail("I10", "%T cannot be encoded: %v", m, err)
+		return dst[:at]
+	}
 	w.legal(dst[at:])
 	return dst
 }
@@ -155,7 +159,7 @@ func (w *World) legal(b []byte) codec.Control {
 		w.fail("I10", "%T does not parse: %v", m, err)
 		return nil
 	}
-	if again := m.Append(nil); string(again) != string(frame) {
+	if again, err := m.Append(nil); err != nil || string(again) != string(frame) {
 		w.fail("I10", "%T is another frame when parsed and encoded again", m)
 	}
 	return m

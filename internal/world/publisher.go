@@ -369,7 +369,7 @@ func (p *publisher) push(s *outStream, f *outFrame) bool {
 	}
 	out := codec.Stream{Room: p.room.id, StreamKey: key, Flags: f.flags, Seq: f.seq, Payload: p.w.payload(f.size - codec.StreamHeaderSize)}
 	(&stamp{p.author, s.dtype, f.part, f.msg}).put(out.Payload)
-	p.w.scratch = out.Append(p.w.scratch[:0])
+	p.w.scratch, _ = out.Append(p.w.scratch[:0]) // its payload is short
 	p.end.write(p.w.scratch)
 	return true
 }

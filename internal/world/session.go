@@ -47,7 +47,11 @@ func (s *session) send(m codec.Control) {
 		return
 	}
 	w := s.l.p.w
-	b := s.l.p.pool.Encode(m)
+	b, err := s.l.p.pool.Encode(m)
+	if err != nil {
+		w.fail("I10", "%s cannot send %T: %v", s.l.p.name, m, err)
+		return
+	}
 	w.legal(b.B)
 	s.queue().Append(b, 0, len(b.B), s.l.p.clock())
 	b.Release()
