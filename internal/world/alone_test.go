@@ -31,7 +31,7 @@ func TestAlone(t *testing.T) {
 		res := Alone(uint64(seed + 1)).Play(false)
 		events += res.Events
 		if res.Fault != nil {
-			if bad[res.Fault.Invariant]++; bad[res.Fault.Invariant] < 3 {
+			if bad[res.Fault.Invariant]++; bad[res.Fault.Invariant] < 300 {
 				t.Errorf("seed %d: %v", seed+1, res.Fault)
 			}
 		}

@@ -326,8 +326,8 @@ func (s *subscriber) headed(f *codec.Stream, st *inStream, ls *lifeStream, autho
 			continue
 		}
 		if st.init < r.msg {
-			s.w.fail("I6", "%s joins late and gets frame %d of %s, dtype %d, without the header: message %d, acknowledged %v before it asked",
-				s.name, f.Seq, author.name, f.Dtype, r.msg, s.first-r.acked)
+			s.w.fail("I6", "%s joins late and gets frame %d of %s, dtype %d, of a %v room without the header: message %d, acknowledged %v before it asked",
+				s.name, f.Seq, author.name, f.Dtype, s.room.policy, r.msg, s.first-r.acked)
 		}
 		return
 	}
