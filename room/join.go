@@ -275,7 +275,7 @@ func (r *Room) replay(rp *Replay, j *Join, s *stream, have positions, seat *seat
 		}
 		start = max(start, pos)
 	}
-	for _, kept := range [...]*initRun{&s.inits, &s.coming} {
+	for kept := range s.runs {
 		for i := range kept.spans {
 			sp := &kept.spans[i]
 			from, to := max(sp.first, pos), min(sp.last, start-1)

@@ -423,3 +423,32 @@ func wantDecodable(t *rapid.T, script []string) {
 		}
 	}
 }
+
+// In a lossless room a late joiner begins with what not all have consumed, and gets the header of that, not of what comes behind it.
+func TestLateJoinerOfALosslessRoomGetsTheHeaderOfItsFirstFrame(t *testing.T) {
+	x := newBench(t, Config{}, codec.Register{Policy: codec.PolicyLossless})
+	slow := x.viewer(Join{Account: "slow", Instance: 1})
+	x.script(1, "1i>", "2i<", "3", "4", "5i", "6", "7i", "8")
+	x.loop.drain()
+	slow.take(1 << 30)
+	for _, step := range []struct {
+		acked uint64
+		want  string
+	}{
+		{0, "[1i> 2i< 3 4 5i 6 7i 8]"},
+		{3, "[1i> 2i< 3-3 joined 4 5i 6 7i 8]"},
+		{5, "[1-4 joined 5i 6 7i 8]"},
+		{7, "[1-6 joined 7i 8]"},
+	} {
+		if err := x.room.Ack(slow, x.key(1), step.acked, x.now); err != nil {
+			t.Fatal(err)
+		}
+		late := x.newViewer()
+		x.join(late, Join{Account: "late", Instance: step.acked + 10})
+		late.take(1 << 30)
+		if got := fmt.Sprint(late.stream(x.key(1)).script); got != step.want {
+			t.Errorf("with %d acknowledged: %s, want %s", step.acked, got, step.want)
+		}
+		x.loop.unsubscribe(late, false)
+	}
+}

@@ -232,6 +232,7 @@ func (l *seating) update(st *stream) {
 	if low > st.acked.Load() {
 		st.acked.Store(low)
 	}
+	st.turn()
 	arrived, log := 0, st.spans()
 	for ; st.counts < len(log) && log[st.counts].last <= low; st.counts++ {
 		arrived += log[st.counts].end - log[st.counts].off - st.part

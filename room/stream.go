@@ -21,8 +21,8 @@ type stream struct {
 	head     int
 	logCost  int
 	groupSeq uint64  // first frame of the newest group in the log; 0 if there is none
-	inits    initRun // the init messages in a row that the newest group goes by
-	coming   initRun // those that came after its key frame, for the next group
+	inits    initRun   // the init messages in a row that a late joiner's first frame goes by
+	coming   []initRun // those that came after it, for who joins later; one run at most but in lossless rooms
 	told     uint64  // the last acknowledgement handed to the publisher's session
 
 	fresh   bool // of a restored publisher, or of a mirror without subscribers: begins wherever its first frame says
@@ -173,18 +173,25 @@ func (s *stream) clearLog() {
 	}
 }
 
-// keepInit retains init messages: those that follow the retained ones directly are added to them, any other replace them. A group goes by
-// those that came before its key frame, so what comes in its midst waits for the next.
+// keepInit retains init messages: those that follow the retained ones directly are added to them, any other replace them. What a late joiner
+// begins with goes by those that came before it, so what comes behind that waits.
 func (s *stream) keepInit(b *Batch, run *Run) {
 	kept := &s.inits
-	if s.groupSeq != 0 && run.First > s.groupSeq {
-		kept = &s.coming
+	if n := len(s.coming); n > 0 {
+		kept = &s.coming[n-1]
+	}
+	follows := kept.last != 0 && kept.last+1 == run.First
+	if from := s.begins(); !follows && from != 0 && run.First > from {
+		if len(s.coming) == 0 || s.pub.room.lossless() {
+			s.coming = append(s.coming, initRun{})
+		}
+		kept = &s.coming[len(s.coming)-1]
 	}
 	size := len(b.B)
 	for i := range kept.spans {
 		size += kept.spans[i].end - kept.spans[i].off
 	}
-	switch follows := kept.last != 0 && kept.last+1 == run.First; {
+	switch {
 	case follows && len(kept.spans) == 0:
 		kept.last = run.Last // the rest of what was too long
 		return
@@ -206,17 +213,25 @@ func (s *stream) keepInit(b *Batch, run *Run) {
 // messages of any sensible size. Longer runs of init messages are not retained.
 func maxInits(payload int) int { return payload + payload/64 + codec.MaxFrame }
 
-// turn has the newest group go by the init messages that came since the key frame of the one before.
+// begins returns the frame that a late joiner begins with, as far as init messages go by it; 0 if there is none yet.
+func (s *stream) begins() uint64 {
+	if s.pub.room.lossless() {
+		return s.low + 1
+	}
+	return s.groupSeq
+}
+
+// turn lets go of the init messages that nobody who joins goes by any more, where others came before what late joiners begin with now.
 func (s *stream) turn() {
-	if s.coming.last != 0 && (s.groupSeq == 0 || s.coming.last < s.groupSeq) {
+	for from := s.begins(); len(s.coming) > 0 && (from == 0 || s.coming[0].last < from); s.coming = s.coming[1:] {
 		s.clearRun(&s.inits)
-		s.inits, s.coming = s.coming, initRun{}
+		s.inits = s.coming[0]
 	}
 }
 
 // breakInit gives up the part of an init message whose rest will not come.
 func (s *stream) breakInit() {
-	for _, kept := range [...]*initRun{&s.inits, &s.coming} {
+	for kept := range s.runs {
 		for n := len(kept.spans) - 1; n >= 0 && kept.spans[n].last >= s.openSeq; n-- {
 			sp := &kept.spans[n]
 			if sp.first < s.openSeq {
@@ -231,9 +246,23 @@ func (s *stream) breakInit() {
 	}
 }
 
+// runs calls yield for all init messages that are retained, oldest first.
+func (s *stream) runs(yield func(*initRun) bool) {
+	if !yield(&s.inits) {
+		return
+	}
+	for i := range s.coming {
+		if !yield(&s.coming[i]) {
+			return
+		}
+	}
+}
+
 func (s *stream) clearInits() {
-	s.clearRun(&s.inits)
-	s.clearRun(&s.coming)
+	for kept := range s.runs {
+		s.clearRun(kept)
+	}
+	s.coming = nil
 }
 
 func (s *stream) clearRun(kept *initRun) {

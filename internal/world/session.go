@@ -36,7 +36,7 @@ func (p *Process) accept(end *socketEnd) {
 
 func (s *session) queue() *room.Queue {
 	if s.q == nil {
-		s.q = room.NewQueue(&s.l.p.pool)
+		s.q = room.NewQueue(&s.l.p.pool, socketBuffer)
 	}
 	return s.q
 }
@@ -79,7 +79,7 @@ func (s *session) flush() {
 			s.end.write(b)
 			n += len(b)
 		}
-		s.q.Advance(n)
+		s.q.Advance(n, s.l.p.clock())
 		space -= n
 	}
 	if !s.q.Empty() {
