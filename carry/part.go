@@ -317,7 +317,7 @@ func (p *Publication) Acks(yield func(key codec.StreamKey, seq uint64)) {
 	if p.over || p.quiet {
 		return
 	}
-	p.to.Acks(yield)
+	p.to.Acks(p, yield)
 	if p.to.Pending() { // also of a client that came back and has nothing to push
 		p.part.h.Await(p)
 	}
