@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -43,4 +44,27 @@ func (f *limitFlags) rates() engine.Limits {
 		SessionFrames: f.SessionFrames, SessionBytes: int64(f.SessionBytes), AccountFrames: f.AccountFrames, AccountBytes: int64(f.AccountBytes),
 		Requests: none(f.Requests),
 	}
+}
+
+// prefix is a network as a flag, or a single address.
+type prefix struct{ netip.Prefix }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *prefix) UnmarshalText(b []byte) error {
+	if a, err := netip.ParseAddr(string(b)); err == nil {
+		p.Prefix = netip.PrefixFrom(a, a.BitLen())
+		return nil
+	}
+	if err := p.Prefix.UnmarshalText(b); err != nil {
+		return fmt.Errorf("%q is neither an address nor a network: write 10.0.0.1 or 10.0.0.0/8", b)
+	}
+	return nil
+}
+
+func prefixes(ps []prefix) []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range ps {
+		out = append(out, p.Prefix.Masked())
+	}
+	return out
 }

@@ -225,6 +225,12 @@ var helpTexts = kong.Vars{
 	"tlsCAHelp": "Trust servers' certificates of the authorities in this file, in PEM (those of the system); implies --tls",
 	"acceptHelp": "Take what these accounts send: the stream of the first that sends, to its end; several, comma-separated; * is everybody " +
 		"(nobody).",
+	"listenHelp": "Where clients connect; several, comma-separated. ADDR/proxy is for a balancer that begins with a PROXY header, as it is " +
+		"behind all listeners",
+	"clientCAHelp": "Ask clients for certificates of these authorities; taken up when it changes",
+	"proxyHelp":    "The balancers that may connect to addresses with /proxy, and must begin with a PROXY header (v1 or v2): addresses or networks",
+	"originHelp": "Pages that may connect by WebSocket, as https://example.org or https://*.example.org; * is every page (those of the host " +
+		"that they connect to)",
 	"adminHelp":   "Where /healthz, /readyz and /metrics are served; empty: nowhere",
 	"queueHelp":   "What is queued for one subscriber of a room before its policy acts",
 	"stallHelp":   "A subscriber that holds a lossless room up for so long is cut off",

@@ -115,6 +115,7 @@ func (s *streams) droppedLines() prometheus.Collector {
 func (c *serveCmd) config(log zerolog.Logger, who auth.Authenticator, secure *tls.Config) engine.Config {
 	return engine.Config{
 		Auth: who, InsecureOpen: c.Insecure, ListenTLS: c.ListenTLS, TLS: secure,
+		ListenWS: c.ListenWS, ListenWSS: c.ListenWSS, ProxyFrom: prefixes(c.ProxyFrom), Origins: c.Origins,
 		Listen: c.Listen, Node: c.Node, Loops: c.Loops, Log: log,
 		MaxConns: c.Conns, MemoryBound: int64(c.Memory), TokenWarning: c.TokenWarning,
 		HelloTimeout: c.Limits.Hello, MaxHandshakes: c.Limits.Handshakes, QueueSession: int(c.Limits.SessionQueue),
@@ -147,10 +148,7 @@ func closeIf(ln net.Listener) error {
 
 // greet says where to connect, and what to type next. The first line is for programs, too.
 func (c *serveCmd) greet(std *streams, e *engine.Engine, admin net.Listener) {
-	var to []string
-	for _, a := range e.Addrs() {
-		to = append(to, a.String())
-	}
+	to := e.Servers()
 	say := func(format string, args ...any) { _ = std.say(format, args...) } // nobody need read it
 	say("timedge serves on %s", strings.Join(to, ","))
 	if admin != nil {
@@ -162,9 +160,6 @@ func (c *serveCmd) greet(std *streams, e *engine.Engine, admin net.Listener) {
 	server := ""
 	if to[0] != client.DefaultServer {
 		server = " --server " + to[0]
-	}
-	if len(to) == len(c.ListenTLS) {
-		server += " --tls"
 	}
 	say("")
 	say("In a second terminal, push a file (a video, or anything); it prints the room's number:")

@@ -12,7 +12,7 @@ type serverCommands struct {
 }
 
 type serveCmd struct {
-	Listen   []string      `placeholder:"ADDR" default:"127.0.0.1:7400" env:"TIMEDGE_LISTEN" help:"Where clients connect (${default})."`
+	Listen   []string      `placeholder:"ADDR" default:"127.0.0.1:7400" env:"TIMEDGE_LISTEN" help:"${listenHelp} (${default})."`
 	Admin    string        `placeholder:"ADDR" default:"127.0.0.1:7401" env:"TIMEDGE_ADMIN" help:"${adminHelp} (${default})."`
 	Node     string        `placeholder:"NAME" env:"TIMEDGE_NODE" help:"The node's name, unique in a cluster (the host's; in a cluster with the port)."`
 	Loops    int           `placeholder:"N" env:"TIMEDGE_LOOPS" help:"Event loops (one per processor)."`
@@ -33,10 +33,14 @@ type serveCmd struct {
 	LogLevel     string        `placeholder:"LEVEL" default:"info" enum:"${levels}" env:"TIMEDGE_LOG_LEVEL" help:"${enum} (${default})."`
 }
 
-// tlsFlags are the server's side of TLS.
+// tlsFlags are the server's listeners that are not plain TCP, and what they need.
 type tlsFlags struct {
 	ListenTLS []string `name:"listen-tls" placeholder:"ADDR" env:"TIMEDGE_LISTEN_TLS" help:"Where clients connect with TLS 1.3 (nowhere)."`
+	ListenWS  []string `name:"listen-ws" placeholder:"ADDR" env:"TIMEDGE_LISTEN_WS" help:"Where clients connect by WebSocket (nowhere)."`
+	ListenWSS []string `name:"listen-wss" placeholder:"ADDR" env:"TIMEDGE_LISTEN_WSS" help:"Where clients connect by WebSocket within TLS 1.3 (nowhere)."`
 	Cert      string   `name:"tls-cert" placeholder:"FILE" env:"TIMEDGE_TLS_CERT" help:"The server's certificate, in PEM; taken up when it changes."`
 	Key       string   `name:"tls-key" placeholder:"FILE" env:"TIMEDGE_TLS_KEY" help:"The certificate's key, in PEM."`
-	ClientCA  string   `name:"tls-client-ca" placeholder:"FILE" env:"TIMEDGE_TLS_CLIENT_CA" help:"Ask clients for certificates of these authorities."`
+	ClientCA  string   `name:"tls-client-ca" placeholder:"FILE" env:"TIMEDGE_TLS_CLIENT_CA" help:"${clientCAHelp}."`
+	ProxyFrom []prefix `name:"proxy-from" placeholder:"NETWORK" env:"TIMEDGE_PROXY_FROM" help:"${proxyHelp}."`
+	Origins   []string `name:"ws-origin" placeholder:"ORIGIN" env:"TIMEDGE_WS_ORIGIN" help:"${originHelp}."`
 }

@@ -3,7 +3,9 @@
 package main
 
 import (
+	"bytes"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -15,82 +17,99 @@ import (
 
 // tlsConfig is what the server needs to speak TLS; nil if it is not to.
 func (f *tlsFlags) tlsConfig(log zerolog.Logger) (*tls.Config, error) {
-	if len(f.ListenTLS) == 0 {
+	if len(f.ListenTLS)+len(f.ListenWSS) == 0 {
 		if f.Cert != "" || f.Key != "" || f.ClientCA != "" {
-			return nil, errors.New("--tls-cert, --tls-key and --tls-client-ca need --listen-tls ADDR")
+			return nil, errors.New("--tls-cert, --tls-key and --tls-client-ca need --listen-tls ADDR or --listen-wss ADDR")
 		}
 		return nil, nil
 	}
 	if f.Cert == "" || f.Key == "" {
-		return nil, errors.New("--listen-tls needs --tls-cert FILE and --tls-key FILE")
+		return nil, errors.New("--listen-tls and --listen-wss need --tls-cert FILE and --tls-key FILE")
 	}
-	certs := &certificates{cert: f.Cert, key: f.Key, log: log}
-	if err := certs.load(); err != nil {
-		return nil, fmt.Errorf("--tls-cert: %w", err)
-	}
-	c := &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: certs.get}
+	certs := &certificates{files: []string{f.Cert, f.Key}, log: log}
 	if f.ClientCA != "" {
-		pool, err := authorities(f.ClientCA)
-		if err != nil {
-			return nil, fmt.Errorf("--tls-client-ca: %w", err)
-		}
-		c.ClientCAs, c.ClientAuth = pool, tls.RequireAndVerifyClientCert
+		certs.files = append(certs.files, f.ClientCA)
 	}
-	return c, nil
+	contents, err := certs.read()
+	if err == nil {
+		err = certs.take(contents)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--tls-cert, --tls-key, --tls-client-ca: %w", err)
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: certs.get}, nil
 }
 
-// certificates holds the server's certificate and takes up a new one when its files change.
+// certificates hold what the server proves itself by, and asks of clients, and take up new ones when the files' contents change: whatever their
+// times say, as an archive or a symbolic link that is moved brings a new file with an old time.
 type certificates struct {
-	cert, key string
-	log       zerolog.Logger
+	files []string // certificate, key, and perhaps the authorities of clients
+	log   zerolog.Logger
 
 	mu      sync.Mutex
-	current *tls.Certificate
-	loaded  [2]time.Time // when the files were changed last
+	current *tls.Config
+	seen    [][]byte // the files' contents that were looked at last
 	looked  time.Time
 }
 
 // certificatesEvery is how often the files are looked at, at most.
 const certificatesEvery = time.Second
 
-// get returns the certificate for a handshake. A new one that is not in order is logged, and the old one stays.
-func (c *certificates) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+// get returns the configuration for a handshake. What is new and not in order is logged, and the old one stays.
+func (c *certificates) get(*tls.ClientHelloInfo) (*tls.Config, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if now := time.Now(); now.Sub(c.looked) >= certificatesEvery {
 		c.looked = now
-		if changed, err := c.changed(); err == nil && changed != c.loaded {
-			if err := c.load(); err != nil {
-				c.loaded = changed // say it once
-				c.log.Error().Err(err).Msg("new certificate not taken up")
-			} else {
-				c.log.Info().Msg("new certificate taken up")
-			}
-		}
+		c.refresh()
 	}
 	return c.current, nil
 }
 
-func (c *certificates) changed() (at [2]time.Time, err error) {
-	for i, path := range []string{c.cert, c.key} {
-		info, err := os.Stat(path)
-		if err != nil {
-			return at, err
-		}
-		at[i] = info.ModTime()
+// refresh takes up what has changed.
+func (c *certificates) refresh() {
+	contents, err := c.read()
+	if err != nil {
+		return // in the middle of being replaced, perhaps: the next look tells
 	}
-	return at, nil
+	for i := range contents {
+		if !bytes.Equal(contents[i], c.seen[i]) {
+			if err := c.take(contents); err != nil {
+				c.log.Error().Err(err).Msg("new certificate not taken up")
+			} else {
+				c.log.Info().Msg("new certificate taken up")
+			}
+			return
+		}
+	}
 }
 
-func (c *certificates) load() error {
-	changed, err := c.changed()
+func (c *certificates) read() ([][]byte, error) {
+	contents := make([][]byte, len(c.files))
+	for i, path := range c.files {
+		var err error
+		if contents[i], err = os.ReadFile(path); err != nil {
+			return nil, err
+		}
+	}
+	return contents, nil
+}
+
+// take puts the files' contents into force. What is not in order changes nothing, and is not tried again.
+func (c *certificates) take(contents [][]byte) error {
+	c.seen = contents
+	cert, err := tls.X509KeyPair(contents[0], contents[1])
 	if err != nil {
 		return err
 	}
-	cert, err := tls.LoadX509KeyPair(c.cert, c.key)
-	if err != nil {
-		return err
+	cfg := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}, DynamicRecordSizingDisabled: true}
+	if len(contents) > 2 {
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(contents[2]) {
+			return fmt.Errorf("%s holds no certificate in PEM", c.files[2])
+		}
+		cfg.ClientCAs, cfg.ClientAuth = pool, tls.RequireAndVerifyClientCert
 	}
-	c.current, c.loaded = &cert, changed
+	c.current = cfg
 	return nil
 }

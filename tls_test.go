@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"net"
 	"os"
@@ -60,11 +61,11 @@ func TestCertificateIsTakenUpWhenItChanges(t *testing.T) {
 		t.Error("older TLS than 1.3 is spoken")
 	}
 	serial := func() int64 {
-		c, err := cfg.GetCertificate(nil)
+		c, err := cfg.GetConfigForClient(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		leaf, err := x509.ParseCertificate(c.Certificate[0])
+		leaf, err := x509.ParseCertificate(c.Certificates[0].Certificate[0])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -73,10 +74,17 @@ func TestCertificateIsTakenUpWhenItChanges(t *testing.T) {
 	if n := serial(); n != 1 {
 		t.Fatalf("certificate %d, want 1", n)
 	}
-	writeCertificate(t, dir, 2)
-	later := time.Now().Add(time.Minute) // whatever the file system's clock is good for
+	times := make(map[string]time.Time)
 	for _, path := range []string{f.Cert, f.Key} {
-		if err := os.Chtimes(path, later, later); err != nil {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		times[path] = info.ModTime()
+	}
+	writeCertificate(t, dir, 2)
+	for path, at := range times { // as of an archive: the same time as before
+		if err := os.Chtimes(path, at, at); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -91,6 +99,57 @@ func TestCertificateIsTakenUpWhenItChanges(t *testing.T) {
 	}
 	if n := serial(); n != 2 {
 		t.Fatalf("certificate %d after a broken file, want 2", n)
+	}
+}
+
+// TestAuthoritiesOfClientsAreTakenUpWhenTheyChange: a client whose authority is new is let in, one whose authority is gone is not any more.
+func TestAuthoritiesOfClientsAreTakenUpWhenTheyChange(t *testing.T) {
+	dir := t.TempDir()
+	f := tlsFlags{ListenTLS: []string{"127.0.0.1:0"}, ClientCA: filepath.Join(dir, "ca.pem")}
+	f.Cert, f.Key = writeCertificate(t, dir, 1)
+	theirs := func(serial int64) (tls.Certificate, []byte) {
+		c, k := writeCertificate(t, t.TempDir(), serial)
+		pair, err := tls.LoadX509KeyPair(c, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pem, err := os.ReadFile(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pair, pem
+	}
+	older, olderPEM := theirs(10)
+	newer, newerPEM := theirs(11)
+	if err := os.WriteFile(f.ClientCA, olderPEM, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := f.tlsConfig(zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	welcome := func(c tls.Certificate) bool {
+		near, far := net.Pipe()
+		defer near.Close()
+		defer far.Close()
+		go func() { // reads on: the server says at the end of its handshake what it thinks of the client
+			_, _ = io.Copy(io.Discard, tls.Client(far, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{c}}))
+		}()
+		return tls.Server(near, cfg).Handshake() == nil
+	}
+	if !welcome(older) || welcome(newer) {
+		t.Fatal("the first authority is not the one that counts")
+	}
+	if err := os.WriteFile(f.ClientCA, newerPEM, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * certificatesEvery); !welcome(newer); {
+		if time.Now().After(deadline) {
+			t.Fatal("the new authority was not taken up")
+		}
+	}
+	if welcome(older) {
+		t.Error("the authority that was taken away still counts")
 	}
 }
 

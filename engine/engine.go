@@ -290,6 +290,15 @@ func (e *Engine) Addrs() []net.Addr {
 	return as
 }
 
+// Servers returns the same addresses as clients name them: with the scheme of what is not plain TCP.
+func (e *Engine) Servers() []string {
+	var to []string
+	for _, ln := range e.listeners {
+		to = append(to, ln.speaks.scheme()+ln.Addr().String())
+	}
+	return to
+}
+
 // Rooms returns the rooms of the server.
 func (e *Engine) Rooms() *room.Table { return e.rooms }
 

@@ -30,6 +30,19 @@ type transport struct {
 	tls, webSocket, proxy bool
 }
 
+// scheme is how clients name it before an address.
+func (t transport) scheme() string {
+	switch {
+	case t.tls && t.webSocket:
+		return "wss://"
+	case t.webSocket:
+		return "ws://"
+	case t.tls:
+		return "tls://"
+	}
+	return ""
+}
+
 const (
 	maxRequest    = 8 << 10 // bytes of an HTTP request for WebSocket
 	maxProxyBytes = 16 + 4096
