@@ -84,6 +84,15 @@ func init() {
 		"start":     {"NODE [SKEW]", 1, start},
 		"kill":      {"NODE", 1, kill},
 		"freeze":    {"NODE TIME [stands]", 2, freeze},
+		"hiccup":    {"NODE TIME", 2, freeze},
+		"leave": {"NODE", 1, func(w *World, a *Action) {
+			w.up(a.Args[0], func(p *Process) { w.troubles(time.Second, p.name); p.leave() })
+		}},
+		"sever":  {"NODE NODE", 2, sever},
+		"cut":    {"NODE NODE TIME", 3, cut},
+		"oneway": {"NODE NODE TIME", 3, cut},
+		"part":   {"NODE TIME", 2, part},
+		"slow":   {"NODE NODE DELAY BYTES-PER-MS TIME", 5, slow},
 	}
 }
 
@@ -271,12 +280,95 @@ func freeze(w *World, a *Action) {
 		if p.frozen {
 			return
 		}
-		w.books.befalls(p.name, w.now, w.now+a.time(1))
+		w.troubles(a.time(1), p.name)
+		if a.time(1) > suspicion {
+			w.books.splits = append(w.books.splits, trouble{w.now, w.now + a.time(1)})
+		}
 		p.freeze()
 		w.after(a.time(1), func() {
 			if !p.dead {
 				p.thaw(len(a.Args) > 2)
 			}
 		})
+	})
+}
+
+// troubles notes that nodes may lag for a while.
+func (w *World) troubles(d time.Duration, names ...string) {
+	for _, name := range names {
+		w.books.befalls(name, w.now, w.now+d)
+	}
+}
+
+// sever breaks the links between two nodes, once.
+func sever(w *World, a *Action) {
+	w.troubles(0, a.Args[0], a.Args[1])
+	for _, e := range w.links(a.Args[0]) {
+		if e.peer.place == a.Args[1] {
+			e.sever(time.Millisecond, 300*time.Millisecond)
+		}
+	}
+}
+
+// cut lets nothing pass between two nodes for a while, in one direction or both. Others still hear both.
+func cut(w *World, a *Action) {
+	from, to, d := a.Args[0], a.Args[1], a.time(2)
+	ways := [][2]string{{from, to}}
+	if a.Verb == "cut" {
+		ways = append(ways, [2]string{to, from})
+	}
+	w.troubles(d, from, to)
+	for _, way := range ways {
+		w.net.holes[way]++
+	}
+	w.blackout()
+	w.after(d, func() {
+		for _, way := range ways {
+			if w.net.holes[way] > 0 {
+				w.net.holes[way]--
+			}
+		}
+	})
+}
+
+// part takes a node out of the network of the others for a while; its clients still reach it.
+func part(w *World, a *Action) {
+	name, d := a.Args[0], a.time(1)
+	w.troubles(d, w.names...)
+	w.books.splits = append(w.books.splits, trouble{w.now, w.now + d})
+	w.parts++
+	w.net.part[name] = w.parts
+	w.gossip(name, 350*time.Millisecond, 700*time.Millisecond)
+	w.blackout()
+	this := w.parts
+	w.after(d, func() {
+		if w.net.part[name] == this {
+			w.net.part[name] = 0
+			w.gossip(name, 5*time.Millisecond, 300*time.Millisecond)
+		}
+	})
+}
+
+// heal makes the network whole.
+func (w *World) heal() {
+	clear(w.net.holes)
+	for _, name := range w.names {
+		if w.net.part[name] != 0 {
+			w.net.part[name] = 0
+			w.gossip(name, 5*time.Millisecond, 300*time.Millisecond)
+		}
+	}
+}
+
+// slow makes the way between two nodes slow for a while.
+func slow(w *World, a *Action) {
+	rate, _ := strconv.Atoi(a.Args[3])
+	s := slowness{max(a.time(2), time.Millisecond), max(rate, 1)}
+	w.troubles(a.time(4), a.Args[0], a.Args[1])
+	there, back := [2]string{a.Args[0], a.Args[1]}, [2]string{a.Args[1], a.Args[0]}
+	w.net.slow[there], w.net.slow[back] = s, s
+	w.after(a.time(4), func() {
+		delete(w.net.slow, there)
+		delete(w.net.slow, back)
 	})
 }

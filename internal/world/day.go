@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/timedge/timedge/node"
 )
 
 // Day is what is done to a world, and the seed from which all else follows.
@@ -33,9 +35,10 @@ const night = 9 * time.Second
 // Play lets a day happen, and the night after it.
 func (d *Day) Play(story bool) (res Result) {
 	w := &World{
-		seed: d.Seed, only: d.Only, plant: d.Plant, nodes: make(map[string]*Process), clients: make(map[string]actor), rooms: make(map[string]*roomRecord),
+		seed: d.Seed, only: d.Only, plant: d.Plant, nodes: make(map[string]*Process), births: make(map[string]uint64),
+		views: make(map[uint64]*node.View), clients: make(map[string]actor), rooms: make(map[string]*roomRecord),
 		net: network{
-			part: make(map[string]int), holes: make(map[[2]string]bool), slow: make(map[[2]string]slowness), conns: make(map[string][]*socketEnd),
+			part: make(map[string]int), holes: make(map[[2]string]int), slow: make(map[[2]string]slowness), conns: make(map[string][]*socketEnd),
 		},
 	}
 	if story {
@@ -68,6 +71,8 @@ func (d *Day) Play(story bool) (res Result) {
 func (w *World) rest() {
 	w.tell("# night")
 	w.quiet, w.armed = true, nil
+	clear(w.net.slow)
+	w.heal()
 	for _, name := range w.names {
 		if p := w.nodes[name]; p.frozen && !p.dead {
 			p.thaw(false)
@@ -126,6 +131,66 @@ func Alone(seed uint64) *Day {
 		g.client([]string{"n1"})
 	}
 	return g.day(seed)
+}
+
+// Cluster draws three days of three to seven nodes, one after the other: forty faults each, and what clients do meanwhile.
+func Cluster(seed uint64) *Day {
+	g := newDraw(seed)
+	g.length = 30 * time.Second
+	var nodes []string
+	for i := range 3 + g.IntN(5) {
+		name := fmt.Sprintf("n%d", i+1)
+		nodes = append(nodes, name)
+		g.add(0, 0, "start", name, fmt.Sprintf("%dms", g.IntN(20000)-10000))
+	}
+	g.people(nodes)
+	for i := range g.actions { // the nodes find each other first
+		if g.actions[i].Verb != "start" {
+			g.actions[i].At += 300 * time.Millisecond
+		}
+	}
+	for range 60 {
+		g.client(nodes)
+	}
+	for range 60 {
+		g.fault(nodes)
+	}
+	return g.day(seed)
+}
+
+// fault draws something that befalls nodes, or the network.
+func (g *generator) fault(nodes []string) {
+	at, strike := g.when()
+	a, b := g.one(nodes), g.one(nodes)
+	for b == a {
+		b = g.one(nodes)
+	}
+	switch g.IntN(14) {
+	case 0, 1, 2:
+		g.add(at, strike, "kill", a)
+		g.add(at+time.Duration(200+g.IntN(2500))*time.Millisecond, g.IntN(2), "start", a)
+	case 3:
+		g.add(at, strike, "leave", a)
+		g.add(at+time.Duration(1500+g.IntN(2500))*time.Millisecond, 0, "start", a)
+	case 4, 5:
+		stands := []string{a, g.ms(20, 2500)}
+		if g.IntN(2) == 0 {
+			stands = append(stands, "stands")
+		}
+		g.add(at, strike, "freeze", stands...)
+	case 6, 7:
+		g.add(at, strike, "sever", a, b)
+	case 8, 9:
+		g.add(at, strike, "cut", a, b, g.ms(50, 2500))
+	case 10:
+		g.add(at, strike, "oneway", a, b, g.ms(50, 2500))
+	case 11:
+		g.add(at, strike, "part", a, g.ms(300, 4000))
+	case 12:
+		g.add(at, strike, "slow", a, b, g.ms(5, 120), fmt.Sprint(1+g.IntN(400)), g.ms(200, 3000))
+	default:
+		g.add(at, strike, "hiccup", a, g.ms(1, 40))
+	}
 }
 
 // generator draws the actions of a day.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/timedge/timedge/node"
 )
 
 // World is a running cluster. It belongs to one goroutine.
@@ -23,12 +25,15 @@ type World struct {
 
 	net     network
 	nodes   map[string]*Process
+	births  map[string]uint64
+	views   map[uint64]*node.View
 	names   []string // of nodes, in order
 	clients map[string]actor
 	cast    []string // of clients, in order
 	rooms   map[string]*roomRecord
 	books   ledger
 	armed   []strike
+	parts   int // parts of the network there were
 	plant   Plant
 
 	scratch []byte // of one frame

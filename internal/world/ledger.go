@@ -2,6 +2,7 @@ package world
 
 import (
 	"encoding/binary"
+	"fmt"
 	"time"
 
 	"github.com/timedge/timedge/codec"
@@ -12,6 +13,16 @@ type ledger struct {
 	troubles map[string][]trouble // by node: when something befell it that excuses it
 	authors  []*publisher         // by number: a payload says who wrote it
 	killed   []time.Duration      // when nodes were killed
+	splits   []trouble            // when the cluster was, or may have been, of two minds who relays a room
+	controls map[string]int       // control frames that Nodes have sent, by type
+}
+
+// sent counts a control frame of a Node.
+func (l *ledger) sent(m codec.Control) {
+	if l.controls == nil {
+		l.controls = make(map[string]int)
+	}
+	l.controls[fmt.Sprintf("%T", m)[7:]]++
 }
 
 // trouble is a time during which a node may have lagged: it stood still, was cut off, or slow.
@@ -33,6 +44,17 @@ func (l *ledger) troubled(node string, from, to time.Duration) bool {
 	const aftermath = 3 * time.Second
 	for _, t := range l.troubles[node] {
 		if t.from <= to && t.to+aftermath >= from {
+			return true
+		}
+	}
+	return false
+}
+
+// divided reports whether there may have been two relays of one room between two moments: what one has answered the other does not know.
+func (l *ledger) divided(from, to time.Duration) bool {
+	const agreement = 3 * time.Second
+	for _, t := range l.splits {
+		if t.from <= to && t.to+agreement >= from {
 			return true
 		}
 	}

@@ -17,7 +17,7 @@ type loop struct {
 	touched []*outlet       // have something to fan out
 	dirty   []*session      // have something to write
 	cuts    []*subscription // their room's policy ends them
-	acking  []*publication
+	acking  []awaited
 	lagging []*session
 	ticking bool
 }
@@ -63,9 +63,8 @@ func (l *loop) tick() {
 	l.ticking = false
 	acking := l.acking
 	l.acking = nil
-	for _, p := range acking {
-		p.waiting = false
-		p.sendAcks()
+	for _, a := range acking {
+		a.tick()
 	}
 	lagging := l.lagging
 	l.lagging = nil
@@ -93,8 +92,8 @@ type subscription struct {
 	in    bool
 	mute  uint16
 	join  room.Join
-	reply func(rp *room.Replay) // what is said when it is admitted, before the replay; what it returns after it
-	after codec.Control         // likewise after the replay; nil: nothing
+	reply codec.Control // what is said when it is admitted, before the replay
+	after codec.Control // likewise after the replay; nil: nothing
 	ended bool
 }
 
@@ -118,7 +117,12 @@ func (o *outlet) add(b *room.Batch) {
 	if b.Kind == room.KindClosed {
 		o.flush()
 		for _, m := range o.members {
-			m.s.endsWith(o.room.ID)
+			if m.s.port != nil {
+				continue
+			}
+			if p := m.s.part.Of(o.room.ID, m.s.account, m.s.instance); p != nil { // the room's last word serves for both
+				p.Closed()
+			}
 		}
 	}
 	o.pending = append(o.pending, b)
@@ -198,7 +202,7 @@ func (m *subscription) admit(rp *room.Replay) {
 	if rp.Mute != 0 {
 		m.mute = rp.Mute
 	}
-	m.reply(rp)
+	s.Send(m.reply)
 	q := s.queue()
 	for _, it := range rp.Items {
 		q.Replay(&m.sub, it, now)
@@ -209,7 +213,7 @@ func (m *subscription) admit(rp *room.Replay) {
 	m.sub.Fresh(rp.Fresh, rp.FreshUntil)
 	rp.Release()
 	if m.after != nil {
-		s.send(m.after)
+		s.Send(m.after)
 	}
 	if m.sub.Slow() {
 		s.lags()
@@ -225,7 +229,18 @@ func (m *subscription) cut(code codec.Code) {
 	m.s.queue().Forget(&m.sub)
 	id := m.o.room.ID
 	m.detach(false)
-	m.s.send(&codec.Closed{Room: id, Code: code})
+	m.s.Send(&codec.Closed{Room: id, Code: code})
+}
+
+// unsubscribe ends the subscription at the client's wish.
+func (m *subscription) unsubscribe(req uint32) {
+	if m.ended {
+		m.s.refuse(req, room.ErrNotSubscribed)
+		return
+	}
+	m.s.queue().Finish(&m.sub, m.s.now())
+	m.detach(false)
+	m.s.Send(&codec.OK{Req: req})
 }
 
 // detach takes m out of its session, its outlet and its room. gone says that its connection broke.
@@ -236,6 +251,9 @@ func (m *subscription) detach(gone bool) {
 	m.ended = true
 	o, s := m.o, m.s
 	s.forget(m)
+	if s.port != nil {
+		s.port.Left(o.room.ID, m)
+	}
 	if m.in {
 		i := slices.Index(o.members, m)
 		o.members = slices.Delete(o.members, i, i+1)

@@ -9,7 +9,7 @@ import (
 // network is all that lies between two processes, or a client and a process.
 type network struct {
 	part  map[string]int          // who is in the same part of a divided network; 0 unless said
-	holes map[[2]string]bool      // from, to: bytes vanish in this direction
+	holes map[[2]string]int       // from, to: bytes vanish in this direction
 	slow  map[[2]string]slowness  // of either direction
 	conns map[string][]*socketEnd // open ends by node, in order of opening
 }
@@ -63,7 +63,7 @@ func (w *World) connect(a, b string, ha, hb *Process) (ea, eb *socketEnd) {
 }
 
 func (n *network) blocked(from, to string) bool {
-	return n.part[from] != n.part[to] || n.holes[[2]string{from, to}]
+	return n.part[from] != n.part[to] || n.holes[[2]string{from, to}] > 0
 }
 
 func (n *network) between(a, b string) slowness {
@@ -107,7 +107,7 @@ func (e *socketEnd) arrive() {
 		e.flowing, e.out = false, nil
 		return
 	}
-	if e.w.net.blocked(e.place, p.place) { // tried again: until it is healed, or one of them gives up
+	if e.host != nil && p.host != nil && e.w.net.blocked(e.place, p.place) { // tried again: until it is healed, or one of them gives up
 		e.w.after(20*time.Millisecond, e.arrive)
 		return
 	}

@@ -4,7 +4,11 @@ import (
 	"encoding/binary"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/timedge/timedge/carry"
 	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/node"
 	"github.com/timedge/timedge/room"
 )
 
@@ -32,28 +36,50 @@ type Process struct {
 	froze  time.Duration
 	stuck  []func() // what waits for it to go on
 
-	pool  room.Pool
-	rooms *room.Table
-	loops [loops]*loop
-	next  uint64 // sessions opened
+	pool     room.Pool
+	rooms    *room.Table
+	loops    [loops]*loop
+	sessions map[carry.SessionID]*session
+	next     uint64 // sessions opened
+	desk     mailbox
+	node     *carry.Node
+	tickAt   time.Duration // when the Node's next tick is to be; 0: none is
+	draining bool
+	knows    map[string]node.Member
 }
 
 // start begins a process under a name that no living one has.
 func (w *World) start(name string, skew time.Duration) *Process {
-	w.made++
-	p := &Process{w: w, name: name, birth: uint64(w.now) + 1, skew: skew}
+	w.births[name]++
+	p := &Process{w: w, name: name, birth: mix(xxhash.Sum64String(name)+w.births[name]) | 1, skew: skew, sessions: make(map[carry.SessionID]*session)}
 	cfg := Config
+	cfg.Clustered, cfg.Draw = true, p.drawRoom
 	p.rooms = room.NewTable(cfg, drawn{w}, &p.pool)
+	p.rooms.OnEnd(func(r *room.Room, code codec.Code) { p.desk.post(func() { p.node.Ended(r, code, p.clock()) }) })
 	for i := range p.loops {
 		p.loops[i] = newLoop(p)
 	}
+	p.desk = mailbox{w: w, host: p, slow: 400 * time.Microsecond, done: p.decided}
+	p.knows = map[string]node.Member{name: p.member()}
+	p.node = carry.New(p.member(), p.rooms, &p.pool, (*effects)(p))
 	if w.nodes[name] == nil {
 		w.names = append(w.names, name)
 	}
 	w.nodes[name] = p
 	w.tell("%s starts", name)
 	p.sweep()
+	w.gossip(name, 5*time.Millisecond, 100*time.Millisecond)
 	return p
+}
+
+func (p *Process) member() node.Member {
+	return node.Member{Name: p.name, Addr: p.name, Birth: p.birth, Draining: p.draining}
+}
+
+// drawRoom draws a number whose relay is this process.
+func (p *Process) drawRoom() (codec.RoomID, bool) {
+	id, ok := p.node.Core().Ring().Draw(func() uint64 { return mix(uint64(p.w.draw(1 << 62))) }, p.name)
+	return codec.RoomID(id), ok
 }
 
 // clock returns what the process takes for the time, in nanoseconds.
@@ -86,12 +112,14 @@ func (p *Process) kill() {
 		e.sever(time.Millisecond, 5*time.Millisecond)
 	}
 	delete(p.w.net.conns, p.name)
+	p.w.gossip(p.name, 350*time.Millisecond, 700*time.Millisecond)
 }
 
 // freeze has a process stand still. Its clock runs on, or stands still, too.
 func (p *Process) freeze() {
 	p.w.tell("%s stands still", p.name)
 	p.frozen, p.froze = true, p.w.now
+	p.w.stoodStill(p)
 }
 
 // thaw has it go on. What has come meanwhile is handled in the order in which it came.
@@ -108,6 +136,50 @@ func (p *Process) thaw(clockStood bool) {
 		at += p.w.between(0, 50*time.Microsecond)
 		p.w.after(at, func() { p.run(do) })
 	}
+	p.w.gossip(p.name, 5*time.Millisecond, 300*time.Millisecond)
+}
+
+// leave has a process hand its rooms over and go, as on SIGTERM.
+func (p *Process) leave() {
+	if p.draining {
+		return
+	}
+	p.w.tell("%s leaves", p.name)
+	p.draining = true
+	p.knows[p.name] = p.member()
+	v := p.w.view(p.knows)
+	p.desk.post(func() { p.node.View(v, p.clock()) })
+	p.w.gossip(p.name, 5*time.Millisecond, 50*time.Millisecond)
+	p.handOver(p.w.now + 3*time.Second)
+}
+
+// handOver waits until others have the rooms, then sends the clients away, and a moment later goes.
+func (p *Process) handOver(until time.Duration) {
+	p.w.after(10*time.Millisecond, func() {
+		p.run(func() {
+			if p.node.Core().Relayed() > 0 && p.w.now < until {
+				p.handOver(until)
+				return
+			}
+			for _, id := range sortedKeys(p.sessions) {
+				if s := p.sessions[id]; s.port == nil {
+					p.on(id, func(s *session) { s.Send(&codec.GoAway{Code: codec.CodeGoingAway, WithinMillis: 500}) })
+				}
+			}
+			p.w.after(700*time.Millisecond, func() { p.run(p.exit) })
+		})
+	})
+}
+
+// exit is the end of a process that has left.
+func (p *Process) exit() {
+	p.w.tell("%s has left", p.name)
+	p.dead = true
+	for _, e := range append([]*socketEnd(nil), p.w.net.conns[p.name]...) {
+		e.close()
+	}
+	delete(p.w.net.conns, p.name)
+	p.w.gossip(p.name, 5*time.Millisecond, 50*time.Millisecond)
 }
 
 // drawn is a source of random bytes.

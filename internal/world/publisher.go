@@ -217,12 +217,12 @@ func (p *publisher) again() {
 func (p *publisher) refused(m *codec.Refused, asked time.Duration) {
 	switch {
 	case m.Code == codec.CodeNotGranted:
-		if p.room.granted(p.account, asked) {
+		if p.room.granted(p.account, asked) && !p.w.books.divided(asked, p.w.now) {
 			p.w.fail("I5", "%s has been granted to publish into %s and is refused", p.name, p.room.label)
 		}
 		p.tries = max(p.tries, 4)
 		p.again()
-	case m.Code == codec.CodeRoomUnknown, m.Code == codec.CodeNodeLost:
+	case m.Code == codec.CodeRoomUnknown, m.Code == codec.CodeNodeLost, m.Code == codec.CodeRemoved:
 		p.w.lost(p.room, p.name, m.Code)
 		p.done = true
 	case m.Code.Retry(), m.Code == codec.CodePublisherFull:

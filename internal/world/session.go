@@ -4,35 +4,49 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/timedge/timedge/carry"
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/room"
 )
 
-// session is one connection of a process: a client's, or a link to another node. It lives on one loop.
+// session is one connection of a process: a client's, or a link to another node. It lives on one loop. To its Part, or Port, it is the
+// host.
 type session struct {
 	l        *loop
-	id       uint64
+	id       carry.SessionID
 	end      *socketEnd
 	in       framed
 	account  string
 	instance uint64
 	greeted  bool
 	closed   bool
+	part     *carry.Part
+	port     *carry.Port // of a link; its Part is part
+	peer     string      // likewise: the node at the other end
+	dialed   bool        // likewise
 
 	q       *room.Queue
 	dirty   bool
 	lagging bool
 	subs    []*subscription
-	pubs    map[codec.RoomID]*publication
-	refused []codec.PushRefused
+}
+
+// session makes a session of a connection, on the loop whose turn it is.
+func (p *Process) session(end *socketEnd) *session {
+	p.next++
+	s := &session{l: p.loops[p.next%loops], id: carry.SessionID(p.next), end: end}
+	end.reader = s
+	p.sessions[s.id] = s
+	return s
 }
 
 // accept takes a client's connection.
 func (p *Process) accept(end *socketEnd) {
-	p.next++
-	s := &session{l: p.loops[p.next%loops], id: p.next, end: end, pubs: make(map[codec.RoomID]*publication)}
-	end.reader = s
+	s := p.session(end)
+	s.part = carry.NewPart(s, p.rooms)
 }
+
+func (s *session) now() int64 { return s.l.p.clock() }
 
 func (s *session) queue() *room.Queue {
 	if s.q == nil {
@@ -41,8 +55,8 @@ func (s *session) queue() *room.Queue {
 	return s.q
 }
 
-// send queues a control frame behind all that waits.
-func (s *session) send(m codec.Control) {
+// Send implements carry.Host: it queues a control frame behind all that waits.
+func (s *session) Send(m codec.Control) {
 	if s.closed {
 		return
 	}
@@ -53,7 +67,7 @@ func (s *session) send(m codec.Control) {
 		return
 	}
 	w.legal(b.B)
-	s.queue().Append(b, 0, len(b.B), s.l.p.clock())
+	s.queue().Append(b, 0, len(b.B), s.now())
 	b.Release()
 	s.mark()
 }
@@ -79,7 +93,7 @@ func (s *session) flush() {
 			s.end.write(b)
 			n += len(b)
 		}
-		s.q.Advance(n, s.l.p.clock())
+		s.q.Advance(n, s.now())
 		space -= n
 	}
 	if !s.q.Empty() {
@@ -102,7 +116,7 @@ func (s *session) lag() {
 	if s.closed {
 		return
 	}
-	now, slow := s.l.p.clock(), s.end.full
+	now, slow := s.now(), s.end.full
 	for _, m := range slices.Clone(s.subs) {
 		m.policy(s.queue().Check(&m.sub, now))
 		if m.sub.Slow() {
@@ -127,25 +141,23 @@ func (s *session) broken() {
 		return
 	}
 	s.closed = true
-	s.leave()
-	s.l.settle()
-}
-
-// leave ends what the session took part in: its connection is gone.
-func (s *session) leave() {
+	p := s.l.p
+	delete(p.sessions, s.id)
 	for len(s.subs) > 0 {
 		s.subs[len(s.subs)-1].detach(true)
 	}
-	now := s.l.p.clock()
-	for _, id := range slices.Sorted(keys(s.pubs)) {
-		p := s.pubs[id]
-		p.p.Detach(p, now)
-		p.ended = true
+	if s.port != nil {
+		s.port.Close(s.now())
+		id := carry.LinkID(s.id)
+		p.desk.post(func() { p.node.Unlinked(id, p.clock()) })
+	} else {
+		s.part.Close(s.now())
+		p.desk.post(func() { p.node.Left(s.id, p.clock()) })
 	}
-	s.pubs = nil
 	if s.q != nil {
 		s.q.Clear()
 	}
+	s.l.settle()
 }
 
 // fail closes the connection with a reason.
@@ -153,14 +165,22 @@ func (s *session) fail(err error) {
 	var pe *codec.ProtocolError
 	var re *room.Error
 	switch {
+	case s.port != nil:
+		s.l.p.w.fail("I10", "%s ends its link with %s: %v", s.l.p.name, s.peer, err)
 	case errors.As(err, &pe):
-		s.send(&codec.Error{Code: pe.Code, Text: pe.Text})
+		s.Send(&codec.Error{Code: pe.Code, Text: pe.Text})
 	case errors.As(err, &re):
-		s.send(&codec.Error{Code: re.Code, Text: re.Text})
+		s.Send(&codec.Error{Code: re.Code, Text: re.Text})
 	}
 	s.flush()
-	s.end.close()
-	s.broken()
+	s.hang()
+}
+
+func (s *session) hang() {
+	if !s.closed {
+		s.end.close()
+		s.broken()
+	}
 }
 
 // readable takes what was read.
@@ -176,9 +196,12 @@ func (s *session) readable(b []byte) {
 
 // step handles the frame, or the run of frames, that b starts with.
 func (s *session) step(b []byte) (n int, err error) {
+	if s.closed || s.port != nil && !s.port.Ready() {
+		return 0, nil
+	}
 	frame, typ, err := codec.Next(b, codec.MaxFrame)
 	switch {
-	case err == codec.ErrIncomplete || s.closed:
+	case err == codec.ErrIncomplete:
 		return 0, nil
 	case err != nil:
 		return 0, err
@@ -188,12 +211,41 @@ func (s *session) step(b []byte) (n int, err error) {
 			return 0, err
 		}
 		return len(run.Raw), s.push(run)
+	case s.port != nil:
+		m := s.l.p.w.legal(frame)
+		if m == nil {
+			return 0, errors.New("an illegal frame")
+		}
+		return len(frame), s.port.Frame(m, s.now())
 	}
 	m, err := codec.ParseControl(frame)
 	if err != nil {
 		return 0, err
 	}
 	return len(frame), s.dispatch(m)
+}
+
+// push takes frames.
+func (s *session) push(run room.Run) error {
+	if s.port != nil {
+		s.port.Push(run, s.now())
+		return nil
+	}
+	_, err := s.part.Push(run, s.now())
+	return s.pushed(run.Room, run.Key.Pub, run.Frames, err)
+}
+
+// pushed tells a client of frames that were not taken. Only a broken window closes its connection.
+func (s *session) pushed(id codec.RoomID, num uint16, frames int, err error) error {
+	var re *room.Error
+	switch {
+	case err == nil:
+	case !errors.As(err, &re) || re.Code == codec.CodeFlowViolation:
+		return err
+	default:
+		s.Send(&codec.PushRefused{Room: id, Pub: num, Code: re.Code, Frames: uint64(frames)})
+	}
+	return nil
 }
 
 func (s *session) member(id codec.RoomID) *subscription {
@@ -215,7 +267,7 @@ func (s *session) forget(m *subscription) {
 func (s *session) dispatch(m codec.Control) error {
 	if h, is := m.(*codec.Hello); is {
 		s.account, s.instance, s.greeted = h.Account, h.Instance, true
-		s.send(&codec.Welcome{Session: s.id, Node: s.l.p.name, MaxPayload: codec.DefaultMaxPayload, PingMillis: 15000})
+		s.Send(&codec.Welcome{Session: uint64(s.id), Node: s.l.p.name, MaxPayload: codec.DefaultMaxPayload, PingMillis: 15000})
 		return nil
 	}
 	if !s.greeted {
@@ -223,13 +275,13 @@ func (s *session) dispatch(m codec.Control) error {
 	}
 	switch m := m.(type) {
 	case *codec.Ping:
-		s.send(&codec.Pong{Echo: m.Echo})
+		s.Send(&codec.Pong{Echo: m.Echo})
 	case *codec.Ack:
-		if sub := s.member(m.Room); sub != nil && sub.o.room.Ack(sub, m.StreamKey, m.Seq, s.l.p.clock()) != nil {
+		if sub := s.member(m.Room); sub != nil && sub.o.room.Ack(sub, m.StreamKey, m.Seq, s.now()) != nil {
 			return &codec.ProtocolError{Code: codec.CodeFlowViolation, Text: "an acknowledgement of what was never sent"}
 		}
 	case *codec.Gap:
-		return s.pushGap(*m)
+		return s.pushed(m.Room, m.Pub, 1, s.part.Gap(*m, s.now()))
 	case *codec.Register:
 		s.register(m)
 	case *codec.Subscribe:
@@ -237,59 +289,62 @@ func (s *session) dispatch(m codec.Control) error {
 	case *codec.Unsubscribe:
 		sub := s.member(m.Room)
 		if sub == nil {
-			s.answer(m.Req, room.ErrNotSubscribed)
+			s.refuse(m.Req, room.ErrNotSubscribed)
 			return nil
 		}
-		s.l.box.post(func() { sub.o.flush(); sub.leave(m.Req) })
+		s.l.box.post(func() { sub.o.flush(); sub.unsubscribe(m.Req) })
 	default:
-		s.request(m)
+		_, req := requestOf(m)
+		if req == nil {
+			return &codec.ProtocolError{Code: codec.CodeUnexpected, Text: "a client does not send this frame"}
+		}
+		s.part.Request(s.ask(*req, m), s.now())
 	}
 	return nil
 }
 
-// leave ends the subscription at the client's wish.
-func (m *subscription) leave(req uint32) {
-	if m.ended {
-		m.s.answer(req, room.ErrNotSubscribed)
-		return
-	}
-	m.s.queue().Finish(&m.sub, m.s.l.p.clock())
-	m.detach(false)
-	m.s.send(&codec.OK{Req: req})
+// ask is a request of the session's client.
+func (s *session) ask(req uint32, m codec.Control) carry.Ask {
+	return carry.Ask{Session: s.id, Account: s.account, Instance: s.instance, Req: req, At: s.now(), M: m}
 }
 
-func (s *session) answer(req uint32, err error) {
-	if err == nil {
-		s.send(&codec.OK{Req: req})
-		return
-	}
+func (s *session) refuse(req uint32, err error) {
 	re := &room.Error{Code: codec.CodeOverloaded}
 	errors.As(err, &re)
-	s.send(&codec.Refused{Req: req, Code: re.Code, Text: re.Text})
+	s.Send(&codec.Refused{Req: req, Code: re.Code, Text: re.Text})
 }
 
 func (s *session) register(m *codec.Register) {
-	r, err := s.l.p.rooms.Register(s.account, m, s.l.p.clock())
+	p := s.l.p
+	r, err := p.rooms.Register(s.account, m, s.now())
 	if err != nil {
-		s.answer(m.Req, err)
+		s.refuse(m.Req, err)
 		return
 	}
 	a := &codec.Registered{}
 	a.Req, a.Room = m.Req, r.ID
-	s.send(a)
+	ask := s.ask(m.Req, m)
+	p.desk.post(func() { p.node.Registered(ask, r, a, p.clock()) })
 }
 
+// subscribe makes the session a member of a room, if that is here and has all that its relay had; otherwise the Node is asked.
 func (s *session) subscribe(m *codec.Subscribe) {
 	if s.member(m.Room) != nil {
-		s.answer(m.Req, room.ErrSubscribed)
+		s.refuse(m.Req, room.ErrSubscribed)
 		return
 	}
 	r, err := s.l.p.rooms.Get(m.Room)
-	if err == nil {
+	switch {
+	case err == nil && r.IsWhole() && !r.Stale():
 		err = s.join(r, m)
+	case err == nil:
+		err = room.ErrUnknown // as yet
 	}
-	if err != nil {
-		s.answer(m.Req, err)
+	switch {
+	case errors.Is(err, room.ErrUnknown):
+		s.Ask(s.ask(m.Req, m))
+	case err != nil:
+		s.refuse(m.Req, err)
 	}
 }
 
@@ -299,16 +354,14 @@ func (s *session) join(r *room.Room, m *codec.Subscribe) error {
 		Account: s.account, Instance: s.instance, Counts: m.Flags&codec.SubCount != 0, NoEcho: m.Flags&codec.SubNoEcho != 0,
 		Have: m.Have, Gapped: m.Gapped,
 	}}
-	if p := s.pubs[m.Room]; p != nil && sub.join.NoEcho {
-		sub.mute = p.num
+	if p := s.part.Of(m.Room, s.account, s.instance); p != nil && sub.join.NoEcho {
+		sub.mute = p.Num
 	}
 	sub.join.Mute = sub.mute
-	sub.reply = func(*room.Replay) {
-		a := &codec.Subscribed{Req: m.Req, Room: r.ID, Policy: sub.sub.Policy()}
-		if a.Policy == codec.PolicyLossless {
-			a.Window = uint32(s.l.p.rooms.Config().Window)
-		}
-		s.send(a)
+	a := &codec.Subscribed{Req: m.Req, Room: r.ID, Policy: r.Settings().Policy}
+	if a.Policy == codec.PolicyLossless {
+		a.Window = uint32(s.l.p.rooms.Config().Window)
 	}
+	sub.reply = a
 	return sub.take(r)
 }

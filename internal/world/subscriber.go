@@ -20,7 +20,7 @@ type subscriber struct {
 	slowAt  time.Duration // when it last was slow: it stopped reading, or its connection was full
 	stalled bool
 	cutAt   time.Duration // the room may have given it up from then on, since it stopped reading; 0: no
-	over    bool // the room is, for it
+	over    bool          // the room is, for it
 	tries   int
 	window  int
 
@@ -162,8 +162,8 @@ func (s *subscriber) stall(d time.Duration) {
 	}
 	end := s.end
 	s.stalled, s.slowAt = true, s.w.now
-	if d > Config.Stall-sweepEvery {
-		s.cutAt = s.w.now + Config.Stall - sweepEvery
+	if d > Config.Stall-stallMargin {
+		s.cutAt = s.w.now + Config.Stall - stallMargin
 	}
 	end.pause(true)
 	s.w.after(d, func() {
@@ -296,7 +296,7 @@ func (s *subscriber) check(f *codec.Stream, st *inStream, p *presence, text stam
 		w.fail("I1", "%s gets a frame of %s from publisher %d, who is %s", s.name, author.account, f.Pub, p.account)
 	case text.part > 0 && (st.msg != text.msg || st.part+1 != text.part):
 		w.fail("I1", "%s gets piece %d of message %d after piece %d of %d", s.name, text.part, text.msg, st.part, st.msg)
-	case s.room.revoked(author.account, r.pushed):
+	case s.room.revoked(author.account, r.pushed) && !w.books.divided(r.pushed, w.now):
 		w.fail("I5", "%s gets what %s pushed at %v, after its right to push into %s had been taken back", s.name, author.name, r.pushed, s.room.label)
 	}
 	if !f.Flags.Start() {
@@ -393,3 +393,6 @@ func (s *subscriber) closed(code codec.Code) {
 		s.over = true
 	}
 }
+
+// stallMargin is how long before it stops reading a subscriber may have acknowledged for the last time.
+const stallMargin = 400 * time.Millisecond
