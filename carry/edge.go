@@ -213,11 +213,7 @@ func (n *Node) askMirror(e *edge) {
 		m.Have = e.mirror.Positions()
 	} else {
 		m.Flags |= codec.MirrorNew
-		if len(e.waiting) > 0 {
-			if sub, is := e.waiting[0].M.(*codec.Subscribe); is {
-				m.Have = sub.Have
-			}
-		}
+		m.Have = e.awaited()
 	}
 	// What is not named begins where a late joiner's does; what is here already is no news then.
 	m.Have = m.Have[:min(len(m.Have), codec.MaxMirrorPositions)]
@@ -240,6 +236,21 @@ func (n *Node) askMirror(e *edge) {
 		}
 	})
 	n.do.Tell(e.at.id, feedRoom{t, e.id, e.reign, []codec.Control{m}})
+}
+
+// awaited returns what the first has who waits for the mirror and has anything: a client that resumes, or a node that comes this way.
+func (e *edge) awaited() []codec.Position {
+	for _, q := range e.waiting {
+		if sub, is := q.M.(*codec.Subscribe); is && len(sub.Have) > 0 {
+			return sub.Have
+		}
+	}
+	for _, d := range e.through {
+		if len(d.m.Have) > 0 {
+			return d.m.Have
+		}
+	}
+	return nil
 }
 
 // fedBy returns the edge that a report is about; nil if the attempt that it tells of is over.

@@ -61,7 +61,8 @@ type held struct {
 }
 
 // What the relay has acknowledged every node has that needs it, as far as the relay knew. A relay that had lagged, or was cut off itself, may
-// come to relay the room all the same: what was acknowledged is kept for it, so long and so much of a publisher.
+// come to relay the room all the same: what was acknowledged is kept for it, so long and so much of a publisher; never more than a window, for
+// with what is not acknowledged it is sent at once, and a relay takes two windows.
 const (
 	keepFor  = 5 * time.Second
 	keepCost = 1 << 20
@@ -298,7 +299,7 @@ func (o *Outbound) Acked(way Way, dtype uint8, seq uint64, now int64) {
 		o.kept += h.b.cost()
 	}
 	o.forget(s, now)
-	for o.kept > keepCost {
+	for o.kept > min(keepCost, int(o.window)) {
 		o.drop(o.oldest())
 	}
 	if o.told && o.holder != nil {

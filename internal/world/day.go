@@ -3,6 +3,7 @@ package world
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -47,7 +48,7 @@ func (d *Day) Play(story bool) (res Result) {
 	defer func() {
 		if r := recover(); r != nil { // a panic of the product is a fault like any
 			w.only = ""
-			w.fail("I10", "panic: %v", r)
+			w.fail("I10", "panic: %v, %s", r, panicked(debug.Stack()))
 			res.Fault, res.Events = w.fault, w.events
 		}
 	}()
@@ -65,6 +66,17 @@ func (d *Day) Play(story bool) (res Result) {
 		w.settled()
 	}
 	return Result{w.fault, w.events, res.Story}
+}
+
+// panicked returns where a panic came from.
+func panicked(stack []byte) string {
+	lines := strings.Split(string(stack), "\n")
+	for i, l := range lines {
+		if strings.HasPrefix(l, "panic(") && i+3 < len(lines) {
+			return strings.TrimSpace(lines[i+2]) + " at " + strings.Join(strings.Fields(lines[i+3])[:1], "")
+		}
+	}
+	return ""
 }
 
 // rest is the beginning of the night: nobody pushes any more, and nothing goes wrong.

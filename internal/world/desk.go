@@ -104,9 +104,9 @@ func (f *effects) Note(n carry.Note) {
 	case n.Err != nil:
 		p.w.fail("I14", "%s: %s: %v", p.name, n.Text, n.Err)
 	case n.Room != 0:
-		p.w.tell("%s: %s %s %s", p.name, n.Text, p.w.labelOf(n.Room), n.Peer)
-	default:
-		p.w.tell("%s: %s %s", p.name, n.Text, n.Peer)
+		p.w.tell("%s: %s: %s %s", p.name, n.Text, p.w.labelOf(n.Room), n.Peer)
+	case n.Warn:
+		p.w.tell("%s: %s: %s", p.name, n.Text, n.Peer)
 	}
 }
 

@@ -75,7 +75,8 @@ func (s *subscriber) excuse(m *codec.Gap, st *inStream) {
 			}
 			counted := s.inAt < r.pushed && s.keepsUp(r.pushed)
 			if lossless {
-				counted = s.first != 0 && s.first < r.pushed && s.away < Config.Stall/2 && (s.slowAt == 0 || w.now-s.slowAt > Config.Stall)
+				counted = s.first != 0 && s.first < r.pushed && s.away < Config.Stall/2 && (s.slowAt == 0 || w.now-s.slowAt > Config.Stall) &&
+					!w.books.divided(r.pushed, w.now)
 			}
 			if counted {
 				w.fail("I3", "%s is told that frames %d to %d of %v are %v; frame %d was acknowledged at %v, and %s was there all the time",

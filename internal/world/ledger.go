@@ -118,8 +118,9 @@ type life struct {
 	streams map[uint8]*lifeStream
 }
 
-// lifeStream is what was numbered in one stream of a life: frame seq is frames[seq-1].
+// lifeStream is what was numbered in one stream of a life: frames[0] is frame first.
 type lifeStream struct {
+	first  uint64
 	frames []frameRecord
 	unsure uint64 // the first message that was not acknowledged when the life began: it and later ones may come again
 }
@@ -137,17 +138,17 @@ type frameRecord struct {
 func (l *life) stream(dtype uint8) *lifeStream {
 	s := l.streams[dtype]
 	if s == nil {
-		s = &lifeStream{}
+		s = &lifeStream{first: 1}
 		l.streams[dtype] = s
 	}
 	return s
 }
 
 func (s *lifeStream) at(seq uint64) *frameRecord {
-	if s == nil || seq == 0 || seq > uint64(len(s.frames)) {
+	if s == nil || seq < s.first || seq-s.first >= uint64(len(s.frames)) {
 		return nil
 	}
-	return &s.frames[seq-1]
+	return &s.frames[seq-s.first]
 }
 
 // stamp is what a payload says of itself.

@@ -26,11 +26,15 @@ type publisher struct {
 	resting  bool          // it pushes nothing for the moment
 	headless bool          // the server has forgotten the beginning of a message
 	tries    int
+	answers  []time.Duration // when publish was answered of late
 	streams  []*outStream
 }
 
 // keepFor is how long a publisher keeps what is acknowledged.
 const keepFor = 5 * time.Second
+
+// maxAnswers is how often a publisher may be taken in a second: more often it is sent round in circles.
+const maxAnswers = 20
 
 // outStream is one dtype of a publisher.
 //
@@ -235,14 +239,23 @@ func (p *publisher) refused(m *codec.Refused, asked time.Duration) {
 // published brings the streams in line with what the server has.
 func (p *publisher) published(m *codec.Published) {
 	w := p.w
-	p.window, p.flight, p.live, p.liveAt, p.tries = int(m.Window), 0, true, w.now, 0
-	if p.life == nil || m.Pub != p.num {
-		p.begin(m.Pub)
+	p.answers = append(p.answers, w.now)
+	if n := len(p.answers); n > maxAnswers {
+		if p.answers = p.answers[1:]; w.now-p.answers[0] < time.Second {
+			w.fail("I11", "%s has published %d times in %v, and was taken each time", p.name, n, w.now-p.answers[0])
+		}
 	}
+	if w.story != nil {
+		w.tell("%s is publisher %d of %s at %s, which has %v", p.name, m.Pub, p.room.label, p.node, m.Streams)
+	}
+	p.window, p.flight, p.live, p.liveAt, p.tries = int(m.Window), 0, true, w.now, 0
 	next := make(map[uint8]uint64, len(m.Streams))
 	for _, x := range m.Streams {
 		next[x.Dtype] = x.Next
 		p.dtype(x.Dtype)
+	}
+	if p.life == nil || m.Pub != p.num {
+		p.begin(m.Pub, next)
 	}
 	for _, s := range p.streams {
 		s.resume(p, next[s.dtype])
@@ -251,16 +264,12 @@ func (p *publisher) published(m *codec.Published) {
 	p.ready()
 }
 
-// begin starts a life under a number: what is not acknowledged is numbered anew.
-func (p *publisher) begin(num uint16) {
+// begin starts a life under a number: what is not acknowledged is numbered anew, from where the server is with that number.
+func (p *publisher) begin(num uint16, next map[uint8]uint64) {
 	w := p.w
-	first := p.life == nil
 	p.num = num
 	p.life = &life{by: p, num: num, began: w.now, streams: make(map[uint8]*lifeStream)}
 	p.room.lives[num] = append(p.room.lives[num], p.life)
-	if !first {
-		w.tell("%s goes on under number %d", p.name, num)
-	}
 	for _, s := range p.streams {
 		frames := s.frames[s.acked:]
 		for len(frames) > 0 && (frames[0].to != 0 || !frames[0].flags.Start()) { // the rest of what began before
@@ -273,8 +282,8 @@ func (p *publisher) begin(num uint16) {
 		if len(s.init) > 0 && (len(frames) == 0 || frames[0].msg > s.init[0].msg) {
 			frames = append(append([]outFrame(nil), s.init...), frames...)
 		}
-		p.life.stream(s.dtype).unsure = unsure
-		s.frames, s.acked, s.sent, s.next = nil, 0, 0, 1
+		s.frames, s.acked, s.sent, s.next = nil, 0, 0, max(1, next[s.dtype])
+		*p.life.stream(s.dtype) = lifeStream{first: s.next, unsure: unsure}
 		for _, f := range frames {
 			n := f.last() - f.seq
 			f.seq, f.acked = s.next, 0
@@ -320,7 +329,9 @@ func (s *outStream) resume(p *publisher, next uint64) {
 		s.frames = append([]outFrame{{seq: from, to: oldest - 1, size: codec.GapSize}}, s.frames[at:]...)
 		s.acked, s.sent = 0, 0
 		for seq := from; seq < oldest; seq++ {
-			p.life.stream(s.dtype).frames[seq-1].gap = true
+			if r := p.life.stream(s.dtype).at(seq); r != nil {
+				r.gap = true
+			}
 		}
 		return
 	}
@@ -407,7 +418,7 @@ func (p *publisher) acknowledged(m *codec.Ack) {
 			f.acked = p.w.now
 			p.flight -= f.size
 			for seq := f.seq; seq <= f.last(); seq++ {
-				if r := ls.at(seq); r.acked == 0 {
+				if r := ls.at(seq); r != nil && r.acked == 0 {
 					r.acked = p.w.now
 					p.w.acknowledged(p, s.dtype, seq, r)
 				}
@@ -427,6 +438,7 @@ func (p *publisher) acknowledged(m *codec.Ack) {
 
 // closed is the end of its part in the room.
 func (p *publisher) closed(code codec.Code) {
+	p.w.tell("%s is told closed: %v", p.name, code)
 	was := p.live
 	p.live = false
 	switch code {
@@ -452,6 +464,7 @@ func (p *publisher) closed(code codec.Code) {
 }
 
 func (p *publisher) pushRefused(code codec.Code) {
+	p.w.tell("%s is told push_refused: %v", p.name, code)
 	switch code {
 	case codec.CodeMoved, codec.CodeSuperseded, codec.CodeNotPublishing, codec.CodeSequence, codec.CodeBadPieces:
 		if p.live {

@@ -61,9 +61,9 @@ type wrote struct {
 
 // message is the newest message that came of such a stream, and in which life.
 type message struct {
-	msg uint64
-	num uint16
-	nth int
+	msg  uint64
+	life *life
+	nth  int
 }
 
 // come brings a subscriber into the world, or back to it on another connection.
@@ -121,6 +121,7 @@ func (s *subscriber) subscribe() {
 		s.asking = false
 		switch m := answer.(type) {
 		case *codec.Subscribed:
+			s.w.tell("%s subscribes to %s at %s", s.name, s.room.label, s.node)
 			s.in, s.inAt, s.tries, s.window = true, s.w.now, 0, int(m.Window)
 			if s.first == 0 {
 				s.first = asked
@@ -304,12 +305,12 @@ func (s *subscriber) check(f *codec.Stream, st *inStream, p *presence, text stam
 	}
 	which := wrote{text.author, f.Dtype}
 	if h := s.highest[which]; h != nil && text.msg <= h.msg && f.Flags&codec.FlagInit == 0 {
-		if same := h.num == f.Pub && h.nth == p.nth; same || text.msg < ls.unsure {
+		if same := h.life == l && h.nth == p.nth; same || text.msg < ls.unsure {
 			w.fail("I2", "%s gets message %d of %s, dtype %d, again: as frame %d of publisher %d; it was at message %d of publisher %d",
-				s.name, text.msg, author.name, f.Dtype, f.Seq, f.Pub, h.msg, h.num)
+				s.name, text.msg, author.name, f.Dtype, f.Seq, f.Pub, h.msg, h.life.num)
 		}
 	}
-	s.highest[which] = &message{text.msg, f.Pub, p.nth}
+	s.highest[which] = &message{text.msg, l, p.nth}
 	if st.late && f.Flags&codec.FlagInit == 0 {
 		s.headed(f, st, ls, author)
 	}
@@ -317,7 +318,7 @@ func (s *subscriber) check(f *codec.Stream, st *inStream, p *presence, text stam
 
 // headed checks that who joins late has the header that it needs.
 func (s *subscriber) headed(f *codec.Stream, st *inStream, ls *lifeStream, author *publisher) {
-	for seq := f.Seq - 1; seq > 0; seq-- {
+	for seq := f.Seq - 1; seq >= ls.first; seq-- {
 		r := ls.at(seq)
 		if r.flags&codec.FlagInit == 0 || r.gap || !r.flags.End() {
 			continue
