@@ -484,12 +484,14 @@ func (q *Queue) catchUp(s *Sub, b *Batch, off, end int, now int64) int {
 			return end
 		}
 		k.ahead = false
-		if b.First == k.past+1 {
+		reason := b.reason()
+		switch {
+		case b.First > k.past+1:
+			reason = codec.GapLost
+		case reason == codec.GapJoined: // the node that says so has joined late, not s
+			reason = codec.GapExpired
+		case b.First == k.past+1:
 			return off
-		}
-		reason := codec.GapLost
-		if b.First <= k.past {
-			reason = b.reason()
 		}
 		k.from, k.to, k.reason = k.past+1, b.Last, reason
 		q.tell(s, k, now)

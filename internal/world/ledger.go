@@ -61,6 +61,16 @@ func (l *ledger) divided(from, to time.Duration) bool {
 	return false
 }
 
+// died reports whether a node was killed between two moments.
+func (l *ledger) died(from, to time.Duration) bool {
+	for _, at := range l.killed {
+		if at >= from && at <= to {
+			return true
+		}
+	}
+	return false
+}
+
 // roomRecord is a room as its owner knows it.
 type roomRecord struct {
 	label   string
