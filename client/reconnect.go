@@ -120,7 +120,7 @@ func (c *Client) serve(ctx context.Context, l *link) (*link, error) {
 			// While nothing is read the server's pings are not answered: pings of our own show that we live.
 			if silent >= silentTicks/2 {
 				c.mu.Lock()
-				l.send(&codec.Ping{Echo: uint64(time.Now().UnixNano())})
+				l.send(&codec.Ping{Echo: uint64(silent)})
 				c.mu.Unlock()
 			}
 		}

@@ -2,6 +2,7 @@ package drills
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -56,12 +57,13 @@ func TestMain(m *testing.M) {
 
 // fleet is a cluster of real processes.
 type fleet struct {
-	t     *testing.T
-	dir   string
-	key   string
-	nodes []*node
-	extra []string // arguments for serve
-	net   *network // nil: all on loopback
+	t       *testing.T
+	dir     string
+	key     string
+	nodes   []*node
+	program string   // what the nodes run; "": program
+	extra   []string // arguments for serve
+	net     *network // nil: all on loopback
 
 	clients int      // so many have been made
 	said    *os.File // the clients' log
@@ -89,8 +91,8 @@ func newFleetApart(t *testing.T, n int, extra ...string) *fleet {
 func (f *fleet) begin(n int) *fleet {
 	t := f.t
 	t.Helper()
-	f.dir = t.TempDir()
-	key, err := exec.Command(program, "key").Output()
+	f.dir, f.program = t.TempDir(), cmp.Or(f.program, program)
+	key, err := exec.Command(f.program, "key").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,8 +169,8 @@ func (f *fleet) start(i int) {
 	}
 	defer log.Close()
 	args = append(args, f.extra...)
-	if n.cmd = exec.Command(program, args...); n.space != "" {
-		n.cmd = exec.Command("ip", append([]string{"netns", "exec", n.space, program}, args...)...)
+	if n.cmd = exec.Command(f.program, args...); n.space != "" {
+		n.cmd = exec.Command("ip", append([]string{"netns", "exec", n.space, f.program}, args...)...)
 	}
 	n.cmd.Stdout, n.cmd.Stderr = log, log
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

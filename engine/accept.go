@@ -111,7 +111,7 @@ func (e *Engine) adopt(c *net.TCPConn, t transport) error {
 		return e.enroll(c, &session{id: e.nextID.Add(1)})
 	}
 	e.shakes.Add(1)
-	go e.shake(c, t, time.Now())
+	go e.shake(c, t, e.now())
 	return nil
 }
 
@@ -121,7 +121,7 @@ func (e *Engine) admit(c net.Conn, t transport) (why turned, text string) {
 	switch {
 	case t.proxy && !e.balancer(c.RemoteAddr()):
 		return turnedProxy, "not a balancer"
-	case !t.proxy && !e.limits.addrs.take(c.RemoteAddr(), time.Now().UnixNano()):
+	case !t.proxy && !e.limits.addrs.take(c.RemoteAddr(), e.now()):
 		return turnedAddress, "this address connects too often"
 	case e.conns.Load() >= int64(e.cfg.MaxConns):
 		return turnedFull, "this node has as many connections as it may have"

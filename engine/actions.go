@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"time"
-
 	"github.com/timedge/timedge/codec"
 )
 
@@ -14,7 +12,7 @@ func (a *actions) cluster() *cluster { return (*cluster)(a) }
 // Promote implements node.Actions: the room is made of its state, or the mirror becomes the room. Who publishes by a link does so here now.
 func (a *actions) Promote(st *codec.RoomState) {
 	c := a.cluster()
-	now := time.Now().UnixNano()
+	now := c.e.now()
 	r, err := c.e.rooms.Restore(st, now)
 	if err != nil {
 		c.log.Error().Err(err).Stringer("room", st.Room).Msg("a room could not be taken over")
@@ -58,7 +56,7 @@ func (a *actions) Demote(id codec.RoomID, to string) {
 			p.down.later(&codec.Moved{Room: id, To: to})
 		}
 	}
-	r.Demote(time.Now().UnixNano())
+	r.Demote(c.e.now())
 	c.later = append(c.later, func() {
 		if !r.Empty() {
 			e := c.edge(id)
@@ -82,7 +80,7 @@ func (a *actions) Merge(st *codec.RoomState) {
 	case st.Ended != 0:
 		c.e.rooms.End(r, st.Ended)
 	default:
-		now := time.Now().UnixNano()
+		now := c.e.now()
 		r.Merge(st, now)
 		r.Hold(now + int64(settleHold)) // as at a takeover
 	}

@@ -309,7 +309,7 @@ func (c *cluster) bury(id codec.RoomID) {
 		delete(c.ended, id)
 	} else {
 		if _, known := c.ended[id]; !known {
-			c.ended[id] = time.Now().UnixNano()
+			c.ended[id] = c.e.now()
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/timedge/timedge/auth"
 	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/internal/clock"
 	"github.com/timedge/timedge/room"
 )
 
@@ -41,6 +42,8 @@ type Config struct {
 	// The caller closes it after Shutdown.
 	Auth         auth.Authenticator
 	InsecureOpen bool
+
+	Clock clock.Clock // default clock.System
 
 	Rooms   room.Config    // bounds of rooms; Draw and Clustered are the engine's
 	Cluster *ClusterConfig // nil: a node on its own
@@ -66,6 +69,9 @@ func (c *Config) fill() error {
 	}
 	if c.Node == "" {
 		c.Node, _ = os.Hostname()
+	}
+	if c.Clock == nil {
+		c.Clock = clock.System
 	}
 	def(&c.Loops, runtime.GOMAXPROCS(0))
 	def(&c.HelloTimeout, 2*time.Second)

@@ -408,7 +408,7 @@ func (c *cluster) unknown(e *edge, from string) {
 	if from != "" {
 		e.denied[from] = true
 	}
-	now := time.Now().UnixNano()
+	now := c.e.now()
 	if e.since == 0 {
 		e.since = now
 	}

@@ -203,7 +203,7 @@ func (h *handler) OnClose(c gnet.Conn, _ error) gnet.Action {
 
 // open starts a session on its loop.
 func (l *loop) open(s *session, c gnet.Conn) {
-	l.now = time.Now().UnixNano()
+	l.now = l.eng.now()
 	s.loop, s.conn, s.fd, s.heard = l, c, int32(c.Fd()), true
 	if s.openedAt == 0 {
 		s.openedAt = l.now
@@ -251,7 +251,7 @@ func (s *session) onTraffic(b []byte) gnet.Action {
 		return gnet.None
 	}
 	l := s.loop
-	l.now = time.Now().UnixNano()
+	l.now = l.eng.now()
 	l.stats.reads.Add(1)
 	l.reading = s
 	var err, end error
@@ -298,6 +298,9 @@ func (e *Engine) Servers() []string {
 	}
 	return to
 }
+
+// now returns the time: see clock.Clock. Any goroutine.
+func (e *Engine) now() int64 { return e.cfg.Clock.Now() }
 
 // Rooms returns the rooms of the server.
 func (e *Engine) Rooms() *room.Table { return e.rooms }

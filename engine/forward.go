@@ -2,7 +2,6 @@ package engine
 
 import (
 	"slices"
-	"time"
 
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/room"
@@ -172,7 +171,7 @@ func (c *cluster) unpublished(e *edge, by caller) {
 
 // detached notes that an outbound has no session any more.
 func (c *cluster) detached(o *outbound) {
-	o.since = time.Now().UnixNano()
+	o.since = c.e.now()
 	if o.asked != nil {
 		o.asked.later(&codec.Drop{Room: o.ID, Pub: o.Number(), Code: codec.CodeGone})
 	}

@@ -21,7 +21,7 @@ func (s *session) authenticate(m *codec.Hello) error {
 	if e.cfg.Auth == nil || auth.IsOpen(e.cfg.Auth) {
 		return nil
 	}
-	id, err := e.cfg.Auth.Authenticate(m.Account, m.Token, s.peerAddr().Addr(), time.Unix(0, s.loop.now))
+	id, err := e.cfg.Auth.Authenticate(m.Account, m.Token, s.peerAddr().Addr(), e.cfg.Clock.Wall())
 	if err != nil {
 		s.denied(err)
 		return authError(err)
@@ -74,13 +74,13 @@ func (l *loop) identities() {
 	}
 	l.identifiedAt, l.identityDue = l.now, math.MaxInt64
 	defer l.dueSoon()
-	now := time.Unix(0, l.now)
+	wall := l.eng.cfg.Clock.Wall()
 	for _, s := range l.sessions {
 		if s.identity == nil || s.closing || s.doomed {
 			continue
 		}
 		id, err := s.identity.Current()
-		if err == nil && id.Expired(now) {
+		if err == nil && id.Expired(wall) {
 			err = auth.ErrExpired
 		}
 		if err != nil {
@@ -92,7 +92,7 @@ func (l *loop) identities() {
 			s.hold(id)
 		}
 		s.identity = id
-		s.warn()
-		l.identityDue = min(l.identityDue, s.due())
+		s.warn(wall)
+		l.identityDue = min(l.identityDue, s.due(wall))
 	}
 }

@@ -91,7 +91,7 @@ func (e *Engine) absent(by caller, m codec.Control) {
 		by.s.reply(answer)
 		return
 	}
-	wait := strangerStep - time.Duration(time.Now().UnixNano()-by.at)%strangerStep
+	wait := strangerStep - time.Duration(e.now()-by.at)%strangerStep
 	time.AfterFunc(wait, func() { e.cluster.post(func() { by.s.later(answer) }) })
 }
 
@@ -113,7 +113,7 @@ func (c *cluster) openInbox(a ask, m *codec.Inbox) {
 	if st != nil {
 		grants = st.Grants
 	}
-	r, err := c.e.rooms.NewInbox(a.by.account, m, grants, time.Now().UnixNano())
+	r, err := c.e.rooms.NewInbox(a.by.account, m, grants, c.e.now())
 	if err != nil {
 		a.by.s.later(c.e.refusal(a.by.req, err))
 		return

@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"time"
-
 	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
 
@@ -84,7 +82,7 @@ func (l *loop) wake() {
 
 // drain does what waits in the mailbox, then writes to every session that has something to send. Loop only.
 func (l *loop) drain() {
-	l.now = time.Now().UnixNano()
+	l.now = l.eng.now()
 	for range drainRounds {
 		items := l.box.take(l.spare[:0])
 		if len(items) == 0 {

@@ -86,12 +86,12 @@ func (c *shaking) rest() {
 var errSilence = errors.New("the connection ended without a word")
 
 // shake takes a connection to the protocol and has a loop adopt it.
-func (e *Engine) shake(c *net.TCPConn, t transport, accepted time.Time) {
+func (e *Engine) shake(c *net.TCPConn, t transport, accepted int64) {
 	defer e.shakes.Done()
-	deadline := accepted.Add(e.cfg.HelloTimeout)
+	deadline := time.Now().Add(e.cfg.HelloTimeout)
 	_ = c.SetDeadline(deadline)
 	forget := context.AfterFunc(e.ending, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
-	s := &session{id: e.nextID.Add(1), openedAt: accepted.UnixNano(), carrier: &carrier{}}
+	s := &session{id: e.nextID.Add(1), openedAt: accepted, carrier: &carrier{}}
 	err := e.handshakes(c, t, s)
 	if !forget() && err == nil {
 		err = net.ErrClosed
@@ -192,7 +192,7 @@ func (e *Engine) readProxy(c *net.TCPConn, s *session) (early []byte, err error)
 	}
 	addr := from.AddrPort()
 	s.peer = &addr
-	if !e.limits.addrs.take(from, time.Now().UnixNano()) {
+	if !e.limits.addrs.take(from, e.now()) {
 		e.turned[turnedAddress].Add(1)
 		return nil, errTurnedAway
 	}

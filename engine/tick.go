@@ -16,7 +16,7 @@ const (
 	idleTicks = 40
 )
 
-// tick is the engine's only clock: it sweeps the rooms, and posts a tick to the loops that have something pending at every
+// tick is what makes time pass for the engine: it sweeps the rooms, and posts a tick to the loops that have something pending at every
 // tick, to the others once a second.
 func (e *Engine) tick() {
 	defer e.ticker.Done()
@@ -35,10 +35,10 @@ func (e *Engine) tick() {
 			}
 		}
 		if n%idleTicks == 0 {
-			e.limits.sweep(time.Now().UnixNano())
+			e.limits.sweep(e.now())
 		}
 		if n%sweepTicks == 0 {
-			e.rooms.Sweep(time.Now().UnixNano())
+			e.rooms.Sweep(e.now())
 		}
 	}
 }

@@ -11,8 +11,8 @@ import (
 
 // renewal is what a session remembers of its token's end.
 type renewal struct {
-	agreed bool  // the client knows of fresh tokens
-	warnAt int64 // ns; when to warn the client; 0: not any more, or never
+	agreed bool          // the client knows of fresh tokens
+	before time.Duration // the client is to be warned so long before the end; 0: not any more, or never
 }
 
 // caps returns those of the client's capabilities that are in force.
@@ -26,25 +26,23 @@ func (r *renewal) caps() uint64 {
 // hold puts an identity in force, and says when to warn of its end: TokenWarning before, or when a third of what it has left remains, if
 // that is later.
 func (s *session) hold(id *auth.Identity) {
-	l := s.loop
-	s.identity, s.renewal.warnAt = id, 0
+	l, wall := s.loop, s.loop.eng.cfg.Clock.Wall()
+	s.identity, s.renewal.before = id, 0
 	if !id.Expires.IsZero() && s.renewal.agreed {
-		end := id.Expires.UnixNano()
-		s.renewal.warnAt = end - min(int64(l.eng.cfg.TokenWarning), (end-l.now)/3)
+		s.renewal.before = max(0, min(l.eng.cfg.TokenWarning, id.Expires.Sub(wall)/3))
 	}
-	l.identityDue = min(l.identityDue, s.due())
+	l.identityDue = min(l.identityDue, s.due(wall))
 	l.dueSoon()
 }
 
-// due returns when something is to be done about the session's token: warn, or close. The session has an identity.
-func (s *session) due() int64 {
-	switch {
-	case s.renewal.warnAt != 0:
-		return s.renewal.warnAt
-	case s.identity.Expires.IsZero():
+// due returns when, by the loop's time, something is to be done about the session's token: warn, or close. The session has an identity. What the
+// computer's clock does until then is seen at the latest after identitiesEvery.
+func (s *session) due(wall time.Time) int64 {
+	if s.identity.Expires.IsZero() {
 		return math.MaxInt64
 	}
-	return s.identity.Expires.UnixNano()
+	left := s.identity.Expires.Sub(wall) // at most some centuries
+	return s.loop.now + int64(min(left-s.renewal.before, math.MaxInt64/4))
 }
 
 // dueSoon asks for ticks when a token ends before one would come by itself.
@@ -55,14 +53,13 @@ func (l *loop) dueSoon() {
 }
 
 // warn tells the client that its token is about to end, once.
-func (s *session) warn() {
-	l := s.loop
-	if s.renewal.warnAt == 0 || l.now < s.renewal.warnAt {
+func (s *session) warn(wall time.Time) {
+	left := s.identity.Expires.Sub(wall)
+	if s.renewal.before == 0 || left > s.renewal.before {
 		return
 	}
-	s.renewal.warnAt = 0
-	left := max(0, time.Duration(s.identity.Expires.UnixNano()-l.now).Milliseconds())
-	s.queueControl(&codec.Expiring{Code: codec.CodeTokenExpired, WithinMillis: uint32(min(left, 1<<32-1))})
+	s.renewal.before = 0
+	s.queueControl(&codec.Expiring{Code: codec.CodeTokenExpired, WithinMillis: uint32(min(max(0, left.Milliseconds()), 1<<32-1))})
 }
 
 // token takes a fresh token for the session. What the one before allowed and is going on stays.
@@ -74,7 +71,7 @@ func (s *session) token(m *codec.Token) error {
 		s.answer(m.Req, nil)
 		return nil
 	}
-	id, err := s.loop.eng.cfg.Auth.Authenticate(s.account, m.Token, s.peerAddr().Addr(), time.Unix(0, s.loop.now))
+	id, err := s.loop.eng.cfg.Auth.Authenticate(s.account, m.Token, s.peerAddr().Addr(), s.loop.eng.cfg.Clock.Wall())
 	if err != nil {
 		s.denied(err)
 		s.answer(m.Req, &room.Error{Code: codec.CodeBadToken, Text: authError(err).Text})

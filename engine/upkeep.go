@@ -3,14 +3,13 @@ package engine
 import (
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/timedge/timedge/codec"
 )
 
 // tick does what time brings to edges and tombstones.
 func (c *cluster) tick() {
-	now := time.Now().UnixNano()
+	now := c.e.now()
 	c.ticks++
 	linger := int64(c.e.rooms.Config().Linger)
 	for _, e := range c.edges {

@@ -25,6 +25,7 @@ type layer struct {
 // layers is the table of the architecture, lowest first. To add a dependency, or a package, say so here.
 var layers = []layer{
 	{path: "codec"},
+	{path: "internal/clock"},
 	{path: "ring", foreign: []string{"github.com/cespare/xxhash/v2"}},
 	{path: "auth", project: []string{"codec"}, foreign: []string{
 		"github.com/golang-jwt/jwt/v5",
@@ -40,7 +41,7 @@ var layers = []layer{
 		"github.com/rs/zerolog",
 	}},
 	{path: "carry", project: []string{"codec", "ring", "room", "node"}},
-	{path: "engine", project: []string{"codec", "auth", "room", "node", "carry"}, foreign: []string{
+	{path: "engine", project: []string{"codec", "internal/clock", "auth", "room", "node", "carry"}, foreign: []string{
 		gnet,
 		"github.com/gobwas/ws", // the upgrade, and nothing else of it
 		"github.com/pires/go-proxyproto",
