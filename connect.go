@@ -6,8 +6,8 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,10 +25,16 @@ func (f *serverFlags) dial(ctx context.Context, std *streams) (*client.Client, e
 		level = slog.LevelDebug
 	}
 	o := client.Options{Servers: f.Server, Account: f.Account, Token: f.Token, TokenSource: f.tokenSource(), Logger: slog.New(&notes{std: std, level: level})}
-	if f.TLS || f.TLSCA != "" {
-		var err error
-		if o.Dialer, err = tlsDialer(f.TLSCA); err != nil {
-			return nil, err
+	var err error
+	if o.TLS, err = f.tls(); err != nil {
+		return nil, err
+	}
+	if f.TLS || f.TLSCA != "" { // what is named without a scheme
+		o.Servers = slices.Clone(f.Server)
+		for i, s := range o.Servers {
+			if !strings.Contains(s, "://") {
+				o.Servers[i] = "tls://" + s
+			}
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTime)
@@ -78,16 +84,15 @@ func authorities(path string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// tlsDialer connects with TLS; ca names the authorities to trust, "" the system's.
-func tlsDialer(ca string) (func(context.Context, string) (net.Conn, error), error) {
+// tls is what servers' certificates are held to.
+func (f *serverFlags) tls() (*tls.Config, error) {
 	cfg := &tls.Config{MinVersion: tls.VersionTLS13}
-	if ca != "" {
-		pool, err := authorities(ca)
+	if f.TLSCA != "" {
+		pool, err := authorities(f.TLSCA)
 		if err != nil {
 			return nil, fmt.Errorf("--tls-ca: %w", err)
 		}
 		cfg.RootCAs = pool
 	}
-	d := &tls.Dialer{Config: cfg}
-	return func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) }, nil
+	return cfg, nil
 }

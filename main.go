@@ -46,11 +46,11 @@ type commandLine struct {
 
 // serverFlags are common to all commands that talk to a server.
 type serverFlags struct {
-	Server    []string `placeholder:"ADDR" default:"${server}" env:"TIMEDGE_SERVER" help:"Servers, of which one is used (${default})."`
+	Server    []string `placeholder:"ADDR" default:"${server}" env:"TIMEDGE_SERVER" help:"${serverHelp} (${default})."`
 	Account   string   `placeholder:"NAME" default:"${user}" env:"TIMEDGE_ACCOUNT" help:"Who to be (${default})."`
 	Token     string   `placeholder:"TOKEN" env:"TIMEDGE_TOKEN" help:"Proof of the account; better in the environment than here."`
 	TokenFile string   `placeholder:"FILE" env:"TIMEDGE_TOKEN_FILE" help:"The same, in a file; read again when the token is about to end."`
-	TLS       bool     `env:"TIMEDGE_TLS" help:"Speak TLS to the server."`
+	TLS       bool     `env:"TIMEDGE_TLS" help:"Speak TLS to servers that are named by host:port alone."`
 	TLSCA     string   `name:"tls-ca" placeholder:"FILE" env:"TIMEDGE_TLS_CA" help:"${tlsCAHelp}."`
 	Verbose   bool     `short:"v" help:"Tell of every connection on standard error, not only of those lost."`
 }
@@ -225,6 +225,7 @@ var helpTexts = kong.Vars{
 	"tlsCAHelp": "Trust servers' certificates of the authorities in this file, in PEM (those of the system); implies --tls",
 	"acceptHelp": "Take what these accounts send: the stream of the first that sends, to its end; several, comma-separated; * is everybody " +
 		"(nobody).",
+	"serverHelp": "Servers, of which one is used: host:port, tls://host:port, ws://host/path or wss://host/path",
 	"listenHelp": "Where clients connect; several, comma-separated. ADDR/proxy is for a balancer that begins with a PROXY header, as it is " +
 		"behind all listeners",
 	"clientCAHelp": "Ask clients for certificates of these authorities; taken up when it changes",

@@ -73,7 +73,7 @@ func (c *Client) open(ctx context.Context, server string, limit time.Duration) (
 	if err != nil {
 		return nil, err
 	}
-	conn, err := c.opts.Dialer(ctx, server)
+	conn, err := c.opts.connect(ctx, server)
 	if err != nil {
 		return nil, fmt.Errorf("client: connect to %s: %w", server, err)
 	}
@@ -237,7 +237,12 @@ func (l *link) write() {
 		}
 		for l.gather() {
 			l.out = l.vec
-			_, err := l.out.WriteTo(l.conn)
+			var err error
+			if v, ok := l.conn.(vectorWriter); ok {
+				err = v.writeVector(l.out)
+			} else {
+				_, err = l.out.WriteTo(l.conn)
+			}
 			if last := l.written(); last != nil {
 				err = last
 			}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,7 +22,8 @@ const ServerEnv = "TIMEDGE_SERVER"
 
 // Options say where to connect, as whom, and within which bounds. The zero value of every field is its default.
 type Options struct {
-	// Servers are host:port addresses, tried in random order. Default: TIMEDGE_SERVER, comma-separated, otherwise 127.0.0.1:7400.
+	// Servers are tried in random order: host:port, tls://host:port, ws://host/path or wss://host/path. Default: TIMEDGE_SERVER,
+	// comma-separated, otherwise 127.0.0.1:7400.
 	Servers []string
 	// Account is the name to authenticate as, at most codec.MaxAccount bytes; Token is the proof of it, empty where the server
 	// asks for none.
@@ -50,7 +52,11 @@ type Options struct {
 	// requests, acknowledgements of pushes. Use a client each for rooms that must not wait for one another. Default: 4 MiB.
 	ReceiveBuffer int
 
-	// Dialer opens a connection; TLS goes here. Default: TCP by a net.Dialer.
+	// TLS is for servers that are named with tls:// or wss://: authorities, certificates. Default: the system's authorities. It is not less
+	// than TLS 1.3.
+	TLS *tls.Config
+	// Dialer opens a connection to host:port, on which TLS and WebSocket follow if the server's name says so. Default: TCP, through the HTTP
+	// proxy that the environment names (HTTPS_PROXY, NO_PROXY).
 	Dialer func(ctx context.Context, addr string) (net.Conn, error)
 }
 
@@ -66,9 +72,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Dialer == nil {
-		o.Dialer = func(ctx context.Context, addr string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "tcp", addr)
-		}
+		o.Dialer = dialTCP
 	}
 	setDefault(&o.DialTimeout, 5*time.Second)
 	setDefault(&o.BackoffMin, 100*time.Millisecond)
@@ -80,6 +84,8 @@ func (o Options) withDefaults() (Options, error) {
 	for i, s := range o.Servers {
 		if servers[i] = strings.TrimSpace(s); servers[i] == "" {
 			errs = append(errs, fmt.Errorf("client: server %d of %d is empty", i+1, len(servers)))
+		} else if _, err := parseAddress(servers[i]); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	o.Servers = servers

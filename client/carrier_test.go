@@ -1,0 +1,122 @@
+//go:build linux
+
+package client_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	weak "math/rand/v2"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/timedge/timedge/client"
+	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/engine"
+)
+
+// serveCarried starts a server that listens in every way, and returns its names and what its certificate is held to.
+func serveCarried(t testing.TB) (servers []string, trust *tls.Config) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "timedge test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	authority, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	here := []string{"127.0.0.1:0"}
+	e, err := engine.Start(engine.Config{
+		Listen: here, ListenTLS: here, ListenWS: here, ListenWSS: here, Loops: 2, Log: zerolog.Nop(), DrainSpread: 10 * time.Millisecond,
+		TLS: &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := e.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	trust = &tls.Config{RootCAs: x509.NewCertPool()}
+	trust.RootCAs.AddCert(authority)
+	return e.Servers(), trust
+}
+
+// TestClientsByEveryName: whatever way a publisher and a subscriber come in, messages of all sizes arrive, both ways.
+func TestClientsByEveryName(t *testing.T) {
+	servers, trust := serveCarried(t)
+	r := weak.New(weak.NewPCG(3, 4))
+	var all []*client.Client
+	for i, name := range servers {
+		c, err := client.Dial(t.Context(), client.Options{Servers: []string{name}, Account: "account" + name[:2], TLS: trust})
+		if err != nil {
+			t.Fatalf("%s (%d): %v", name, i, err)
+		}
+		t.Cleanup(func() { c.Close() })
+		all = append(all, c)
+	}
+	for i, from := range all {
+		t.Run(servers[i], func(t *testing.T) {
+			room := must[codec.RoomID](t)(from.Register(t.Context(), client.RoomOptions{Policy: codec.PolicyLossless}))
+			var subs []*client.Subscription
+			for _, to := range all {
+				subs = append(subs, must[*client.Subscription](t)(to.Subscribe(t.Context(), room, client.SubscribeOptions{})))
+			}
+			var want [][]byte
+			for n := range 60 {
+				b := make([]byte, r.IntN(1<<(n%22)+1))
+				for j := range b {
+					b[j] = byte(r.Uint32())
+				}
+				want = append(want, b)
+			}
+			go func() {
+				for _, b := range want {
+					if err := from.Push(t.Context(), room, 1, b); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			}()
+			done := make(chan int, len(subs))
+			for j, s := range subs {
+				go func() {
+					defer func() { done <- j }()
+					for n, b := range want {
+						if m := nextMessage(t, s); !bytes.Equal(m.Payload, b) {
+							t.Errorf("by %s: message %d has %d bytes, want %d", servers[j], n, len(m.Payload), len(b))
+							return
+						}
+					}
+				}()
+			}
+			for range subs {
+				<-done
+			}
+			for _, s := range subs {
+				s.Close()
+			}
+		})
+	}
+}
