@@ -8,6 +8,7 @@ require (
 	github.com/abema/go-mp4 v1.4.1
 	github.com/alecthomas/kong v1.16.1
 	github.com/asticode/go-astits v1.15.0
+	github.com/bluenviron/mediacommon/v2 v2.8.0
 	github.com/cespare/xxhash/v2 v2.3.0
 	github.com/cockroachdb/datadriven v1.0.2
 	github.com/dustin/go-humanize v1.0.1

@@ -1,259 +1,299 @@
 package media
 
 import (
-	"bytes"
 	"encoding/binary"
+	"fmt"
+	"strings"
 	"time"
-
-	"github.com/abema/go-mp4"
 )
 
-// mp4Cutter cuts a fragmented MP4 file (ISO/IEC 14496-12, 8.8) into its head, up to and with moov, and its fragments:
-// whatever comes before a moof, the moof, and all up to the end of its mdat.
+// mp4Cutter cuts a fragmented MP4 file (ISO/IEC 14496-12, 8.8) into its head, up to and with moov, and its fragments: whatever comes before a
+// moof, the moof, and the data up to the end of its mdat. Of a long fragment the data are units of their own, each with its share of the time.
 type mp4Cutter struct {
-	tracks map[uint32]mp4Track // set once the head has gone out
-	clock  uint32              // the track that gives time and key marks: the first video track, else the first
-	video  bool                // whether that is video
-	left   uint64              // bytes still to come of a box that was too large for a unit
+	tracks []mp4Track // of the newest moov; nil: none yet
+	clock  int        // the track that gives time and key marks: the first video track, else the first
+	video  bool       // whether that is video
+	within bool       // the head is out
+
+	left  uint64 // bytes still to come of a box that was too large for a unit
+	rest  Kind   // of these
+	total uint64 // all bytes of data of the fragment,
+	chunk int    // in units of so many
+	track uint32 // the track that gives their time; 0: they have none
+	begin time.Duration
+	span  time.Duration
+
+	line     timeline
+	starts   starts
+	seen     keyCount
+	ordinary bool // samples without fragments,
+	tail     bool // with moov behind them
+	fixed    bool // there are offsets that count from the beginning of the file
+	damaged  bool
 }
 
-type mp4Track struct {
-	timescale    uint32 // ticks per second
-	defaultFlags uint32 // of samples that carry none
+const (
+	maxMoov   = 16 << 20               // bytes of a moov box that is read
+	chunkTime = 250 * time.Millisecond // of the data of a fragment in a unit
+	minChunk  = 4 << 10                // bytes of such a unit
+	firstLook = 64 << 10               // bytes of a sample that are looked at
+)
+
+func newMP4Cutter() *mp4Cutter {
+	return &mp4Cutter{line: timeline{back: tsBack, ahead: otherAhead}}
 }
 
 func (c *mp4Cutter) next(in *input) (cut, error) {
 	if c.left > 0 {
-		n := int(min(uint64(len(in.peek(1))), c.left, MaxUnit))
-		c.left -= uint64(n)
-		return cut{n, Delta, NoTime}, nil
+		return c.more(in), nil
 	}
 	unit := cut{kind: Delta, time: NoTime}
-	moof := false
+	if !c.within {
+		unit.kind = Init
+	}
+	moof := -1 // where it begins
+	var f mp4Fragment
 	for off := 0; ; {
-		// What is not a box, or cannot be cut, ends the unit before it; at the unit's start it ends the parsing.
 		end := func() (cut, error) {
-			if off == 0 || c.tracks == nil {
-				return cut{}, errBroken
-			}
 			unit.n = off
 			return unit, nil
 		}
-		typ, size, ok := mp4Box(in, off)
+		h, ok := parseBox(in.peek(off + 16)[off:])
 		if !ok {
-			return end()
-		}
-		switch {
-		case typ == "ftyp" && c.tracks != nil && off > 0, typ == "moof" && moof, typ == "moov" && c.tracks != nil && off > 0:
-			return end()
-		case typ == "ftyp" && c.tracks != nil:
-			c.tracks = nil // another file follows
-		case typ == "mdat" && c.tracks == nil:
-			return end() // samples without fragments
-		}
-		if uint64(off)+size > MaxUnit {
-			if typ == "moof" || typ == "moov" || c.tracks == nil {
+			switch {
+			case off > 0:
 				return end()
-			}
-			unit.n = min(len(in.peek(MaxUnit)), MaxUnit)
-			c.left = uint64(off) + size - uint64(unit.n)
-			return unit, nil
-		}
-		n := off + int(size)
-		b := in.peek(n)
-		if len(b) < n {
-			unit.n = len(b) // the file breaks off
-			return unit, nil
-		}
-		switch typ {
-		case "moov":
-			if !c.readHead(b[off:n]) {
+			case c.tracks == nil:
 				return cut{}, errBroken
 			}
-			return cut{n, Init, NoTime}, nil
+			return cut{c.skip(in), Delta, NoTime}, nil
+		}
+		// What another unit is to begin with ends this one; and what follows is not known to be needed first.
+		if off > 0 && (moof >= 0 && (h.typ == "moof" || h.typ == "styp") || c.within && (h.typ == "ftyp" || h.typ == "moov")) {
+			return end()
+		}
+		switch h.typ {
+		case "ftyp":
+			c.within, unit.kind = false, Init
+		case "moov":
+			return c.readHead(in, off, &h)
 		case "moof":
-			moof = true
-			key, t, err := c.readFragment(b[off:n])
-			if err != nil {
+			if c.tracks == nil || h.toEnd || uint64(off)+h.size > MaxUnit {
+				break
+			}
+			c.within, unit.kind = true, Delta
+			b := in.peek(off + int(h.size))
+			if len(b) < off+int(h.size) {
+				break // the file breaks off
+			}
+			moof = off
+			f = readMoof(b[off+h.head:off+int(h.size)], c.tracks, c.clock)
+			c.fixed = c.fixed || f.fixed
+		case "mdat":
+			if c.tracks == nil {
+				c.ordinary, c.tail = true, true
+				return cut{}, errBroken
+			}
+			return c.data(in, off, moof, &h, &f)
+		}
+		if size := h.size; h.toEnd || uint64(off)+size > MaxUnit {
+			if off > 0 {
 				return end()
 			}
-			unit.time = t
-			if key {
-				unit.kind = Key
+			c.left, c.rest, c.track, c.chunk = size, unit.kind, 0, MaxUnit
+			if h.toEnd {
+				c.left = 1 << 62
 			}
-		case "mdat":
-			unit.n = n
-			return unit, nil
+			return c.more(in), nil
+		}
+		n := off + int(h.size)
+		if b := in.peek(n); len(b) < n {
+			off = len(b) // the file breaks off
+			return end()
 		}
 		off = n
 	}
 }
 
-// mp4Box reads the header of the box at off: ISO/IEC 14496-12, 4.2. It fails on what is none, and on a box that lasts to
-// the end of the file.
-func mp4Box(in *input, off int) (typ string, size uint64, ok bool) {
-	b := in.peek(off + mp4.SmallHeaderSize)
-	if len(b) < off+mp4.SmallHeaderSize {
-		return "", 0, false
+// readHead takes the tracks of the moov box at off, which ends a unit.
+func (c *mp4Cutter) readHead(in *input, off int, h *boxHead) (cut, error) {
+	if h.toEnd || h.size > maxMoov {
+		c.ordinary = true
+		return cut{}, errBroken
 	}
-	head := uint64(mp4.SmallHeaderSize)
-	typ, size = string(b[off+4:off+8]), uint64(binary.BigEndian.Uint32(b[off:]))
-	if size == 1 {
-		if b = in.peek(off + mp4.LargeHeaderSize); len(b) < off+mp4.LargeHeaderSize {
-			return "", 0, false
+	n := off + int(h.size)
+	b := in.peek(n)
+	if len(b) < n {
+		if c.tracks == nil {
+			return cut{}, errBroken
 		}
-		head, size = mp4.LargeHeaderSize, binary.BigEndian.Uint64(b[off+8:])
+		return cut{min(len(b), MaxUnit), Delta, NoTime}, nil
 	}
-	for i := range len(typ) {
-		if typ[i] < ' ' || typ[i] > '~' {
-			return "", 0, false
+	tracks, fragmented := readMoov(b[off+h.head : n])
+	if !fragmented || len(tracks) == 0 {
+		c.ordinary = true
+		return cut{}, errBroken
+	}
+	if c.tracks != nil {
+		c.line.restart()
+	}
+	c.tracks, c.clock, c.video, c.within = tracks, 0, false, true
+	for i := range tracks {
+		if tracks[i].class == videoTrack {
+			c.clock, c.video = i, true
+			break
 		}
 	}
-	return typ, size, size >= head && size < 1<<62
+	if n > MaxUnit {
+		c.left, c.rest, c.track, c.chunk = uint64(n), Init, 0, MaxUnit
+		return c.more(in), nil
+	}
+	return cut{n, Init, NoTime}, nil
 }
 
-// readHead takes the tracks from a moov box. It reports whether the file is made of fragments.
-func (c *mp4Cutter) readHead(moov []byte) bool {
-	tracks := map[uint32]mp4Track{}
-	flags := map[uint32]uint32{}
-	fragmented := false
-	var clock, id uint32
-	var video bool
-	err := guarded(func() error {
-		_, err := mp4.ReadBoxStructure(bytes.NewReader(moov), func(h *mp4.ReadHandle) (any, error) {
-			switch h.BoxInfo.Type {
-			case mp4.BoxTypeMvex():
-				fragmented = true
-				return h.Expand()
-			case mp4.BoxTypeMoov(), mp4.BoxTypeTrak(), mp4.BoxTypeMdia():
-				return h.Expand()
-			case mp4.BoxTypeTkhd(), mp4.BoxTypeMdhd(), mp4.BoxTypeHdlr(), mp4.BoxTypeTrex():
-			default:
-				return nil, nil
+// data cuts a fragment, or its beginning, whose mdat is at off.
+func (c *mp4Cutter) data(in *input, off, moof int, h *boxHead, f *mp4Fragment) (cut, error) {
+	unit := cut{kind: Delta, time: NoTime}
+	c.total, c.chunk, c.track = h.size-uint64(h.head), MaxUnit, 0
+	if h.toEnd {
+		c.total = 1 << 62
+	}
+	if moof >= 0 {
+		if c.start(in, off+h.head, moof, f) {
+			unit.kind = Key
+		}
+		if f.timed {
+			unit.time = c.line.at(uint64(f.track), f.time)
+			c.track, c.begin, c.span = f.track, f.time, f.duration
+			if c.span > chunkTime && !h.toEnd {
+				share := float64(c.total) * float64(chunkTime) / float64(c.span)
+				c.chunk = max(minChunk, int(min(share, MaxUnit)))
 			}
-			box, _, err := h.ReadPayload()
-			switch box := box.(type) {
-			case *mp4.Tkhd:
-				id = box.TrackID
-			case *mp4.Mdhd:
-				tracks[id] = mp4Track{timescale: box.Timescale}
-			case *mp4.Hdlr:
-				if isVideo := string(box.HandlerType[:]) == "vide"; clock == 0 || isVideo && !video {
-					clock, video = id, isVideo
-				}
-			case *mp4.Trex:
-				flags[box.TrackID] = box.DefaultSampleFlags
-			}
-			return nil, err
-		})
-		return err
-	})
-	if err != nil || !fragmented || clock == 0 {
+		}
+	}
+	unit.n = off + h.head + int(min(uint64(c.chunk), c.total))
+	unit.n = min(unit.n, max(MaxUnit, off+h.head))
+	if unit.n = min(unit.n, len(in.peek(unit.n))); unit.n > off+h.head {
+		c.left = c.total - uint64(unit.n-off-h.head)
+	} else {
+		c.left = c.total
+	}
+	c.rest = Delta
+	c.starts.add(unit.kind, unit.n+int(min(c.left, 1<<40)))
+	return unit, nil
+}
+
+// more cuts what is left of a box.
+func (c *mp4Cutter) more(in *input) cut {
+	n := int(min(c.left, uint64(c.chunk)))
+	if in.pausedBefore(n) {
+		n = max(1, in.buffered())
+	}
+	n = min(n, len(in.peek(n)))
+	unit := cut{n, c.rest, NoTime}
+	if c.track != 0 && c.total > 0 {
+		done := float64(c.total-c.left) / float64(c.total)
+		unit.time = c.line.at(uint64(c.track), c.begin+time.Duration(done*float64(c.span)))
+	}
+	c.left -= uint64(n)
+	return unit
+}
+
+// start decides whether a decoder can start with a fragment, whose moof box and whose data begin at the offsets given.
+func (c *mp4Cutter) start(in *input, data, moof int, f *mp4Fragment) (key bool) {
+	if !f.sample {
 		return false
 	}
-	for id, t := range tracks {
-		t.defaultFlags = flags[id]
-		tracks[id] = t
-	}
-	c.tracks, c.clock, c.video = tracks, clock, video
-	return true
-}
-
-// Bits of the boxes in a fragment: ISO/IEC 14496-12, 8.8.3.1 and 8.8.7.1.
-const (
-	sampleIsNonSync   = 0x010000
-	tfhdBaseOffset    = 0x000001
-	tfhdDefaultFlags  = 0x000020
-	trunDataOffset    = 0x000001
-	trunFirstFlags    = 0x000004
-	trunDuration      = 0x000100
-	trunSize          = 0x000200
-	trunFlags         = 0x000400
-	trunFixedPartSize = 8 // version and flags, sample count
-)
-
-// readFragment reads a moof box: whether a decoder can start with it, and when it is to be decoded.
-func (c *mp4Cutter) readFragment(moof []byte) (key bool, t time.Duration, err error) {
-	t = NoTime
-	var track, flags uint32
-	fixed, seen := false, false
-	err = guarded(func() error {
-		_, err := mp4.ReadBoxStructure(bytes.NewReader(moof), func(h *mp4.ReadHandle) (any, error) {
-			switch h.BoxInfo.Type {
-			case mp4.BoxTypeMoof(), mp4.BoxTypeTraf():
-				return h.Expand()
-			case mp4.BoxTypeTfhd(), mp4.BoxTypeTfdt():
-				box, _, err := h.ReadPayload()
-				switch box := box.(type) {
-				case *mp4.Tfhd:
-					track, flags, seen = box.TrackID, c.tracks[box.TrackID].defaultFlags, false
-					if box.CheckFlag(tfhdDefaultFlags) {
-						flags = box.DefaultSampleFlags
-					}
-					// Offsets into the whole file are wrong for whoever did not see all of it.
-					fixed = fixed || box.CheckFlag(tfhdBaseOffset)
-				case *mp4.Tfdt:
-					at := uint64(box.BaseMediaDecodeTimeV0)
-					if box.Version == 1 {
-						at = box.BaseMediaDecodeTimeV1
-					}
-					if scale := c.tracks[track].timescale; scale > 0 && (t == NoTime || track == c.clock) {
-						t = ticks(at, scale)
-					}
+	key = f.sync || !c.video
+	if c.video {
+		at := int64(moof) + f.at
+		if !f.placed {
+			at = int64(data)
+		}
+		if at >= int64(data) && at < MaxUnit && f.size > 0 {
+			t := &c.tracks[c.clock]
+			n := int(min(at+int64(f.size), at+firstLook))
+			if b := in.peek(n); int64(len(b)) > at {
+				b = b[at:min(n, len(b))]
+				if p := t.codec.look(b, t.lengthSize, len(b) == int(f.size)); p.known {
+					key = p.key || f.sync && p.intra
 				}
-				return nil, err
-			case mp4.BoxTypeTrun():
-				if track != c.clock || seen {
-					return nil, nil
-				}
-				var b bytes.Buffer
-				if _, err := h.ReadData(&b); err != nil {
-					return nil, err
-				}
-				if first, ok := firstSampleFlags(b.Bytes(), flags); ok {
-					seen, key = true, first&sampleIsNonSync == 0
-				}
-			}
-			return nil, nil
-		})
-		return err
-	})
-	return key && !fixed, t, err
-}
-
-// firstSampleFlags reads the flags of the first sample of a trun box, given without its header; ok: there is a sample. The
-// samples themselves are left alone, for their number is the sender's word.
-func firstSampleFlags(b []byte, flags uint32) (first uint32, ok bool) {
-	if len(b) < trunFixedPartSize || binary.BigEndian.Uint32(b[4:]) == 0 {
-		return 0, false
-	}
-	has := binary.BigEndian.Uint32(b) & 0xffffff
-	at := trunFixedPartSize
-	if has&trunDataOffset != 0 {
-		at += 4
-	}
-	switch {
-	case has&trunFirstFlags != 0:
-	case has&trunFlags != 0:
-		for _, field := range [...]uint32{trunDuration, trunSize} {
-			if has&field != 0 {
-				at += 4
 			}
 		}
-	default:
-		return flags, true
 	}
-	if len(b) < at+4 {
-		return 0, false
+	if key {
+		c.seen.key()
+	} else if f.laterSyncs > 0 {
+		c.starts.missed++
+		key = c.starts.overdue()
 	}
-	return binary.BigEndian.Uint32(b[at:]), true
+	return key && !f.fixed // offsets into the whole file are wrong for whoever did not see all of it
 }
 
-// ticks turns a count of ticks, scale to the second, into a duration; beyond 290 years it is unknown.
-func ticks(n uint64, scale uint32) time.Duration {
-	s := n / uint64(scale)
-	if s >= 1<<33 {
-		return NoTime
+// skip returns how many bytes there are until the next fragment or file.
+func (c *mp4Cutter) skip(in *input) int {
+	const window = rawChunk
+	b := in.peek(window)
+	c.damaged = true
+	for at := 1; at+16 <= len(b); at++ {
+		if b[at] != 0 || b[at+4] != 'm' && b[at+4] != 's' && b[at+4] != 'f' {
+			continue
+		}
+		switch fourCC(b[at+4 : at+8]) {
+		case "moof":
+			if fourCC(b[at+12:at+16]) == "mfhd" {
+				return at
+			}
+		case "styp", "ftyp", "moov", "sidx":
+			return at
+		}
 	}
-	return time.Duration(s)*time.Second + time.Duration(n%uint64(scale))*time.Second/time.Duration(scale)
+	if in.err != nil {
+		return min(len(b), window)
+	}
+	return max(1, min(len(b), window)-15)
+}
+
+// CountsFromStart reports whether a piece of an MP4 file begins with a fragment whose offsets count from the beginning of the file, so that who
+// does not have all of the file cannot decode it.
+func CountsFromStart(b []byte) bool {
+	for {
+		h, ok := parseBox(b)
+		if !ok || h.toEnd || h.size > uint64(len(b)) {
+			return false
+		}
+		if h.typ == "moof" {
+			for b = b[h.head:h.size]; ; {
+				typ, body, rest, ok := boxIn(b)
+				if !ok {
+					return false
+				}
+				if typ == "traf" {
+					if typ, tfhd, _, ok := boxIn(body); ok && typ == "tfhd" && len(tfhd) >= 4 {
+						return binary.BigEndian.Uint32(tfhd)&tfhdBaseOffset != 0
+					}
+				}
+				b = rest
+			}
+		}
+		b = b[h.size:]
+	}
+}
+
+func (c *mp4Cutter) info(d *Info) {
+	d.Keys, d.Timed = c.seen.n, c.line.begun
+	var names []string
+	for i := range c.tracks {
+		if t := &c.tracks[i]; t.class >= audioTrack {
+			names = append(names, fmt.Sprintf("%s (%d)", t.name, t.id))
+		}
+	}
+	d.Tracks = strings.Join(names, ", ")
+	switch {
+	case c.ordinary:
+		d.Format = OrdinaryMP4
+		d.Late = "an MP4 file that is not fragmented can be played from its beginning only"
+	case c.fixed:
+		d.Late = "its fragments count from the beginning of the file"
+	}
 }

@@ -1,247 +1,554 @@
 package media
 
 import (
-	"bytes"
-	"context"
-	"errors"
+	"encoding/binary"
 	"fmt"
 	"strings"
 	"time"
-
-	"github.com/asticode/go-astits"
 )
 
 // tsPacket is the size of a transport stream packet in bytes: ISO/IEC 13818-1, 2.4.3.
-const tsPacket = astits.MpegTsPacketSize
+const tsPacket = 188
 
-// maxTables bounds the packets with tables that are held back until it is known what follows them, in bytes.
-const maxTables = 256 * tsPacket
+// tsFraming says how packets lie in a file: one every stride bytes, each behind lead bytes.
+type tsFraming struct{ stride, lead int }
 
-// tsCutter cuts a transport stream before each picture, or before each audio packet where there is no video. Tables that
-// stand before a key picture, as ffmpeg writes them, are a unit of their own.
+// tsFramings are bare packets, those of Blu-ray discs and cameras with a time stamp before each, and those with 16 bytes of parity behind.
+var tsFramings = [...]tsFraming{{188, 0}, {192, 4}, {204, 0}}
+
+// How far the cutter looks ahead, in bytes.
+const (
+	tablesWindow  = 256 << 10 // from a PAT to the maps
+	pictureWindow = 256 << 10 // to the next picture, and into it to its first slice
+	maxOpening    = 8 << 20   // of the first picture that is kept with the tables
+)
+
+// tsCutter cuts a transport stream before each picture, or before each audio packet where there is no video.
+//
+// The init unit is a PAT and all up to the maps of its programs. Where the first picture behind it is a key picture with parameter sets, that picture
+// belongs to it as well (further init units in a row): whether parameter sets come again nobody knows yet. As soon as another key picture has had
+// its own, tables alone are the next init unit.
 type tsCutter struct {
-	feed   bytes.Reader
-	demux  *astits.Demuxer // reads packet headers from feed
-	pmts   map[uint16]bool // PIDs that carry program maps
-	layout string          // of the tables that were last marked Init; empty: none yet
-	clock  uint16          // PID whose packets' starts are the cuts; 0: not known yet
-	video  bool            // whether that is video
-	time   time.Duration   // of the newest start
-	dts    uint64          // likewise, 90 kHz, unwrapped
-	ticked bool            // dts is set
+	tsFraming
+	tables  tsTables // those of the newest init unit
+	scanned tsTables // those just read
+	parts   []pidSections
+	stale   bool   // a map has changed since
+	clock   uint16 // PID whose packets' starts are the cuts; 0: not known
+	codec   codec  // of the clock, if that is video
+	video   bool   // whether it is
+
+	rich     bool // the init unit holds a picture
+	opening  bool // and is not at its end yet
+	opened   int  // bytes of it so far
+	pictures int  // likewise
+	follows  bool // the next picture follows that one, so that a decoder can start there, too
+	lacked   bool // a key picture had no parameter sets
+	clean    bool // since the init unit one had
+
+	line  timeline
+	ref   int64 // the newest timestamp, 90 kHz, unwrapped
+	timed bool  // ref is set
+
+	head []byte // of the picture being looked at
+
+	seen     keyCount
+	damaged  bool
+	unmarked int // pictures whose codec says nothing and whose container marks nothing
 }
 
-func newTSCutter() *tsCutter {
-	c := &tsCutter{time: NoTime}
-	c.demux = astits.NewDemuxer(context.Background(), &c.feed, astits.DemuxerOptPacketSize(tsPacket))
-	return c
+// pidSections are the sections of a PID in a scan.
+type pidSections struct {
+	pid uint16
+	sections
+}
+
+func newTSCutter(f tsFraming) *tsCutter {
+	return &tsCutter{tsFraming: f, line: timeline{back: tsBack, ahead: tsAhead}}
 }
 
 // plausibleTSHead looks at a packet's header: not in error, not scrambled, not without content. Text that starts with a G
 // fails here.
 func plausibleTSHead(b []byte) bool {
-	return b[0] == 0x47 && b[1]&0x80 == 0 && b[3]&0xc0 == 0 && b[3]&0x30 != 0
+	return len(b) >= 4 && b[0] == 0x47 && b[1]&0x80 == 0 && b[3]&0xc0 == 0 && b[3]&0x30 != 0
 }
 
-// isTS reports whether each packet of b starts with the sync byte; there are two at least.
-func isTS(b []byte) bool {
-	if len(b) < 2*tsPacket {
+// synced counts the packets in a row from at on, up to most, as far as b reaches. at is where the first record begins.
+func (f tsFraming) synced(b []byte, at, most int) (n int) {
+	for i := at + f.lead; n < most && i < len(b) && b[i] == 0x47; i += f.stride {
+		n++
+	}
+	return n
+}
+
+// findTS looks for a transport stream in b: enough packets in a row, the first of which has a plausible header.
+func findTS(b []byte, enough int) (f tsFraming, at int, ok bool) {
+	for at := range b {
+		for _, f := range tsFramings {
+			if at+f.lead < len(b) && plausibleTSHead(b[at+f.lead:]) && f.synced(b, at, enough) == enough {
+				return f, at, true
+			}
+		}
+	}
+	return f, 0, false
+}
+
+// tsHead is the header of a packet.
+type tsHead struct {
+	pid     uint16
+	start   bool // payload_unit_start_indicator
+	random  bool // random_access_indicator
+	payload []byte
+}
+
+// packet returns the packet at off: nil if there is none, or the input ends before its end.
+func (c *tsCutter) packet(in *input, off int) []byte {
+	b := in.peek(off + c.stride)
+	if len(b) < off+c.lead+tsPacket || b[off+c.lead] != 0x47 {
+		return nil
+	}
+	return b[off+c.lead : off+c.lead+tsPacket]
+}
+
+func parsePacket(b []byte) (h tsHead) {
+	h.pid = binary.BigEndian.Uint16(b[1:]) & 0x1fff
+	if b[1]&0x80 != 0 { // transport_error_indicator
+		return h
+	}
+	h.start = b[1]&0x40 != 0
+	at := 4
+	if b[3]&0x20 != 0 {
+		at += 1 + int(b[4])
+		h.random = b[4] > 0 && b[5]&0x40 != 0
+	}
+	if b[3]&0x10 == 0 || at > len(b) {
+		h.start = false
+		return h
+	}
+	if b[3]&0xc0 == 0 { // scrambled content says nothing
+		h.payload = b[at:]
+	}
+	return h
+}
+
+// next walks the packets.
+func (c *tsCutter) next(in *input) (cut, error) {
+	unit := cut{kind: Delta, time: NoTime}
+	if c.opening {
+		unit.kind = Init
+	}
+	end := func(n int) (cut, error) {
+		if unit.n = n; c.opening {
+			c.opened += n
+			c.opening = c.opened < maxOpening
+		}
+		return unit, nil
+	}
+	for off := 0; ; off += c.stride {
+		if off > 0 && (in.pausedBefore(off+c.stride) || off+c.stride > MaxUnit || c.clock == 0 && off >= rawChunk) {
+			return end(off)
+		}
+		b := c.packet(in, off)
+		if b == nil {
+			if off > 0 {
+				return end(off)
+			}
+			return end(c.skip(in))
+		}
+		h := parsePacket(b)
+		switch {
+		case h.pid == 0 && h.start:
+			if n, rich := c.wantInit(in, off); n > 0 {
+				if off > 0 {
+					return end(off)
+				}
+				c.open(rich)
+				c.opened = n
+				return cut{n, Init, NoTime}, nil
+			}
+		case h.start && h.pid == c.clock && c.clock != 0:
+			if off > 0 {
+				return end(off)
+			}
+			unit.kind = c.startPicture(in)
+		}
+		if t := c.take(&h); unit.time == NoTime {
+			unit.time = t
+		}
+	}
+}
+
+// skip returns how many bytes there are until the next packet.
+func (c *tsCutter) skip(in *input) int {
+	c.damaged = true
+	const enough = 3
+	b := in.peek((enough + 1) * c.stride)
+	for at := 1; at+c.lead < len(b); at++ {
+		if n := c.synced(b, at, enough); n == enough || n > 0 && in.err != nil && at+c.lead+n*c.stride >= len(b) {
+			return at
+		}
+	}
+	if in.err != nil {
+		return min(len(b), rawChunk)
+	}
+	return min(max(1, len(b)-enough*c.stride), rawChunk)
+}
+
+// wantInit looks at the tables that begin with the PAT at off, and at the picture behind. It returns the length of a new init unit, 0 if there
+// is to be none, and whether that picture is to belong to it.
+func (c *tsCutter) wantInit(in *input, off int) (n int, rich bool) {
+	if n = c.scan(in, off); n == 0 {
+		return 0, false
+	}
+	if !c.scanned.same(&c.tables) {
+		c.discover(in, off+n)
+		clock := c.scanned.clock()
+		p, ok := c.nextPicture(in, off+n, clock)
+		return n, ok && p.key && p.sets && clock.codec.hasSets()
+	}
+	if !c.rich && !c.lacked {
+		return 0, false
+	}
+	if c.rich && !c.lacked && c.clean {
+		return n, false
+	}
+	if p, ok := c.nextPicture(in, off+n, c.tables.stream(c.clock)); ok && p.key && p.sets {
+		return n, c.lacked
+	}
+	return 0, false
+}
+
+// scan reads the tables that begin with the PAT at off into c.scanned, and returns how many bytes they take with all that lies between; 0 if
+// no map comes, or not in time: it is not waited for maps that the PAT names in vain.
+func (c *tsCutter) scan(in *input, off int) (n int) {
+	t := &c.scanned
+	t.reset()
+	c.parts = c.parts[:0]
+	known := c.clock != 0 && !c.stale
+	for pos := off; pos-off < tablesWindow; pos += c.stride {
+		b := c.packet(in, pos)
+		if b == nil {
+			break
+		}
+		h := parsePacket(b)
+		if h.pid == 0 {
+			if h.start && pos > off && (n > 0 || known) {
+				break
+			}
+			c.part(0).add(t, 0, h.payload, h.start)
+			continue
+		}
+		if t.program(h.pid) != nil {
+			if c.part(h.pid).add(t, h.pid, h.payload, h.start) {
+				if n = pos + c.stride - off; t.complete() {
+					break
+				}
+			}
+			continue
+		}
+		if !h.start {
+			continue
+		}
+		if known && h.pid == c.clock {
+			break
+		}
+		if clock := t.clock(); n > 0 && clock != nil && h.pid == clock.pid {
+			break
+		}
+	}
+	t.fill(&c.tables)
+	if len(t.streams) == 0 {
+		return 0
+	}
+	return n
+}
+
+func (c *tsCutter) part(pid uint16) *sections {
+	for i := range c.parts {
+		if c.parts[i].pid == pid {
+			return &c.parts[i].sections
+		}
+	}
+	if len(c.parts) < cap(c.parts) {
+		c.parts = c.parts[:len(c.parts)+1]
+		p := &c.parts[len(c.parts)-1]
+		p.pid, p.open, p.buf = pid, false, p.buf[:0]
+		return &p.sections
+	}
+	c.parts = append(c.parts, pidSections{pid: pid})
+	return &c.parts[len(c.parts)-1].sections
+}
+
+// discover finds video among private data, for tables without any other.
+func (c *tsCutter) discover(in *input, off int) {
+	t := &c.scanned
+	private := 0
+	for i := range t.streams {
+		switch t.streams[i].class {
+		case videoTrack:
+			return
+		case privateTrack:
+			private++
+		}
+	}
+	for pos := off; private > 0 && pos-off < pictureWindow; pos += c.stride {
+		b := c.packet(in, pos)
+		if b == nil {
+			return
+		}
+		h := parsePacket(b)
+		s := t.stream(h.pid)
+		if !h.start || s == nil || s.class != privateTrack {
+			continue
+		}
+		if s.reveal(h.payload) {
+			return
+		}
+		private--
+	}
+}
+
+// reveal looks at the start of a PES packet of private data, and reports whether it is video.
+func (s *tsStream) reveal(payload []byte) bool {
+	if !isPES(payload) || payload[3]&0xf0 != 0xe0 {
 		return false
 	}
-	for i := 0; i <= 2*tsPacket && i < len(b); i += tsPacket {
-		if b[i] != 0x47 {
+	s.class, s.codec, s.name = videoTrack, codecUnknown, "video"
+	return true
+}
+
+// open begins an init unit of the tables just read.
+func (c *tsCutter) open(rich bool) {
+	if !c.scanned.same(&c.tables) {
+		c.lacked = false
+		c.tables.copyFrom(&c.scanned)
+		c.clock, c.codec, c.video = 0, codecUnknown, false
+		if s := c.tables.clock(); s != nil {
+			c.setClock(s)
+		}
+	}
+	c.stale, c.rich, c.opening, c.pictures, c.clean, c.follows = false, rich, rich, 0, false, false
+}
+
+func (c *tsCutter) setClock(s *tsStream) {
+	c.clock, c.codec, c.video = s.pid, s.codec, s.class == videoTrack
+}
+
+// startPicture decides what a unit is that begins with a picture, or with audio where there is no video.
+func (c *tsCutter) startPicture(in *input) Kind {
+	if !c.video {
+		c.seen.key()
+		return Key
+	}
+	if c.opening && c.pictures > 0 && (c.settled() || c.pictures > 16) {
+		c.opening, c.follows = false, true
+	}
+	p := c.lookAt(in, 0, c.tables.stream(c.clock))
+	if p.key {
+		c.seen.key()
+	}
+	switch {
+	case c.opening:
+		c.pictures++
+		return Init
+	case c.follows:
+		c.follows = false
+		return Key
+	case !p.key:
+		return Delta
+	case p.sets:
+		c.clean = true
+		return Key
+	}
+	c.lacked = true
+	if c.rich {
+		return Key
+	}
+	return Delta
+}
+
+// settled reports whether no packet of another stream is in the midst of being sent.
+func (c *tsCutter) settled() bool {
+	for i := range c.tables.streams {
+		if s := &c.tables.streams[i]; s.pid != c.clock && s.left > 0 {
 			return false
 		}
 	}
 	return true
 }
 
-// next walks the packets. A run of tables is held until the packet after it tells whether the run opens a unit.
-func (c *tsCutter) next(in *input) (cut, error) {
-	unit := cut{kind: Delta, time: c.time}
-	run := -1         // where the tables at the end of the unit start
-	var tables []byte // their packets
-	for off := 0; ; off += tsPacket {
-		if off > 0 && run < 0 && in.pausedBefore(off+tsPacket) || off+tsPacket > c.limit(run) {
-			unit.n = off
-			return unit, nil
+// nextPicture finds the next picture of a stream and looks at it.
+func (c *tsCutter) nextPicture(in *input, off int, s *tsStream) (p picture, ok bool) {
+	if s == nil || s.class != videoTrack {
+		return p, false
+	}
+	for pos := off; pos-off < pictureWindow; pos += c.stride {
+		b := c.packet(in, pos)
+		if b == nil {
+			return p, false
 		}
-		b := in.peek(off + tsPacket)
-		if len(b) < off+tsPacket {
-			if off == 0 {
-				off = len(b) // the file's last, incomplete packet
-			}
-			unit.n = off
-			return unit, nil
-		}
-		raw := b[off : off+tsPacket]
-		p, err := c.parse(raw)
-		if err != nil {
-			if off == 0 {
-				return cut{}, errBroken
-			}
-			unit.n = off
-			return unit, nil
-		}
-		if c.isTable(p.Header.PID) {
-			if run < 0 {
-				run = off
-			}
-			tables = append(tables, raw...)
-			if p.Header.PID == astits.PIDPAT {
-				c.learn(tables)
-			}
-			continue
-		}
-		starts := p.Header.PayloadUnitStartIndicator && p.Header.PID == c.clock && c.clock != 0
-		key := starts && (!c.video || p.AdaptationField != nil && p.AdaptationField.RandomAccessIndicator)
-		at := off
-		if run >= 0 {
-			t, whole := readTables(tables)
-			if !whole && c.layout == "" && t.pat && len(tables) < maxTables && off-run < rawChunk {
-				continue // the maps come later: the unit goes on until they are there
-			}
-			if whole && run == 0 && (t.layout != c.layout || key && c.video) {
-				c.layout = t.layout
-				c.setClock(t)
-				return cut{off, Init, NoTime}, nil
-			}
-			if run > 0 && (starts || whole && t.layout != c.layout) {
-				unit.n = run
-				return unit, nil
-			}
-			at, run, tables = run, -1, nil
-		}
-		if !starts {
-			continue
-		}
-		if at > 0 {
-			unit.n = off
-			return unit, nil
-		}
-		c.tick(p.Payload)
-		unit.time = c.time
-		if key {
-			unit.kind = Key
+		if h := parsePacket(b); h.start && h.pid == s.pid {
+			return c.lookAt(in, pos, s), true
 		}
 	}
+	return p, false
 }
 
-// limit returns how long the unit may become: without known starts there is nothing to wait for.
-func (c *tsCutter) limit(run int) int {
-	if c.clock == 0 && run < 0 {
-		return rawChunk
-	}
-	return MaxUnit
-}
-
-func (c *tsCutter) parse(raw []byte) (p *astits.Packet, err error) {
-	c.feed.Reset(raw)
-	err = guarded(func() error {
-		p, err = c.demux.NextPacket()
-		return err
-	})
-	return p, err
-}
-
-// isTable reports whether a PID carries tables: PAT, CAT, the maps that the PAT names, and what DVB reserves (ETSI EN 300
-// 468, 5.1.3).
-func (c *tsCutter) isTable(pid uint16) bool { return pid < 0x20 || c.pmts[pid] }
-
-// learn takes the PIDs of program maps from a PAT among the tables, so that the maps that follow are known as such.
-func (c *tsCutter) learn(tables []byte) {
-	if len(tables) > maxTables {
-		return
-	}
-	if t, _ := readTables(tables); t.pat {
-		c.pmts = t.pmts
-	}
-}
-
-func (c *tsCutter) setClock(t programs) {
-	if t.clock != c.clock {
-		c.ticked = false
-	}
-	c.clock, c.video = t.clock, t.video
-}
-
-// programs is what the tables say.
-type programs struct {
-	pat    bool
-	pmts   map[uint16]bool
-	layout string // names every program, stream and codec: two layouts differ if a decoder needs the tables anew
-	clock  uint16 // the first video stream, else the first audio stream, else the first of all
-	video  bool
-}
-
-// readTables reads packets with tables. whole says that there is a PAT, and a map for each program it names.
-func readTables(packets []byte) (t programs, whole bool) {
-	// The programs' maps are known to the demuxer only from the PAT on; other packets must not reach it.
-	t.pmts = map[uint16]bool{}
-	known := map[uint16]bool{}
-	rank := 0
-	var layout strings.Builder
-	d := astits.NewDemuxer(context.Background(), bytes.NewReader(packets), astits.DemuxerOptPacketSize(tsPacket),
-		astits.DemuxerOptPacketSkipper(func(p *astits.Packet) bool { return p.Header.PID != 0 && !t.pmts[p.Header.PID] }))
-	err := guarded(func() error {
-		for {
-			data, err := d.NextData()
-			if err != nil {
-				return err
-			}
-			if data.PAT != nil {
-				t.pat = true
-				for _, p := range data.PAT.Programs {
-					if p.ProgramNumber != 0 { // 0 is the network's table
-						t.pmts[p.ProgramMapID] = true
-					}
-				}
-			}
-			if data.PMT == nil {
+// lookAt looks at the picture that starts in the packet at off. It waits for as much of it as tells what it is, or the next one. What the
+// bitstream does not say it takes from the container.
+func (c *tsCutter) lookAt(in *input, off int, s *tsStream) (p picture) {
+	c.head = c.head[:0]
+	random, skip, whole, tried := false, 0, false, 0
+	for pos := off; ; pos += c.stride {
+		b := c.packet(in, pos)
+		whole = b == nil || pos-off >= pictureWindow
+		if !whole {
+			h := parsePacket(b)
+			if h.pid != s.pid {
 				continue
 			}
-			known[data.PID] = true
-			fmt.Fprintf(&layout, "%d:", data.PID)
-			for _, s := range data.PMT.ElementaryStreams {
-				fmt.Fprintf(&layout, "%d/%d,", s.ElementaryPID, s.StreamType)
-				r := 1
-				switch {
-				case s.StreamType.IsVideo():
-					r = 3
-				case s.StreamType.IsAudio():
-					r = 2
+			payload := h.payload
+			switch {
+			case pos == off:
+				random = h.random
+				if skip = pesHeader(payload); skip < 0 {
+					return picture{key: random, sets: true}
 				}
-				if r > rank {
-					rank, t.clock, t.video = r, s.ElementaryPID, r == 3
-				}
+			case h.start:
+				whole = true
+				payload = nil
 			}
+			n := min(skip, len(payload))
+			skip -= n
+			c.head = append(c.head, payload[n:]...)
 		}
-	})
-	t.layout = layout.String()
-	return t, errors.Is(err, astits.ErrNoMorePackets) && len(t.pmts) > 0 && len(known) == len(t.pmts) && t.clock != 0
+		if !whole && len(c.head) < 2*tried {
+			continue // looking at it each time would cost the square
+		}
+		tried = len(c.head)
+		if s.codec == codecUnknown {
+			c.identify(s)
+		}
+		if p = s.codec.look(c.head, startCodes, whole); p.known || whole {
+			break
+		}
+	}
+	if !p.known && s.codec != codecUnknown {
+		if was := s.codec; c.identify(s) && s.codec != was { // the map is wrong
+			p = s.codec.look(c.head, startCodes, true)
+		}
+	}
+	switch {
+	case !p.known:
+		p.key, p.sets = random, true
+	case random && p.intra:
+		p.key = true
+	}
+	if !s.codec.hasSets() {
+		p.sets = true
+	}
+	return p
 }
 
-// tick takes the decode time of the PES packet that starts in b, if it has one: ISO/IEC 13818-1, 2.4.3.6.
-func (c *tsCutter) tick(b []byte) {
-	if len(b) < 14 || b[0] != 0 || b[1] != 0 || b[2] != 1 || b[7]&0x80 == 0 {
-		return
+// identify tells a stream's codec by what its picture looks like, and reports whether that worked.
+func (c *tsCutter) identify(s *tsStream) bool {
+	found := sniff(c.head)
+	if found == codecUnknown {
+		return false
+	}
+	s.codec, s.name = found, found.String()
+	if s.pid == c.clock {
+		c.codec = found
+	}
+	return true
+}
+
+func isPES(b []byte) bool { return len(b) >= 9 && b[0] == 0 && b[1] == 0 && b[2] == 1 }
+
+// pesHeader returns the length of a PES packet's header; -1 if b does not start with one.
+func pesHeader(b []byte) int {
+	if !isPES(b) {
+		return -1
+	}
+	return 9 + int(b[8])
+}
+
+// take notes what a packet that goes out says: the time of its stream, how much of it is to come, that a map has changed. It returns the time of
+// what starts in it.
+func (c *tsCutter) take(h *tsHead) time.Duration {
+	if p := c.tables.program(h.pid); p != nil && h.start {
+		c.stale = c.stale || changed(h.payload, p.crc)
+		return NoTime
+	}
+	s := c.tables.stream(h.pid)
+	if s == nil {
+		return NoTime
+	}
+	if !h.start || !isPES(h.payload) {
+		s.left = max(0, s.left-len(h.payload))
+		return NoTime
+	}
+	s.left = 0
+	if n := int(binary.BigEndian.Uint16(h.payload[4:])); n > 0 {
+		s.left = max(0, n+6-len(h.payload))
+	}
+	if s.class == privateTrack && !c.video && s.reveal(h.payload) {
+		c.setClock(s)
+	}
+	if s.class < audioTrack || c.clock != 0 && s.program != c.tables.stream(c.clock).program {
+		return NoTime // other programs have clocks of their own
+	}
+	stamp, ok := decodeTime(h.payload)
+	if !ok {
+		return NoTime
+	}
+	return c.line.at(uint64(s.pid), c.unwrap(stamp))
+}
+
+// changed reports whether the map that starts in a packet is whole and not the one with that CRC.
+func changed(payload []byte, crc uint32) bool {
+	if len(payload) < 4 || payload[0] != 0 { // pointer_field
+		return false
+	}
+	b := payload[1:]
+	n := 3 + int(binary.BigEndian.Uint16(b[1:])&0x0fff)
+	return n >= 12 && n <= len(b) && b[0] == 2 && b[5]&1 != 0 && binary.BigEndian.Uint32(b[n-4:]) != crc
+}
+
+// decodeTime reads the decode time of a PES packet, 90 kHz, if it has one: ISO/IEC 13818-1, 2.4.3.6.
+func decodeTime(b []byte) (v int64, ok bool) {
+	if len(b) < 14 || b[7]&0x80 == 0 {
+		return 0, false
 	}
 	stamp := b[9:14] // PTS
 	if b[7]&0x40 != 0 && len(b) >= 19 {
 		stamp = b[14:19] // DTS
 	}
-	const wrap = 1 << 33
-	v := uint64(stamp[0]>>1&7)<<30 | uint64(stamp[1])<<22 | uint64(stamp[2]>>1)<<15 | uint64(stamp[3])<<7 | uint64(stamp[4]>>1)
-	if c.ticked {
-		// The nearest time that ends in these 33 bits, so that the wrap after 26 hours goes on.
-		v += c.dts &^ (wrap - 1)
-		switch {
-		case v+wrap/2 < c.dts:
-			v += wrap
-		case v > c.dts+wrap/2 && v >= wrap:
-			v -= wrap
+	return int64(stamp[0]>>1&7)<<30 | int64(stamp[1])<<22 | int64(stamp[2]>>1)<<15 | int64(stamp[3])<<7 | int64(stamp[4]>>1), true
+}
+
+// unwrap takes a timestamp of 33 bits for the one nearest to the newest, so that time goes on when they run over after 26 hours.
+func (c *tsCutter) unwrap(v int64) time.Duration {
+	if c.timed {
+		v = c.ref + (v-c.ref)<<31>>31
+	}
+	c.ref, c.timed = v, true
+	return time.Duration(v/90000)*time.Second + time.Duration(v%90000)*time.Second/90000
+}
+
+func (c *tsCutter) info(d *Info) {
+	d.Keys = c.seen.n
+	d.Framing = ""
+	if c.stride != tsPacket {
+		d.Framing = fmt.Sprintf("packets of %d bytes", c.stride)
+	}
+	var names []string
+	for i := range c.tables.streams {
+		s := &c.tables.streams[i]
+		if s.class != otherTrack {
+			names = append(names, fmt.Sprintf("%s (%d)", s.name, s.pid))
 		}
 	}
-	c.dts, c.ticked = v, true
-	c.time = ticks(v, 90000)
+	d.Tracks = strings.Join(names, ", ")
+	d.Timed = c.timed
 }

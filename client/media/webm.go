@@ -1,174 +1,372 @@
 package media
 
 import (
-	"bytes"
-	"io"
+	"fmt"
 	"math"
-	"math/bits"
+	"strings"
 	"time"
-
-	"github.com/remko/go-mkvparse"
 )
 
 // webmCutter cuts a Matroska or WebM file (RFC 9559) into its head, all before the first cluster, and its blocks. A
-// cluster's header goes with its first blocks. Clusters are not followed to their end, for in a live stream nobody knows
-// it: the elements of a cluster and those that come between clusters have different IDs.
+// cluster's header goes with its first blocks, up to the first of video. Clusters are not followed to their end, for in a live stream nobody
+// knows it: the elements of a cluster and those that come between clusters have different IDs.
+//
+// Where the first cluster has no size the header of it is the end of the init unit: a recorder that never begins another can so be entered at
+// any key frame. (A decoder that starts with a later cluster passes over an empty one.)
 type webmCutter struct {
-	head *webmHead // set once the head has gone out
-	base uint64    // timestamp of the cluster, in the segment's ticks
-	left uint64    // bytes still to come of an element that was too large for a unit
+	head    webmHead
+	within  bool          // the head is out; clusters follow
+	fresh   bool          // nothing but the head's beginning has come
+	base    uint64        // timestamp of the cluster, in the segment's ticks
+	known   bool          // the cluster's size is known,
+	inside  uint64        // and so many bytes of it are to come
+	carried bool          // the init unit ends with the header of a cluster
+	current bool          // of the one that goes on
+	left    uint64        // bytes still to come of an element that was too large for a unit
+	rest    Kind          // of these
+	line    timeline      //
+	keyed   time.Duration // when the newest key unit was
+	starts  starts
+	seen    keyCount
+	damaged bool
 }
 
 type webmHead struct {
-	scale  uint64          // nanoseconds per tick
-	video  map[uint64]bool // track numbers
-	tracks int
+	scale  uint64 // nanoseconds per tick
+	tracks []webmTrack
 }
 
-// clusterHold bounds the blocks of other tracks before the first of a video track in a cluster that is to be a key unit.
-// ffmpeg puts one there; more would only keep sound waiting where pictures are rare.
-const clusterHold = 4
+// webmTrack is what a TrackEntry says.
+type webmTrack struct {
+	number     uint64
+	class      trackClass
+	codec      codec
+	lengthSize int // of NAL units
+	name       string
+}
 
-// Element IDs that the cutting has to know: RFC 8794 and RFC 9559, with their length marks.
+func (h *webmHead) track(number uint64) *webmTrack {
+	for i := range h.tracks {
+		if h.tracks[i].number == number {
+			return &h.tracks[i]
+		}
+	}
+	return nil
+}
+
+func (h *webmHead) video() bool {
+	for i := range h.tracks {
+		if h.tracks[i].class == videoTrack {
+			return true
+		}
+	}
+	return false
+}
+
+// What is held of a cluster until its first video block comes. A stream without pictures for longer is not to be kept waiting.
+const (
+	heldTime  = time.Second
+	heldBytes = 1 << 20
+)
+
+// soundEvery is how far the key units of a stream without video are apart, where nothing else decides.
+const soundEvery = time.Second
+
+// Element IDs that the cutting has to know, with their length marks: RFC 8794 and RFC 9559.
 const (
 	idEBML           = 0x1a45dfa3
 	idSegment        = 0x18538067
 	idCluster        = 0x1f43b675
+	idInfo           = 0x1549a966
+	idTracks         = 0x1654ae6b
+	idSeekHead       = 0x114d9b74
+	idCues           = 0x1c53bb6b
+	idAttachments    = 0x1941a469
+	idChapters       = 0x1043a770
+	idTags           = 0x1254c367
 	idTimestamp      = 0xe7
 	idSimpleBlock    = 0xa3
 	idBlockGroup     = 0xa0
+	idEncryptedBlock = 0xaf
 	idBlock          = 0xa1
 	idReferenceBlock = 0xfb
+	idPosition       = 0xa7
+	idPrevSize       = 0xab
+	idSilentTracks   = 0x5854
+	idVoid           = 0xec
+	idCRC            = 0xbf
+	idTimestampScale = 0x2ad7b1
+	idTrackEntry     = 0xae
+	idTrackNumber    = 0xd7
+	idTrackType      = 0x83
+	idCodecID        = 0x86
+	idCodecPrivate   = 0x63a2
+	idEncodings      = 0x6d80
 )
 
+func newWebMCutter() *webmCutter {
+	return &webmCutter{line: timeline{back: framesBack, ahead: otherAhead}, fresh: true}
+}
+
 func (c *webmCutter) next(in *input) (cut, error) {
-	if c.left > 0 {
+	switch {
+	case c.left > 0:
 		n := int(min(uint64(len(in.peek(1))), c.left, MaxUnit))
 		c.left -= uint64(n)
-		return cut{n, Delta, NoTime}, nil
+		return cut{n, c.rest, NoTime}, nil
+	case c.within:
+		return c.nextBlock(in)
 	}
-	unit := cut{kind: Delta, time: NoTime}
-	opens, held := false, 0 // the unit starts a cluster, with so many blocks not of video
+	return c.nextHead(in)
+}
+
+// large hands out the beginning of an element of size bytes in all, from the unit's start; the rest follows.
+func (c *webmCutter) large(in *input, size uint64, k Kind, rest Kind, t time.Duration) (cut, error) {
+	n := min(len(in.peek(MaxUnit)), MaxUnit)
+	c.left, c.rest = size-uint64(n), rest
+	return cut{n, k, t}, nil
+}
+
+// nextHead cuts what comes before the first cluster. Large elements, such as attachments, are units of their own.
+func (c *webmCutter) nextHead(in *input) (cut, error) {
 	for off := 0; ; {
-		end := func() (cut, error) {
-			if off == 0 || c.head == nil {
-				return cut{}, errBroken
+		e, ok := parseElement(in.peek(off + longestHead)[off:])
+		if !ok || e.unknown && e.id != idSegment && e.id != idCluster {
+			return c.broken(in, off)
+		}
+		switch e.id {
+		case idEBML:
+			if off > 0 {
+				return cut{off, Init, NoTime}, nil
 			}
-			unit.n = off
-			return unit, nil
-		}
-		e, ok := ebmlElement(in, off)
-		if !ok {
-			return end()
-		}
-		switch {
-		case off > 0 && c.head != nil && (e.id == idCluster || e.id == idEBML):
-			return end()
-		case e.id == idEBML && off == 0:
-			c.head = nil // the file starts, or another follows
-		case e.id == idCluster && c.head == nil:
-			if c.head = readWebMHead(in.peek(off)[:off]); c.head == nil {
-				return cut{}, errBroken
-			}
-			return cut{off, Init, NoTime}, nil
-		case e.id == idCluster:
-			opens = true
-		}
-		if e.id == idCluster || e.id == idSegment {
+			c.head = webmHead{scale: 1e6}
+			c.carried = false
+			c.line.restart()
+		case idSegment:
 			off += e.head // and into it
 			continue
-		}
-		if e.unknown {
-			return end()
-		}
-		if e.size > uint64(MaxUnit-off-e.head) {
-			if c.head == nil {
-				return cut{}, errBroken
+		case idCluster:
+			if len(c.head.tracks) == 0 {
+				return c.broken(in, off)
 			}
-			unit.n = min(len(in.peek(MaxUnit)), MaxUnit)
-			c.left = uint64(off+e.head) + e.size - uint64(unit.n)
-			return unit, nil
+			c.within = true
+			n := off
+			if e.unknown {
+				n = c.clusterHead(in, off)
+			}
+			if c.carried = n > off; !c.carried && off == 0 {
+				return c.nextBlock(in) // all of the head is out
+			}
+			c.current, c.fresh = c.carried, false
+			return cut{n, Init, NoTime}, nil
+		case idInfo, idTracks, idSeekHead, idCues, idAttachments, idChapters, idTags, idVoid, idCRC:
+		default:
+			return c.broken(in, off)
+		}
+		if size := uint64(e.head) + e.size; size > MaxUnit-uint64(off) {
+			if off > 0 {
+				return cut{off, Init, NoTime}, nil
+			}
+			if e.id == idInfo || e.id == idTracks || c.fresh && size > 1<<40 {
+				return c.broken(in, off)
+			}
+			return c.large(in, size, Init, Init, NoTime)
 		}
 		n := off + e.head + int(e.size)
+		b := in.peek(n)
+		if len(b) < n { // the file breaks off
+			return cut{len(b), Init, NoTime}, nil
+		}
+		switch body := b[off+e.head : n]; e.id {
+		case idInfo:
+			c.head.readInfo(body)
+		case idTracks:
+			c.head.readTracks(body)
+		}
+		off = n
+	}
+}
+
+// clusterHead returns where the header of the cluster at off ends, before its first block; off if that is not clear.
+func (c *webmCutter) clusterHead(in *input, off int) int {
+	e, _ := parseElement(in.peek(off + longestHead)[off:])
+	timed := false
+	for n := off + e.head; ; {
+		e, ok := parseElement(in.peek(n + longestHead)[n:])
+		switch {
+		case ok && timed && isBlock(e.id):
+			c.known = false
+			return n
+		case !ok || e.unknown || e.size > 1<<10:
+			return off
+		}
+		b := in.peek(n + e.head + int(e.size))
+		if len(b) < n+e.head+int(e.size) {
+			return off
+		}
+		if e.id == idTimestamp {
+			c.base, timed = bigEndian(b[n+e.head:n+e.head+int(e.size)]), true
+		}
+		n += e.head + int(e.size)
+	}
+}
+
+func isBlock(id uint64) bool {
+	return id == idSimpleBlock || id == idBlockGroup || id == idEncryptedBlock
+}
+
+// broken gives up a head, or passes on to the next one.
+func (c *webmCutter) broken(in *input, off int) (cut, error) {
+	if off > 0 {
+		return cut{off, Init, NoTime}, nil
+	}
+	if c.fresh {
+		return cut{}, errBroken
+	}
+	return cut{c.skip(in), Delta, NoTime}, nil
+}
+
+// skip returns how many bytes there are until the next cluster or file.
+func (c *webmCutter) skip(in *input) int {
+	const window = rawChunk
+	b := in.peek(window)
+	c.damaged = c.damaged || len(b) >= longestHead
+	c.known = false
+	for at := 1; at+4 <= len(b); at++ {
+		if b[at] != idCluster>>24 && b[at] != idEBML>>24 {
+			continue
+		}
+		switch bigEndian(b[at : at+4]) {
+		case idCluster:
+			if c.within || len(c.head.tracks) > 0 {
+				return at
+			}
+		case idEBML:
+			c.within = false
+			return at
+		}
+	}
+	if in.err != nil {
+		return min(len(b), window)
+	}
+	return max(1, min(len(b), window)-3)
+}
+
+// nextBlock cuts clusters.
+func (c *webmCutter) nextBlock(in *input) (cut, error) {
+	unit := cut{kind: Delta, time: NoTime}
+	opens := false // the unit holds a cluster's header, and no video yet
+	held := NoTime // since when
+	video := c.head.video()
+	for off := 0; ; {
+		e, ok := parseElement(in.peek(off + longestHead)[off:])
+		damaged := !ok || e.unknown && e.id != idCluster && e.id != idSegment
+		switch {
+		case damaged:
+		case e.id == idCluster, e.id == idEBML:
+			if off > 0 {
+				unit.n = off
+				return unit, nil
+			}
+			if e.id == idEBML {
+				c.within = false // another file follows
+				return c.nextHead(in)
+			}
+			opens, c.current, c.known, c.inside = true, false, !e.unknown, e.size
+			off += e.head
+			continue
+		case e.id == idSegment:
+			off += e.head
+			continue
+		case isBlock(e.id), e.id == idTimestamp, e.id == idPosition, e.id == idPrevSize, e.id == idSilentTracks:
+			damaged = c.known && uint64(e.head)+e.size > c.inside
+			c.inside -= min(c.inside, uint64(e.head)+e.size)
+		case e.id == idVoid, e.id == idCRC:
+			c.inside -= min(c.inside, uint64(e.head)+e.size)
+		case e.id == idInfo, e.id == idTracks, e.id == idSeekHead, e.id == idCues, e.id == idAttachments, e.id == idChapters, e.id == idTags:
+		default:
+			damaged = true
+		}
+		size := uint64(e.head) + e.size
+		var k block
+		if !damaged && isBlock(e.id) {
+			whole := in.peek(off + int(min(size, uint64(MaxUnit-off))))[off+e.head:]
+			k, ok = c.readBlock(e.id, whole[:min(uint64(len(whole)), e.size)])
+			damaged = !ok
+		}
+		if damaged {
+			if off > 0 {
+				unit.n = off
+				return unit, nil
+			}
+			return cut{c.skip(in), Delta, NoTime}, nil
+		}
+		if isBlock(e.id) {
+			track := c.head.track(k.track)
+			t := unit.time
+			if track.class >= audioTrack {
+				if t = c.head.time(c.base, k.time); t != NoTime {
+					t = c.line.at(k.track, t)
+				}
+				if unit.time == NoTime {
+					unit.time = t
+				}
+			}
+			isVideo := track.class == videoTrack
+			if opens && video && !isVideo && size <= MaxUnit-uint64(off) {
+				if held == NoTime {
+					held = t
+				}
+				if off < heldBytes && (t == NoTime || held == NoTime || t-held < heldTime) {
+					off += int(size)
+					continue
+				}
+			}
+			unit.kind = c.kind(opens, video, isVideo, k.key, max(t, 0))
+			if size > MaxUnit-uint64(off) {
+				c.starts.add(unit.kind, off+int(min(size, 1<<40)))
+				return c.large(in, uint64(off)+size, unit.kind, Delta, unit.time)
+			}
+			unit.n = min(off+int(size), len(in.peek(off+int(size)))) // the file may break off
+			c.starts.add(unit.kind, unit.n)
+			return unit, nil
+		}
+		if size > MaxUnit-uint64(off) {
+			return c.large(in, uint64(off)+size, Delta, Delta, unit.time)
+		}
+		n := off + int(size)
 		b := in.peek(n)
 		if len(b) < n {
 			unit.n = len(b) // the file breaks off
 			return unit, nil
 		}
-		body := b[off+e.head : n]
-		off = n
 		if e.id == idTimestamp {
-			c.base = bigEndian(body)
+			c.base = bigEndian(b[off+e.head : n])
 		}
-		if c.head == nil || e.id != idSimpleBlock && e.id != idBlockGroup {
-			continue
-		}
-		k, ok := readBlock(e.id, body)
-		if !ok {
-			unit.n = off
-			return unit, nil
-		}
-		if unit.time == NoTime {
-			unit.time = c.head.time(c.base, k.time)
-		}
-		video := c.head.video[k.track]
-		if opens && !video && len(c.head.video) > 0 && held+1 < clusterHold {
-			held++
-			continue
-		}
-		if opens && (video && k.key || len(c.head.video) == 0) {
-			unit.kind = Key
-		}
-		unit.n = off
-		return unit, nil
+		off = n
 	}
 }
 
-// element is the head of an EBML element.
-type element struct {
-	id      uint64
-	head    int // bytes of ID and size
-	size    uint64
-	unknown bool // it lasts until an element comes that cannot be in it
-}
-
-// ebmlElement reads the ID and size at off: RFC 8794, sections 5 and 6.
-func ebmlElement(in *input, off int) (e element, ok bool) {
-	const longestHead = 4 + 8
-	if off+longestHead > MaxUnit {
-		return e, false
+// kind decides what a unit is whose last block is of video, or not, and stands alone, or not.
+func (c *webmCutter) kind(opens, video, isVideo, key bool, now time.Duration) Kind {
+	switch {
+	case video && !(isVideo && key):
+		if opens && isVideo && c.starts.overdue() {
+			return Key
+		}
+		return Delta
+	case !video && !opens && (!c.current || now < c.keyed+soundEvery):
+		return Delta
 	}
-	id, n := vint(in, off, 4)
-	size, m := vint(in, off+n, 8)
-	if n == 0 || m == 0 {
-		return e, false
+	if isVideo {
+		c.seen.key()
 	}
-	value := uint64(1)<<(7*m) - 1 // without the length mark; all ones: unknown
-	return element{id: id, head: n + m, size: size & value, unknown: size&value == value}, true
-}
-
-// vint reads a number of variable length with its length mark, and its length: 0 if there is none of at most longest bytes.
-func vint(in *input, off, longest int) (v uint64, n int) {
-	b := in.peek(off + 1)
-	if len(b) <= off {
-		return 0, 0
+	if opens || c.current || c.carried && c.starts.overdue() {
+		c.keyed = now
+		return Key
 	}
-	n = bits.LeadingZeros8(b[off]) + 1
-	if n > longest {
-		return 0, 0
-	}
-	if b = in.peek(off + n); len(b) < off+n {
-		return 0, 0
-	}
-	return bigEndian(b[off : off+n]), n
-}
-
-// bigEndian reads a number of up to 8 bytes; of a longer one, the last 8.
-func bigEndian(b []byte) (v uint64) {
-	for _, c := range b {
-		v = v<<8 | uint64(c)
-	}
-	return v
+	c.starts.missed++
+	return Delta
 }
 
 // block is what precedes the frames of a block: RFC 9559, section 10.
@@ -178,99 +376,178 @@ type block struct {
 	key   bool
 }
 
-// readBlock reads a SimpleBlock, or a BlockGroup, which holds a key frame if it refers to no other block.
-func readBlock(id uint64, body []byte) (k block, ok bool) {
-	if id == idSimpleBlock {
-		return blockHead(body)
-	}
-	refers := false
-	for in := (&input{buf: body, hi: len(body), err: io.EOF}); in.buffered() > 0; {
-		e, whole := ebmlElement(in, 0)
-		if !whole || e.unknown || e.size > uint64(in.buffered()-e.head) {
-			return k, false
-		}
-		in.take(e.head)
-		switch content := in.take(int(e.size)); e.id {
-		case idBlock:
-			if k, ok = blockHead(content); !ok {
-				return k, false
+// readBlock reads as much of a block as there is: a SimpleBlock, or a BlockGroup, which holds a key frame if it refers to no other block. It
+// fails on what is none of a known track.
+func (c *webmCutter) readBlock(id uint64, b []byte) (k block, ok bool) {
+	refers, group := false, id == idBlockGroup
+	data := b
+	if group {
+		data = nil
+		for len(b) > 0 {
+			e, whole := parseElement(b)
+			if !whole || e.unknown {
+				break
 			}
-		case idReferenceBlock:
-			refers = true
+			content := b[e.head:]
+			content = content[:min(uint64(len(content)), e.size)]
+			switch e.id {
+			case idBlock:
+				data = content
+			case idReferenceBlock:
+				refers = true
+			}
+			b = b[e.head+len(content):]
 		}
 	}
-	k.key = !refers
-	return k, ok
-}
-
-func blockHead(b []byte) (k block, ok bool) {
-	in := &input{buf: b, hi: len(b), err: io.EOF}
-	track, n := vint(in, 0, 8)
-	if n == 0 || len(b) < n+3 {
+	track, n := vint(data, 8)
+	if n == 0 || len(data) < n+3 {
 		return k, false
 	}
-	return block{track &^ (1 << (7 * n)), int16(bigEndian(b[n : n+2])), b[n+2]&0x80 != 0}, true
+	k.track = track &^ (1 << (7 * n))
+	t := c.head.track(k.track)
+	if t == nil {
+		return k, false
+	}
+	k.time = int16(bigEndian(data[n : n+2]))
+	flags := data[n+2]
+	k.key = flags&0x80 != 0
+	if group {
+		k.key = !refers
+	}
+	if t.class != videoTrack || flags&0x06 != 0 || id == idEncryptedBlock { // laced frames stay as they are marked
+		return k, true
+	}
+	if p := t.codec.look(data[n+3:], t.lengthSize, true); p.known {
+		k.key = p.key || k.key && p.intra
+	}
+	return k, true
 }
 
 // time turns a block's time into a duration; what is not in range is unknown.
 func (h *webmHead) time(cluster uint64, rel int16) time.Duration {
 	t := int64(cluster) + int64(rel)
-	if cluster > math.MaxInt64/2 || t < 0 || uint64(t) > math.MaxInt64/h.scale {
+	if h.scale == 0 || cluster > math.MaxInt64/2 || t < 0 || uint64(t) > math.MaxInt64/2/h.scale {
 		return NoTime
 	}
 	return time.Duration(uint64(t) * h.scale)
 }
 
-// readWebMHead reads all that comes before the first cluster. It returns nil if that names no track.
-func readWebMHead(b []byte) *webmHead {
-	p := headParser{head: webmHead{scale: 1e6, video: map[uint64]bool{}}}
-	// The segment goes on beyond b, and the parser stops there.
-	err := guarded(func() error { return mkvparse.Parse(bytes.NewReader(b), &p) })
-	if err != nil || p.head.tracks == 0 || p.head.scale == 0 {
-		return nil
+func (h *webmHead) readInfo(b []byte) {
+	for len(b) > 0 {
+		id, body, rest, ok := child(b)
+		if !ok {
+			return
+		}
+		if id == idTimestampScale {
+			h.scale = bigEndian(body)
+		}
+		b = rest
 	}
-	return &p.head
 }
 
-// headParser collects tracks.
-type headParser struct {
-	mkvparse.DefaultHandler
-	head         webmHead
-	number, kind int64 // of the track being read
+// maxTracks bounds what is remembered of a file's tracks.
+const maxTracks = 256
+
+func (h *webmHead) readTracks(b []byte) {
+	h.tracks = nil
+	for len(b) > 0 {
+		id, body, rest, ok := child(b)
+		if !ok {
+			return
+		}
+		if id == idTrackEntry && len(h.tracks) < maxTracks {
+			h.tracks = append(h.tracks, readTrack(body))
+		}
+		b = rest
+	}
 }
 
-func (p *headParser) HandleMasterBegin(id mkvparse.ElementID, _ mkvparse.ElementInfo) (bool, error) {
+func readTrack(b []byte) (t webmTrack) {
+	const video, audio = 1, 2 // RFC 9559, 5.1.4.1.3
+	var private []byte
+	encoded := false
+	for len(b) > 0 {
+		id, body, rest, ok := child(b)
+		if !ok {
+			break
+		}
+		switch id {
+		case idTrackNumber:
+			t.number = bigEndian(body)
+		case idTrackType:
+			switch bigEndian(body) {
+			case video:
+				t.class = videoTrack
+			case audio:
+				t.class = audioTrack
+			}
+		case idCodecID:
+			t.name = printable(string(body[:min(len(body), 64)]))
+		case idCodecPrivate:
+			private = body
+		case idEncodings:
+			encoded = true // compressed, encrypted, or without the bytes that all blocks begin with
+		}
+		b = rest
+	}
+	if t.class == videoTrack && !encoded {
+		t.codec, t.lengthSize = webmCodec(t.name, private)
+	}
+	if t.codec != codecUnknown {
+		t.name = t.codec.String()
+	}
+	t.name = strings.TrimPrefix(strings.TrimPrefix(t.name, "A_"), "V_")
+	return t
+}
+
+// webmCodec names the codec of a video track, and the size of its NAL units' lengths.
+func webmCodec(id string, private []byte) (codec, int) {
 	switch id {
-	case mkvparse.SegmentElement, mkvparse.InfoElement, mkvparse.TracksElement:
-		return true, nil
-	case mkvparse.TrackEntryElement:
-		p.number, p.kind = 0, 0
-		return true, nil
+	case "V_MPEG4/ISO/AVC":
+		return avcC(private)
+	case "V_MPEGH/ISO/HEVC":
+		return hvcC(private)
+	case "V_MPEG1", "V_MPEG2":
+		return codecMPEG2, startCodes
+	case "V_MPEG4/ISO/SP", "V_MPEG4/ISO/ASP", "V_MPEG4/ISO/AP":
+		return codecMPEG4, startCodes
+	case "V_VP8":
+		return codecVP8, 0
+	case "V_VP9":
+		return codecVP9, 0
+	case "V_AV1":
+		return codecAV1, 0
+	case "V_THEORA":
+		return codecTheora, 0
+	case "V_MJPEG", "V_PRORES", "V_UNCOMPRESSED":
+		return codecIntra, 0
 	}
-	return false, nil
+	return codecUnknown, 0
 }
 
-func (p *headParser) HandleMasterEnd(id mkvparse.ElementID, _ mkvparse.ElementInfo) error {
-	if id == mkvparse.TrackEntryElement {
-		p.head.tracks++
-		if p.kind == trackTypeVideo {
-			p.head.video[uint64(p.number)] = true
+// avcC reads the size of NAL units' lengths from a decoder configuration record: ISO/IEC 14496-15, 5.3.3.1. Without a record there are start codes.
+func avcC(record []byte) (codec, int) {
+	if len(record) < 7 || record[0] != 1 {
+		return codecH264, startCodes
+	}
+	return codecH264, int(record[4]&3) + 1
+}
+
+// hvcC does the same for H.265: ISO/IEC 14496-15, 8.3.3.1.
+func hvcC(record []byte) (codec, int) {
+	if len(record) < 23 || record[0] == 0 && record[1] == 0 {
+		return codecH265, startCodes
+	}
+	return codecH265, int(record[21]&3) + 1
+}
+
+func (c *webmCutter) info(d *Info) {
+	d.Keys, d.Timed = c.seen.n, c.line.begun
+	var names []string
+	for i := range c.head.tracks {
+		if t := &c.head.tracks[i]; t.class >= audioTrack {
+			names = append(names, fmt.Sprintf("%s (%d)", t.name, t.number))
 		}
 	}
-	return nil
+	d.Tracks = strings.Join(names, ", ")
 }
-
-func (p *headParser) HandleInteger(id mkvparse.ElementID, v int64, _ mkvparse.ElementInfo) error {
-	switch id {
-	case mkvparse.TimecodeScaleElement:
-		p.head.scale = uint64(v)
-	case mkvparse.TrackNumberElement:
-		p.number = v
-	case mkvparse.TrackTypeElement:
-		p.kind = v
-	}
-	return nil
-}
-
-// trackTypeVideo is a value of TrackType: RFC 9559, 5.1.4.1.3.
-const trackTypeVideo = 1

@@ -1,0 +1,77 @@
+package media
+
+import "time"
+
+// timeline turns the timestamps of a stream's tracks into one time that starts at 0, never goes back, and goes on where the
+// timestamps start over or leap.
+type timeline struct {
+	back  time.Duration // a track that goes back by more has started over
+	ahead time.Duration // a track that goes ahead by more has leapt
+
+	begun  bool
+	offset time.Duration // time = timestamp + offset
+	now    time.Duration
+	step   time.Duration // between the newest two timestamps of a track
+	tracks [8]trackTime
+	n      int // of tracks
+}
+
+type trackTime struct {
+	id   uint64
+	last time.Duration
+}
+
+// apart is how far tracks may be from each other, and a usual step of one.
+const (
+	apart      = 5 * time.Second
+	usualStep  = 40 * time.Millisecond
+	longStep   = time.Second
+	tsBack     = 500 * time.Millisecond // decode times only go ahead
+	framesBack = 2 * time.Second        // times of display go back by as much as pictures are reordered
+	tsAhead    = time.Minute            // more is a leap: what ffmpeg, too, thinks of transport streams, at 10 s
+	otherAhead = 10 * time.Minute       // elsewhere a time that is far away is meant
+)
+
+// at takes a timestamp of a track and returns the time.
+func (t *timeline) at(track uint64, stamp time.Duration) time.Duration {
+	if !t.begun {
+		t.begun, t.offset, t.step = true, t.now-stamp, usualStep
+	}
+	k := t.find(track)
+	if k == nil {
+		// Nothing tells a leap of the first timestamp from one that is another track's affair.
+		if d := stamp + t.offset - t.now; d > apart || d < -apart || t.n == len(t.tracks) {
+			return t.now
+		}
+		k = &t.tracks[t.n]
+		t.n++
+		*k = trackTime{track, stamp}
+	}
+	switch d := stamp - k.last; {
+	case d < -t.back, d > t.ahead:
+		t.restart()
+		return t.at(track, stamp)
+	case d > 0 && d < longStep:
+		t.step = d
+	}
+	k.last = stamp
+	t.now = max(t.now, stamp+t.offset)
+	return t.now
+}
+
+func (t *timeline) find(track uint64) *trackTime {
+	for i := range t.tracks[:t.n] {
+		if t.tracks[i].id == track {
+			return &t.tracks[i]
+		}
+	}
+	return nil
+}
+
+// restart says that what follows starts anew: its first timestamp comes one step after the newest so far.
+func (t *timeline) restart() {
+	if t.begun {
+		t.now += t.step
+	}
+	t.begun, t.n = false, 0
+}
