@@ -77,7 +77,7 @@ type pushCmd struct {
 type input struct {
 	Realtime bool   `help:"Keep to the stream's own times instead of pushing as fast as it goes."`
 	Dtype    uint8  `placeholder:"N" help:"Number of the stream within the room (${default})." default:"0"`
-	File     string `arg:"" help:"What to push: MPEG-TS, fragmented MP4, WebM, or any other bytes; - is standard input."`
+	File     string `arg:"" help:"What to push: MPEG-TS, fragmented MP4, WebM, FLV, Ogg, or any other bytes; - is standard input."`
 }
 
 type sendCmd struct {

@@ -15,7 +15,7 @@ const sendAgain = 200 * time.Millisecond
 // Run sends a file to an account and waits until that has all of it. When the command is interrupted, or the file cannot be read to its end,
 // the recipient is not told that it ended: nobody takes the part for the whole.
 func (s *sendCmd) Run(ctx context.Context, std *streams) error {
-	in, total, err := s.open(std)
+	in, err := s.open(ctx, std)
 	if err != nil {
 		return err
 	}
@@ -29,10 +29,11 @@ func (s *sendCmd) Run(ctx context.Context, std *streams) error {
 	if err != nil {
 		return s.explain(err, 0)
 	}
-	if p := pub.Policy(); p != codec.PolicyLossless && total >= 0 && !s.Realtime {
+	if p := pub.Policy(); p != codec.PolicyLossless && in.size >= 0 && !s.Realtime {
 		std.note("%s's inbox is %v: what it cannot keep up with is dropped there", s.To, p)
 	}
-	return s.explain(s.feed(ctx, std, pub, in, total), 0)
+	_, err = s.feed(ctx, std, pub, in, nil)
+	return s.explain(err, 0)
 }
 
 // publish begins to send, if need be when the recipient is there.

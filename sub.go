@@ -11,6 +11,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 
 	"github.com/timedge/timedge/client"
+	"github.com/timedge/timedge/client/media"
 	"github.com/timedge/timedge/codec"
 )
 
@@ -49,6 +50,7 @@ func (s *subCmd) receive(ctx context.Context, std *streams, sub *client.Subscrip
 	bar := hiddenIf(s.Output == "-" && std.toTerminal(), std)
 	defer bar.Close()
 	var sums ledger
+	var late latecomer
 	defer func() {
 		if sums.replaced > 0 {
 			std.note("%s frames were replaced by newer ones", humanize.Comma(int64(sums.replaced)))
@@ -85,12 +87,17 @@ func (s *subCmd) receive(ctx context.Context, std *streams, sub *client.Subscrip
 				continue
 			}
 			sums.message(e)
+			if late.tell(e) {
+				std.note("%s's stream %d cannot be played from here: its fragments count from the beginning of the file; "+
+					"its publisher mends that with default_base_moof", e.Publisher, e.Dtype)
+			}
 			if _, err := out.Write(e.Payload); err != nil {
 				return err
 			}
 			_ = bar.Add(len(e.Payload))
 		case *client.Gap:
 			if s.wants(e.Publisher, e.Dtype) {
+				late.gap(e)
 				if text := sums.gap(e); text != "" {
 					std.note("%s", text)
 				}
@@ -119,4 +126,34 @@ func hiddenIf(hidden bool, std *streams) *progressbar.ProgressBar {
 func (s *subCmd) wants(publisher string, dtype uint8) bool {
 	return (len(s.Publisher) == 0 || slices.Contains(s.Publisher, publisher)) &&
 		(len(s.Dtype) == 0 || slices.Contains(s.Dtype, dtype))
+}
+
+// latecomer looks at streams of which the beginning is missing: whether they can be played without.
+type latecomer map[codec.StreamKey]int // messages that are still looked at
+
+// lookedAt is how many messages of a stream may come before one begins with a fragment.
+const lookedAt = 1 << 10
+
+func (l *latecomer) gap(g *client.Gap) {
+	if g.Reason != codec.GapJoined {
+		return
+	}
+	if *l == nil {
+		*l = make(latecomer)
+	}
+	(*l)[codec.StreamKey{Pub: g.Pub, Dtype: g.Dtype}] = lookedAt
+}
+
+// tell reports, once, that a stream cannot be played without its beginning.
+func (l latecomer) tell(m *client.Message) bool {
+	key := codec.StreamKey{Pub: m.Pub, Dtype: m.Dtype}
+	left := l[key]
+	if left == 0 || m.Kind == client.Init {
+		return false
+	}
+	if l[key] = left - 1; !media.CountsFromStart(m.Payload) {
+		return false
+	}
+	l[key] = 0
+	return true
 }

@@ -132,6 +132,13 @@ func (p *Publisher) Policy() codec.Policy {
 	return p.policy
 }
 
+// MaxPayload returns the size of the largest payload that the server takes, in bytes.
+func (p *Publisher) MaxPayload() int {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	return p.maxPayload
+}
+
 // Counts returns a channel with the numbers of subscribers and publishers in the room, if PublishOptions asked for them. It holds
 // the newest only, and is closed when p ends.
 func (p *Publisher) Counts() <-chan codec.Count { return p.counts }

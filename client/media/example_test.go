@@ -34,13 +34,13 @@ func ExampleNewSplitter() {
 	// Output:
 	// MPEG-TS
 	// init 564
-	// key 1880
-	// delta 564
+	// init 2256
+	// key 564
 	// delta 1692
-	// delta 564
-	// init 564
-	// key 1128
+	// delta 376
+	// init 376
+	// key 1504
 	// delta 1504
 	// delta 564
-	// delta 1316
+	// delta 940
 }

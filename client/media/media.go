@@ -151,7 +151,7 @@ func NewSplitter(r io.Reader) (*Splitter, error) {
 }
 
 // Format returns what the input looks like so far.
-func (s *Splitter) Format() Format { return s.Info().Format }
+func (s *Splitter) Format() Format { return s.format }
 
 // Info returns what has been recognised so far.
 func (s *Splitter) Info() (d Info) {
@@ -172,7 +172,8 @@ func (s *Splitter) Next() (Unit, error) {
 	if err != nil {
 		s.cut = rawCutter{}
 		c, _ = s.cut.next(&s.in)
-		if d := s.Info(); d.Tracks == "" && d.Format != OrdinaryMP4 {
+		d := s.Info()
+		if s.format = d.Format; d.Tracks == "" && d.Format != OrdinaryMP4 {
 			s.format, s.known = Raw, nil
 		}
 	}

@@ -84,7 +84,7 @@ func TestSamples(t *testing.T) {
 		format media.Format
 		kinds  string
 	}{
-		{"sample.ts", media.MPEGTS, "init 1, key 1, delta 3, init 1, key 1, delta 3"},
+		{"sample.ts", media.MPEGTS, "init 2, key 1, delta 2, init 1, key 1, delta 3"},
 		{"sample.mp4", media.MP4, "init 1, key 2, delta 1"}, // the last is the random access table
 		{"sample.webm", media.WebM, "init 1, key 1, delta 27, key 1, delta 28"},
 	} {
@@ -130,12 +130,12 @@ func TestArrival(t *testing.T) {
 	}
 }
 
-// starts lists where init and key units start.
+// starts lists where runs of init units, and key units, start.
 func starts(units []unit) string {
 	var b strings.Builder
 	at := 0
-	for _, u := range units {
-		if u.kind != media.Delta {
+	for i, u := range units {
+		if u.kind == media.Key || u.kind == media.Init && (i == 0 || units[i-1].kind != media.Init) {
 			fmt.Fprintf(&b, "%v@%d ", u.kind, at)
 		}
 		at += len(u.data)

@@ -59,12 +59,12 @@ func (c *mp4Cutter) next(in *input) (cut, error) {
 			return unit, nil
 		}
 		h, ok := parseBox(in.peek(off + 16)[off:])
-		if !ok {
+		if !ok || c.tracks == nil && !opensMP4(&h) {
 			switch {
-			case off > 0:
-				return end()
 			case c.tracks == nil:
 				return cut{}, errBroken
+			case off > 0:
+				return end()
 			}
 			return cut{c.skip(in), Delta, NoTime}, nil
 		}
@@ -113,6 +113,15 @@ func (c *mp4Cutter) next(in *input) (cut, error) {
 		}
 		off = n
 	}
+}
+
+// opensMP4 reports whether a box may come before moov.
+func opensMP4(h *boxHead) bool {
+	switch h.typ {
+	case "ftyp", "styp", "moov", "mdat", "moof", "sidx", "free", "skip", "wide", "pdin", "meta", "uuid", "udta", "emsg", "prft", "ssix":
+		return !h.toEnd && h.size < 1<<40
+	}
+	return false
 }
 
 // readHead takes the tracks of the moov box at off, which ends a unit.

@@ -10,6 +10,9 @@ import (
 // tsPacket is the size of a transport stream packet in bytes: ISO/IEC 13818-1, 2.4.3.
 const tsPacket = 188
 
+// firstPID is the first that is not kept for tables: ISO/IEC 13818-1, table 2-3; ETSI EN 300 468, 5.1.3.
+const firstPID = 0x20
+
 // tsFraming says how packets lie in a file: one every stride bytes, each behind lead bytes.
 type tsFraming struct{ stride, lead int }
 
@@ -157,7 +160,7 @@ func (c *tsCutter) next(in *input) (cut, error) {
 		}
 		h := parsePacket(b)
 		switch {
-		case h.pid == 0 && h.start:
+		case h.pid < firstPID && h.start: // the PAT, or other tables before it
 			if n, rich := c.wantInit(in, off); n > 0 {
 				if off > 0 {
 					return end(off)
@@ -194,7 +197,7 @@ func (c *tsCutter) skip(in *input) int {
 	return min(max(1, len(b)-enough*c.stride), rawChunk)
 }
 
-// wantInit looks at the tables that begin with the PAT at off, and at the picture behind. It returns the length of a new init unit, 0 if there
+// wantInit looks at the tables that begin at off, and at the picture behind. It returns the length of a new init unit, 0 if there
 // is to be none, and whether that picture is to belong to it.
 func (c *tsCutter) wantInit(in *input, off int) (n int, rich bool) {
 	if n = c.scan(in, off); n == 0 {
@@ -204,7 +207,7 @@ func (c *tsCutter) wantInit(in *input, off int) (n int, rich bool) {
 		c.discover(in, off+n)
 		clock := c.scanned.clock()
 		p, ok := c.nextPicture(in, off+n, clock)
-		return n, ok && p.key && p.sets && clock.codec.hasSets()
+		return n, ok && p.known && p.key && p.sets && clock.codec.hasSets()
 	}
 	if !c.rich && !c.lacked {
 		return 0, false
@@ -218,7 +221,7 @@ func (c *tsCutter) wantInit(in *input, off int) (n int, rich bool) {
 	return 0, false
 }
 
-// scan reads the tables that begin with the PAT at off into c.scanned, and returns how many bytes they take with all that lies between; 0 if
+// scan reads the tables that begin at off into c.scanned, and returns how many bytes they take with all that lies between; 0 if
 // no map comes, or not in time: it is not waited for maps that the PAT names in vain.
 func (c *tsCutter) scan(in *input, off int) (n int) {
 	t := &c.scanned
@@ -236,6 +239,9 @@ func (c *tsCutter) scan(in *input, off int) (n int) {
 				break
 			}
 			c.part(0).add(t, 0, h.payload, h.start)
+			continue
+		}
+		if h.pid < firstPID {
 			continue
 		}
 		if t.program(h.pid) != nil {

@@ -50,9 +50,7 @@ var layers = []layer{
 		"golang.org/x/sys/unix", // writev and epoll on the loop's descriptors
 	}},
 	{path: "client/media", project: []string{"codec"}, foreign: []string{
-		"github.com/abema/go-mp4",
-		"github.com/asticode/go-astits",
-		"github.com/remko/go-mkvparse",
+		"github.com/bluenviron/mediacommon/v2",
 	}},
 	{path: "client", project: []string{"codec", "client/media"}},
 	{path: "promises"}, // tests and nothing else
