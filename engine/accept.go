@@ -108,7 +108,7 @@ func (e *Engine) adopt(c *net.TCPConn, t transport) error {
 		return nil
 	}
 	if t == (transport{}) {
-		return e.enroll(c, &session{id: e.nextID.Add(1)})
+		return e.enroll(c, &session{id: e.nextID.Add(1), role: client{}})
 	}
 	e.shakes.Add(1)
 	go e.shake(c, t, e.now())

@@ -77,7 +77,7 @@ func (c *carrier) decrypt(s *session, b []byte) (plain []byte, err error) {
 		var n int
 		n, err = c.tls.Read(plain[len(plain) : len(plain)+recordBytes])
 		plain = plain[:len(plain)+n]
-		if n < tinyRecord && n > 0 && s.link == nil {
+		if n < tinyRecord && n > 0 && s.role.client() {
 			if over := s.spend(costOther); over != nil {
 				err = over
 			}
@@ -118,7 +118,7 @@ func (c *carrier) heard(s *session, op opcode, payload []byte) error {
 		}
 		return errPeerEnds
 	case opPing:
-		if s.link == nil {
+		if s.role.client() {
 			if err := s.spend(costOther); err != nil {
 				return err
 			}

@@ -4,16 +4,19 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 
+	"github.com/timedge/timedge/carry"
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/node"
+	"github.com/timedge/timedge/ring"
 	"github.com/timedge/timedge/room"
 )
 
@@ -24,9 +27,8 @@ type ClusterConfig struct {
 	Key  node.Key
 }
 
-// cluster is this node's part in a cluster. All decisions are made on one goroutine, which owns what is below the mailbox: there
-// events go in (views, links that come and go, requests for rooms that other nodes relay), node.Core decides, and its actions change rooms,
-// links and edges. Frames do not pass here.
+// cluster is this node's part in a cluster: a goroutine that owns a carry.Node, which decides, and does what follows (effects.go). Events come by a
+// mailbox: views, links that come and go, requests for rooms that other nodes relay. Frames do not pass here.
 type cluster struct {
 	e      *Engine
 	log    zerolog.Logger
@@ -34,86 +36,37 @@ type cluster struct {
 	member *node.Cluster
 	draw   atomic.Pointer[func() (codec.RoomID, bool)] // a number whose relay is this node
 	broken atomic.Uint64                               // links that this node dialed and lost
-	filled sync.Map                                    // codec.RoomID of mirrors that do not hold yet what the relay has
 
 	mu   sync.Mutex
-	box  []func()
+	box  []func(now int64)
 	wake chan struct{} // capacity 1
 	stop chan struct{}
 	done sync.WaitGroup
 
-	core      *node.Core
-	later     []func() // for when the core has returned
-	peers     map[string]*peer
-	strangers []*session // links of nodes that are not in the view yet
-	edges     map[codec.RoomID]*edge
-	calls     map[uint32]*call
-	req       uint32
-	ended     map[codec.RoomID]int64 // tombstones, and since when
-	ticks     uint64
+	// The goroutine's.
+	node   *carry.Node
+	ring   *ring.Ring // that of draw
+	links  map[carry.LinkID]*link
+	askers map[carry.SessionID]*asker
+	fails  map[string]string // why a member was not reached the last time, by name
 }
 
-// peerID is a process.
-type peerID struct {
-	name  string
-	birth uint64
-}
-
-// peer is another member.
-type peer struct {
-	peerID
-	m        node.Member
-	up       *session // the link that this node dialed; nil while there is none
-	down     *session // the link that the other dialed
-	gone     chan struct{}
-	lost     chan struct{} // capacity 1: the link is down, dial again
-	lastFail string
-}
-
-// call is a request on a link that waits for its answer.
-type call struct {
-	peer *peer
-	done func(answer codec.Control) // nil: the link broke
-}
-
-// ask is a request for a room that another node relays.
-type ask struct {
-	by caller
-	m  codec.Control
-}
-
-// ownReq marks the numbers of this file's requests on links; those without are the core's.
-const ownReq = 1 << 31
-
-const (
-	clusterTick  = 100 * time.Millisecond
-	dialTimeout  = time.Second
-	dialAgainMin = time.Millisecond // a process that is killed closes its links first, and its port a moment later
-	dialAgainMax = 500 * time.Millisecond
-	// strangerFor is how long a link may wait for its node to be in the view: gossip and links come by different ways.
-	strangerFor = 3 * time.Second
-	// tombstoneFor is how long a room that ended is remembered, so that it does not come back.
-	tombstoneFor = 10 * time.Minute
-	// settleHold is how long a new relay acknowledges nothing, so that every edge has come back before anything is let go of.
-	settleHold = 200 * time.Millisecond
-	// digestTicks lie between two digests.
-	digestTicks = 30
-)
+const dialTimeout = time.Second
 
 // startCluster joins. The server accepts no clients yet.
 func (e *Engine) startCluster(cfg *ClusterConfig) error {
 	c := &cluster{
 		e: e, log: e.log, self: e.cfg.Node, wake: make(chan struct{}, 1), stop: make(chan struct{}),
-		peers: make(map[string]*peer), edges: make(map[codec.RoomID]*edge), calls: make(map[uint32]*call), ended: make(map[codec.RoomID]int64),
+		links: make(map[carry.LinkID]*link), askers: make(map[carry.SessionID]*asker), fails: make(map[string]string),
 	}
-	started := make(chan struct{}) // c.core is set
+	started := make(chan struct{}) // c.node is set
 	views := func(v *node.View) {
 		<-started
-		c.post(func() { c.view(v) })
+		c.post(func(now int64) { c.node.View(v, now) })
 	}
 	links := func(conn net.Conn, p node.Peer) {
 		<-started
-		if err := c.enroll(conn, peerID{p.Name, p.Birth}, false); err != nil {
+		if err := c.enroll(conn, p, false); err != nil {
 			c.log.Warn().Err(err).Str("peer", p.Name).Msg("cannot adopt a link")
 		}
 	}
@@ -122,10 +75,10 @@ func (e *Engine) startCluster(cfg *ClusterConfig) error {
 	if err != nil {
 		return err
 	}
-	c.core = node.NewCore(c.member.Self(), (*actions)(c))
+	c.node = carry.New(c.member.Self(), e.rooms, &e.pool, (*effects)(c))
 	c.placed()
 	e.cluster = c
-	e.rooms.OnEnd(func(r *room.Room, code codec.Code) { c.post(func() { c.roomEnded(r, code, nil) }) })
+	e.rooms.OnEnd(func(r *room.Room, code codec.Code) { c.post(func(now int64) { c.node.Ended(r, code, now) }) })
 	close(started)
 	c.done.Add(1)
 	go c.run()
@@ -155,7 +108,7 @@ func randomRoom() codec.RoomID {
 }
 
 // post hands the goroutine something to do. It never blocks. Any goroutine.
-func (c *cluster) post(f func()) {
+func (c *cluster) post(f func(now int64)) {
 	c.mu.Lock()
 	c.box = append(c.box, f)
 	c.mu.Unlock()
@@ -167,8 +120,9 @@ func (c *cluster) post(f func()) {
 
 func (c *cluster) run() {
 	defer c.done.Done()
-	t := time.NewTicker(clusterTick)
+	t := time.NewTimer(0)
 	defer t.Stop()
+	due := int64(0) // when t fires; 0: it does not
 	for {
 		select {
 		case <-c.wake:
@@ -177,32 +131,32 @@ func (c *cluster) run() {
 			c.box = nil
 			c.mu.Unlock()
 			for _, f := range box {
-				f()
-				c.settle()
+				f(c.e.now())
 			}
 		case <-t.C:
-			c.tick()
-			c.settle()
+			due = 0
+			c.node.Tick(c.e.now())
 		case <-c.stop:
 			return
 		}
-	}
-}
-
-// settle does what actions have left for when the core has returned.
-func (c *cluster) settle() {
-	for len(c.later) > 0 {
-		fs := c.later
-		c.later = nil
-		for _, f := range fs {
-			f()
+		c.placed()
+		if at := c.node.Due(); at != due {
+			if due = at; at == 0 {
+				t.Stop()
+			} else {
+				t.Reset(max(0, time.Duration(at-c.e.now())))
+			}
 		}
 	}
 }
 
 // placed publishes the placement for those who draw room numbers.
 func (c *cluster) placed() {
-	r := c.core.Ring()
+	r := c.node.Core().Ring()
+	if r == c.ring {
+		return
+	}
+	c.ring = r
 	draw := func() (codec.RoomID, bool) {
 		id, ok := r.Draw(func() uint64 { return uint64(randomRoom()) }, c.self)
 		return codec.RoomID(id), ok
@@ -210,174 +164,70 @@ func (c *cluster) placed() {
 	c.draw.Store(&draw)
 }
 
-// view takes a new view of the cluster.
-func (c *cluster) view(v *node.View) {
-	for name, p := range c.peers {
-		if m, ok := v.Find(name); !ok || m.Birth != p.birth {
-			c.dismiss(p)
+// dial opens a link to a member, once.
+func (c *cluster) dial(m node.Member) {
+	defer c.done.Done()
+	conn, err := c.member.Dial(m, dialTimeout)
+	if err == nil {
+		err = c.enroll(conn, node.Peer{Name: m.Name, Birth: m.Birth}, true)
+	}
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	c.post(func(now int64) {
+		if text != c.fails[m.Name] && text != "" {
+			c.log.Warn().Str("peer", m.Name).Err(err).Msg("no link to a node")
 		}
-	}
-	var fresh []*peer
-	for _, m := range v.Members {
-		if m.Name == c.self {
-			continue
-		}
-		if p := c.peers[m.Name]; p != nil {
-			p.m = m
-			continue
-		}
-		p := &peer{peerID: peerID{m.Name, m.Birth}, m: m, gone: make(chan struct{}), lost: make(chan struct{}, 1)}
-		c.peers[m.Name] = p
-		fresh = append(fresh, p)
-	}
-	c.core.SetView(v)
-	for _, p := range fresh {
-		c.core.Away(p.name, true) // until there is a link
-		c.done.Add(1)
-		go c.dial(p, p.m)
-	}
-	c.placed()
-	waiting := c.strangers
-	c.strangers = nil
-	for _, s := range waiting {
-		c.linkUp(s)
-	}
-	for _, e := range c.edges {
-		clear(e.denied)
-		c.drive(e)
-	}
-	c.log.Info().Int("members", len(v.Members)).Msg("the cluster has changed")
-}
-
-// dismiss ends what there is with a process that is a member no more.
-func (c *cluster) dismiss(p *peer) {
-	delete(c.peers, p.name)
-	close(p.gone)
-	for _, s := range []*session{p.up, p.down} {
-		if s != nil {
-			s.closeSoon()
-		}
-	}
-	if p.up != nil {
-		c.unlinked(p)
-	}
-	c.e.rooms.Vacate(p.name)
-}
-
-// closeSoon closes a session from another goroutine.
-func (s *session) closeSoon() { s.loop.post(item{kind: itemDo, do: s.doom}) }
-
-// answer takes the answer to a request, or to a state that the core has sent.
-func (c *cluster) answer(from *session, req uint32, m codec.Control) {
-	p := c.peers[from.link.peer.name]
-	if p == nil || p.up != from {
-		return
-	}
-	if req&ownReq == 0 {
-		if _, ok := m.(*codec.OK); ok {
-			c.core.Acked(p.name, req)
-		}
-		return
-	}
-	if call := c.calls[req]; call != nil {
-		delete(c.calls, req)
-		call.done(m)
-	}
-}
-
-// got takes a room's state from another node.
-func (c *cluster) got(from *session, m *codec.State) {
-	if slices.Contains(c.strangers, from) { // it counts on an answer
-		from.link.early = append(from.link.early, m)
-		return
-	}
-	p := c.peers[from.link.peer.name]
-	if p == nil || p.peerID != from.link.peer {
-		return
-	}
-	if p.down != from { // an older link of it, whose last words these are
-		return
-	}
-	c.core.Got(p.name, &m.RoomState, m.Flags, m.Req)
-	c.bury(m.Room)
-}
-
-// bury notes when a room's tombstone came, to forget it in time.
-func (c *cluster) bury(id codec.RoomID) {
-	st := c.core.State(id)
-	if st == nil || st.Ended == 0 { // or it lives again
-		delete(c.ended, id)
-	} else {
-		if _, known := c.ended[id]; !known {
-			c.ended[id] = c.e.now()
-		}
-	}
-}
-
-// registered makes the cluster know a room that a client has registered here.
-func (c *cluster) registered(s *session, r *room.Room, answer *codec.Registered) {
-	c.post(func() {
-		ok := c.core.Create(r.State(), func(ok bool) {
-			if ok {
-				s.later(answer)
-			} else {
-				s.later(c.e.refusal(answer.Req, errMoved))
-			}
-		})
-		if !ok {
-			c.e.rooms.End(r, codec.CodeNodeLost)
-			s.later(c.e.refusal(answer.Req, errMoved))
+		if c.fails[m.Name] = text; err == nil {
+			delete(c.fails, m.Name)
+		} else {
+			c.node.Unreached(m, errors.Is(err, unix.ECONNREFUSED), now)
 		}
 	})
 }
 
-// performed makes the standbys know what a request has changed, and then answers.
-func (c *cluster) performed(by caller, r *room.Room, m codec.Control, answer codec.Control) {
-	if !alters(m) {
-		by.s.reply(answer)
-		return
+// enroll makes a session of an authenticated connection. It takes the connection over.
+func (c *cluster) enroll(conn net.Conn, p node.Peer, dialed bool) error {
+	e := c.e
+	s := &session{id: e.nextID.Add(1), account: p.Name}
+	k := &link{session: s, c: c, peer: p, dialed: dialed, heads: make(map[*member]codec.RoomHead)}
+	k.port = carry.NewPort(k.linkID(), p.Name, dialed, e.rooms, k)
+	s.role = k
+	mem := &memory{}
+	over, socket, err := node.Lift(conn, mem)
+	if err != nil {
+		_ = conn.Close()
+		return err
 	}
-	done := func(ok bool) {
-		if ok {
-			by.s.loop.post(item{kind: itemDo, do: func() {
-				by.s.reply(answer)
-				if pub := by.s.published(by, r.ID); pub != nil {
-					pub.answered()
-				}
-			}})
-			return
-		}
-		c.later = append(c.later, func() { c.take(ask{by, m}) })
+	s.carrier = &carrier{tls: over, mem: mem}
+	e.conns.Add(1)
+	if err := e.hand(socket, s); err != nil {
+		e.conns.Add(-1)
+		return err
 	}
-	c.post(func() {
-		if _, is := m.(*codec.Remove); is {
-			c.roomEnded(r, codec.CodeRemoved, done)
-			return
-		}
-		c.core.Changed(r.State(), done)
-	})
+	return nil
 }
 
-// roomEnded makes the cluster know that a room that this node relays has ended.
-func (c *cluster) roomEnded(r *room.Room, code codec.Code, done func(ok bool)) {
-	if done == nil {
-		if code == codec.CodeRemoved {
-			return // whoever asked for it waits for an answer, and comes by itself
-		}
-		done = func(bool) {}
+// on runs f on the goroutine and waits for it; false if that has ended.
+func (c *cluster) on(f func()) bool {
+	done := make(chan struct{})
+	c.post(func(int64) { f(); close(done) })
+	select {
+	case <-done:
+		return true
+	case <-c.stop:
+		return false
 	}
-	st := r.State()
-	st.Ended = code
-	c.core.Changed(st, done)
-	c.bury(r.ID)
 }
 
 // handOver gives all rooms that this node relays to others, and reports whether it could: not if there is nobody, or not in time.
 func (c *cluster) handOver(ctx context.Context) bool {
 	others := false
+	core := c.node.Core()
 	c.on(func() {
-		for _, m := range c.core.View().Members {
-			others = others || m.Name != c.self && !m.Draining && !c.core.Unreachable(m.Name)
+		for _, m := range core.View().Members {
+			others = others || m.Name != c.self && !m.Draining && !core.Unreachable(m.Name)
 		}
 	})
 	if !others {
@@ -391,8 +241,8 @@ func (c *cluster) handOver(ctx context.Context) bool {
 	for {
 		left, heirs := 0, false
 		if !c.on(func() {
-			left = c.core.Relayed()
-			for _, m := range c.core.View().Members {
+			left = core.Relayed()
+			for _, m := range core.View().Members {
 				heirs = heirs || m.Name != c.self && !m.Draining
 			}
 		}) {

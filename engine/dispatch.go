@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/timedge/timedge/carry"
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/room"
 )
@@ -22,15 +23,16 @@ func (s *session) negotiate(p codec.Preface) error {
 
 // dispatch handles one control frame. An error closes the session. Loop only.
 func (s *session) dispatch(typ byte, frame []byte) error {
-	if s.link != nil {
-		return s.link.dispatch(s, typ, frame)
-	}
 	if s.phase == phaseHello {
 		if typ != codec.TypeHello {
 			return &codec.ProtocolError{Code: codec.CodeHelloExpected, Text: "the first frame must be hello"}
 		}
 		return s.hello(frame)
 	}
+	return s.role.dispatch(s, typ, frame)
+}
+
+func (client) dispatch(s *session, typ byte, frame []byte) error {
 	if refused, err := s.throttle(typ, frame); refused || err != nil {
 		return err
 	}
@@ -77,21 +79,28 @@ func (s *session) dispatch(typ byte, frame []byte) error {
 	case *codec.Register:
 		s.register(m)
 	case *codec.Subscribe:
-		s.subscribe(m)
+		s.subscribe(s.ask(m.Req, m), m)
 	case *codec.Unsubscribe:
 		s.unsubscribe(m)
 	case *codec.Publish:
 		if s.mayPublish(m) {
-			s.request(s.self(m.Req), m)
+			s.request(m.Req, m)
 		}
-	case *codec.Remove, *codec.Grant, *codec.Revoke, *codec.Unpublish, *codec.Stat:
-		_, req := requestOf(m)
-		s.request(s.self(*req), m)
+	case *codec.Remove:
+		s.request(m.Req, m)
+	case *codec.Grant:
+		s.request(m.Req, m)
+	case *codec.Revoke:
+		s.request(m.Req, m)
+	case *codec.Unpublish:
+		s.request(m.Req, m)
+	case *codec.Stat:
+		s.request(m.Req, m)
 	case *codec.Inbox:
 		if err := s.checkInbox(m); err != nil {
 			s.answer(m.Req, err)
 		} else {
-			s.request(s.self(m.Req), m)
+			s.request(m.Req, m)
 		}
 	case *codec.Token:
 		return s.token(m)
@@ -178,7 +187,7 @@ func (s *session) register(m *codec.Register) {
 	a := &codec.Registered{}
 	a.Req, a.Room = m.Req, r.ID
 	if e.cluster != nil {
-		e.cluster.registered(s, r, a)
+		e.cluster.registered(s, s.ask(m.Req, m), r, a)
 		return
 	}
 	s.reply(a)
@@ -188,10 +197,10 @@ func (s *session) register(m *codec.Register) {
 func (s *session) mayPublish(m *codec.Publish) bool {
 	switch {
 	case m.To != "" && !s.checkRecipient(m):
-		s.loop.eng.absent(s.self(m.Req), m)
+		s.absent(s.ask(m.Req, m))
 	case s.identity != nil && !s.mayPushInto(m):
 		s.answer(m.Req, room.ErrNotAllowed)
-	case s.pubs()[m.Room] == nil && len(s.pubs()) >= s.loop.eng.cfg.MaxPubsPer:
+	case s.published(m.Room) == nil && s.pushes().part.Len() >= s.loop.eng.cfg.MaxPubsPer:
 		s.answer(m.Req, errSessionFull)
 	case !s.mayBegin():
 		s.answer(m.Req, errTooFast)
@@ -201,7 +210,7 @@ func (s *session) mayPublish(m *codec.Publish) bool {
 	return false
 }
 
-func (s *session) subscribe(m *codec.Subscribe) {
+func (s *session) subscribe(a carry.Ask, m *codec.Subscribe) {
 	if s.identity != nil && !s.identity.MaySubscribe(m.Room) && m.Room != codec.InboxOf(s.account) {
 		s.answer(m.Req, room.ErrNotAllowed)
 		return
@@ -212,8 +221,8 @@ func (s *session) subscribe(m *codec.Subscribe) {
 	}
 	if sub := s.member(m.Room); sub != nil && sub.leaving { // once it has left
 		s.loop.post(item{kind: itemDo, do: func() {
-			if !s.closed && !s.closing && !s.doomed {
-				s.subscribe(m)
+			if !s.gone() {
+				s.subscribe(a, m)
 			}
 		}})
 		return
@@ -223,28 +232,26 @@ func (s *session) subscribe(m *codec.Subscribe) {
 	}
 	e := s.loop.eng
 	r, err := e.rooms.Get(m.Room)
-	if err == nil && (e.cluster == nil || !e.cluster.fills(r) && !r.Stale()) {
-		err = s.join(r, m)
-	} else if err == nil {
+	if err == nil && r.Stale() {
 		err = room.ErrUnknown // as yet
+	} else if err == nil {
+		err = s.join(r, m)
 	}
 	switch {
-	case e.cluster != nil && errors.Is(err, room.ErrUnknown):
-		e.cluster.ask(s.self(m.Req), m)
-	case errors.Is(err, room.ErrNotAccepted):
-		e.absent(s.self(m.Req), m)
+	case errors.Is(err, room.ErrUnknown), errors.Is(err, room.ErrNotRelay):
+		s.Ask(a)
 	case err == nil && r.IsInbox() && r.IsMirror():
-		e.cluster.attended(r.ID)
+		e.cluster.came(r.ID)
 	case err != nil:
-		s.answer(m.Req, err)
+		s.Refuse(a, err)
 	}
 }
 
 // join makes the session a member of a room; the answer follows when it is admitted.
 func (s *session) join(r *room.Room, m *codec.Subscribe) error {
 	sub := &member{s: s, req: m.Req, counts: m.Flags&codec.SubCount != 0, noEcho: m.Flags&codec.SubNoEcho != 0}
-	if pub := s.pubs()[m.Room]; pub != nil && sub.noEcho {
-		sub.mute = pub.num
+	if pub := s.published(m.Room); pub != nil && sub.noEcho {
+		sub.mute = pub.Num
 	}
 	return sub.join(r, room.Join{
 		Account: s.account, Instance: s.instance, Counts: sub.counts, NoEcho: sub.noEcho, Mute: sub.mute, Have: m.Have, Gapped: m.Gapped,

@@ -211,16 +211,7 @@ func (l *loop) open(s *session, c gnet.Conn) {
 	s.at = int32(len(l.sessions))
 	l.sessions = append(l.sessions, s)
 	l.stats.sessions.Add(1)
-	if s.link != nil {
-		s.link.open(s)
-		return
-	}
-	at := len(l.greeting) // oldest first; who shook hands comes late
-	for at > 0 && l.greeting[at-1].openedAt > s.openedAt {
-		at--
-	}
-	l.greeting = slices.Insert(l.greeting, at, s)
-	l.eng.hot(l)
+	s.role.open(s)
 }
 
 // begin handles what the handshakes have read too far: no event tells of it.
@@ -347,7 +338,7 @@ func (e *Engine) shutdown(ctx context.Context) error {
 		l.onLoop(func() {
 			told[i] = len(l.sessions) - len(l.links)
 			for _, s := range l.sessions {
-				if s.phase == phaseOpen && s.link == nil {
+				if s.phase == phaseOpen && s.role.client() {
 					s.queueControl(&codec.GoAway{Code: codec.CodeGoingAway, WithinMillis: within})
 				}
 			}
@@ -393,13 +384,13 @@ func (e *Engine) shutdown(ctx context.Context) error {
 func (l *loop) closeDownTo(keep int) (left, queued int) {
 	excess := -keep
 	for _, s := range l.sessions {
-		if !s.closing && s.link == nil {
+		if !s.closing && s.role.client() {
 			excess++
 		}
 	}
 	for _, s := range l.sessions {
 		switch {
-		case s.link != nil: // links go last
+		case !s.role.client(): // links go last
 		case s.q != nil:
 			queued++
 		case excess > 0 && !s.closing:

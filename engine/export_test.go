@@ -73,20 +73,20 @@ func (e *Engine) Descriptor(account string, instance uint64) int {
 // Edges returns how many rooms this node knows of that another relays.
 func (e *Engine) Edges() (n int) {
 	if e.cluster != nil {
-		e.cluster.on(func() { n = len(e.cluster.edges) })
+		e.cluster.on(func() { n = e.cluster.node.Edges() })
 	}
 	return n
 }
 
 // RelayOf reports whether this node is the first in a room's chain.
 func (e *Engine) RelayOf(id codec.RoomID) (is bool) {
-	e.cluster.on(func() { is = e.cluster.core.Chain(id)[0] == e.cluster.self })
+	e.cluster.on(func() { is = e.cluster.node.Core().Chain(id)[0] == e.cluster.self })
 	return is
 }
 
 // Members returns how many nodes there are, as far as this one knows.
 func (e *Engine) Members() (n int) {
-	e.cluster.on(func() { n = len(e.cluster.core.View().Members) })
+	e.cluster.on(func() { n = len(e.cluster.node.Core().View().Members) })
 	return n
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/timedge/timedge/carry"
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/room"
 )
@@ -213,21 +214,21 @@ func (s *session) overLimit() bool {
 }
 
 // ackDue acknowledges what has arrived, unless the session is over its limit: then a later tick does.
-func (p *publication) ackDue() {
-	if p.s.overLimit() {
+func (s *session) ackDue(p *carry.Publication) {
+	if s.overLimit() {
 		return
 	}
-	p.withheld = 0
-	p.sendAcks()
+	p.Withheld = 0
+	s.Acks(p)
 }
 
 // withhold counts what is pushed while acknowledgements are held back. A client that keeps to its window can have one on its way when that
 // begins and one after it; who pushes more is cut off.
-func (p *publication) withhold(bytes int) error {
-	if !p.s.overLimit() {
+func (s *session) withhold(p *carry.Publication, bytes int) error {
+	if !s.overLimit() {
 		return nil
 	}
-	if p.withheld += bytes; p.withheld > 2*p.s.loop.eng.rooms.Config().Window {
+	if p.Withheld += bytes; p.Withheld > 2*s.loop.eng.rooms.Config().Window {
 		return room.ErrFlow.With("the session pushes more than it may in a time, and does not wait for acknowledgements")
 	}
 	return nil

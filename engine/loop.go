@@ -4,6 +4,7 @@ import (
 	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/timedge/timedge/carry"
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/room"
 )
@@ -33,9 +34,9 @@ type loop struct {
 	cuts         []*member  // members to cut off, likewise
 	lagging      map[*session]struct{}
 	blocked      map[uint64]*session
-	acking       []*publication
+	acking       []acking
 	refusing     []*session
-	links        []*session                            // connections with other nodes
+	links        []*link                               // connections with other nodes
 	spare        []item                                // the slice that the mailbox does not use
 	iov          []unix.Iovec                          // scratch of writes
 	heads        [][]byte                              // likewise
@@ -46,7 +47,8 @@ type loop struct {
 	buffers      [][]byte                              // empty buffers for what sockets have not taken of carriers
 	out          []byte                                // answers to the session that is being read
 	ack          codec.Ack                             // scratch
-	told         *publication                          // whose acknowledgements are being sent ...
+	told         *carry.Publication                    // whose acknowledgements are being sent ...
+	teller       *session                              // ... on its session ...
 	tell         func(key codec.StreamKey, seq uint64) // ... by this
 	queues       []*room.Queue                         // empty queues to use again
 	identifiedAt int64
@@ -150,11 +152,11 @@ func (l *loop) handle(it *item) {
 		it.member.mute = uint16(it.id)
 		it.outlet.room.Mute(it.member, it.member.mute)
 	case itemPubCut:
-		it.pub.cut(it.of, it.code)
+		it.pub.Ended(it.of, it.code, l.now)
 	case itemAck:
-		it.pub.ackDue()
+		it.sess.ackDue(it.pub)
 	case itemPubCount:
-		it.pub.sendCount(it.count)
+		it.pub.SendCount(it.count)
 	case itemWritable:
 		if s := l.blocked[it.id]; s != nil {
 			delete(l.blocked, it.id)
@@ -181,8 +183,8 @@ func (l *loop) handle(it *item) {
 
 // sendAck sends one acknowledgement to who is being told.
 func (l *loop) sendAck(key codec.StreamKey, seq uint64) {
-	l.ack = codec.Ack{Room: l.told.room, StreamKey: key, Seq: seq}
-	l.told.s.queueControl(&l.ack)
+	l.ack = codec.Ack{Room: l.told.Room, StreamKey: key, Seq: seq}
+	l.teller.queueControl(&l.ack)
 }
 
 // queue returns an empty queue.

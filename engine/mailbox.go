@@ -3,6 +3,7 @@ package engine
 import (
 	"sync"
 
+	"github.com/timedge/timedge/carry"
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/room"
 )
@@ -23,9 +24,9 @@ type item struct {
 	batch  *room.Batch
 	member *member
 	replay *room.Replay
-	pub    *publication
+	pub    *carry.Publication
 	of     room.Pusher // what pub held when the item was posted
-	sess   *session    // whom batch is for, or whose turn it is
+	sess   *session    // whom batch is for, whose turn it is, or whose pub is
 	id     uint64
 	count  codec.Count
 	do     func()

@@ -77,9 +77,8 @@ func (o *outlet) add(b *room.Batch) {
 // endPublications ends those of the members' sessions before the room's last word, which serves for both.
 func (o *outlet) endPublications() {
 	for _, m := range o.members {
-		if p := m.s.pubs()[o.room.ID]; p != nil {
-			p.sendAcks()
-			p.end()
+		if p := m.s.published(o.room.ID); p != nil {
+			p.Closed()
 		}
 	}
 }
@@ -209,7 +208,6 @@ func (m *member) after(out room.Outcome) {
 
 // admit makes m a member, answers its request, and gives it the replay.
 func (m *member) admit(rp *room.Replay) {
-	s := m.s
 	if m.ended {
 		rp.Release()
 		return
@@ -219,19 +217,7 @@ func (m *member) admit(rp *room.Replay) {
 	if rp.Mute != 0 {
 		m.mute = rp.Mute
 	}
-	if s.link != nil {
-		m.o.links++
-		s.link.admitted(m)
-		m.replay(rp)
-		s.queueControl(&codec.OK{Req: m.req})
-		return
-	}
-	answer := &codec.Subscribed{Req: m.req, Room: m.o.room.ID, Policy: m.sub.Policy()}
-	if answer.Policy == codec.PolicyLossless {
-		answer.Window = uint32(s.loop.eng.rooms.Config().Window)
-	}
-	s.queueControl(answer)
-	m.replay(rp)
+	m.s.role.admit(m, rp)
 }
 
 // replay queues what a new member is to have before all that comes.
@@ -288,10 +274,7 @@ func (m *member) detach(gone bool) {
 	m.ended = true
 	o, s := m.o, m.s
 	s.forget(m)
-	if k := s.link; k != nil && k.mirrors[o.room.ID] == m {
-		delete(k.mirrors, o.room.ID)
-		delete(k.heads, m)
-	}
+	s.role.left(m)
 	if m.at >= 0 {
 		last := o.members[len(o.members)-1]
 		o.members[m.at] = last
@@ -299,9 +282,6 @@ func (m *member) detach(gone bool) {
 		o.members[len(o.members)-1] = nil
 		o.members = o.members[:len(o.members)-1]
 		m.at = -1
-		if s.link != nil {
-			o.links--
-		}
 	}
 	if s.q != nil {
 		s.q.Orphan(&m.sub)

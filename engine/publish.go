@@ -3,92 +3,40 @@ package engine
 import (
 	"errors"
 
+	"github.com/timedge/timedge/carry"
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/room"
 )
 
-// publication is a session's right to push into a room. It implements room.Holder. The sessions of links have one for each
-// publisher that they carry.
-type publication struct {
-	s      *session
-	room   codec.RoomID
-	num    uint16
-	p      room.Pusher
-	acking bool // on the loop's list of publications that wait for acknowledgements
-	ended  bool
-
-	unanswered bool // the client does not know its number yet: acknowledgements wait
-	withheld   int  // bytes pushed since acknowledgements are held back
-}
-
-// Cut implements room.Holder. Any goroutine.
-func (p *publication) Cut(of room.Pusher, code codec.Code) {
-	p.s.loop.post(item{kind: itemPubCut, pub: p, of: of, code: code})
-}
-
-// AckNow implements room.Holder.
-func (p *publication) AckNow(room.Pusher) { p.s.loop.post(item{kind: itemAck, pub: p}) }
-
-// Count implements room.Holder.
-func (p *publication) Count(_ room.Pusher, c codec.Count) {
-	p.s.loop.post(item{kind: itemPubCount, pub: p, count: c})
-}
-
 // push routes a run of frames to its room. An error closes the session.
-func (s *session) push(run room.Run) error {
-	l := s.loop
-	if s.link != nil {
-		l.stats.linkFramesIn.Add(uint64(run.Frames))
-		l.stats.linkBytesIn.Add(uint64(len(run.Raw)))
-		s.link.push(s, run)
-		return nil
-	}
+func (client) push(s *session, run room.Run) error {
+	l, ps := s.loop, s.pushes()
 	l.stats.framesIn.Add(uint64(run.Frames))
 	l.stats.bytesIn.Add(uint64(len(run.Raw)))
-	ps := s.pushes()
-	pub := ps.last
-	if pub == nil || pub.room != run.Room {
-		if pub = ps.pubs[run.Room]; pub == nil {
-			return s.refuse(run.Room, run.Key.Pub, codec.CodeNotPublishing, run.Frames)
-		}
-		ps.last = pub
+	pub, err := ps.part.Push(run, l.now)
+	if pub != nil {
+		s.charge(ps, run.Frames, len(run.Raw))
 	}
-	if run.Key.Pub != pub.num {
-		return s.refuse(run.Room, run.Key.Pub, codec.CodeNotPublishing, run.Frames)
-	}
-	s.charge(ps, run.Frames, len(run.Raw))
-	_, err := pub.p.Push(pub, run, l.now)
 	if err != nil {
 		return s.refused(err, run.Room, run.Key.Pub, run.Frames)
 	}
-	pub.awaitAcks()
-	return pub.withhold(len(run.Raw))
-}
-
-// awaitAcks has the ticks look for acknowledgements until none is outstanding.
-func (p *publication) awaitAcks() {
-	if l := p.s.loop; !p.acking {
-		p.acking = true
-		l.acking = append(l.acking, p)
-		l.eng.hot(l)
-	}
+	return s.withhold(pub, len(run.Raw))
 }
 
 // pushGap routes a publisher's gap.
 func (s *session) pushGap(g codec.Gap) error {
-	if s.link != nil {
-		s.link.pushGap(s, g)
-		return nil
-	}
-	pub := s.pubs()[g.Room]
-	if pub == nil || g.Pub != pub.num {
-		return s.refuse(g.Room, g.Pub, codec.CodeNotPublishing, 1)
-	}
-	if err := pub.p.PushGap(pub, g, s.loop.now); err != nil {
+	if err := s.pushes().part.Gap(g, s.loop.now); err != nil {
 		return s.refused(err, g.Room, g.Pub, 1)
 	}
-	pub.awaitAcks()
 	return nil
+}
+
+// published returns the client's publication in a room; nil if there is none.
+func (s *session) published(id codec.RoomID) *carry.Publication {
+	if s.pushing == nil {
+		return nil
+	}
+	return s.pushing.part.Of(id, s.account, s.instance)
 }
 
 // refused tells the publisher of frames that were not taken; only a broken window closes the connection.
@@ -123,56 +71,4 @@ func (s *session) refuse(id codec.RoomID, pub uint16, code codec.Code, frames in
 	}
 	ps.refusals = append(ps.refusals, codec.PushRefused{Room: id, Pub: pub, Code: code, Frames: uint64(frames)})
 	return s.spend(costOther)
-}
-
-// sendAcks acknowledges what has arrived. Loop only.
-func (p *publication) sendAcks() {
-	if p.ended || p.unanswered {
-		return
-	}
-	l := p.s.loop
-	l.told = p
-	p.p.Acks(p, l.tell)   // not a new function each time: there are many
-	if p.p.Pending() { // also of a client that came back and has nothing to push
-		p.awaitAcks()
-	}
-}
-
-func (p *publication) sendCount(c codec.Count) {
-	if !p.ended {
-		p.s.queueControl(&c)
-	}
-}
-
-// cut ends the publication: what is still pushed is refused from now on. If the room itself ended and the session
-// subscribes to it too, the outlet has ended the publication already.
-func (p *publication) cut(of room.Pusher, code codec.Code) {
-	if p.ended || p.p != of {
-		return // the session has published anew since
-	}
-	if code != codec.CodeMoved { // then what has arrived is for the next relay to say
-		p.sendAcks()
-	}
-	p.end()
-	if p.s.link != nil {
-		p.s.link.ended(p, code)
-		return
-	}
-	p.s.queueControl(&codec.Closed{Room: p.room, Code: code})
-}
-
-// end takes the publication off its session.
-func (p *publication) end() {
-	p.ended = true
-	if p.s.link != nil {
-		p.s.link.forget(p)
-		return
-	}
-	ps := p.s.pushing
-	if ps.last == p {
-		ps.last = nil
-	}
-	if ps.pubs[p.room] == p {
-		delete(ps.pubs, p.room)
-	}
 }

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/timedge/timedge/auth"
+	"github.com/timedge/timedge/carry"
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/room"
 )
@@ -44,33 +45,25 @@ type session struct {
 	silent  uint8  // looks in a row at which nothing had been heard
 	at      int32  // place in the loop's list
 	fd      int32  // fixed after open
+	asked   bool   // something of the cluster, which is told when the session closes
 	paused  bool   // its turn is over: itemResume is in the mailbox
 	partial []byte // the beginning of a frame whose end was not read yet; while paused all that was read and not handled
 	q       *room.Queue
 	members []*member
 	pushing *pushing // nil: has not pushed or published yet
-	link    *link    // nil: a client; fixed before open
+	role    role     // fixed before open
 }
 
 // pushing is what only those sessions need that push.
 type pushing struct {
-	pubs     map[codec.RoomID]*publication
-	last     *publication // of pubs, the one used last
+	part     *carry.Part
 	refusals []codec.PushRefused
 	meter    meter
 }
 
-// pubs returns the session's publications, to be read only; nil if there are none.
-func (s *session) pubs() map[codec.RoomID]*publication {
-	if s.pushing == nil {
-		return nil
-	}
-	return s.pushing.pubs
-}
-
 func (s *session) pushes() *pushing {
 	if s.pushing == nil {
-		s.pushing = &pushing{}
+		s.pushing = &pushing{part: carry.NewPart(s, s.loop.eng.rooms)}
 	}
 	return s.pushing
 }
@@ -81,6 +74,7 @@ type phase uint8
 const (
 	phasePreface phase = iota
 	phaseHello
+	phaseHeld // of a link whose node is no member yet: what comes is kept
 	phaseOpen
 )
 
@@ -100,8 +94,12 @@ var maxWaiting = 16 << 20
 // *codec.ProtocolError is told first. Loop only.
 func (s *session) feed(b []byte) error {
 	s.heard = true
-	if s.link != nil {
-		s.link.heardAt = s.loop.now
+	if s.phase == phaseHeld {
+		s.retain(b)
+		if len(s.partial) > maxHeld {
+			return room.ErrFlow.With("too much of a node that is no member")
+		}
+		return nil
 	}
 	for s.paused {
 		if s.loop.waiting+len(b) <= maxWaiting && len(s.partial)+len(b) <= s.loop.eng.cfg.ReadBuffer {
@@ -165,7 +163,7 @@ func (s *session) steps(b []byte) (rest []byte, err error) {
 			return nil, err
 		}
 		b = b[n:]
-		if left <= 0 && len(b) > 0 && s.link == nil && s.loop.waiting+len(b) <= maxWaiting {
+		if left <= 0 && len(b) > 0 && s.role.client() && s.loop.waiting+len(b) <= maxWaiting {
 			s.paused = true
 			s.loop.waiting += len(b)
 			return b, nil
@@ -229,7 +227,7 @@ func (s *session) complete(b []byte) (n int, more bool, err error) {
 			}
 			continue // the length is known now
 		}
-		if cap(s.partial) > 4096 && len(s.pubs()) == 0 {
+		if p := s.role.part(s); cap(s.partial) > 4096 && (p == nil || p.Len() == 0) {
 			s.partial = nil
 		}
 		s.partial = s.partial[:0]
@@ -262,7 +260,7 @@ func (s *session) step(b []byte) (n int, err error) {
 		if err != nil {
 			return 0, err
 		}
-		return len(run.Raw), s.push(run)
+		return len(run.Raw), s.role.push(s, run)
 	}
 	limit := codec.MaxFrame
 	if s.phase != phaseOpen {
@@ -434,14 +432,7 @@ func (s *session) leaveRooms() {
 	for len(s.members) > 0 {
 		s.members[len(s.members)-1].detach(true)
 	}
-	for _, p := range s.pubs() {
-		p.p.Detach(p, s.loop.now)
-		p.ended = true
-	}
-	s.pushing = nil
-	if s.link != nil {
-		s.link.leave(s)
-	}
+	s.role.close(s)
 }
 
 // failErr is fail for an error of feed.

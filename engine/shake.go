@@ -91,7 +91,7 @@ func (e *Engine) shake(c *net.TCPConn, t transport, accepted int64) {
 	deadline := time.Now().Add(e.cfg.HelloTimeout)
 	_ = c.SetDeadline(deadline)
 	forget := context.AfterFunc(e.ending, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
-	s := &session{id: e.nextID.Add(1), openedAt: accepted, carrier: &carrier{}}
+	s := &session{id: e.nextID.Add(1), role: client{}, openedAt: accepted, carrier: &carrier{}}
 	err := e.handshakes(c, t, s)
 	if !forget() && err == nil {
 		err = net.ErrClosed

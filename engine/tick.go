@@ -79,13 +79,13 @@ func (l *loop) tick() {
 // acks sends what the publishers wait for.
 func (l *loop) acks() {
 	kept := l.acking[:0]
-	for _, p := range l.acking {
-		p.ackDue()
-		if p.ended || !p.p.Pending() {
-			p.acking = false
+	for _, a := range l.acking {
+		a.s.ackDue(a.p)
+		if !a.p.Pending() {
+			a.p.Awaited = false
 			continue
 		}
-		kept = append(kept, p)
+		kept = append(kept, a)
 	}
 	clear(l.acking[len(kept):])
 	l.acking = kept
@@ -113,7 +113,7 @@ func (l *loop) lag() {
 		}
 		if s.q != nil {
 			queued += s.q.Bytes()
-			if s.q.Bytes() > l.eng.cfg.QueueSession && s.link == nil && s.q.Overdue(l.now) > l.eng.cfg.QueueSession { // a link's is the sum of its rooms', each with a bound of its own
+			if s.q.Bytes() > l.eng.cfg.QueueSession && s.role.client() && s.q.Overdue(l.now) > l.eng.cfg.QueueSession { // a link's is the sum of its rooms', each with a bound of its own
 				l.stats.cutOff.Add(1)
 				s.doom()
 			}
@@ -213,7 +213,7 @@ const pingLooks = 4
 func (l *loop) pings() {
 	for _, s := range l.sessions {
 		switch {
-		case s.phase != phaseOpen || s.closing || s.link != nil:
+		case s.phase != phaseOpen || s.closing || !s.role.client():
 		case s.heard:
 			s.heard, s.silent = false, 0
 		default:

@@ -71,7 +71,7 @@ func (t *Table) makeRoom(id codec.RoomID) error {
 }
 
 // Open does what m asks of an inbox that this node relays. One that is open under another policy is refused while somebody is in it;
-// otherwise it ends, and Open returns ErrUnknown: it is to be made anew.
+// otherwise it ends and is made anew; in a cluster, where that is not for this node to do, Open returns ErrUnknown.
 func (t *Table) Open(r *Room, by string, m *codec.Inbox, now int64) error {
 	r.mu.Lock()
 	err := r.ownedBy(by)
@@ -92,7 +92,9 @@ func (t *Table) Open(r *Room, by string, m *codec.Inbox, now int64) error {
 	if err == nil && other {
 		t.ended(r, codec.CodeIdle)
 		t.told(r, codec.CodeIdle)
-		err = ErrUnknown
+		if err = ErrUnknown; !t.cfg.Clustered {
+			_, err = t.NewInbox(by, m, r.State().Grants, now)
+		}
 	}
 	return err
 }

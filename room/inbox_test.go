@@ -319,6 +319,7 @@ func TestInboxOfAnotherPolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.loop.unsubscribe(v, false)
+	x.table.cfg.Clustered = true // where whoever is first in the inbox's chain makes it
 	if err := x.table.Open(x.room, "alice", x.open(codec.PolicyLossless), x.now); !errors.Is(err, ErrUnknown) {
 		t.Fatalf("nobody is in it: %v", err)
 	}
@@ -331,6 +332,13 @@ func TestInboxOfAnotherPolicy(t *testing.T) {
 	}
 	if !r.takes("bob") || r.takes("carol") {
 		t.Error("the list is another one")
+	}
+	x.table.cfg.Clustered = false // a node that is alone makes it anew itself
+	if err := x.table.Open(r, "alice", x.open(codec.PolicyLive), x.now); err != nil {
+		t.Fatal(err)
+	}
+	if r, err = x.table.Get(r.ID); err != nil || r.Settings().Policy != codec.PolicyLive || !r.takes("bob") || r.takes("carol") {
+		t.Error("the list is another one, or the policy")
 	}
 }
 
