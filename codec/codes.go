@@ -61,6 +61,10 @@ const (
 	CodeTooManyRooms Code = 304
 	CodeAway         Code = 305
 	CodeInternal     Code = 306
+
+	CodeTooManyPublishers Code = 307
+	CodeTooManyStreams    Code = 308
+	CodeTooManyGrants     Code = 309
 )
 
 // Codes that say why a room, a subscription or a publisher ended.
@@ -93,6 +97,7 @@ var codeNames = map[Code]string{
 
 	CodeOverloaded: "overloaded", CodeGoingAway: "going_away", CodeRateLimited: "rate_limited",
 	CodeTooManyConns: "too_many_connections", CodeTooManyRooms: "too_many_rooms", CodeAway: "recipient_away", CodeInternal: "internal",
+	CodeTooManyPublishers: "too_many_publishers", CodeTooManyStreams: "too_many_streams", CodeTooManyGrants: "too_many_grants",
 
 	CodeRemoved: "removed", CodeIdle: "idle", CodeExpired: "expired", CodeNodeLost: "node_lost", CodeTooSlow: "too_slow",
 	CodeLeft: "left", CodeGone: "gone", CodeReplaced: "replaced", CodeMoved: "moved",

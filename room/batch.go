@@ -24,7 +24,8 @@ type Batch struct {
 	aloft       bool      // and its stream's flight waits for that: somebody has a seat
 	buf         *bytebufferpool.ByteBuffer
 	pool        *Pool
-	charged     int64 // what the pool counts as alive for it
+	share       *Share // whose it is; nil: nobody's
+	charged     int    // what is counted for it
 
 	refs    atomic.Int32
 	outlets atomic.Int32 // outlets that have not taken it yet
@@ -43,17 +44,14 @@ const (
 	KindClosed                   // one closed frame: the room ended, nothing follows
 )
 
-// batchOverhead is what a batch costs beside its buffer, for the bounds on memory: the struct and its entry in a log.
-const batchOverhead = 192
-
-// Pool hands out batches. The zero value is ready to use.
+// Pool hands out batches, and counts what they hold in its Memory. The zero value is ready to use.
 //
 // Buffers come from one bytebufferpool per size class, so that a small frame that is kept for long does not hold a large
 // buffer.
 type Pool struct {
+	Memory
 	classes [len(classSizes)]bytebufferpool.Pool
 	structs sync.Pool
-	alive   atomic.Int64
 	count   atomic.Int64
 	copied  atomic.Uint64
 }
@@ -69,8 +67,9 @@ func classOf(n int) int {
 	return -1
 }
 
-// Get returns an empty batch with one reference and room for n bytes to be appended to B.
-func (p *Pool) Get(n int) *Batch {
+// Get returns an empty batch with one reference and room for n bytes to be appended to B. What it holds is counted for an
+// account; nil: for none.
+func (p *Pool) Get(n int, of *Share) *Batch {
 	b, _ := p.structs.Get().(*Batch)
 	if b == nil {
 		b = &Batch{pool: p}
@@ -86,20 +85,25 @@ func (p *Pool) Get(n int) *Batch {
 	}
 	p.count.Add(1)
 	b.refs.Store(1)
-	b.charge()
+	b.share = of
+	b.charge(b.cost())
 	return b
 }
 
-// charge counts the batch as it is now.
-func (b *Batch) charge() {
-	c := int64(b.cost())
-	b.pool.alive.Add(c - b.charged)
-	b.charged = c
+// charge makes cost what is counted for the batch.
+func (b *Batch) charge(cost int) {
+	n := cost - b.charged
+	if b.share != nil {
+		b.share.Hold(n)
+	} else {
+		b.pool.held.Add(int64(n))
+	}
+	b.charged = cost
 }
 
 // Copy returns a batch of the given kind that holds a copy of frames.
-func (p *Pool) Copy(kind BatchKind, frames []byte) *Batch {
-	b := p.Get(len(frames))
+func (p *Pool) Copy(kind BatchKind, frames []byte, of *Share) *Batch {
+	b := p.Get(len(frames), of)
 	b.B = append(b.B, frames...)
 	b.Kind = kind
 	p.copied.Add(uint64(len(frames)))
@@ -107,29 +111,26 @@ func (p *Pool) Copy(kind BatchKind, frames []byte) *Batch {
 }
 
 // Encode returns a control batch that holds one frame, or why the frame does not fit.
-func (p *Pool) Encode(c codec.Control) (*Batch, error) {
-	b := p.Get(classSizes[0])
+func (p *Pool) Encode(c codec.Control, of *Share) (*Batch, error) {
+	b := p.Get(classSizes[0], of)
 	var err error
 	if b.B, err = c.Append(b.B); err != nil {
 		b.Release()
 		return nil, err
 	}
-	b.charge() // it may have outgrown its buffer
+	b.charge(b.cost()) // it may have outgrown its buffer
 	return b, nil
 }
 
 // encodeOwn is Encode for a frame that a room makes of its own state. All of that was checked when it came in, so that a frame that does not
 // fit is a broken invariant.
-func (p *Pool) encodeOwn(c codec.Control) *Batch {
-	b, err := p.Encode(c)
+func (p *Pool) encodeOwn(c codec.Control, of *Share) *Batch {
+	b, err := p.Encode(c, of)
 	if err != nil {
 		panic("room: " + err.Error())
 	}
 	return b
 }
-
-// Alive returns the bytes held by batches that somebody still refers to.
-func (p *Pool) Alive() int64 { return p.alive.Load() }
 
 // Copied returns how many bytes Copy has copied.
 func (p *Pool) Copied() uint64 { return p.copied.Load() }
@@ -155,7 +156,7 @@ func (b *Batch) Release() {
 		panic("room: batch released too often")
 	}
 	p := b.pool
-	p.alive.Add(-b.charged)
+	b.charge(0)
 	p.count.Add(-1)
 	if b.buf != nil {
 		// B may have outgrown the buffer it started in; what goes back is the larger one, in the class it now belongs to.
@@ -166,7 +167,7 @@ func (b *Batch) Release() {
 			p.classes[c].Put(b.buf)
 		}
 	}
-	b.B, b.buf, b.stream, b.charged, b.aloft = nil, nil, nil, 0, false
+	b.B, b.buf, b.stream, b.share, b.aloft = nil, nil, nil, nil, false
 	b.Key, b.First, b.Last, b.Kind, b.Keyed = codec.StreamKey{}, 0, 0, KindControl, false
 	p.structs.Put(b)
 }

@@ -73,7 +73,7 @@ func TestQueueAllocatesNothing(t *testing.T) {
 	}
 	x := newBench(t, Config{}, codec.Register{})
 	v := x.newViewer()
-	b := x.pool.Copy(KindStream, x.run(8, 64))
+	b := x.pool.Copy(KindStream, x.run(8, 64), nil)
 	b.Key, b.First, b.Last = x.key(1), 1, 8
 	heads := make([][]byte, 0, 64)
 	if n := testing.AllocsPerRun(1000, func() {
@@ -131,7 +131,7 @@ func BenchmarkQueue(b *testing.B) {
 		b.Run(fmt.Sprintf("op=through/size=%d", size), func(b *testing.B) {
 			x := newBench(b, Config{}, codec.Register{})
 			v := x.newViewer()
-			batch := x.pool.Copy(KindStream, x.run(1, size))
+			batch := x.pool.Copy(KindStream, x.run(1, size), nil)
 			defer batch.Release()
 			batch.Key, batch.First, batch.Last = x.key(1), 1, 1
 			var heads [][]byte
@@ -162,7 +162,7 @@ func BenchmarkShed(b *testing.B) {
 					x := newBench(b, Config{}, codec.Register{Policy: policy, QueueBytes: 1 << 20})
 					v := x.newViewer()
 					next := make([]uint64, streams)
-					stuck := x.pool.Copy(KindStream, x.run(1, 64)) // it has taken nothing for long
+					stuck := x.pool.Copy(KindStream, x.run(1, 64), nil) // it has taken nothing for long
 					v.q.Append(stuck, 0, len(stuck.B), x.now)
 					stuck.Release()
 					now := x.now + 10e9
@@ -174,7 +174,7 @@ func BenchmarkShed(b *testing.B) {
 						if group != 0 && next[s]%group == 1 {
 							f.Flags = codec.FlagKey
 						}
-						batch := x.pool.Get(128)
+						batch := x.pool.Get(128, nil)
 						batch.B = enc(f.Append(batch.B))
 						batch.Kind, batch.Key, batch.First, batch.Last, batch.Keyed = KindStream, f.StreamKey, f.Seq, f.Seq, group != 0 && policy == codec.PolicyLive
 						now += 1000

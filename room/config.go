@@ -20,13 +20,17 @@ type Config struct {
 	Settle                 time.Duration // a room that another node takes over waits so long for those who are on their way
 	Linger                 time.Duration // a publisher whose connection broke keeps its place for so long
 	History                int           // bytes of each stream kept for those who resume, beyond the newest group; in mirrors two windows, while memory allows
-	CacheRoom, CacheAll    int           // bytes of all logs of one room, of all rooms; over them a stream's log is emptied
+	CacheRoom              int           // bytes of all logs of one room; over it its largest is emptied
+	CacheAll               int           // bytes of all logs; over it those of the accounts that have most are emptied
 	MaxPayload             int           // bytes of a message over all its pieces
 	MaxRooms               int           // rooms in all
 	MaxRoomsPerAccount     int
-	MaxPublishers          int // publishers in one room at once
-	MaxGrants              int // accounts granted in one room
-	MaxSubscribers         int // subscribers in one room, also the most that a room may ask for
+
+	MaxPublishersPerAccount, MaxStreamsPerAccount int
+
+	MaxPublishers  int // publishers in one room at once
+	MaxGrants      int // accounts granted in one room
+	MaxSubscribers int // subscribers in one room, also the most that a room may ask for
 
 	Draw func() (codec.RoomID, bool) // draws a room's number; nil: any random number
 }
@@ -40,7 +44,7 @@ func DefaultConfig() Config {
 		Window: 4 << 20, Stall: 10 * time.Second, SeatLag: time.Second, Settle: 2 * time.Second, Linger: 10 * time.Second,
 		History: 256 << 10, CacheRoom: 64 << 20, CacheAll: 512 << 20,
 		MaxPayload: codec.DefaultMaxPayload,
-		MaxRooms:   1 << 20, MaxRoomsPerAccount: 1 << 17, MaxPublishers: 1 << 10, MaxGrants: 1 << 14,
+		MaxRooms:   1 << 20, MaxRoomsPerAccount: 1 << 17, MaxPublishersPerAccount: 1 << 15, MaxStreamsPerAccount: 1 << 16, MaxPublishers: 1 << 10, MaxGrants: 1 << 14,
 		MaxSubscribers: 1 << 20,
 	}
 }
@@ -65,6 +69,8 @@ func (c *Config) fill() {
 	def(&c.MaxPayload, d.MaxPayload)
 	def(&c.MaxRooms, d.MaxRooms)
 	def(&c.MaxRoomsPerAccount, d.MaxRoomsPerAccount)
+	def(&c.MaxPublishersPerAccount, d.MaxPublishersPerAccount)
+	def(&c.MaxStreamsPerAccount, d.MaxStreamsPerAccount)
 	def(&c.MaxPublishers, d.MaxPublishers)
 	def(&c.MaxGrants, d.MaxGrants)
 	def(&c.MaxSubscribers, d.MaxSubscribers)

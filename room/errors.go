@@ -44,4 +44,8 @@ var (
 	ErrNotRelay      = &Error{codec.CodeMoved, "another node relays the room"}
 	ErrHeld          = &Error{codec.CodeSuperseded, "another session of this client publishes"}
 	ErrRooms         = &Error{codec.CodeTooManyRooms, "too many rooms"}
+	ErrManyPubs      = &Error{codec.CodeTooManyPublishers, "the account publishes into as many rooms as it may"}
+	ErrManyStreams   = &Error{codec.CodeTooManyStreams, "the account has as many streams as it may have"}
+	ErrManyGrants    = &Error{codec.CodeTooManyGrants, "the room has as many grants as it may have"}
+	ErrOverloaded    = &Error{codec.CodeOverloaded, "the account holds more of the server's memory than there is for one"}
 )

@@ -293,6 +293,7 @@ type bench struct {
 	pub   *Publisher
 	now   int64
 	chunk int // of viewers' queues
+	stuck []*Queue
 
 	broken map[codec.Position]bool // for viewers
 }
@@ -335,7 +336,7 @@ func (x *bench) end() {
 	if n := x.pool.Outstanding(); n != 0 {
 		x.t.Errorf("%d batches outstanding", n)
 	}
-	if n := x.pool.Alive(); n != 0 {
+	if n := x.pool.Held(); n != 0 {
 		x.t.Errorf("%d bytes alive", n)
 	}
 	if n := x.table.CacheBytes(); n != 0 {
@@ -449,4 +450,13 @@ func enc(b []byte, err error) []byte {
 		panic(err)
 	}
 	return b
+}
+
+// stream returns the room's own account of a stream.
+func (x *bench) stream(dtype uint8) *stream {
+	s, err := x.pub.find(dtype)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	return s
 }

@@ -113,7 +113,7 @@ func (r *Room) list(m *codec.Inbox) error {
 		}
 	}
 	if fresh > 0 && len(r.grants)+fresh > r.table.cfg.MaxGrants {
-		return ErrOption.With("the inbox names as many accounts as it may")
+		return ErrManyGrants.With("the inbox names as many accounts as it may")
 	}
 	for i, list := range [...][]string{m.Block, m.Accept} {
 		for _, account := range list {
@@ -178,7 +178,7 @@ func (r *Room) away(now int64) {
 		}
 		h := p.holder.Load()
 		r.endPublisher(p, codec.CodeGone, now)
-		p.release()
+		p.empty()
 		for _, s := range p.streams {
 			s.told = codec.MaxSeq // what nobody waits for any more has not arrived
 		}

@@ -20,6 +20,8 @@ type Replay struct {
 	// Mute is the number under which the same client publishes, which the member is not to be sent; 0 if there is none or
 	// echoes are wanted.
 	Mute uint16
+
+	share *Share // the member's
 }
 
 // ReplayItem is a part of a batch.
@@ -50,7 +52,7 @@ func (rp *Replay) Release() {
 }
 
 func (rp *Replay) control(r *Room, c codec.Control) {
-	b := r.table.pool.encodeOwn(c)
+	b := r.table.pool.encodeOwn(c, rp.share)
 	rp.Items = append(rp.Items, ReplayItem{b, 0, len(b.B)})
 }
 
@@ -159,7 +161,7 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	}
 	r.changed()
 
-	rp, have := &Replay{}, j.positions()
+	rp, have := &Replay{share: r.table.pool.Share(j.Account)}, j.positions()
 	if seat != nil {
 		seat.mute = j.Mute
 	}

@@ -248,6 +248,7 @@ func TestCacheBoundOverAllRooms(t *testing.T) {
 			flags = codec.FlagInit
 		}
 		x.push(x.message(nil, 1, seq, flags, 1, 1000))
+		x.table.Balance(1 << 40)
 		if n := x.table.CacheBytes(); n > 10_000 {
 			t.Fatalf("%d bytes cached", n)
 		}
@@ -257,6 +258,7 @@ func TestCacheBoundOverAllRooms(t *testing.T) {
 	}
 	for dtype := range 50 { // init messages are bounded too
 		x.push(x.message(nil, uint8(dtype+10), 1, codec.FlagInit, 1, 1000))
+		x.table.Balance(1 << 40)
 		if n := x.table.CacheBytes(); n > 10_000 {
 			t.Fatalf("%d bytes cached", n)
 		}

@@ -15,7 +15,7 @@ func (x *bench) wantAcked(seq uint64) {
 	if got := x.acked(1); got != seq {
 		x.t.Fatalf("%d is acknowledged, want %d", got, seq)
 	}
-	if owed := x.pub.pushed.Load() - x.pub.done.Load(); x.pub.find(1).next == seq+1 && owed != 0 {
+	if owed := x.pub.pushed.Load() - x.pub.done.Load(); x.stream(1).next == seq+1 && owed != 0 {
 		x.t.Fatalf("all has arrived, but for %d bytes", owed)
 	}
 }

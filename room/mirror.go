@@ -184,6 +184,7 @@ func (t *Table) Forget(r *Room) bool {
 	for _, p := range r.pubs {
 		p.release()
 	}
+	r.seats.dissolve()
 	r.pubs, r.seats = nil, nil
 	r.mu.Unlock()
 	t.remove(r)

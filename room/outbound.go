@@ -19,8 +19,9 @@ type Outbound struct {
 	Flags    uint8  // of the publish request
 	To       string // likewise
 
-	pool *Pool
-	left func(*Outbound)
+	pool  *Pool
+	share *Share
+	left  func(*Outbound)
 
 	mu      sync.Mutex
 	num     uint16
@@ -71,7 +72,7 @@ const (
 // NewOutbound returns the way of a publisher that is to be asked for with m on behalf of a client. left is called, from any goroutine, when its
 // session has left it; it must only append to a mailbox.
 func NewOutbound(pool *Pool, account string, instance uint64, m *codec.Publish, left func(*Outbound)) *Outbound {
-	return &Outbound{ID: m.Room, Account: account, Instance: instance, Flags: m.Flags, To: m.To, pool: pool, left: left}
+	return &Outbound{ID: m.Room, Account: account, Instance: instance, Flags: m.Flags, To: m.To, pool: pool, share: pool.Share(account), left: left}
 }
 
 // Hold makes h the holder and returns what its client is to be told, but for the request's number. Who held it before is cut off. It reports
@@ -141,7 +142,7 @@ func (o *Outbound) Push(h Holder, run Run, _ int64) (fresh int, err error) {
 	if first != s.next {
 		return 0, ErrSequence
 	}
-	b := o.pool.Copy(KindStream, raw)
+	b := o.pool.Copy(KindStream, raw, o.share)
 	if run.Init {
 		o.keepInit(s, b, first, &run)
 	}
@@ -174,7 +175,7 @@ func (o *Outbound) PushGap(h Holder, g codec.Gap, _ int64) error {
 // gap encodes a gap of the publisher's own. Mutex held.
 func (o *Outbound) gap(s *outStream, from, to uint64) *Batch {
 	key := codec.StreamKey{Pub: o.num, Dtype: s.dtype}
-	return o.pool.encodeOwn(&codec.Gap{Room: o.ID, StreamKey: key, From: from, To: to, Reason: codec.GapPublisher})
+	return o.pool.encodeOwn(&codec.Gap{Room: o.ID, StreamKey: key, From: from, To: to, Reason: codec.GapPublisher}, o.share)
 }
 
 // hold takes over a batch, and sends it if there is a way. Mutex held.

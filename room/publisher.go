@@ -43,8 +43,12 @@ type Publisher struct {
 	room *Room
 	who  who
 
+	share *Share
+
 	// Guarded by the room's mutex.
 	streams  []*stream
+	cache    int // bytes that its logs hold
+	counted  int // of these, what the share knows of
 	counts   bool
 	restored bool  // this node took the room over from another: what it does not know of the streams it learns
 	watched  bool  // and there were subscribers then, who know no more
@@ -99,20 +103,29 @@ func (p *Publisher) Acks(h Holder, yield func(key codec.StreamKey, seq uint64)) 
 	p.told.Store(told)
 }
 
-// find returns the publisher's stream of a dtype, making it if need be. Room's mutex.
-func (p *Publisher) find(dtype uint8) *stream {
+// find returns the publisher's stream of a dtype, making it if need be and if its account may have another. Room's mutex.
+func (p *Publisher) find(dtype uint8) (*stream, error) {
 	for _, s := range p.streams {
 		if s.key.Dtype == dtype {
-			return s
+			return s, nil
 		}
 	}
+	switch {
+	case p.room.mirror: // the relay's to decide
+	case p.share.streams.Load() >= int64(p.room.table.cfg.MaxStreamsPerAccount):
+		return nil, ErrManyStreams
+	case p.share.Over():
+		return nil, ErrOverloaded
+	}
+	p.share.streams.Add(1)
+	p.share.Hold(streamCost)
 	s := &stream{key: codec.StreamKey{Pub: p.Num, Dtype: dtype}, pub: p, next: 1}
 	s.fresh = p.restored || p.room.mirror && len(p.room.outlets) == 0
 	p.streams = append(p.streams, s)
 	if p.room.seats != nil {
 		p.room.seats.begin(s)
 	}
-	return s
+	return s, nil
 }
 
 // replayed makes the next acknowledgement repeat where the stream stands: the publisher has missed one.
@@ -144,7 +157,10 @@ func (p *Publisher) Push(h Holder, run Run, now int64) (fresh int, err error) {
 	if run.Last >= codec.MaxSeq {
 		return 0, ErrSequence
 	}
-	s := p.find(run.Key.Dtype)
+	s, err := p.find(run.Key.Dtype)
+	if err != nil {
+		return 0, err
+	}
 	if s.fresh {
 		p.start(s, run.First, run.first, now)
 	}
@@ -178,7 +194,7 @@ func (p *Publisher) Push(h Holder, run Run, now int64) (fresh int, err error) {
 		return 0, ErrPayload
 	}
 
-	b := r.table.pool.Copy(KindStream, run.Raw)
+	b := r.table.pool.Copy(KindStream, run.Raw, p.share)
 	b.Key, b.First, b.Last, b.stream = s.key, run.First, run.Last, s
 	s.keyed = s.keyed || run.Keyed
 	b.Keyed = s.grouped()
@@ -214,7 +230,10 @@ func (p *Publisher) PushGap(h Holder, g codec.Gap, now int64) error {
 			return nil
 		}
 	}
-	s := p.find(g.Dtype)
+	s, err := p.find(g.Dtype)
+	if err != nil {
+		return err
+	}
 	if s.fresh {
 		p.start(s, g.From, 0, now)
 	}
@@ -240,7 +259,7 @@ func (p *Publisher) PushGap(h Holder, g codec.Gap, now int64) error {
 func (p *Publisher) gap(s *stream, to uint64, reason codec.GapReason, now int64) {
 	r := p.room
 	g := codec.Gap{Room: r.ID, StreamKey: s.key, From: s.next, To: to, Reason: reason}
-	b := r.table.pool.encodeOwn(&g)
+	b := r.table.pool.encodeOwn(&g, p.share)
 	b.Key, b.First, b.Last, b.Keyed, b.stream = s.key, g.From, g.To, s.grouped(), s
 	if s.open() && s.last&codec.FlagInit != 0 {
 		s.breakInit()

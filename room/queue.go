@@ -11,6 +11,8 @@ import (
 // belongs to the session's loop. The zero value is an empty queue.
 type Queue struct {
 	pool   *Pool
+	share  *Share // whose it is; nil: nobody's
+	holds  int    // what the share counts for it
 	chunk  int
 	segs   []seg // segs[head:] wait
 	head   int
@@ -26,13 +28,18 @@ type Queue struct {
 // seg is a part of a batch that holds whole frames, waiting for the socket.
 type seg struct {
 	b             *Batch
-	beg, pos, end int   // pos moves from beg to end as the socket takes the bytes
+	beg, pos, end int32 // pos moves from beg to end as the socket takes the bytes
+	replay        bool  // of sub's replay
 	at            int64 // when it was queued, ns
 	sub           *Sub  // nil: answers and the like, which no policy touches
-	replay        bool  // of sub's replay
 }
 
-func (g *seg) left() int { return g.end - g.pos }
+// newSeg returns a part of b, with a reference of its own.
+func newSeg(b *Batch, beg, pos, end int, at int64, s *Sub) seg {
+	return seg{b: b.Retain(), beg: int32(beg), pos: int32(pos), end: int32(end), at: at, sub: s}
+}
+
+func (g *seg) left() int { return int(g.end - g.pos) }
 
 // Sub is one subscription's account in its session's queue, and what it has missed. Embed it in the loop's member.
 type Sub struct {
@@ -79,19 +86,21 @@ func (q *Queue) OldestAt() int64 { return q.segs[q.head].at }
 
 // Append queues bytes of b from off to end that no policy may drop. It takes a reference of its own.
 func (q *Queue) Append(b *Batch, off, end int, now int64) {
-	q.add(seg{b: b.Retain(), beg: off, pos: off, end: end, at: now})
+	q.add(newSeg(b, off, off, end, now, nil))
 }
 
 // Rest queues what a socket did not take of a batch for s: the bytes from pos on, of frames that start at off. No policy acts
 // yet. It takes a reference of its own.
 func (q *Queue) Rest(s *Sub, b *Batch, off, pos, end int, now int64) {
-	q.add(seg{b: b.Retain(), beg: off, pos: pos, end: end, at: now, sub: s})
+	q.add(newSeg(b, off, pos, end, now, s))
 }
 
 // Replay queues an item of a replay for s. No policy acts. It takes a reference of its own.
 func (q *Queue) Replay(s *Sub, it ReplayItem, now int64) {
 	if it.Off < it.End {
-		q.add(seg{b: it.B.Retain(), beg: it.Off, pos: it.Off, end: it.End, at: now, sub: s, replay: true})
+		g := newSeg(it.B, it.Off, it.Off, it.End, now, s)
+		g.replay = true
+		q.add(g)
 	}
 }
 
@@ -117,6 +126,9 @@ func (q *Queue) add(g seg) {
 	}
 	if q.Empty() {
 		q.pace.begin(g.at)
+	}
+	if len(q.segs) == cap(q.segs) {
+		defer q.account()
 	}
 	q.segs = append(q.segs, g)
 	n := g.left()
@@ -152,7 +164,7 @@ func (q *Queue) Push(s *Sub, b *Batch, off, end int, now int64) (out Outcome) {
 	if s.queued == 0 {
 		s.ripe = end - off
 	}
-	q.add(seg{b: b.Retain(), beg: off, pos: off, end: end, at: now, sub: s})
+	q.add(newSeg(b, off, off, end, now, s))
 	if s.set.Policy != codec.PolicyLatest || s.queued > s.ripe {
 		out.merge(q.Check(s, now))
 	}
@@ -288,7 +300,7 @@ func (q *Queue) Advance(n int, now int64) {
 		g := &q.segs[q.head]
 		k := min(n, g.left())
 		n -= k
-		g.pos += k
+		g.pos += int32(k)
 		if g.sub != nil {
 			g.sub.queued -= k
 		}
@@ -307,13 +319,28 @@ func (q *Queue) Advance(n int, now int64) {
 	}
 }
 
+// Own says whose the queue is from now on; nil: nobody's. What it takes, the batches apart, is counted for that account.
+func (q *Queue) Own(s *Share) {
+	q.share.Hold(-q.holds)
+	q.share, q.holds = s, 0
+	q.account()
+}
+
+// account counts what the queue takes beside its batches.
+func (q *Queue) account() {
+	n := (cap(q.segs)+cap(q.kept))*segCost + cap(q.views)*viewCost
+	q.share.Hold(n - q.holds)
+	q.holds = n
+}
+
 // maxIdleSegs bounds the scratch space that an empty queue keeps, so that a burst does not pin its size.
-const maxIdleSegs = 256
+const maxIdleSegs = 64
 
 func (q *Queue) reset() {
 	q.segs, q.head, q.bytes, q.replay = q.segs[:0], 0, 0, 0
 	if cap(q.segs) > maxIdleSegs || cap(q.kept) > maxIdleSegs || cap(q.views) > maxIdleSegs {
 		q.segs, q.kept, q.views, q.byKey = nil, nil, nil, nil
+		q.account()
 	}
 }
 
@@ -443,9 +470,9 @@ func (q *Queue) tell(s *Sub, k *skip, now int64) {
 }
 
 func (q *Queue) notice(s *Sub, key codec.StreamKey, from, to uint64, reason codec.GapReason, now int64) seg {
-	b := q.pool.encodeOwn(&codec.Gap{Room: s.room, StreamKey: key, From: from, To: to, Reason: reason})
+	b := q.pool.encodeOwn(&codec.Gap{Room: s.room, StreamKey: key, From: from, To: to, Reason: reason}, q.share)
 	b.Kind, b.Key, b.First, b.Last = KindDrop, key, from, to
-	return seg{b: b, end: len(b.B), at: now, sub: s}
+	return seg{b: b, end: int32(len(b.B)), at: now, sub: s}
 }
 
 // TellEvery is how long a notice may wait when no later frame of its stream makes it go out.
@@ -569,11 +596,11 @@ func (q *Queue) resume(s *Sub, b *Batch, off, end int, now int64, out *Outcome) 
 			return off
 		case k.finish && !f.Start(): // a message begun is finished
 			k.finish = !f.End()
-			q.add(seg{b: b.Retain(), beg: off, pos: off, end: off + n, at: now, sub: s})
+			q.add(newSeg(b, off, off, off+n, now, s))
 		case f&codec.FlagInit != 0 && (f.Start() || k.init):
 			k.finish, k.init = false, !f.End()
 			q.tell(s, k, now)
-			q.add(seg{b: b.Retain(), beg: off, pos: off, end: off + n, at: now, sub: s})
+			q.add(newSeg(b, off, off, off+n, now, s))
 		default:
 			k.finish, k.init = false, false
 			if k.from == 0 {

@@ -41,13 +41,13 @@ type modelFrame struct {
 func (m *modelStream) produce(t *rapid.T, pool *Pool) *Batch {
 	if rapid.IntRange(0, 19).Draw(t, "gap") == 0 {
 		n := uint64(rapid.IntRange(1, 3).Draw(t, "gapLen"))
-		b := pool.encodeOwn(&codec.Gap{Room: m.room, StreamKey: m.key, From: m.next, To: m.next + n - 1, Reason: codec.GapPublisher})
+		b := pool.encodeOwn(&codec.Gap{Room: m.room, StreamKey: m.key, From: m.next, To: m.next + n - 1, Reason: codec.GapPublisher}, nil)
 		b.Key, b.First, b.Last, b.Keyed = m.key, m.next, m.next+n-1, m.keyed
 		m.next += n
 		m.open = 0
 		return b
 	}
-	b := pool.Get(512)
+	b := pool.Get(512, nil)
 	b.Kind, b.Key, b.First = KindStream, m.key, m.next
 	initial := false
 	for i := range rapid.IntRange(1, 6).Draw(t, "frames") {
@@ -186,15 +186,15 @@ func (q *Queue) fixed(s *Sub) (n int) {
 		}
 		k := g.b.Key
 		keyed[k] = keyed[k] || g.b.Keyed
-		for off := g.beg; off < g.end; {
+		for off := int(g.beg); off < int(g.end); {
 			l, f, seq := frameAt(g.b.B[off:])
-			if off+l > g.pos {
+			if off+l > int(g.pos) {
 				es := streams[k]
-				begun := off < g.pos
+				begun := off < int(g.pos)
 				if !f.Start() && !broken[k] {
 					begun = begun || len(es) == 0 || es[len(es)-1].begun
 				}
-				streams[k] = append(es, entry{min(l, off+l-g.pos), f, seq, begun})
+				streams[k] = append(es, entry{min(l, off+l-int(g.pos)), f, seq, begun})
 			}
 			off += l
 		}
@@ -327,11 +327,11 @@ func queueModel(t *rapid.T, policy codec.Policy) {
 				account(q.Relieve(&s.Sub, now))
 			}
 		case op == 27:
-			b := pool.encodeOwn(&codec.Pong{Echo: 1})
+			b := pool.encodeOwn(&codec.Pong{Echo: 1}, nil)
 			q.Append(b, 0, len(b.B), now)
 			b.Release()
 		case op == 28:
-			b := pool.encodeOwn(&codec.Joined{Room: s.room, Pub: 9, Account: "x"})
+			b := pool.encodeOwn(&codec.Joined{Room: s.room, Pub: 9, Account: "x"}, nil)
 			if s.live {
 				account(q.Push(&s.Sub, b, 0, len(b.B), now))
 			}
@@ -424,7 +424,7 @@ func queueModel(t *rapid.T, policy codec.Policy) {
 	if n := pool.Outstanding(); n != 0 {
 		t.Fatalf("%d batches outstanding", n)
 	}
-	if n := pool.Alive(); n != 0 {
+	if n := pool.Held(); n != 0 {
 		t.Fatalf("%d bytes alive", n)
 	}
 }

@@ -11,19 +11,19 @@ import (
 
 func TestBatchCounts(t *testing.T) {
 	var pool Pool
-	b := pool.encodeOwn(&codec.Joined{Room: 1, Pub: 1, Account: strings.Repeat("x", codec.MaxAccount)})
+	b := pool.encodeOwn(&codec.Joined{Room: 1, Pub: 1, Account: strings.Repeat("x", codec.MaxAccount)}, nil)
 	if cap(b.B) <= classSizes[0] {
 		t.Fatalf("the frame fits into %d bytes; this test wants one that does not", cap(b.B))
 	}
-	if got, want := pool.Alive(), int64(b.cost()); got != want {
+	if got, want := pool.Held(), int64(b.cost()); got != want {
 		t.Errorf("%d bytes alive, want %d", got, want)
 	}
-	huge := pool.Get(2 << 20)
+	huge := pool.Get(2<<20, nil)
 	huge.Retain().Release()
 	huge.Release()
 	b.Release()
-	if pool.Alive() != 0 || pool.Outstanding() != 0 {
-		t.Errorf("%d bytes alive in %d batches", pool.Alive(), pool.Outstanding())
+	if pool.Held() != 0 || pool.Outstanding() != 0 {
+		t.Errorf("%d bytes alive in %d batches", pool.Held(), pool.Outstanding())
 	}
 	for i, f := range []func(){b.Release, func() { b.Retain() }} { // in this order: a retain counts before it panics
 		t.Run([]string{"one release", "one retain"}[i]+" too many", func(t *testing.T) {

@@ -125,7 +125,7 @@ func TestManyAtOnce(t *testing.T) {
 			if n := pool.Outstanding(); n != 0 {
 				t.Errorf("%d batches outstanding", n)
 			}
-			if n := pool.Alive(); n != 0 {
+			if n := pool.Held(); n != 0 {
 				t.Errorf("%d bytes alive", n)
 			}
 			if n := table.CacheBytes(); n != 0 {

@@ -27,6 +27,7 @@ type Room struct {
 	inbox bool // the owner's inbox: see inbox.go
 
 	table    *Table
+	share    *Share // the owner's
 	set      Settings
 	created  int64
 	lastPush atomic.Int64
@@ -52,6 +53,7 @@ type Room struct {
 	settling bool        // the logs keep everything, ...
 	keeps    int64       // ... until then
 	counted  bool        // for the owner's and the table's number of rooms
+	holds    int         // what the owner's share counts for it
 
 	// A mirror's, fed by a link to the room's relay.
 	mirror     bool
@@ -67,16 +69,10 @@ type Room struct {
 // Settings returns what the room was registered with. The caller must not change it.
 func (r *Room) Settings() *Settings { return &r.set }
 
-// cached counts bytes that logs hold. Room's mutex.
-func (r *Room) cached(n int) {
-	r.cacheBytes += n
-	r.table.cacheAll.Add(int64(n))
-}
-
-// overCache reports whether the logs hold more than they may. Room's mutex.
-func (r *Room) overCache() bool {
-	cfg := &r.table.cfg
-	return r.cacheBytes > cfg.CacheRoom || r.table.cacheAll.Load() > int64(cfg.CacheAll)
+// hold counts n bytes more for the room's owner. Room's mutex.
+func (r *Room) hold(n int) {
+	r.holds += n
+	r.share.Hold(n)
 }
 
 // post hands a batch to every outlet. Room's mutex.
@@ -101,7 +97,7 @@ func (r *Room) post(b *Batch) {
 
 // postControl hands a frame about the room to every outlet. Room's mutex.
 func (r *Room) postControl(kind BatchKind, c codec.Control) {
-	b := r.table.pool.encodeOwn(c)
+	b := r.table.pool.encodeOwn(c, nil)
 	b.Kind = kind
 	r.post(b)
 	b.Release()
@@ -149,6 +145,11 @@ func (r *Room) publish(h Holder, account string, instance uint64, counts, renew 
 		if live >= r.table.cfg.MaxPublishers {
 			return nil, nil, ErrPublishers
 		}
+		if share := r.table.pool.Share(account); share.pubs.Load() >= int64(r.table.cfg.MaxPublishersPerAccount) {
+			return nil, nil, ErrManyPubs
+		} else if share.Over() {
+			return nil, nil, ErrOverloaded
+		}
 		if len(r.pubs) >= 2*r.table.cfg.MaxPublishers {
 			r.forgetOldest()
 		}
@@ -181,7 +182,8 @@ func (r *Room) publish(h Holder, account string, instance uint64, counts, renew 
 
 // add makes a publisher under a number that is free, and announces it. Room's mutex.
 func (r *Room) add(num uint16, w who) *Publisher {
-	p := &Publisher{Num: num, Room: r, room: r, who: w}
+	p := &Publisher{Num: num, Room: r, room: r, who: w, share: r.table.pool.Share(w.account)}
+	p.admit()
 	p.nudgeAt.Store(r.nudgeAt())
 	r.pubs = append(r.pubs, p)
 	r.postControl(KindControl, &codec.Joined{Room: r.ID, Pub: num, Account: w.account})
@@ -284,7 +286,7 @@ func (r *Room) endPublisher(p *Publisher, code codec.Code, now int64) {
 	p.ended, p.since = code, now
 	r.watch(&p.counts, false)
 	p.holder.Store(nil)
-	b := r.table.pool.encodeOwn(&codec.Left{Room: r.ID, Pub: p.Num, Code: code})
+	b := r.table.pool.encodeOwn(&codec.Left{Room: r.ID, Pub: p.Num, Code: code}, p.share)
 	b.Kind, b.Key.Pub = KindLeft, p.Num
 	r.post(b)
 	b.Release()
@@ -304,7 +306,10 @@ func (r *Room) Grant(by, account string) error {
 	}
 	g, known := r.grants[account]
 	if !g.granted && r.granted >= r.table.cfg.MaxGrants || !known && len(r.grants) >= 2*r.table.cfg.MaxGrants {
-		return ErrOption.With("the room has as many grants as it may have")
+		return ErrManyGrants
+	}
+	if !known && r.share.Over() {
+		return ErrOverloaded
 	}
 	r.setGrant(account, grant{r.grantRev + 1, true})
 	return nil
@@ -320,7 +325,11 @@ func (r *Room) setGrant(account string, g grant) {
 	if r.grants == nil {
 		r.grants = make(map[string]grant)
 	}
-	if old := r.grants[account].granted; old != g.granted {
+	old, known := r.grants[account]
+	if !known {
+		r.hold(grantCost + len(account))
+	}
+	if old := old.granted; old != g.granted {
 		if g.granted {
 			r.granted++
 		} else {
@@ -347,7 +356,7 @@ func (r *Room) Revoke(by, account string, now int64) error {
 	}
 	if _, known := r.grants[account]; !known && len(r.grants) >= 2*r.table.cfg.MaxGrants {
 		if r.takes(account) { // as everybody
-			return ErrOption.With("the room has as many grants as it may have")
+			return ErrManyGrants
 		}
 		return nil // it has nothing to lose
 	}
@@ -405,18 +414,26 @@ func (r *Room) end(code codec.Code) {
 		}
 		p.release()
 	}
+	r.seats.dissolve()
 	r.outlets, r.pubs, r.seats = nil, nil, nil
 }
 
-// release empties the logs of a publisher that is gone for good. Room's mutex.
-func (p *Publisher) release() {
+// empty lets go of all that the publisher has sent. Room's mutex.
+func (p *Publisher) empty() {
 	for _, s := range p.streams {
 		s.clearLog()
 		s.clearInits()
 	}
+	p.tellCached()
 	if p.room.seats != nil {
 		p.room.seats.released(p)
 	}
+}
+
+// release is empty for a publisher that is gone for good and will be forgotten. Room's mutex.
+func (p *Publisher) release() {
+	p.empty()
+	p.dismiss()
 }
 
 // sweep does what time brings: publishers whose linger time is over leave, and the room itself ends, with the code returned; 0 if it goes on.

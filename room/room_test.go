@@ -126,7 +126,7 @@ func TestOwnersOperations(t *testing.T) {
 			_ = x.room.Grant("owner", "a")
 			_ = x.room.Grant("owner", "b")
 			return x.room.Grant("owner", "c")
-		}, ErrOption},
+		}, ErrManyGrants},
 		{"revoke", func(x *bench) error { return x.room.Revoke("owner", "bob", 0) }, nil},
 		{"revoke by a stranger", func(x *bench) error { return x.room.Revoke("eve", "bob", 0) }, ErrNotOwner},
 		{"revoke of the owner", func(x *bench) error { return x.room.Revoke("owner", "owner", 0) }, ErrOption},

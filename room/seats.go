@@ -13,6 +13,7 @@ import (
 // In a lossless room the slowest seat alone decides what has arrived, and what is kept. In any other a frame has arrived when every loop has
 // taken it and every seat that counts has acknowledged it; a seat that owes a batch for too long does not count until it has caught up.
 type seating struct {
+	pool     *Pool
 	seats    []*seat
 	byMember map[any]*seat // those whose subscriber is connected
 	hold     int64         // until then, by time, nothing counts as arrived; 0: no hold
@@ -32,6 +33,8 @@ type seat struct {
 	moved  int64                      // when it last acknowledged something, or had nothing to acknowledge, or its connection broke
 	places map[codec.StreamKey]*place // of every stream that it gets
 	has    map[codec.StreamKey]uint64 // what it said it has of streams that the room does not know; may be nil
+	share  *Share                     // its subscriber's
+	holds  int                        // what the share counts for it
 }
 
 // place is how far a seat has acknowledged a stream.
@@ -44,7 +47,7 @@ type place struct {
 // seated returns the room's seating, making it if need be. Room's mutex.
 func (r *Room) seated() *seating {
 	if r.seats == nil {
-		r.seats = &seating{byMember: make(map[any]*seat)}
+		r.seats = &seating{pool: r.table.pool, byMember: make(map[any]*seat)}
 		r.table.watch(r)
 	}
 	return r.seats
@@ -68,7 +71,7 @@ func (l *seating) kept(w who, node string, resumes bool) *seat {
 // to be dead, is cut off.
 func (l *seating) take(s *seat, o Outlet, j *Join, now int64) *seat {
 	if s == nil {
-		s = &seat{who: who{j.Account, j.Instance}, node: j.Link, places: make(map[codec.StreamKey]*place)}
+		s = &seat{who: who{j.Account, j.Instance}, node: j.Link, places: make(map[codec.StreamKey]*place), share: l.pool.Share(j.Account)}
 		l.seats = append(l.seats, s)
 	}
 	if s.member != nil {
@@ -81,7 +84,26 @@ func (l *seating) take(s *seat, o Outlet, j *Join, now int64) *seat {
 	}
 	s.member, s.outlet, s.moved, s.late, s.cut = j.Member, o, now, false, false
 	l.byMember[j.Member] = s
+	s.account()
 	return s
+}
+
+// dissolve gives up all seats: the room has ended. No-op on nil.
+func (l *seating) dissolve() {
+	if l == nil {
+		return
+	}
+	for _, s := range l.seats {
+		s.share.Hold(-s.holds)
+		s.share, s.holds = nil, 0
+	}
+}
+
+// account counts what the seat takes. No-op for one that is gone.
+func (s *seat) account() {
+	n := seatCost + placeCost*(len(s.places)+len(s.has))
+	s.share.Hold(n - s.holds)
+	s.holds = n
 }
 
 // start notes where a seat takes a stream up. No-op on a nil seat.
@@ -93,6 +115,7 @@ func (s *seat) start(st *stream, acked uint64) {
 	if p == nil {
 		p = &place{st: st}
 		s.places[st.key] = p
+		s.account()
 	}
 	p.st, p.acked = st, max(acked, p.acked)
 }
@@ -112,6 +135,7 @@ func (s *seat) expects(h codec.Position) {
 			s.has = make(map[codec.StreamKey]uint64)
 		}
 		s.has[h.StreamKey] = h.Last
+		s.account()
 	}
 }
 
@@ -156,6 +180,7 @@ func (l *seating) restart(st *stream) {
 func (s *seat) forget(num uint16) {
 	maps.DeleteFunc(s.places, func(k codec.StreamKey, _ *place) bool { return k.Pub == num })
 	maps.DeleteFunc(s.has, func(k codec.StreamKey, _ uint64) bool { return k.Pub == num })
+	s.account()
 }
 
 // mutes leaves the streams of a publisher out from now on. No-op on a nil seat.
@@ -354,6 +379,8 @@ func (l *seating) remove(gone *seat) {
 			break
 		}
 	}
+	gone.share.Hold(-gone.holds)
+	gone.share, gone.holds = nil, 0
 	for _, p := range gone.places {
 		l.update(p.st)
 	}

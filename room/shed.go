@@ -102,9 +102,9 @@ func (q *Queue) shed(s *Sub, now int64, mode shedMode) Outcome {
 
 // frames calls yield for each frame of g of which the socket has not taken all, with its place in the batch.
 func (g *seg) frames(yield func(off, n int, f codec.Flags, seq uint64)) {
-	for off := g.beg; off < g.end; {
+	for off := int(g.beg); off < int(g.end); {
 		n, f, seq := frameAt(g.b.B[off:])
-		if off+n > g.pos {
+		if off+n > int(g.pos) {
 			yield(off, n, f, seq)
 		}
 		off += n
@@ -125,7 +125,7 @@ func (q *Queue) survey(s *Sub) {
 		}
 		v.keyed = v.keyed || g.b.Keyed
 		g.frames(func(off, n int, f codec.Flags, seq uint64) {
-			begun := off < g.pos || !f.Start() && (!v.seen || v.inBegun)
+			begun := off < int(g.pos) || !f.Start() && (!v.seen || v.inBegun)
 			v.seen = true
 			v.inBegun = begun && !f.End()
 			v.inInit = f&codec.FlagInit != 0 && !f.End()
@@ -226,7 +226,7 @@ func (q *Queue) rewrite(s *Sub, now int64, mode shedMode, excess int) (out Outco
 			g.frames(func(off, n int, f codec.Flags, seq uint64) {
 				gone := v.drops(f, seq, mode, excess > 0 || g.at < old)
 				if mode == shedForget {
-					gone = off >= g.pos
+					gone = off >= int(g.pos)
 				}
 				if gone {
 					v.gap(seq, seq, reason)
@@ -238,12 +238,12 @@ func (q *Queue) rewrite(s *Sub, now int64, mode shedMode, excess int) (out Outco
 					}
 					return
 				}
-				if v.gapFrom != 0 || run.end != off {
+				if v.gapFrom != 0 || run.end != int32(off) {
 					flush()
 					notice(v, g.at)
-					run.beg, run.pos, run.end = off, max(off, g.pos), off
+					run.beg, run.pos, run.end = int32(off), max(int32(off), g.pos), int32(off)
 				}
-				run.end = off + n
+				run.end = int32(off + n)
 			})
 			flush()
 			g.b.Release()
@@ -269,6 +269,7 @@ func (q *Queue) rewrite(s *Sub, now int64, mode shedMode, excess int) (out Outco
 	clear(q.segs)
 	q.kept = q.segs[:0]
 	q.segs, q.head = kept, 0
+	q.account()
 	return out
 }
 

@@ -111,11 +111,11 @@ func (s *stream) has(seq uint64) bool { return s.head < len(s.log) && s.log[s.he
 func (s *stream) append(b *Batch, first, last uint64) {
 	s.log = append(s.log, span{b.Retain(), 0, len(b.B), first, last})
 	s.logCost += b.cost()
-	s.pub.room.cached(b.cost())
+	s.pub.cached(b.cost())
 }
 
-// trim releases what nobody needs any more. When a bound on caches is reached the log is emptied, and if that is not enough
-// the init messages too: one room never holds more than CacheRoom and what its lossless windows need.
+// trim releases what nobody needs any more. When the account has more than there is for one, the log is emptied, and when
+// the room has more than it may, its largest log.
 func (s *stream) trim() {
 	r := s.pub.room
 	history := r.table.cfg.History
@@ -124,11 +124,13 @@ func (s *stream) trim() {
 	}
 	// Who mirrors a room may come to relay it, and then other nodes need what its relay had not acknowledged. And an edge that has left a lossless room's
 	// relay for another, whose part it took, may come back: what it has not had counts as arrived meanwhile.
-	if (r.mirror || r.table.cfg.Clustered && r.lossless()) && r.set.Policy != codec.PolicyLatest && r.cacheBytes < r.table.cfg.CacheRoom/2 && r.table.cacheAll.Load() < int64(r.table.cfg.CacheAll)/2 {
+	if (r.mirror || r.table.cfg.Clustered && r.lossless()) && r.set.Policy != codec.PolicyLatest && r.cacheBytes < r.table.cfg.CacheRoom/2 &&
+		r.table.CacheBytes() < int64(r.table.cfg.CacheAll)/2 && !s.pub.share.overCaches() {
 		history = max(history, 2*r.table.cfg.Window)
 	}
 	keep := s.keepFrom()
-	if r.settling && !r.overCache() {
+	over := s.pub.share.overCaches()
+	if r.settling && !over && r.cacheBytes <= r.table.cfg.CacheRoom {
 		keep = 0 // for those who have not found their way here yet
 	}
 	for s.head < len(s.log) && s.log[s.head].last < keep && s.logCost-s.log[s.head].b.cost() >= history {
@@ -140,14 +142,14 @@ func (s *stream) trim() {
 		clear(s.log[n:])
 		s.log, s.head = s.log[:n], 0
 	}
-	if r.set.Policy == codec.PolicyLossless || !r.overCache() {
-		return // a lossless log is bounded by its publisher's window and must not be emptied
+	if r.set.Policy != codec.PolicyLossless { // whose log is bounded by its publisher's window and must not be emptied
+		if over {
+			s.clearLog()
+			r.table.stats.CacheOverflows.Add(1)
+		}
+		r.confine()
 	}
-	s.clearLog()
-	if r.overCache() {
-		s.clearInits()
-	}
-	r.table.stats.CacheOverflows.Add(1)
+	s.pub.tellCached()
 }
 
 // drop releases the oldest span.
@@ -155,7 +157,7 @@ func (s *stream) drop() {
 	sp := &s.log[s.head]
 	c := sp.b.cost()
 	s.logCost -= c
-	s.pub.room.cached(-c)
+	s.pub.cached(-c)
 	sp.b.Release()
 	*sp = span{}
 	s.head++
@@ -206,7 +208,7 @@ func (s *stream) keepInit(b *Batch, run *Run) {
 	}
 	kept.spans = append(kept.spans, span{b.Retain(), 0, len(b.B), run.First, run.Last})
 	kept.last = run.Last
-	s.pub.room.cached(b.cost())
+	s.pub.cached(b.cost())
 }
 
 // maxInits bounds what a stream may have retained for late joiners, in bytes on the wire: as much as the largest payload, in
@@ -239,7 +241,7 @@ func (s *stream) breakInit() {
 				sp.last = s.openSeq - 1
 				break
 			}
-			s.pub.room.cached(-sp.b.cost())
+			s.pub.cached(-sp.b.cost())
 			sp.b.Release()
 			kept.spans = kept.spans[:n]
 		}
@@ -267,7 +269,7 @@ func (s *stream) clearInits() {
 
 func (s *stream) clearRun(kept *initRun) {
 	for _, sp := range kept.spans {
-		s.pub.room.cached(-sp.b.cost())
+		s.pub.cached(-sp.b.cost())
 		sp.b.Release()
 	}
 	*kept = initRun{}

@@ -16,13 +16,12 @@ import (
 
 // Table holds the rooms of a node in lock-striped maps.
 type Table struct {
-	cfg      Config
-	rand     io.Reader
-	pool     *Pool
-	stripes  [stripes]stripe
-	rooms    atomic.Int64
-	cacheAll atomic.Int64
-	stats    Stats
+	cfg     Config
+	rand    io.Reader
+	pool    *Pool
+	stripes [stripes]stripe
+	rooms   atomic.Int64
+	stats   Stats
 
 	accounts struct {
 		sync.Mutex
@@ -80,7 +79,7 @@ func (t *Table) Stats() *Stats { return &t.stats }
 func (t *Table) Len() int { return int(t.rooms.Load()) }
 
 // CacheBytes returns the bytes that all logs hold.
-func (t *Table) CacheBytes() int64 { return t.cacheAll.Load() }
+func (t *Table) CacheBytes() int64 { return t.pool.Cached() }
 
 func (t *Table) stripe(id codec.RoomID) *stripe {
 	var b [8]byte
@@ -127,7 +126,7 @@ func (t *Table) Register(owner string, m *codec.Register, now int64) (*Room, err
 }
 
 func (t *Table) newRoom(owner string, set Settings, now int64) *Room {
-	r := &Room{Owner: owner, table: t, set: set, created: now}
+	r := &Room{Owner: owner, table: t, share: t.pool.Share(owner), set: set, created: now}
 	r.lastPush.Store(now)
 	return r
 }
@@ -175,10 +174,14 @@ func (t *Table) insert(r *Room) bool {
 		s.rooms[r.ID] = r
 	}
 	s.Unlock()
-	if !taken && r.lossless() {
+	if taken {
+		return false
+	}
+	r.hold(roomCost + len(r.Owner))
+	if r.lossless() {
 		r.seated()
 	}
-	return !taken
+	return true
 }
 
 // claim counts a room for an account, within the bounds.
@@ -276,6 +279,7 @@ func (t *Table) remove(r *Room) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t.unwatch(r)
+	r.hold(-r.holds)
 	if r.counted {
 		r.counted = false
 		t.disclaim(r.Owner)
