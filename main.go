@@ -236,7 +236,7 @@ var helpTexts = kong.Vars{
 	"queueHelp":   "What is queued for one subscriber of a room before its policy acts",
 	"stallHelp":   "A subscriber that holds a lossless room up for so long is cut off",
 	"warningHelp": "Clients are warned so long before their token ends; later, if the token is short",
-	"memoryHelp":  "Bytes of frames held in memory before the slowest subscribers are shed",
+	"memoryHelp":  "Bytes that clients may make the server hold; over it the accounts that hold most give up something",
 	"policyHelp": "What happens to a subscriber that falls behind: its part is dropped and announced (live), only the newest is kept " +
 		"(latest), it is cut off (disconnect), or the publisher waits for it (lossless). A file pushed without --realtime is " +
 		"lossless, all else live.",

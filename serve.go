@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -64,6 +65,7 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 		cfg.Loops = runtime.GOMAXPROCS(0)
 	}
 	runtime.GOMAXPROCS(cfg.Loops + 1)
+	boundHeap(int64(c.Memory))
 	e, err := engine.Start(cfg)
 	if err != nil {
 		return errors.Join(explainListen(err), closeIf(admin))
@@ -123,7 +125,20 @@ func (c *serveCmd) config(log zerolog.Logger, who auth.Authenticator, secure *tl
 		Rooms: room.Config{
 			Idle: c.Idle, MaxPayload: int(c.Payload), QueueBytes: int(c.Queue), QueueAge: c.QueueAge, Stall: c.Stall,
 			MaxRooms: c.Limits.Rooms, MaxRoomsPerAccount: c.Limits.AccountRooms,
+			MaxPublishersPerAccount: c.Limits.AccountPubs, MaxStreamsPerAccount: c.Limits.AccountStreams, MaxGrants: c.Limits.Grants,
 		},
+	}
+}
+
+// heapMargin is what Go's runtime may take beside what clients may make the server hold: the server's own, and an eighth for what
+// waits to be collected.
+const heapMargin = 48 << 20
+
+// boundHeap has the runtime collect garbage more often when it comes near the bound on memory, rather than let it grow to twice what
+// is in use. A limit that the environment sets (GOMEMLIMIT) is left alone if it is lower.
+func boundHeap(memory int64) {
+	if limit := memory + memory/8 + heapMargin; debug.SetMemoryLimit(-1) > limit {
+		debug.SetMemoryLimit(limit)
 	}
 }
 

@@ -27,6 +27,7 @@ const (
 	turnedDescriptors
 	turnedAddress
 	turnedProxy
+	turnedCrowd
 	turnedKinds
 )
 
@@ -99,7 +100,8 @@ func (e *Engine) listen() error {
 
 // adopt admits a connection, or turns it away. One with a carrier shakes hands on a goroutine of its own.
 func (e *Engine) adopt(c *net.TCPConn, t transport) error {
-	if why, text := e.admit(c, t); text != "" {
+	place, why, text := e.admit(c, t)
+	if text != "" {
 		e.turned[why].Add(1)
 		if t == (transport{}) {
 			e.turnAway(c, text)
@@ -108,30 +110,33 @@ func (e *Engine) adopt(c *net.TCPConn, t transport) error {
 		return nil
 	}
 	if t == (transport{}) {
-		return e.enroll(c, &session{id: e.nextID.Add(1), role: client{}})
+		return e.enroll(c, &session{id: e.nextID.Add(1), role: client{}, place: place})
 	}
 	e.shakes.Add(1)
-	go e.shake(c, t, e.now())
+	go e.shake(c, t, place, e.now())
 	return nil
 }
 
 // admit counts a new connection, unless there are as many as there may be; then it says so. Of a balancer's connections the clients'
 // own addresses are limited, as soon as they are known.
-func (e *Engine) admit(c net.Conn, t transport) (why turned, text string) {
+func (e *Engine) admit(c net.Conn, t transport) (place *addrPlace, why turned, text string) {
 	switch {
 	case t.proxy && !e.balancer(c.RemoteAddr()):
-		return turnedProxy, "not a balancer"
-	case !t.proxy && !e.limits.addrs.take(c.RemoteAddr(), e.now()):
-		return turnedAddress, "this address connects too often"
+		return nil, turnedProxy, "not a balancer"
 	case e.conns.Load() >= int64(e.cfg.MaxConns):
-		return turnedFull, "this node has as many connections as it may have"
+		return nil, turnedFull, "this node has as many connections as it may have"
 	case e.greeting.Load() >= int64(e.cfg.MaxHandshakes):
-		return turnedHandshakes, "too many connections are waiting to say hello"
+		return nil, turnedHandshakes, "too many connections are waiting to say hello"
+	case t.proxy:
+	default:
+		if place, why, text = e.limits.addrs.take(c.RemoteAddr(), e.now()); text != "" {
+			return nil, why, text
+		}
 	}
 	e.accepted.Add(1)
 	e.conns.Add(1)
 	e.greeting.Add(1)
-	return 0, ""
+	return place, 0, ""
 }
 
 // balancer reports whether a connection comes from where PROXY headers are believed.
@@ -143,7 +148,8 @@ func (e *Engine) balancer(from net.Addr) bool {
 }
 
 // dismiss takes back what admit counted.
-func (e *Engine) dismiss() {
+func (e *Engine) dismiss(s *session) {
+	e.limits.addrs.leave(s.place)
 	e.conns.Add(-1)
 	e.greeting.Add(-1)
 }
@@ -152,7 +158,7 @@ func (e *Engine) dismiss() {
 func (e *Engine) enroll(c *net.TCPConn, s *session) error {
 	err := e.hand(c, s)
 	if err != nil {
-		e.dismiss()
+		e.dismiss(s)
 	}
 	return err
 }

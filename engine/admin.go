@@ -41,7 +41,7 @@ var (
 	descGreeting   = desc("sessions_greeting", "Connections that have not said hello yet.")
 	descRooms      = desc("rooms", "Rooms that exist.")
 	descCache      = desc("cache_bytes", "Bytes that the logs for late joiners and resuming subscribers hold.")
-	descAlive      = desc("frames_memory_bytes", "Bytes of all frames in memory: logs, mailboxes and queues together.")
+	descHeld       = desc("memory_bytes", "Bytes that clients make the server hold: frames, and all that is kept of rooms, streams, queues and sessions.")
 	descQueued     = desc("queued_bytes", "Bytes that wait for slow sockets, each counted for every subscriber it waits for.")
 	descReads      = desc("reads_total", "Reads from clients' sockets.")
 	descFramesIn   = desc("frames_in_total", "Stream frames that came from publishers.")
@@ -54,7 +54,7 @@ var (
 	descBlocks     = desc("blocks_total", "Times that a socket took no more.")
 	descDropped    = desc("dropped_frames_total", "Frames that subscribers did not get because they were behind, by the room's policy.", "policy")
 	descCutOff     = desc("cut_off_total", "Subscriptions and sessions ended because they were behind.")
-	descShed       = desc("shed_total", "Times that the slowest session was shed because the process held too much.")
+	descShed       = desc("shed_total", "Times that an account had to give up something because the process held too much.")
 	descRefused    = desc("push_refused_frames_total", "Frames that were refused.")
 	descFailed     = desc("session_errors_total", "Sessions closed because of a fault of the client.")
 	descDenied     = desc("auth_denied_total", "Clients whose account and token did not fit, or do not any more.")
@@ -70,7 +70,7 @@ var (
 	descEnded      = desc("rooms_ended_total", "Rooms that ended, by reason.", "reason")
 )
 
-var turnedNames = [turnedKinds]string{"connections", "handshakes", "descriptors", "address", "proxy"}
+var turnedNames = [turnedKinds]string{"connections", "handshakes", "descriptors", "address", "proxy", "address_at_once"}
 
 // Describe implements prometheus.Collector.
 func (e *Engine) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(e, ch) }
@@ -98,7 +98,7 @@ func (e *Engine) Collect(ch chan<- prometheus.Metric) {
 	gauge(descGreeting, e.greeting.Load())
 	gauge(descRooms, int64(e.rooms.Len()))
 	gauge(descCache, e.rooms.CacheBytes())
-	gauge(descAlive, e.pool.Alive())
+	gauge(descHeld, e.pool.Held())
 	gauge(descQueued, queued)
 	counter(descReads, sum(func(s *loopStats) uint64 { return s.reads.Load() }))
 	counter(descFramesIn, sum(func(s *loopStats) uint64 { return s.framesIn.Load() }))

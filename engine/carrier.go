@@ -25,6 +25,7 @@ type carrier struct {
 
 	early   []byte // of the protocol's or the WebSocket's bytes, what the handshakes have read too far
 	pending []byte // for the socket, which has not taken it; from the loop's spare buffers
+	holds   int    // what the account's share counts for it
 	close   uint16 // the code to close the WebSocket with; 0: closeNormal, or closeGoingAway
 	reason  string
 	ended   bool // end was called: nothing more is sent
@@ -168,18 +169,20 @@ func (c *carrier) deliver(s *session, b []byte) error {
 	if len(c.pending)+len(b) > maxPending {
 		return unix.ENOBUFS
 	}
-	c.keep(l, b)
+	c.keep(s, b)
 	s.needQueue()
 	s.block()
 	return nil
 }
 
 // keep adds a copy of b to what waits for the socket.
-func (c *carrier) keep(l *loop, b []byte) {
+func (c *carrier) keep(s *session, b []byte) {
+	l := s.loop
 	if c.pending == nil {
 		c.pending = l.spareBuffer()
 	}
 	c.pending = append(c.pending, b...)
+	c.hold(s)
 	l.stats.sealed.Add(int64(len(b)))
 	l.stats.copied.Add(uint64(len(b)))
 }
@@ -203,7 +206,14 @@ func (c *carrier) push(s *session) (out bool, err error) {
 	}
 	l.putBuffer(c.pending)
 	c.pending = nil
+	c.hold(s)
 	return true, nil
+}
+
+// hold counts what pending takes.
+func (c *carrier) hold(s *session) {
+	s.share.Hold(cap(c.pending) - c.holds)
+	c.holds = cap(c.pending)
 }
 
 // send is the write of a session with a carrier: it returns how many bytes of the protocol it took, fewer than g has if the socket is full.
@@ -232,11 +242,11 @@ func (c *carrier) send(s *session, g *gathered) (taken int, err error) {
 			continue
 		}
 		if c.tls != nil {
-			c.keep(l, out[n:])
+			c.keep(s, out[n:])
 			return g.protocol(at + len(b)), nil
 		}
 		end := g.wholeMessage(at + n)
-		c.keep(l, g.b[at+n:end])
+		c.keep(s, g.b[at+n:end])
 		return g.protocol(end), nil
 	}
 	return taken, nil
@@ -290,11 +300,12 @@ func (c *carrier) fail(s *session, err error) bool {
 }
 
 // release gives back what the carrier of a closed session holds.
-func (c *carrier) release(l *loop) {
-	l.stats.sealed.Add(-int64(len(c.pending)))
+func (c *carrier) release(s *session) {
+	s.loop.stats.sealed.Add(-int64(len(c.pending)))
 	if c.pending != nil {
-		l.putBuffer(c.pending)
+		s.loop.putBuffer(c.pending)
 		c.pending = nil
+		c.hold(s)
 	}
 }
 

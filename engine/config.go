@@ -55,7 +55,7 @@ type Config struct {
 	ReadBuffer    int           // bytes one read may take; default 1 MiB
 	SendBuffer    int           // bytes the kernel takes for a client beyond what is on its way to it; default 256 KiB
 	QueueSession  int           // bytes queued for one session over all its rooms; default 64 MiB
-	MemoryBound   int64         // bytes of all frames held in memory before the slowest are shed; default 1 GiB
+	MemoryBound   int64         // bytes that clients make the process hold before those who hold most have to give up something; default 1 GiB
 	MaxSubsPer    int           // subscriptions of one session; default 4,096
 	MaxPubsPer    int           // rooms one session publishes into; default 4,096
 	DrainSpread   time.Duration // clients told to go are cut off spread over so long; default 1 s
@@ -82,12 +82,15 @@ func (c *Config) fill() error {
 	def(&c.SendBuffer, 256<<10)
 	def(&c.QueueSession, 64<<20)
 	def(&c.MemoryBound, 1<<30)
+	def(&c.Rooms.CacheAll, int(min(512<<20, c.MemoryBound/2)))
+	def(&c.Rooms.CacheRoom, int(min(64<<20, c.MemoryBound/4)))
+	def(&c.Rooms.Window, int(min(4<<20, c.MemoryBound/16)))
 	def(&c.MaxSubsPer, 4096)
 	def(&c.MaxPubsPer, 4096)
 	def(&c.DrainSpread, time.Second)
 	def(&c.TokenWarning, time.Minute)
 
-	errs := []error{c.Limits.fill()}
+	errs := []error{c.Limits.fill(c.MaxConns)}
 	bad := func(cond bool, format string, args ...any) {
 		if cond {
 			errs = append(errs, fmt.Errorf(format, args...))

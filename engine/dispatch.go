@@ -75,6 +75,10 @@ func (client) dispatch(s *session, typ byte, frame []byte) error {
 			return nil
 		}
 	}
+	if req, begins := beginning(c); begins && s.share.Over() {
+		s.answer(req, room.ErrOverloaded)
+		return nil
+	}
 	switch m := c.(type) {
 	case *codec.Register:
 		s.register(m)
@@ -140,6 +144,9 @@ func (s *session) hello(frame []byte) error {
 		return err
 	}
 	e := s.loop.eng
+	if err := s.settleIn(); err != nil {
+		return err
+	}
 	s.instance = m.Instance
 	s.phase = phaseOpen
 	s.loop.greeted(s)
@@ -264,12 +271,14 @@ func (m *member) join(r *room.Room, j room.Join) error {
 	m.o, m.at = l.outlet(r), -1
 	m.sub.Init(r)
 	m.s.members = append(m.s.members, m)
+	m.s.share.Hold(memberCost)
 	m.o.seats++
 	j.Member = m
 	err := r.Subscribe(m.o, j, l.now)
 	if err != nil { // the room does not know of it: undo by hand
 		m.ended = true
 		m.s.forget(m)
+		m.s.share.Hold(-memberCost)
 		if m.o.seats--; m.o.seats == 0 {
 			delete(l.outlets, r)
 		}

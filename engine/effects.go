@@ -58,7 +58,7 @@ func (x *effects) Send(l carry.LinkID, m codec.Control) {
 	if k == nil {
 		return
 	}
-	b, err := x.e.pool.Encode(m)
+	b, err := x.e.pool.Encode(m, nil)
 	if err != nil {
 		k.loop.post(item{kind: itemDo, do: func() { k.unsendable(m, err) }})
 		return

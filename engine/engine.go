@@ -54,6 +54,11 @@ type Engine struct {
 	turned   [turnedKinds]atomic.Uint64
 	unshaken atomic.Uint64 // connections whose handshakes failed
 	limits   limits
+
+	// The ticker's: see holdings.go.
+	relief    reliefStep
+	looks     int // since the last step
+	balancing bool
 }
 
 // Start listens and serves. It returns when the server accepts connections, or with all that is wrong with the
@@ -211,6 +216,7 @@ func (l *loop) open(s *session, c gnet.Conn) {
 	s.at = int32(len(l.sessions))
 	l.sessions = append(l.sessions, s)
 	l.stats.sessions.Add(1)
+	s.enter()
 	s.role.open(s)
 }
 

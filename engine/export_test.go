@@ -8,7 +8,7 @@ import (
 )
 
 // Held returns the bytes of all frames in memory.
-func (e *Engine) Held() int64 { return e.pool.Alive() }
+func (e *Engine) Held() int64 { return e.pool.Held() }
 
 // Batches returns how many batches somebody refers to.
 func (e *Engine) Batches() int64 { return e.pool.Outstanding() }

@@ -22,9 +22,11 @@ import (
 // held back until the rate has caught up, so that the publisher's window stops it. Nothing is lost, subscribers get what was taken, and
 // only a client that does not keep to its window is cut off.
 type Limits struct {
-	ConnRate   int            // connections a second of one address, of one /64 with IPv6; default 200, below 0: no limit
-	ConnBurst  int            // of these at once; default ten seconds' worth
-	ConnExempt []netip.Prefix // addresses that this does not hold for, as those of load balancers; default loopback
+	ConnRate     int            // connections a second of one address, of one /64 with IPv6; default 200, below 0: no limit
+	ConnBurst    int            // of these at once; default ten seconds' worth
+	ConnAtOnce   int            // connections that one address has at once; default half of MaxConns, 64 at least
+	ConnExempt   []netip.Prefix // addresses that these do not hold for, as those of load balancers; default loopback
+	AccountConns int            // connections that one account has at once; default half of MaxConns, 64 at least
 
 	SessionFrames int64 // stream frames a second that a session pushes; 0: no limit
 	SessionBytes  int64 // bytes of these, headers included
@@ -34,7 +36,10 @@ type Limits struct {
 	Requests int // requests a second of one session, and ten times as many other control frames; default 10,000, below 0: no limit
 }
 
-func (c *Limits) fill() error {
+func (c *Limits) fill(conns int) error {
+	half := max(conns/2, min(conns, 64), 1)
+	def(&c.ConnAtOnce, half)
+	def(&c.AccountConns, half)
 	def(&c.ConnRate, 200)
 	def(&c.ConnBurst, 10*max(c.ConnRate, 0))
 	def(&c.Requests, 10_000)
@@ -46,6 +51,7 @@ func (c *Limits) fill() error {
 		errs = append(errs, fmt.Errorf("connections of an address at once: %d is below 1", c.ConnBurst))
 	}
 	for name, v := range map[string]int64{
+		"connections of an address": int64(c.ConnAtOnce), "connections of an account": int64(c.AccountConns),
 		"frames of a session": c.SessionFrames, "bytes of a session": c.SessionBytes,
 		"frames of an account": c.AccountFrames, "bytes of an account": c.AccountBytes,
 	} {
@@ -108,7 +114,7 @@ type limits struct {
 	accounts                                                 bool // one of an account is
 	requests                                                 rate // tenths of requests
 
-	addrs *addrLimiter // nil: no limit
+	addrs *addrLimiter
 
 	mu     sync.Mutex
 	meters map[string]*accountMeter
@@ -132,9 +138,11 @@ func (l *limits) init(c *Limits) {
 	l.accounts = c.AccountFrames > 0 || c.AccountBytes > 0
 	l.pushes = l.accounts || c.SessionFrames > 0 || c.SessionBytes > 0
 	l.meters = make(map[string]*accountMeter)
+	r := rate{}
 	if c.ConnRate > 0 {
-		l.addrs = newAddrLimiter(newRate(int64(c.ConnRate), time.Duration(c.ConnBurst)*time.Second/time.Duration(c.ConnRate)), c.ConnExempt)
+		r = newRate(int64(c.ConnRate), time.Duration(c.ConnBurst)*time.Second/time.Duration(c.ConnRate))
 	}
+	l.addrs = newAddrLimiter(r, c.ConnAtOnce, c.ConnExempt)
 }
 
 // accountMeter is how much an account has pushed, over all its sessions.
@@ -208,9 +216,9 @@ func (m *meter) limit(now int64) limited {
 	return limitedKinds
 }
 
-// overLimit reports whether the session has pushed more than its rates allow by now.
+// overLimit reports whether the session has pushed more than its rates allow by now, or its account holds too much.
 func (s *session) overLimit() bool {
-	return s.pushing != nil && s.loop.eng.limits.pushes && s.pushing.meter.limit(s.loop.now) != limitedKinds
+	return s.pushing != nil && (s.loop.eng.limits.pushes && s.pushing.meter.limit(s.loop.now) != limitedKinds || s.share.Over())
 }
 
 // ackDue acknowledges what has arrived, unless the session is over its limit: then a later tick does.

@@ -35,11 +35,11 @@ func TestRate(t *testing.T) {
 func TestAddrLimiter(t *testing.T) {
 	const now = int64(1000 * time.Second)
 	limiter := func() *addrLimiter {
-		return newAddrLimiter(newRate(1, 3*time.Second), []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")})
+		return newAddrLimiter(newRate(1, 3*time.Second), 1000, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")})
 	}
 	taken := func(a *addrLimiter, now int64, addrs ...string) (n int) {
 		for i := range 10 {
-			if a.take(tcp(addrs[i%len(addrs)]), now) {
+			if _, _, refused := a.take(tcp(addrs[i%len(addrs)]), now); refused == "" {
 				n++
 			}
 		}
@@ -68,15 +68,42 @@ func TestAddrLimiter(t *testing.T) {
 			}
 		})
 	}
-	if !(*addrLimiter)(nil).take(tcp("192.0.2.1"), now) {
-		t.Error("no limiter refuses")
+}
+
+// What an address has at once is bounded, and comes back when a connection ends; who is exempt is not counted.
+func TestConnectionsOfAnAddressAtOnce(t *testing.T) {
+	a := newAddrLimiter(rate{}, 2, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")})
+	var places []*addrPlace
+	for i, c := range []struct {
+		addr string
+		why  turned
+		ok   bool
+	}{
+		{"192.0.2.1", 0, true}, {"192.0.2.1", 0, true}, {"192.0.2.1", turnedCrowd, false}, {"192.0.2.2", 0, true},
+		{"10.0.0.1", 0, true}, {"10.0.0.1", 0, true}, {"10.0.0.1", 0, true},
+	} {
+		place, why, text := a.take(tcp(c.addr), 1)
+		if ok := text == ""; ok != c.ok || why != c.why {
+			t.Errorf("connection %d, of %s: %q", i, c.addr, text)
+		}
+		places = append(places, place)
+	}
+	a.leave(places[0])
+	if _, _, text := a.take(tcp("192.0.2.1"), 1); text != "" {
+		t.Errorf("after one has left: %s", text)
+	}
+	for _, p := range places[1:] {
+		a.leave(p)
+	}
+	if len(a.places) != 1 {
+		t.Errorf("%d addresses are kept", len(a.places))
 	}
 }
 
 // TestAddrLimiterManyAddresses: a crowd of heavy addresses, as many as a /112 has, does not keep others out, and takes no memory.
 func TestAddrLimiterManyAddresses(t *testing.T) {
 	const now = int64(1000 * time.Second)
-	a := newAddrLimiter(newRate(1, 3*time.Second), nil)
+	a := newAddrLimiter(newRate(1, 3*time.Second), 1000, nil)
 	heavy := make([]net.Addr, 4096)
 	for i := range heavy {
 		ip := netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, 0xc6120000+uint32(i))))
@@ -88,7 +115,7 @@ func TestAddrLimiterManyAddresses(t *testing.T) {
 	refused := 0
 	for i := range 4096 {
 		ip := netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, 0xcb007100+uint32(i))))
-		if !a.take(net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, 1)), now) {
+		if _, _, text := a.take(net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, 1)), now); text != "" {
 			refused++
 		}
 	}
@@ -108,7 +135,7 @@ func BenchmarkCharge(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			e := &Engine{}
 			e.limits.init(&c)
-			s := &session{account: "alice", loop: &loop{eng: e, now: 1}}
+			s := &session{account: "alice", share: e.pool.Share("alice"), loop: &loop{eng: e, now: 1}}
 			ps := s.pushes()
 			b.ReportAllocs()
 			for b.Loop() {

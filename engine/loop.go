@@ -172,6 +172,8 @@ func (l *loop) handle(it *item) {
 				l.post(item{kind: itemResume, sess: s})
 			}
 		}
+	case itemRelieve:
+		l.relieve(reliefStep(it.id))
 	case itemExpire:
 		l.expire()
 	case itemSend:
@@ -198,9 +200,10 @@ func (l *loop) queue() *room.Queue {
 }
 
 // maxSpareQueues bounds the empty queues that a loop keeps.
-const maxSpareQueues = 1024
+const maxSpareQueues = 256
 
 func (l *loop) putQueue(q *room.Queue) {
+	q.Own(nil)
 	if len(l.queues) < maxSpareQueues {
 		l.queues = append(l.queues, q)
 	}

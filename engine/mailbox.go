@@ -48,6 +48,7 @@ const (
 	itemResume                   // sess has another turn
 	itemExpire                   // more connections have had their time
 	itemSend                     // batch goes to sess, which no policy touches
+	itemRelieve                  // accounts that hold too much give up something: step id
 	itemDo                       // call do
 )
 

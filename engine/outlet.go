@@ -274,6 +274,7 @@ func (m *member) detach(gone bool) {
 	m.ended = true
 	o, s := m.o, m.s
 	s.forget(m)
+	s.share.Hold(-memberCost)
 	s.role.left(m)
 	if m.at >= 0 {
 		last := o.members[len(o.members)-1]

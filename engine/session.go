@@ -26,6 +26,9 @@ type session struct {
 	carrier  *carrier        // nil: plain TCP
 	peer     *netip.AddrPort // of a client that the descriptor's other end is not
 
+	share *room.Share // of memory: the account's; before hello that of strangers
+	place *addrPlace  // nil: of an address that is not limited
+
 	// Set by hello.
 	account  string
 	instance uint64
@@ -134,7 +137,7 @@ func (s *session) resume() error {
 	b := s.unpause()
 	rest, err := s.steps(b)
 	if s.paused {
-		s.partial = rest // as it is, for it may be long
+		s.setPartial(rest) // as it is, for it may be long
 	} else {
 		s.retain(rest)
 	}
@@ -144,7 +147,8 @@ func (s *session) resume() error {
 // unpause returns what waits for the session's next turn.
 func (s *session) unpause() (b []byte) {
 	if s.paused {
-		b, s.partial, s.paused = s.partial, nil, false
+		b, s.paused = s.partial, false
+		s.setPartial(nil)
 		s.loop.waiting -= len(b)
 	}
 	return b
@@ -191,8 +195,16 @@ func (s *session) nextTurn() {
 }
 
 func (s *session) retain(b []byte) {
-	s.partial = append(s.partial, b...)
-	s.loop.stats.copied.Add(uint64(len(b)))
+	if len(b) > 0 {
+		s.setPartial(append(s.partial, b...))
+		s.loop.stats.copied.Add(uint64(len(b)))
+	}
+}
+
+// setPartial makes b the partial frame, and counts what it takes.
+func (s *session) setPartial(b []byte) {
+	s.share.Hold(cap(b) - cap(s.partial))
+	s.partial = b
 }
 
 // stepsOf returns what the frame that b starts with counts in a turn.
@@ -217,7 +229,7 @@ func isStream(b []byte) bool {
 func (s *session) complete(b []byte) (n int, more bool, err error) {
 	for {
 		k := min(s.want()-len(s.partial), len(b)-n)
-		s.partial = append(s.partial, b[n:n+k]...)
+		s.setPartial(append(s.partial, b[n:n+k]...))
 		s.loop.stats.copied.Add(uint64(k))
 		n += k
 		_, err := s.step(s.partial)
@@ -228,7 +240,7 @@ func (s *session) complete(b []byte) (n int, more bool, err error) {
 			continue // the length is known now
 		}
 		if p := s.role.part(s); cap(s.partial) > 4096 && (p == nil || p.Len() == 0) {
-			s.partial = nil
+			s.setPartial(nil)
 		}
 		s.partial = s.partial[:0]
 		return n, false, err
@@ -317,7 +329,7 @@ func (s *session) sendOut() {
 		}
 		s.block()
 	}
-	b := l.eng.pool.Copy(room.KindControl, l.out[n:])
+	b := l.eng.pool.Copy(room.KindControl, l.out[n:], s.share)
 	s.needQueue().Append(b, 0, len(b.B), l.now)
 	b.Release()
 }
@@ -327,7 +339,7 @@ func (s *session) queueControl(c codec.Control) {
 	if s.closed || s.doomed || s.closing {
 		return
 	}
-	b, err := s.loop.eng.pool.Encode(c)
+	b, err := s.loop.eng.pool.Encode(c, s.share)
 	if err != nil {
 		s.unsendable(c, err)
 		return
@@ -349,6 +361,7 @@ func (s *session) queueBatch(b *room.Batch) {
 func (s *session) needQueue() *room.Queue {
 	if s.q == nil {
 		s.q = s.loop.queue()
+		s.q.Own(s.share)
 	}
 	return s.q
 }
@@ -399,7 +412,8 @@ func (s *session) finish() {
 	}
 	s.leaveRooms()
 	s.unpause()
-	s.closing, s.openedAt, s.partial = true, l.now, nil
+	s.closing, s.openedAt = true, l.now
+	s.setPartial(nil)
 	l.closing = append(l.closing, s)
 	l.eng.hot(l)
 	if s.carrier != nil && s.carrier.deaf && s.q != nil {
@@ -493,7 +507,7 @@ func (s *session) onClose() {
 		s.q = nil
 	}
 	if s.carrier != nil {
-		s.carrier.release(l)
+		s.carrier.release(s)
 	}
 	delete(l.blocked, s.id)
 	delete(l.lagging, s)
@@ -502,6 +516,6 @@ func (s *session) onClose() {
 	l.sessions[len(l.sessions)-1] = nil
 	l.sessions = l.sessions[:len(l.sessions)-1]
 	l.stats.sessions.Add(-1)
-	l.eng.conns.Add(-1)
+	s.leave()
 	l.eng.log.Debug().Uint64("conn_id", s.id).Str("account", s.account).Msg("session closed")
 }

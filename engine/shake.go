@@ -86,12 +86,12 @@ func (c *shaking) rest() {
 var errSilence = errors.New("the connection ended without a word")
 
 // shake takes a connection to the protocol and has a loop adopt it.
-func (e *Engine) shake(c *net.TCPConn, t transport, accepted int64) {
+func (e *Engine) shake(c *net.TCPConn, t transport, place *addrPlace, accepted int64) {
 	defer e.shakes.Done()
 	deadline := time.Now().Add(e.cfg.HelloTimeout)
 	_ = c.SetDeadline(deadline)
 	forget := context.AfterFunc(e.ending, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
-	s := &session{id: e.nextID.Add(1), role: client{}, openedAt: accepted, carrier: &carrier{}}
+	s := &session{id: e.nextID.Add(1), role: client{}, openedAt: accepted, carrier: &carrier{}, place: place}
 	err := e.handshakes(c, t, s)
 	if !forget() && err == nil {
 		err = net.ErrClosed
@@ -103,7 +103,7 @@ func (e *Engine) shake(c *net.TCPConn, t transport, accepted int64) {
 		}
 		return
 	}
-	e.dismiss()
+	e.dismiss(s)
 	_ = c.Close()
 	switch {
 	case errors.Is(err, errSilence), errors.Is(err, errTurnedAway), e.ending.Err() != nil:
@@ -192,10 +192,12 @@ func (e *Engine) readProxy(c *net.TCPConn, s *session) (early []byte, err error)
 	}
 	addr := from.AddrPort()
 	s.peer = &addr
-	if !e.limits.addrs.take(from, e.now()) {
-		e.turned[turnedAddress].Add(1)
+	place, why, text := e.limits.addrs.take(from, e.now())
+	if text != "" {
+		e.turned[why].Add(1)
 		return nil, errTurnedAway
 	}
+	s.place = place
 	return early, nil
 }
 

@@ -30,11 +30,13 @@ func (e *Engine) tick() {
 		case <-t.C:
 		}
 		for _, l := range e.loops {
-			if l.stats.hot.Swap(false) || n%idle == 0 || e.pool.Alive() > e.cfg.MemoryBound {
+			if l.stats.hot.Swap(false) || n%idle == 0 {
 				l.post(item{kind: itemTick})
 			}
 		}
+		e.balance()
 		if n%idleTicks == 0 {
+			e.pool.Sweep()
 			e.limits.sweep(e.now())
 		}
 		if n%sweepTicks == 0 {
@@ -64,7 +66,6 @@ func (l *loop) tick() {
 	clear(l.refusing)
 	l.refusing = l.refusing[:0]
 	l.lag()
-	l.relieve()
 	if !l.expiring { // otherwise it goes on by itself
 		l.expire()
 	}
@@ -126,36 +127,6 @@ func (l *loop) lag() {
 	l.stats.queued.Store(int64(queued))
 	if len(l.lagging) > 0 {
 		l.eng.hot(l)
-	}
-}
-
-// relieve sheds the session with the largest queue while the process holds more than its bound: first what its policies
-// allow to drop, and if that frees nothing, the session itself.
-func (l *loop) relieve() {
-	if l.eng.pool.Alive() <= l.eng.cfg.MemoryBound {
-		return
-	}
-	var worst *session
-	for s := range l.lagging {
-		if s.q != nil && !s.doomed && (worst == nil || s.q.Bytes() > worst.q.Bytes()) {
-			worst = s
-		}
-	}
-	l.eng.hot(l)
-	if worst == nil {
-		return
-	}
-	before, cut := worst.q.Bytes(), false
-	for _, m := range worst.members {
-		out := worst.q.Relieve(&m.sub, l.now)
-		m.after(out)
-		cut = cut || out.CutOff
-	}
-	l.stats.shed.Add(1)
-	l.eng.log.Warn().Uint64("conn_id", worst.id).Str("account", worst.account).Int("queued", before).Msg("memory bound reached; slowest session shed")
-	if worst.q.Bytes() == before && !cut {
-		l.stats.cutOff.Add(1)
-		worst.doom()
 	}
 }
 

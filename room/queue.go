@@ -54,6 +54,9 @@ type Sub struct {
 // Init prepares the account of a subscription to r.
 func (s *Sub) Init(r *Room) { s.set, s.room = &r.set, r.ID }
 
+// Queued returns how many bytes wait for the subscription.
+func (s *Sub) Queued() int { return s.queued }
+
 // Slow reports whether the subscription waits for a point to resume at, so that what it gets must pass its Queue.
 func (s *Sub) Slow() bool { return s.slow != nil }
 

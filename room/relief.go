@@ -143,6 +143,20 @@ func (t *Table) Relieve(s *Share) {
 	}
 }
 
+// EndOf ends rooms of an account that holds too much, until it does not.
+func (t *Table) EndOf(s *Share) {
+	for i := range t.stripes {
+		for _, r := range t.list(i) {
+			if r.share == s && !r.IsMirror() && s.Over() && t.End(r, codec.CodeOverloaded) {
+				t.told(r, codec.CodeOverloaded)
+			}
+		}
+	}
+}
+
+// OwnerOver reports whether the room's owner holds too much. Any goroutine.
+func (r *Room) OwnerOver() bool { return r.share.Over() }
+
 func (r *Room) relieve() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

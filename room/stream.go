@@ -20,10 +20,10 @@ type stream struct {
 	log      []span      // log[head:] is contiguous, oldest first
 	head     int
 	logCost  int
-	groupSeq uint64  // first frame of the newest group in the log; 0 if there is none
+	groupSeq uint64    // first frame of the newest group in the log; 0 if there is none
 	inits    initRun   // the init messages in a row that a late joiner's first frame goes by
 	coming   []initRun // those that came after it, for who joins later; one run at most but in lossless rooms
-	told     uint64  // the last acknowledgement handed to the publisher's session
+	told     uint64    // the last acknowledgement handed to the publisher's session
 
 	fresh   bool // of a restored publisher, or of a mirror without subscribers: begins wherever its first frame says
 	lenient bool // of a restored publisher: its first frame may leave some out, which are lost

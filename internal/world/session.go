@@ -61,7 +61,7 @@ func (s *session) Send(m codec.Control) {
 		return
 	}
 	w := s.l.p.w
-	b, err := s.l.p.pool.Encode(m)
+	b, err := s.l.p.pool.Encode(m, nil)
 	if err != nil {
 		w.fail("I10", "%s cannot send %T: %v", s.l.p.name, m, err)
 		return
