@@ -329,3 +329,11 @@ func (l *loop) putBuffer(b []byte) {
 		l.buffers = append(l.buffers, b[:0])
 	}
 }
+
+// sealed returns how many bytes the carriers of all sessions keep for sockets that have not taken them. Any goroutine.
+func (e *Engine) sealed() (n int64) {
+	for _, l := range e.loops {
+		n += l.stats.sealed.Load()
+	}
+	return n
+}

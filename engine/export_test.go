@@ -107,3 +107,6 @@ func (e *Engine) Waiting() (n int) {
 
 // Leaving reports whether Shutdown was called.
 func (e *Engine) Leaving() bool { return e.leaving.Load() }
+
+// Sealed returns the bytes that carriers keep for sockets that have not taken them.
+func (e *Engine) Sealed() int64 { return e.sealed() }

@@ -136,7 +136,9 @@ func codeOfClose(err error) uint16 {
 	return 0
 }
 
-func frame(first byte, payload string) string { return string(maskedFrame(first, []byte(payload), 0x12345678)) }
+func frame(first byte, payload string) string {
+	return string(maskedFrame(first, []byte(payload), 0x12345678))
+}
 
 // webSocketCases follow the sections of the Autobahn test suite, as far as a carrier of bytes in binary messages has an answer of its own: text
 // is not spoken here, so what Autobahn has echoed as text is closed with 1003, and what it looks for in text of wrong UTF-8 is not looked at.
