@@ -252,10 +252,10 @@ func (c *conn) beforeLogin(typ byte, isJSON bool, body []byte) error {
 		c.refuse(typeAuth, failFormat, nil, "", isJSON)
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(c.ctx, c.g.cfg.Request)
+	defer cancel()
 	who, f := c.g.credentialsOf(&m)
 	if f == nil {
-		ctx, cancel := context.WithTimeout(c.ctx, c.g.cfg.Request)
-		defer cancel()
 		c.client, f = c.g.dial(ctx, who, c.remote)
 	}
 	if f != nil {
@@ -266,9 +266,10 @@ func (c *conn) beforeLogin(typ byte, isJSON bool, body []byte) error {
 	c.g.stats.logins[0].Add(1)
 	c.json = isJSON
 	c.who = tid{Node: who.account, Domain: m.Domain, Resource: m.Resource, Termtyp: m.Termtyp}
+	in, _ := c.openInbox(ctx) // before the answer: from then on the account can be sent to. If it fails, pumpInbox goes on trying
 	number := c.g.number()
 	c.answer(&ack{OK: true, TimType: typeAuth, T: &number, N: who.account, N2: strconv.FormatUint(c.id, 10)})
-	c.pumps.Go(c.pumpInbox)
+	c.pumps.Go(func() { c.pumpInbox(in) })
 	return nil
 }
 

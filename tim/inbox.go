@@ -124,14 +124,22 @@ func (c *conn) makePlace(ctx context.Context) {
 // reopenAfter is how long an inbox that was cut off stays closed.
 const reopenAfter = time.Second
 
-// pumpInbox passes on what others send to the account, until the connection ends.
-func (c *conn) pumpInbox() {
+// openInbox opens the account's inbox. In an open engine everybody may send to it, elsewhere whom the account's token accepts.
+func (c *conn) openInbox(ctx context.Context) (*client.Inbox, error) {
 	o := client.InboxOptions{}
 	if c.g.cfg.Open {
 		o.Accept = []string{client.Everyone}
 	}
-	for c.ctx.Err() == nil {
-		in, err := c.client.OpenInbox(c.ctx, o)
+	return c.client.OpenInbox(ctx, o)
+}
+
+// pumpInbox passes on what others send to the account, until the connection ends. in is the open inbox; nil: it is to be opened.
+func (c *conn) pumpInbox(in *client.Inbox) {
+	for {
+		var err error
+		if in == nil {
+			in, err = c.openInbox(c.ctx)
+		}
 		for err == nil {
 			var event client.Event
 			if event, err = in.Next(c.ctx); err == nil {
@@ -146,9 +154,11 @@ func (c *conn) pumpInbox() {
 			c.sendAway(ended)
 			return
 		}
+		in = nil // cut off: its client had not read for too long, say
 		select {
 		case <-time.After(reopenAfter):
 		case <-c.ctx.Done():
+			return
 		}
 	}
 }
