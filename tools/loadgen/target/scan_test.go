@@ -33,7 +33,17 @@ func conversations() []conversation {
 			return append(append(dst, "*3\r\n$7\r\nmessage\r\n"...), p[len("*3\r\n$7\r\nPUBLISH\r\n"):]...)
 		}},
 		{"mosquitto", []byte{0x20, 2, 0, 0, 0x90, 3, 0, 1, 0}, same},
+		{"tim", []byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n" +
+			"\x82\x08\x0c\x11\x13\x10\x38\x01a\x00" + "\x82\x06\x0c\x11\x13\x16\x26\x0a"), unmasked},
 	}
+}
+
+// unmasked makes what a server sends of a WebSocket message that a client sent with a mask of zeros.
+func unmasked(dst, published []byte) []byte {
+	head := map[byte]int{126: 4, 127: 10}[published[1]&0x7f]
+	head = max(head, 2)
+	dst = append(append(dst, published[0], published[1]&0x7f), published[2:head]...)
+	return append(dst, published[head+4:]...)
 }
 
 func testTarget(t testing.TB, name string) Target {

@@ -124,6 +124,7 @@ var targets = map[string]func() Target{
 	"nats":      func() Target { return new(nats) },
 	"redis":     func() Target { return new(redis) },
 	"mosquitto": func() Target { return new(mqtt) },
+	"tim":       func() Target { return new(tim) },
 }
 
 // New returns the target of the given name.
