@@ -59,6 +59,10 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	cfg := c.config(log, who, secure)
 	cfg.Cluster = cluster
 	cfg.Metrics = []prometheus.Collector{std.droppedLines()}
+	gateway, err := c.timFlags.open(log, who, secure, &cfg)
+	if err != nil {
+		return errors.Join(err, closeIf(admin))
+	}
 	// A loop that waits in the kernel keeps its processor, in the runtime's sense, for up to 10 ms. One more lets everything else go on
 	// meanwhile: links between nodes, TLS, gossip. See docs/decisions/processors.md.
 	if cfg.Loops == 0 {
@@ -68,14 +72,17 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	boundHeap(int64(c.Memory))
 	e, err := engine.Start(cfg)
 	if err != nil {
+		gateway.closeListeners()
 		return errors.Join(explainListen(err), closeIf(admin))
 	}
+	gateway.serve(e)
 	failed := make(chan error, 1)
 	pages := http.Server{Handler: e.Handler(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: stdlog.New(log, "", 0)}
 	if admin != nil {
 		go func() { failed <- pages.Serve(admin) }()
 	}
 	c.greet(std, e, admin)
+	gateway.greet(std)
 
 	select {
 	case <-ctx.Done():
@@ -85,7 +92,8 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	}
 	within, cancel := context.WithTimeout(context.Background(), c.Drain)
 	defer cancel()
-	if unfinished := e.Shutdown(within); unfinished != nil {
+	gone := gateway.shutdown(within)
+	if unfinished := errors.Join(e.Shutdown(within), <-gone); unfinished != nil {
 		log.Warn().Err(unfinished).Msg("not drained in time")
 	}
 	_ = pages.Close() // after the drain, which /readyz tells of

@@ -27,6 +27,7 @@ type serveCmd struct {
 	Auth     string        `placeholder:"HOW" default:"open" env:"TIMEDGE_AUTH" help:"${authHelp} (${default})."`
 	clusterFlags
 	tlsFlags
+	timFlags
 	TokenWarning time.Duration `placeholder:"TIME" default:"1m" env:"TIMEDGE_TOKEN_WARNING" help:"${warningHelp} (${default})."`
 	Limits       limitFlags    `embed:"" prefix:"limit-"`
 	Insecure     bool          `name:"insecure-open" env:"TIMEDGE_INSECURE_OPEN" help:"Let --auth open listen beyond loopback."`

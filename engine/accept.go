@@ -120,23 +120,35 @@ func (e *Engine) adopt(c *net.TCPConn, t transport) error {
 // admit counts a new connection, unless there are as many as there may be; then it says so. Of a balancer's connections the clients'
 // own addresses are limited, as soon as they are known.
 func (e *Engine) admit(c net.Conn, t transport) (place *addrPlace, why turned, text string) {
-	switch {
-	case t.proxy && !e.balancer(c.RemoteAddr()):
+	if t.proxy && !e.balancer(c.RemoteAddr()) {
 		return nil, turnedProxy, "not a balancer"
-	case e.conns.Load() >= int64(e.cfg.MaxConns):
-		return nil, turnedFull, "this node has as many connections as it may have"
-	case e.greeting.Load() >= int64(e.cfg.MaxHandshakes):
-		return nil, turnedHandshakes, "too many connections are waiting to say hello"
-	case t.proxy:
-	default:
-		if place, why, text = e.limits.addrs.take(c.RemoteAddr(), e.now()); text != "" {
-			return nil, why, text
-		}
 	}
+	if why, text = e.crowded(); text == "" && !t.proxy {
+		place, why, text = e.limits.addrs.take(c.RemoteAddr(), e.now())
+	}
+	if text != "" {
+		return nil, why, text
+	}
+	e.counted()
+	return place, 0, ""
+}
+
+// crowded says why there may be no connection more, whosever it is.
+func (e *Engine) crowded() (why turned, text string) {
+	switch {
+	case e.conns.Load() >= int64(e.cfg.MaxConns):
+		return turnedFull, "this node has as many connections as it may have"
+	case e.greeting.Load() >= int64(e.cfg.MaxHandshakes):
+		return turnedHandshakes, "too many connections are waiting to say hello"
+	}
+	return 0, ""
+}
+
+// counted counts one more.
+func (e *Engine) counted() {
 	e.accepted.Add(1)
 	e.conns.Add(1)
 	e.greeting.Add(1)
-	return place, 0, ""
 }
 
 // balancer reports whether a connection comes from where PROXY headers are believed.
@@ -155,7 +167,7 @@ func (e *Engine) dismiss(s *session) {
 }
 
 // enroll gives an admitted connection to a reactor.
-func (e *Engine) enroll(c *net.TCPConn, s *session) error {
+func (e *Engine) enroll(c net.Conn, s *session) error {
 	err := e.hand(c, s)
 	if err != nil {
 		e.dismiss(s)
@@ -167,10 +179,12 @@ func (e *Engine) enroll(c *net.TCPConn, s *session) error {
 const enrollAtOnce = 16
 
 // hand gives a connection to a reactor, which has a descriptor of its own of it; c is closed.
-func (e *Engine) hand(c *net.TCPConn, s *session) error {
+func (e *Engine) hand(c net.Conn, s *session) error {
 	e.enrolling <- struct{}{}
 	defer func() { <-e.enrolling }()
-	boundUnsent(c, e.cfg.SendBuffer)
+	if tcp, is := c.(*net.TCPConn); is {
+		boundUnsent(tcp, e.cfg.SendBuffer)
+	}
 	_, err := e.reactors.EnrollContext(c, s) // closes c
 	if err == nil && s.loop == nil {         // the reactor could not watch it, and has closed it
 		err = unix.ENOMEM

@@ -3,6 +3,7 @@
 //
 // Start at [Start] and [Config]. docs/architecture.md tells how a frame travels; the files follow it:
 //
+//	inner.go     connections from within the process
 //	accept.go    connections in, limits before anything is read
 //	loop.go      an event loop and its drain; mailbox.go what others post to it
 //	session.go   one connection: bytes in, frames out of them

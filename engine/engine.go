@@ -156,9 +156,7 @@ func (l *loop) connect() error {
 		return err
 	}
 	l.wakeFD = fds[0]
-	f := os.NewFile(uintptr(fds[1]), "wake-up")
-	c, err := net.FileConn(f) // of a duplicate
-	_ = f.Close()
+	c, err := fileConn(fds[1])
 	if err != nil {
 		return err
 	}
@@ -168,6 +166,13 @@ func (l *loop) connect() error {
 	}
 	l.reactor = gc.EventLoop()
 	return nil
+}
+
+// fileConn makes a connection of a socket's descriptor, which it closes.
+func fileConn(fd int) (net.Conn, error) {
+	f := os.NewFile(uintptr(fd), "socket")
+	defer f.Close()
+	return net.FileConn(f) // of a duplicate
 }
 
 // handler receives gnet's callbacks.
