@@ -40,8 +40,8 @@ type conn struct {
 	frame    []byte // the frame being read, and handled
 	gathered int    // bytes of it that g.gathering counts
 	subs     map[codec.RoomID]*subscription
-	pubs     map[codec.RoomID]*client.Publisher
-	to       map[string]*client.Publisher // by recipient
+	pubs     map[codec.RoomID]*publication
+	to       map[string]*publication // by recipient
 }
 
 // maxBeforeLogin is the largest frame before the login, bytes.
@@ -54,7 +54,7 @@ func newConn(g *Gateway, c net.Conn, buffered *bufio.Reader, remote netip.AddrPo
 	ctx, cancel := context.WithCancel(context.Background())
 	k := &conn{
 		g: g, c: c, out: newOutbox(), id: g.nextID.Add(1), remote: remote, ctx: ctx, cancel: cancel,
-		subs: make(map[codec.RoomID]*subscription), pubs: make(map[codec.RoomID]*client.Publisher), to: make(map[string]*client.Publisher),
+		subs: make(map[codec.RoomID]*subscription), pubs: make(map[codec.RoomID]*publication), to: make(map[string]*publication),
 	}
 	k.in = wsutil.Reader{
 		Source: &timed{Conn: c, r: buffered, idle: g.cfg.Idle}, State: ws.StateServerSide,

@@ -11,7 +11,7 @@
 //	gateway.go   listeners, HTTP, what all connections share
 //	login.go     accounts, tokens
 //	conn.go      one connection: frames in their order
-//	rooms.go     requests and pushes; inbox.go account to account
+//	rooms.go     requests and pushes; inbox.go account to account; publication.go what both push with
 //	outbox.go    what goes out
 //
 // Concurrency: a connection is read, and its frames are handled, by one goroutine; what comes from the engine is passed on

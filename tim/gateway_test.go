@@ -113,8 +113,10 @@ func TestCalls(t *testing.T) {
 		if got := a.do(opDelAuth, room, "bob"); got != "bob" {
 			t.Fatalf("revoked %s", got)
 		}
-		b.push(room, 0, []byte{7})
-		b.refusal(typeStream, failDenied)
+		b.push(room, 0, []byte{7}) // in the middle of a stream: whoever refuses it, the pusher is told
+		if r := b.refusal(typeStream, failDenied); r.N != room {
+			t.Fatalf("refused %+v", r)
+		}
 
 		if r := b.vroom(opAddAuth, room, "carol"); r.OK || *r.Error != *failDenied {
 			t.Fatalf("a stranger granted: %+v", r)

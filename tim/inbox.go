@@ -59,54 +59,43 @@ func (c *conn) big(typ byte, frame []byte) {
 // maxRecipients is how many accounts a connection streams to at once; who comes beyond has another's place.
 const maxRecipients = 256
 
-// sendTo pushes into an account's inbox. Whether it arrives is not answered, nor that nobody is there: these clients expect
-// that what is live is dropped then.
+// sendTo pushes into an account's inbox. That it arrives is not answered, nor that nobody is there: these clients expect that what is live is
+// dropped then.
 func (c *conn) sendTo(typ byte, to string, data []byte) {
-	var f *failure
 	switch {
 	case !isAccount(to):
-		f = failAccount
+		c.refuse(typ, failAccount, nil, "", c.json)
+		return
 	case to == c.who.Node:
-		f = failDenied
-	default:
-		if err := c.trySend(typ, to, data); codeOf(err) == codec.CodeAway {
-			c.g.stats.away.Add(1)
-		} else if err != nil {
-			f = failureOf(err)
-		}
+		c.refuse(typ, failDenied, nil, "", c.json)
+		return
 	}
-	if f != nil {
-		if f == failUnknown {
-			f = failAccount
+	ctx, cancel := context.WithTimeout(c.ctx, c.g.cfg.Request)
+	defer cancel()
+	err := pushInto(ctx, c.to, to, typ, data, func() (*publication, error) {
+		c.makePlace(ctx)
+		p, err := c.client.PublishTo(ctx, to, client.PublishOptions{})
+		if err != nil {
+			return nil, err
 		}
-		c.refuse(typ, f, nil, "", c.json)
+		return c.publish(p, func(err error) { c.notSent(typ, err) }), nil
+	})
+	if err != nil {
+		c.notSent(typ, err)
 	}
 }
 
-func (c *conn) trySend(typ byte, to string, data []byte) error {
-	ctx, cancel := context.WithTimeout(c.ctx, c.g.cfg.Request)
-	defer cancel()
-	for again := false; ; again = true {
-		p := c.to[to]
-		if p == nil {
-			var err error
-			c.makePlace(ctx)
-			if p, err = c.client.PublishTo(ctx, to, client.PublishOptions{}); err != nil {
-				return err
-			}
-			c.to[to] = p
-		}
-		err := p.Push(ctx, typ, client.Delta, data)
-		code := codeOf(err)
-		if err == nil || code == codec.CodePayloadSize {
-			return err
-		}
-		delete(c.to, to)
-		_ = p.Close(ctx)
-		if code != codec.CodeGone && code != codec.CodeAway || again { // who was away may be back
-			return err
-		}
+// notSent tells that a stream to an account came to nothing, unless the account is away.
+func (c *conn) notSent(typ byte, err error) {
+	if codeOf(err) == codec.CodeAway {
+		c.g.stats.away.Add(1)
+		return
 	}
+	f := failureOf(err)
+	if f == failUnknown {
+		f = failAccount
+	}
+	c.refuse(typ, f, nil, "", c.json)
 }
 
 // makePlace ends the stream to some account if there are as many as there may be.
@@ -116,7 +105,7 @@ func (c *conn) makePlace(ctx context.Context) {
 	}
 	for to, p := range c.to {
 		delete(c.to, to)
-		_ = p.Close(ctx)
+		p.leave(ctx)
 		return
 	}
 }

@@ -54,7 +54,7 @@ func (c *conn) roomRequest(ctx context.Context, m *request, a *ack) (then func()
 	}
 	switch m.Rtype {
 	case opRemove:
-		c.leave(room)
+		c.leave(ctx, room)
 		return nil, c.client.Remove(ctx, room)
 	case opAddAuth, opDelAuth:
 		if !isAccount(m.Node2) {
@@ -171,48 +171,33 @@ func (c *conn) pushInto(name string, dtype uint8, data []byte) {
 		c.refuse(typeStream, failParameter, nil, "", c.json)
 		return
 	}
-	if err := c.tryPush(room, dtype, data); err != nil {
-		f := failureOf(err)
-		if f == failUnknown { // their own server does not tell the two apart, and callers look for this one
-			f = failDenied
-		}
-		c.refuse(typeStream, f, nil, name, c.json)
-	}
-}
-
-// tryPush pushes through the room's publisher, which it makes at the first push. A publisher that ended while its connection
-// was broken says so once, and is made anew.
-func (c *conn) tryPush(room codec.RoomID, dtype uint8, data []byte) error {
 	ctx, cancel := context.WithTimeout(c.ctx, c.g.cfg.Request)
 	defer cancel()
-	for again := false; ; again = true {
-		p := c.pubs[room]
-		if p == nil {
-			var err error
-			if p, err = c.client.Publish(ctx, room, client.PublishOptions{}); err != nil {
-				return err
-			}
-			c.pubs[room] = p
+	err = pushInto(ctx, c.pubs, room, dtype, data, func() (*publication, error) {
+		p, err := c.client.Publish(ctx, room, client.PublishOptions{})
+		if err != nil {
+			return nil, err
 		}
-		err := p.Push(ctx, dtype, client.Delta, data)
-		if err == nil {
-			return nil
-		}
-		if code := codeOf(err); code == codec.CodePayloadSize { // nothing else is wrong with it
-			return err
-		} else if code != codec.CodeGone || again {
-			c.leave(room)
-			return err
-		}
+		return c.publish(p, func(err error) { c.notPushed(name, err) }), nil
+	})
+	if err != nil {
+		c.notPushed(name, err)
 	}
 }
 
-// leave gives a room's publisher up.
-func (c *conn) leave(room codec.RoomID) {
+// notPushed tells that a push into a room came to nothing.
+func (c *conn) notPushed(room string, err error) {
+	f := failureOf(err)
+	if f == failUnknown { // their own server does not tell the two apart, and callers look for this one
+		f = failDenied
+	}
+	c.refuse(typeStream, f, nil, room, c.json)
+}
+
+// leave gives a room's publication up.
+func (c *conn) leave(ctx context.Context, room codec.RoomID) {
 	if p := c.pubs[room]; p != nil {
 		delete(c.pubs, room)
-		ctx, cancel := context.WithTimeout(c.ctx, c.g.cfg.Request)
-		defer cancel()
-		_ = p.Close(ctx) // it has ended already, or ends now
+		p.leave(ctx)
 	}
 }
