@@ -17,15 +17,12 @@ import (
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
 	"github.com/rs/zerolog"
-	"go.uber.org/goleak"
 
 	"github.com/timedge/timedge/client"
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/engine"
 	"github.com/timedge/timedge/room"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, goleak.IgnoreCurrent()) }
 
 // server is an engine with a gateway before it.
 type server struct {
