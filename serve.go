@@ -59,7 +59,7 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	cfg := c.config(log, who, secure)
 	cfg.Cluster = cluster
 	cfg.Metrics = []prometheus.Collector{std.droppedLines()}
-	gateway, err := c.timFlags.open(log, who, secure, &cfg)
+	gateway, err := c.openTim(log, secure, &cfg)
 	if err != nil {
 		return errors.Join(err, closeIf(admin))
 	}

@@ -39,6 +39,7 @@ type tlsFlags struct {
 	ListenTLS []string `name:"listen-tls" placeholder:"ADDR" env:"TIMEDGE_LISTEN_TLS" help:"Where clients connect with TLS 1.3 (nowhere)."`
 	ListenWS  []string `name:"listen-ws" placeholder:"ADDR" env:"TIMEDGE_LISTEN_WS" help:"Where clients connect by WebSocket (nowhere)."`
 	ListenWSS []string `name:"listen-wss" placeholder:"ADDR" env:"TIMEDGE_LISTEN_WSS" help:"Where clients connect by WebSocket within TLS 1.3 (nowhere)."`
+	TimTLS    []string `name:"tim-tls" placeholder:"ADDR" env:"TIMEDGE_TIM_TLS" help:"Where clients of tim connect with TLS 1.3 (nowhere)."`
 	Cert      string   `name:"tls-cert" placeholder:"FILE" env:"TIMEDGE_TLS_CERT" help:"The server's certificate, in PEM; taken up when it changes."`
 	Key       string   `name:"tls-key" placeholder:"FILE" env:"TIMEDGE_TLS_KEY" help:"The certificate's key, in PEM."`
 	ClientCA  string   `name:"tls-client-ca" placeholder:"FILE" env:"TIMEDGE_TLS_CLIENT_CA" help:"${clientCAHelp}."`

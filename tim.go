@@ -5,13 +5,15 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/pires/go-proxyproto"
 	"github.com/rs/zerolog"
 
 	"github.com/timedge/timedge/auth"
@@ -21,14 +23,13 @@ import (
 
 // timFlags say where clients of the older system connect: docs/tim.md.
 type timFlags struct {
-	Tim    []string `placeholder:"ADDR" env:"TIMEDGE_TIM" help:"Where clients of tim connect: timgo, atim, timjs (nowhere)."`
-	TimTLS []string `name:"tim-tls" placeholder:"ADDR" env:"TIMEDGE_TIM_TLS" help:"The same, with TLS (nowhere)."`
+	Tim []string `placeholder:"ADDR" env:"TIMEDGE_TIM" help:"Where clients of tim connect: timgo, atim, timjs (nowhere)."`
 }
 
 // timGateway serves clients of the older system beside an engine. Nil: it is not asked for.
 type timGateway struct {
 	*tim.Gateway
-	listeners []net.Listener
+	listeners []timListener
 	engine    *engine.Engine
 	serving   sync.WaitGroup
 	log       zerolog.Logger
@@ -42,33 +43,68 @@ const timOverhead = 64 << 10
 const timSpread = time.Second
 
 // open opens the listeners, and adds the gateway's metrics to the engine's. Serving begins when there is an engine.
-func (f *timFlags) open(log zerolog.Logger, who auth.Authenticator, secure *tls.Config, e *engine.Config) (*timGateway, error) {
-	if len(f.Tim)+len(f.TimTLS) == 0 {
+func (c *serveCmd) openTim(log zerolog.Logger, secure *tls.Config, e *engine.Config) (*timGateway, error) {
+	if len(c.Tim)+len(c.TimTLS) == 0 {
 		return nil, nil
-	}
-	if len(f.TimTLS) > 0 && secure == nil {
-		return nil, errors.New("--tim-tls needs --tls-cert FILE and --tls-key FILE")
 	}
 	g := &timGateway{log: log}
 	cfg := tim.Defaults()
-	cfg.Open, cfg.Node, cfg.MaxMessage, cfg.Log = auth.IsOpen(who), e.Node, e.Rooms.MaxPayload+timOverhead, log
+	cfg.Open, cfg.Node, cfg.MaxMessage, cfg.Log = auth.IsOpen(e.Auth), e.Node, e.Rooms.MaxPayload+timOverhead, log
 	cfg.Memory = int(min(e.MemoryBound/4, int64(cfg.Memory)))
 	cfg.Dial = func(_ context.Context, remote netip.AddrPort) (net.Conn, error) { return g.engine.Connect(remote) }
 	cfg.Admit = func(remote net.Addr) bool { return g.engine.Admit(remote) }
 	g.Gateway = tim.New(cfg)
-	for i, addr := range append(f.Tim, f.TimTLS...) {
-		ln, err := net.Listen("tcp", addr)
+	for i, addr := range append(slices.Clone(c.Tim), c.TimTLS...) {
+		if cfg.Open && !c.Insecure && !engine.Loopback(strings.TrimSuffix(addr, engine.ProxyOption)) {
+			g.closeListeners()
+			return nil, fmt.Errorf("--tim: %s can be reached from elsewhere, and without an authenticator anybody may be anyone there", addr)
+		}
+		ln, err := listenTim(addr, e.ProxyFrom)
 		if err != nil {
 			g.closeListeners()
 			return nil, fmt.Errorf("--tim: %w", explainListen(err))
 		}
-		if i >= len(f.Tim) {
-			ln = tls.NewListener(ln, secure)
+		if i >= len(c.Tim) {
+			ln.Listener = tls.NewListener(ln.Listener, secure)
 		}
 		g.listeners = append(g.listeners, ln)
 	}
 	e.Metrics = append(e.Metrics, g)
+	if !slices.ContainsFunc(slices.Concat(e.Listen, e.ListenTLS, e.ListenWS, e.ListenWSS), isProxied) {
+		e.ProxyFrom = nil // they are for these clients alone
+	}
 	return g, nil
+}
+
+func isProxied(addr string) bool { return strings.HasSuffix(addr, engine.ProxyOption) }
+
+// timListener is where tim clients connect.
+type timListener struct {
+	net.Listener
+	proxied bool
+}
+
+// listenTim opens one, with what reads PROXY headers before it if the address asks for that.
+func listenTim(addr string, from []netip.Prefix) (ln timListener, err error) {
+	addr, ln.proxied = strings.CutSuffix(addr, engine.ProxyOption)
+	if ln.Listener, err = net.Listen("tcp", addr); err != nil || !ln.proxied {
+		return ln, err
+	}
+	if len(from) == 0 {
+		_ = ln.Close()
+		return ln, fmt.Errorf("%s%s needs --proxy-from NETWORK", addr, engine.ProxyOption)
+	}
+	var trusted []string
+	for _, p := range from {
+		trusted = append(trusted, p.String())
+	}
+	policy, err := proxyproto.TrustProxyHeaderFromRanges(trusted)
+	if err != nil {
+		_ = ln.Close()
+		return ln, err
+	}
+	ln.Listener = &proxyproto.Listener{Listener: ln.Listener, ReadHeaderTimeout: tim.Defaults().Login, ConnPolicy: policy}
+	return ln, nil
 }
 
 func (g *timGateway) closeListeners() {
@@ -88,7 +124,11 @@ func (g *timGateway) serve(e *engine.Engine) {
 	g.engine = e
 	for _, ln := range g.listeners {
 		g.serving.Go(func() {
-			if err := g.Serve(ln); err != nil {
+			serve := g.Serve
+			if ln.proxied {
+				serve = g.ServeProxied
+			}
+			if err := serve(ln); err != nil {
 				g.log.Error().Err(err).Stringer("listen", ln.Addr()).Msg("a listener for tim clients failed")
 			}
 		})

@@ -116,7 +116,7 @@ func (c *Config) fill() error {
 	bad(c.Node == "" || len(c.Node) > codec.MaxAccount, "node name: 1 to %d bytes", codec.MaxAccount)
 	if (c.Auth == nil || auth.IsOpen(c.Auth)) && !c.InsecureOpen {
 		for _, a := range all {
-			bad(!loopback(a), "listen: %s can be reached from elsewhere, and without an authenticator anybody may be anyone there: "+
+			bad(!Loopback(a), "listen: %s can be reached from elsewhere, and without an authenticator anybody may be anyone there: "+
 				"choose an authenticator, a loopback address, or force it", a)
 		}
 	}
@@ -142,8 +142,8 @@ func def[T comparable](v *T, d T) {
 	}
 }
 
-// loopback reports whether only this machine can reach a listen address.
-func loopback(addr string) bool {
+// Loopback reports whether only this machine can reach a listen address.
+func Loopback(addr string) bool {
 	addr = strings.TrimSuffix(addr, ProxyOption)
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,7 +40,7 @@ func (e *Engine) Connect(from netip.AddrPort) (net.Conn, error) {
 		_ = far.Close()
 		return near, nil // whose reader is told
 	}
-	if err := e.enroll(far, &session{id: e.nextID.Add(1), peer: &from}); err != nil {
+	if err := e.enroll(far, &session{id: e.nextID.Add(1), role: client{}, peer: &from}); err != nil {
 		_ = near.Close()
 		return nil, fmt.Errorf("inner connection: %w", err)
 	}
@@ -50,7 +49,7 @@ func (e *Engine) Connect(from netip.AddrPort) (net.Conn, error) {
 
 // Admit counts a connection of the address with a gateway, and reports whether it may have one more now.
 func (e *Engine) Admit(from net.Addr) bool {
-	if e.limits.addrs.take(from, time.Now().UnixNano()) {
+	if e.limits.addrs.take(from, e.now()) {
 		return true
 	}
 	e.turned[turnedAddress].Add(1)

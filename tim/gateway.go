@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/netip"
@@ -45,11 +46,12 @@ func Defaults() Config {
 
 // Gateway serves clients of the older system. Its methods are safe for concurrent use.
 type Gateway struct {
-	cfg    Config
-	log    zerolog.Logger
-	server http.Server
-	tokens tokens
-	stats  stats
+	cfg     Config
+	log     zerolog.Logger
+	direct  http.Server
+	proxied http.Server // of listeners behind a balancer, whose connections say late who they are
+	tokens  tokens
+	stats   stats
 
 	nextID    atomic.Uint64
 	pending   atomic.Int64 // connections without a login
@@ -67,13 +69,21 @@ func New(cfg Config) *Gateway {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /tim", g.webSocket)
 	mux.HandleFunc("POST /tim2", g.call)
-	g.server = http.Server{Handler: mux, ReadHeaderTimeout: cfg.Login, IdleTimeout: cfg.Idle, MaxHeaderBytes: 16 << 10}
+	for server, handler := range map[*http.Server]http.Handler{&g.direct: mux, &g.proxied: http.HandlerFunc(g.admitted(mux))} {
+		server.Handler, server.ReadHeaderTimeout, server.IdleTimeout, server.MaxHeaderBytes = handler, cfg.Login, cfg.Idle, 16<<10
+		server.ErrorLog = log.New(cfg.Log, "", 0)
+	}
 	return g
 }
 
 // Serve takes connections from ln until Shutdown, or until ln fails. It may be called for several listeners. It closes ln.
-func (g *Gateway) Serve(ln net.Listener) error {
-	err := g.server.Serve(&admitting{ln, g})
+func (g *Gateway) Serve(ln net.Listener) error { return served(g.direct.Serve(&admitting{ln, g})) }
+
+// ServeProxied is Serve for a listener behind a balancer: the remote address of a connection is known only when its first bytes have come, and
+// may be asked for only then.
+func (g *Gateway) ServeProxied(ln net.Listener) error { return served(g.proxied.Serve(ln)) }
+
+func served(err error) error {
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -91,7 +101,7 @@ func (g *Gateway) Shutdown(ctx context.Context, spread time.Duration) error {
 	}
 	g.mu.Unlock()
 	stopped := make(chan error, 1)
-	go func() { stopped <- g.server.Shutdown(ctx) }()
+	go func() { stopped <- errors.Join(g.direct.Shutdown(ctx), g.proxied.Shutdown(ctx)) }()
 	begun := time.Now()
 	for i, c := range all {
 		wait := time.NewTimer(time.Until(begun.Add(spread * time.Duration(i) / time.Duration(len(all)))))
@@ -134,6 +144,19 @@ func (a *admitting) Accept() (net.Conn, error) {
 		}
 		a.g.stats.turnedAway.Add(1)
 		_ = c.Close()
+	}
+}
+
+// admitted is admitting for connections whose address is known by now.
+func (g *Gateway) admitted(next http.Handler) func(http.ResponseWriter, *http.Request) {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if g.cfg.Admit != nil && !g.cfg.Admit(net.TCPAddrFromAddrPort(remoteOf(r))) {
+			g.stats.turnedAway.Add(1)
+			w.Header().Set("Connection", "close")
+			http.Error(w, "this address connects too often", http.StatusTooManyRequests)
+			return
+		}
+		next.ServeHTTP(w, r)
 	}
 }
 

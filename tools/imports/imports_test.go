@@ -53,13 +53,19 @@ var layers = []layer{
 		"github.com/bluenviron/mediacommon/v2",
 	}},
 	{path: "client", project: []string{"codec", "client/media"}},
+	{path: "tim", project: []string{"client", "codec"}, foreign: []string{
+		"github.com/cespare/xxhash/v2",
+		"github.com/gobwas/ws",
+		"github.com/prometheus/client_golang",
+		"github.com/rs/zerolog",
+	}},
 	{path: "promises"}, // tests and nothing else
 	{path: "drills"},   // likewise
 	{path: "tools/ringsim", project: []string{"ring"}},
 	{path: "tools", project: []string{"client", "codec", "engine"}, foreign: []string{"*"}},
 	{path: "benchmarks", project: []string{"client", "codec", "engine", "tools"}, foreign: []string{"*"}},
 	// The command line may import all that there is.
-	{path: "", project: []string{"codec", "auth", "ring", "room", "node", "engine", "client", "client/media"}, foreign: []string{"*"}},
+	{path: "", project: []string{"codec", "auth", "ring", "room", "node", "engine", "client", "client/media", "tim"}, foreign: []string{"*"}},
 }
 
 // gnet is imported by engine alone: what it needs of its caller is known in one place.
