@@ -45,6 +45,7 @@ var mayName = map[string]string{
 	"token.go":                "the same, for people",
 	"engine/shake.go":         "a deadline in the past, to end what waits",
 	"client/link.go":          "the same",
+	"client/dial.go":          "the same",
 	"node/handshake.go":       "a certificate that never ends",
 	"tim/inbox.go":            "when a message was sent, which goes with it",
 	"tools/":                  "they measure, and stamp what they send to other processes; they are no servers",

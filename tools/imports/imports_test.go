@@ -41,6 +41,7 @@ var layers = []layer{
 		"github.com/rs/zerolog",
 	}},
 	{path: "carry", project: []string{"codec", "ring", "room", "node"}},
+	{path: "internal/world", project: []string{"codec", "ring", "room", "node", "carry"}, foreign: []string{"github.com/cespare/xxhash/v2"}},
 	{path: "engine", project: []string{"codec", "internal/clock", "auth", "room", "node", "carry"}, foreign: []string{
 		gnet,
 		"github.com/gobwas/ws", // the upgrade, and nothing else of it
