@@ -52,7 +52,7 @@ func (c *serveCmd) openTim(log zerolog.Logger, secure *tls.Config, e *engine.Con
 	cfg.Open, cfg.Node, cfg.MaxMessage, cfg.Log = auth.IsOpen(e.Auth), e.Node, e.Rooms.MaxPayload+timOverhead, log
 	cfg.Memory = int(min(e.MemoryBound/4, int64(cfg.Memory)))
 	cfg.Dial = func(_ context.Context, remote netip.AddrPort) (net.Conn, error) { return g.engine.Connect(remote) }
-	cfg.Admit = func(remote net.Addr) bool { return g.engine.Admit(remote) }
+	cfg.Admit = func(remote net.Addr) (release func(), ok bool) { return g.engine.Admit(remote) }
 	g.Gateway = tim.New(cfg)
 	for i, addr := range append(slices.Clone(c.Tim), c.TimTLS...) {
 		if cfg.Open && !c.Insecure && !engine.Loopback(strings.TrimSuffix(addr, engine.ProxyOption)) {

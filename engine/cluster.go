@@ -16,7 +16,6 @@ import (
 	"github.com/timedge/timedge/carry"
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/node"
-	"github.com/timedge/timedge/ring"
 	"github.com/timedge/timedge/room"
 )
 
@@ -45,7 +44,7 @@ type cluster struct {
 
 	// The goroutine's.
 	node   *carry.Node
-	ring   *ring.Ring // that of draw
+	ring   *node.Ring // that of draw
 	links  map[carry.LinkID]*link
 	askers map[carry.SessionID]*asker
 	fails  map[string]string // why a member was not reached the last time, by name

@@ -34,12 +34,13 @@ func (e *Engine) Connect(from netip.AddrPort) (net.Conn, error) {
 		_ = near.Close()
 		return nil, fmt.Errorf("inner connection: %w", err)
 	}
-	if why, text := e.place(); text != "" {
+	if why, text := e.crowded(); text != "" {
 		e.turned[why].Add(1)
 		e.turnAway(far, text)
 		_ = far.Close()
 		return near, nil // whose reader is told
 	}
+	e.counted()
 	if err := e.enroll(far, &session{id: e.nextID.Add(1), role: client{}, peer: &from}); err != nil {
 		_ = near.Close()
 		return nil, fmt.Errorf("inner connection: %w", err)
@@ -47,11 +48,13 @@ func (e *Engine) Connect(from netip.AddrPort) (net.Conn, error) {
 	return near, nil
 }
 
-// Admit counts a connection of the address with a gateway, and reports whether it may have one more now.
-func (e *Engine) Admit(from net.Addr) bool {
-	if e.limits.addrs.take(from, e.now()) {
-		return true
+// Admit counts a connection of the address with a gateway, or reports that it may have none more now. The caller calls release, once, when the
+// connection is over.
+func (e *Engine) Admit(from net.Addr) (release func(), ok bool) {
+	place, why, text := e.limits.addrs.take(from, e.now())
+	if text != "" {
+		e.turned[why].Add(1)
+		return nil, false
 	}
-	e.turned[turnedAddress].Add(1)
-	return false
+	return func() { e.limits.addrs.leave(place) }, true
 }

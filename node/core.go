@@ -111,8 +111,11 @@ func NewCore(self Member, do Actions) *Core {
 	return c
 }
 
+// Ring is a placement, of which its holder needs to know no more than that it draws numbers.
+type Ring = ring.Ring
+
 // Ring returns the placement that is in force here.
-func (c *Core) Ring() *ring.Ring { return c.ring }
+func (c *Core) Ring() *Ring { return c.ring }
 
 // View returns the view that is in force here.
 func (c *Core) View() *View { return c.view }

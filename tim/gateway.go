@@ -20,8 +20,8 @@ import (
 type Config struct {
 	// Dial connects to the engine for a client at remote, whose address counts in the engine's log and for its authenticator.
 	Dial func(ctx context.Context, remote netip.AddrPort) (net.Conn, error)
-	// Admit reports whether a connection from remote may come in now; nil: any. It must not block.
-	Admit func(remote net.Addr) bool
+	// Admit counts a connection from remote, or reports that there may be none now; release is called when it is over. It must not block.
+	Admit func(remote net.Addr) (release func(), ok bool)
 	// Open says that the engine takes everybody for who they say they are. Passwords are tokens otherwise.
 	Open bool
 	// Node is the engine's name; clients are told a number that follows from it.
@@ -36,7 +36,7 @@ type Config struct {
 	Log        zerolog.Logger
 }
 
-// Defaults returns a configuration with everything but Dial filled in.
+// Defaults returns a configuration with everything but Dial and Admit filled in.
 func Defaults() Config {
 	return Config{
 		Open: true, MaxMessage: 10 << 20, MaxPending: 1024, Memory: 256 << 20,
@@ -69,7 +69,7 @@ func New(cfg Config) *Gateway {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /tim", g.webSocket)
 	mux.HandleFunc("POST /tim2", g.call)
-	for server, handler := range map[*http.Server]http.Handler{&g.direct: mux, &g.proxied: http.HandlerFunc(g.admitted(mux))} {
+	for server, handler := range map[*http.Server]http.Handler{&g.direct: mux, &g.proxied: g.admitted(mux)} {
 		server.Handler, server.ReadHeaderTimeout, server.IdleTimeout, server.MaxHeaderBytes = handler, cfg.Login, cfg.Idle, 16<<10
 		server.ErrorLog = log.New(cfg.Log, "", 0)
 	}
@@ -139,25 +139,38 @@ func (a *admitting) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if a.g.cfg.Admit == nil || a.g.cfg.Admit(c.RemoteAddr()) {
-			return c, nil
+		if release, ok := a.g.cfg.Admit(c.RemoteAddr()); ok {
+			return &admittedConn{Conn: c, release: sync.OnceFunc(release)}, nil
 		}
 		a.g.stats.turnedAway.Add(1)
 		_ = c.Close()
 	}
 }
 
+// admittedConn gives its place back when it is closed.
+type admittedConn struct {
+	net.Conn
+	release func()
+}
+
+func (c *admittedConn) Close() error {
+	c.release()
+	return c.Conn.Close()
+}
+
 // admitted is admitting for connections whose address is known by now.
-func (g *Gateway) admitted(next http.Handler) func(http.ResponseWriter, *http.Request) {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if g.cfg.Admit != nil && !g.cfg.Admit(net.TCPAddrFromAddrPort(remoteOf(r))) {
+func (g *Gateway) admitted(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		release, ok := g.cfg.Admit(net.TCPAddrFromAddrPort(remoteOf(r)))
+		if !ok {
 			g.stats.turnedAway.Add(1)
 			w.Header().Set("Connection", "close")
-			http.Error(w, "this address connects too often", http.StatusTooManyRequests)
+			http.Error(w, "this address connects too often, or has too many connections", http.StatusTooManyRequests)
 			return
 		}
+		defer release()
 		next.ServeHTTP(w, r)
-	}
+	})
 }
 
 // webSocket serves one connection; it returns when that is over. Compression is declined by not being mentioned. The Origin is

@@ -46,10 +46,8 @@ func start(t *testing.T, change ...func(*Config, *engine.Config)) *server {
 		t.Fatal(err)
 	}
 	s.addr = s.e.Addrs()[0].String()
-	g.Dial = func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "tcp", s.addr)
-	}
+	g.Dial = func(_ context.Context, remote netip.AddrPort) (net.Conn, error) { return s.e.Connect(remote) }
+	g.Admit = s.e.Admit
 	s.g = New(g)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -620,6 +618,26 @@ func TestLargeFrames(t *testing.T) {
 	}
 	p.push(room, 0, []byte("still here"))
 	p.expect(room, 0, []byte("still here"), "alice")
+}
+
+// TestAddress: an address has so many connections, and another place when one of them is over.
+func TestAddress(t *testing.T) {
+	s := start(t, func(_ *Config, e *engine.Config) { e.Limits.ConnExempt = []netip.Prefix{}; e.Limits.ConnAtOnce = 3 })
+	var all []*peer
+	for i := range 3 {
+		all = append(all, login(t, s.tim, manners[i], "a"+strconv.Itoa(i)))
+	}
+	if c, _, _, err := ws.Dial(t.Context(), "ws://"+s.tim+"/tim"); err == nil {
+		_ = c.Close()
+		t.Error("a fourth connection")
+	}
+	_ = all[0].c.Close()
+	for t.Context().Err() == nil {
+		if c, _, _, err := ws.Dial(t.Context(), "ws://"+s.tim+"/tim"); err == nil {
+			_ = c.Close()
+			break
+		}
+	}
 }
 
 // TestShutdown ends all connections with a goodbye.
