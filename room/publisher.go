@@ -46,14 +46,15 @@ type Publisher struct {
 	share *Share
 
 	// Guarded by the room's mutex.
-	streams  []*stream
-	cache    int // bytes that its logs hold
-	counted  int // of these, what the share knows of
-	counts   bool
-	restored bool  // this node took the room over from another: what it does not know of the streams it learns
-	watched  bool  // and there were subscribers then, who know no more
-	since    int64 // when its session left or it was ended; 0 while a session holds it
-	ended    codec.Code
+	streams   []*stream
+	cache     int // bytes that its logs hold
+	counted   int // of these, what the share knows of
+	counts    bool
+	restored  bool  // this node took the room over from another: what it does not know of the streams it learns
+	watched   bool  // and there were subscribers then, who know no more
+	elsewhere int64 // bytes that had not arrived when this node took the room over: another relay took them, and may have acknowledged them
+	since     int64 // when its session left or it was ended; 0 while a session holds it
+	ended     codec.Code
 
 	holder  atomic.Pointer[Holder]
 	pushed  atomic.Int64 // bytes taken from the publisher
@@ -137,7 +138,9 @@ func (p *Publisher) replayed(s *stream) {
 
 // overWindow reports whether the publisher has sent more than any window allows. What is on its way to it, acknowledgements
 // not yet told, is on its side of the account, so it is given twice the window.
-func (p *Publisher) overWindow() bool { return p.pushed.Load()-p.done.Load() > 2*int64(p.Window()) }
+func (p *Publisher) overWindow() bool {
+	return p.pushed.Load()-p.done.Load() > 2*int64(p.Window())+p.elsewhere
+}
 
 // Push takes a run of frames from the session h: checks rights and order, keeps the frames in the log and posts them to
 // every outlet. The run is copied; its bytes are the caller's again on return. now is in nanoseconds.

@@ -66,6 +66,7 @@ func (t *Table) Restore(st *codec.RoomState, now int64) (*Room, error) {
 		default:
 			p.holder.Store(nil)
 			p.since, p.restored, p.watched = now, true, len(r.outlets) > 0
+			p.elsewhere = p.pushed.Load() - p.done.Load()
 			p.nudgeAt.Store(r.nudgeAt())
 			for _, s := range p.streams {
 				s.lenient = true

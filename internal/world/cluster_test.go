@@ -9,6 +9,9 @@ import (
 // TestCluster plays days of clusters.
 func TestCluster(t *testing.T) { play(t, Cluster, 20) }
 
+// TestParted plays days of clusters that are of two minds.
+func TestParted(t *testing.T) { play(t, Parted, 20) }
+
 // play plays the days of many seeds, or the one that was asked for, with its story, shrunk.
 func play(t *testing.T, draw func(seed uint64) *Day, seeds int) {
 	if *seedFlag != 0 {

@@ -145,9 +145,17 @@ func Alone(seed uint64) *Day {
 	return g.day(seed)
 }
 
-// Cluster draws three days of three to seven nodes, one after the other: forty faults each, and what clients do meanwhile.
-func Cluster(seed uint64) *Day {
+// Cluster draws three days of three to seven nodes, one after the other: nodes are killed, restarted, drained and held up, links break, are cut
+// and slow, and clients do what they do. The nodes agree on who is there but for a moment.
+func Cluster(seed uint64) *Day { return cluster(seed, false) }
+
+// Parted draws days like those of Cluster in which the nodes are also of two minds: the network is parted, and nodes stand still for longer than
+// the others wait.
+func Parted(seed uint64) *Day { return cluster(seed, true) }
+
+func cluster(seed uint64, parted bool) *Day {
 	g := newDraw(seed)
+	g.parted = parted
 	g.length = 30 * time.Second
 	var nodes []string
 	for i := range 3 + g.IntN(5) {
@@ -185,7 +193,11 @@ func (g *generator) fault(nodes []string) {
 		g.add(at, strike, "leave", a)
 		g.add(at+time.Duration(1500+g.IntN(2500))*time.Millisecond, 0, "start", a)
 	case 4, 5:
-		stands := []string{a, g.ms(20, 2500)}
+		longest := 250
+		if g.parted {
+			longest = 2500
+		}
+		stands := []string{a, g.ms(20, longest)}
 		if g.IntN(2) == 0 {
 			stands = append(stands, "stands")
 		}
@@ -197,6 +209,11 @@ func (g *generator) fault(nodes []string) {
 	case 10:
 		g.add(at, strike, "oneway", a, b, g.ms(50, 2500))
 	case 11:
+		if !g.parted {
+			g.add(at, strike, "kill", a)
+			g.add(at+time.Duration(5+g.IntN(300))*time.Millisecond, g.IntN(2), "start", a)
+			break
+		}
 		g.add(at, strike, "part", a, g.ms(300, 4000))
 	case 12:
 		g.add(at, strike, "slow", a, b, g.ms(5, 120), fmt.Sprint(1+g.IntN(400)), g.ms(200, 3000))
@@ -209,6 +226,7 @@ func (g *generator) fault(nodes []string) {
 type generator struct {
 	*rand.Rand
 	length  time.Duration
+	parted  bool
 	actions []Action
 	rooms   []string
 	pubs    [][2]string // publisher, room

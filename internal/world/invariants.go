@@ -30,15 +30,24 @@ var Invariants = map[string]string{
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
 
-// lifeOf returns the life in which a publisher wrote a frame under a number in a room; the newest if there are several.
-func (p *publisher) lifeOf(r *roomRecord, num uint16, dtype uint8, seq uint64) *life {
-	lives := r.lives[num]
+// lifeOf returns the life in which a publisher wrote a frame under a number in a room: the newest in which that has the words it has, or the
+// newest in which it has others.
+func (p *publisher) lifeOf(r *roomRecord, f *codec.Stream, text stamp) (other *life) {
+	lives := r.lives[f.Pub]
 	for i := len(lives) - 1; i >= 0; i-- {
-		if l := lives[i]; l.by == p && l.streams[dtype].at(seq) != nil {
+		l := lives[i]
+		if l.by != p {
+			continue
+		}
+		rec := l.streams[f.Dtype].at(f.Seq)
+		if rec != nil && rec.msg == text.msg && rec.part == text.part && rec.flags == f.Flags {
 			return l
 		}
+		if rec != nil && other == nil {
+			other = l
+		}
 	}
-	return nil
+	return other
 }
 
 // excuse is I3: a gap at a subscriber needs a reason that is true.
@@ -136,16 +145,20 @@ func (w *World) leftGone(s *subscriber, num uint16) {
 // slack is what news may take to get around while nodes come and go.
 func (w *World) slack() time.Duration { return Config.Settle + Config.Linger }
 
-// lost is the word that a room is no more: true if its owner has ended it, or if those are gone that could have carried on.
-func (w *World) lost(r *roomRecord, who string, code codec.Code) {
+// lost takes the word that a room is no more, and reports whether that is so: if its owner has ended it, or if those are gone that could have
+// carried on. From a node that is cut off from all who know the room it means nothing.
+func (w *World) lost(r *roomRecord, who string, code codec.Code) bool {
 	switch {
 	case r.removed != 0:
 	case code == codec.CodeRemoved:
 		w.fail("I9", "%s hears that %s was removed, which it was not", who, r.label)
+	case w.books.divided(w.now, w.now):
+		return false
 	case w.books.disaster(w.now):
 	default:
 		w.fail("I9", "%s is told %v about %s, which is there", who, code, r.label)
 	}
+	return true
 }
 
 // disaster reports whether so many nodes were killed of late that a room may be lost.

@@ -90,11 +90,9 @@ func (o *owner) answered(account string, answer codec.Control) {
 		if _, is := cmd.m.(*codec.Remove); is && m.Code == codec.CodeRoomUnknown {
 			break // it was done, and the answer was lost
 		}
-		if m.Code == codec.CodeRoomUnknown || m.Code == codec.CodeNodeLost {
-			o.w.lost(o.room, o.name, m.Code)
+		if gone := m.Code == codec.CodeRoomUnknown || m.Code == codec.CodeNodeLost; gone && o.w.lost(o.room, o.name, m.Code) {
 			break
-		}
-		if !m.Code.Retry() {
+		} else if !gone && !m.Code.Retry() {
 			o.w.fail("I9", "%s is refused %T: %v", o.name, cmd.m, m.Code)
 			break
 		}

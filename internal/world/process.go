@@ -91,7 +91,7 @@ func (p *Process) run(do func()) {
 	case p == nil:
 		do()
 	case p.dead:
-	case p.frozen:
+	case p.frozen || len(p.stuck) > 0:
 		p.stuck = append(p.stuck, do)
 	default:
 		do()
@@ -129,14 +129,26 @@ func (p *Process) thaw(clockStood bool) {
 		p.skew -= p.w.now - p.froze
 	}
 	p.frozen = false
-	stuck := p.stuck
-	p.stuck = nil
-	at := time.Duration(0)
-	for _, do := range stuck {
-		at += p.w.between(0, 50*time.Microsecond)
-		p.w.after(at, func() { p.run(do) })
-	}
+	p.catchUp()
 	p.w.gossip(p.name, 5*time.Millisecond, 300*time.Millisecond)
+}
+
+// catchUp does what has waited, one after the other; what comes meanwhile waits behind it.
+func (p *Process) catchUp() {
+	if len(p.stuck) == 0 {
+		return
+	}
+	p.w.after(p.w.between(0, 50*time.Microsecond), func() {
+		if p.dead || p.frozen || len(p.stuck) == 0 {
+			return
+		}
+		do := p.stuck[0]
+		if p.stuck = p.stuck[1:]; len(p.stuck) == 0 {
+			p.stuck = nil
+		}
+		do()
+		p.catchUp()
+	})
 }
 
 // leave has a process hand its rooms over and go, as on SIGTERM.

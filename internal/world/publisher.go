@@ -227,8 +227,9 @@ func (p *publisher) refused(m *codec.Refused, asked time.Duration) {
 		p.tries = max(p.tries, 4)
 		p.again()
 	case m.Code == codec.CodeRoomUnknown, m.Code == codec.CodeNodeLost, m.Code == codec.CodeRemoved:
-		p.w.lost(p.room, p.name, m.Code)
-		p.done = true
+		if p.done = p.w.lost(p.room, p.name, m.Code); !p.done {
+			p.again()
+		}
 	case m.Code.Retry(), m.Code == codec.CodePublisherFull:
 		p.again()
 	default:
@@ -456,8 +457,9 @@ func (p *publisher) closed(code codec.Code) {
 		}
 		p.again()
 	case codec.CodeRemoved, codec.CodeNodeLost, codec.CodeIdle, codec.CodeExpired, codec.CodeRoomUnknown:
-		p.w.lost(p.room, p.name, code)
-		p.done = true
+		if p.done = p.w.lost(p.room, p.name, code); !p.done {
+			p.again()
+		}
 	default:
 		p.again()
 	}

@@ -134,8 +134,9 @@ func (s *subscriber) subscribe() {
 		case *codec.Refused:
 			switch {
 			case m.Code == codec.CodeRoomUnknown || m.Code == codec.CodeNodeLost:
-				s.w.lost(s.room, s.name, m.Code)
-				s.over = true
+				if s.over = s.w.lost(s.room, s.name, m.Code); !s.over {
+					s.again()
+				}
 			case m.Code.Retry():
 				s.again()
 			default:
@@ -283,7 +284,7 @@ func (s *subscriber) stream(f *codec.Stream, raw []byte) {
 // check holds a frame against what its publisher wrote.
 func (s *subscriber) check(f *codec.Stream, st *inStream, p *presence, text stamp) {
 	w, author := s.w, s.w.books.authors[text.author-1]
-	l := author.lifeOf(s.room, f.Pub, f.Dtype, f.Seq)
+	l := author.lifeOf(s.room, f, text)
 	if l == nil {
 		w.fail("I1", "%s gets frame %d of %v, which %s did not write under that number", s.name, f.Seq, f.StreamKey, author.name)
 		return
@@ -390,8 +391,9 @@ func (s *subscriber) closed(code codec.Code) {
 	case codec.CodeMoved, codec.CodeGoingAway:
 		s.again()
 	default:
-		s.w.lost(s.room, s.name, code)
-		s.over = true
+		if s.over = s.w.lost(s.room, s.name, code); !s.over {
+			s.again()
+		}
 	}
 }
 
