@@ -157,7 +157,7 @@ func (n *Node) drive(e *edge) {
 		return
 	}
 	e.at = p.up
-	if n.cutOffFromRelay(e) { // who serves this node as an edge of the relay does so with a mirror only
+	if e.needed() && n.cutOffFromRelay(e) { // who serves this node as an edge of the relay does so with a mirror only
 		e.wanted = true
 	}
 	if e.wanted && e.phase == away {

@@ -298,6 +298,12 @@ func (p *Publication) Ended(of room.Pusher, code codec.Code, now int64) {
 		p.part.h.Acks(p)
 	}
 	p.end()
+	if code == codec.CodeBadPieces { // it begins anew where the next message does
+		if p.part.side == ofClient {
+			p.part.h.Send(&codec.PushRefused{Room: p.Room, Pub: p.Num, Code: code, Frames: 1})
+		}
+		code = codec.CodeMoved
+	}
 	switch p.part.side {
 	case ofClient:
 		p.part.h.Send(&codec.Closed{Room: p.Room, Code: code})

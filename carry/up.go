@@ -86,7 +86,7 @@ func (p *Port) fromRelay(m codec.Control, now int64) error {
 		p.dropped(lane{m.Room, m.Pub}, m.Code)
 	case *codec.PushRefused:
 		// The relay did not take what this node had taken: only the client can mend that, by publishing anew.
-		p.anew(lane{m.Room, m.Pub})
+		p.anew(lane{m.Room, m.Pub}, m.Code)
 	default:
 		return errFrame
 	}
@@ -299,11 +299,14 @@ func (p *Port) dropped(at lane, code codec.Code) {
 	p.lh.Report(dropped{c.ticket, c.out, code})
 }
 
-// anew ends an outbound whose client has to begin anew.
-func (p *Port) anew(at lane) {
+// anew ends an outbound whose client has to begin anew, behind the message whose beginning the relay does not know if that is why.
+func (p *Port) anew(at lane, why codec.Code) {
 	if c := p.outs[at]; c != nil {
 		p.endOut(at, false)
-		c.out.End(codec.CodeMoved)
+		if why != codec.CodeBadPieces {
+			why = codec.CodeMoved
+		}
+		c.out.End(why)
 		p.lh.Report(taken{c.ticket, c.out, false})
 	}
 }

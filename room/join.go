@@ -21,7 +21,8 @@ type Replay struct {
 	// echoes are wanted.
 	Mute uint16
 
-	share *Share // the member's
+	share *Share          // the member's
+	why   codec.GapReason // of a gap in the stream that is being replayed, as its member sees it
 }
 
 // ReplayItem is a part of a batch.
@@ -68,7 +69,11 @@ func (rp *Replay) span(s *stream, sp *span, from, to uint64) {
 	switch {
 	case from > to:
 	case sp.b.Kind != KindStream:
-		rp.gap(s, from, to, sp.b.reason())
+		reason := sp.b.reason()
+		if reason == codec.GapJoined { // this node has joined late; the member may not have
+			reason = rp.why
+		}
+		rp.gap(s, from, to, reason)
 	default:
 		off := sp.off + offsetOf(sp.bytes(), sp.first, from)
 		end := sp.end
@@ -246,6 +251,7 @@ func (r *Room) replay(rp *Replay, j *Join, s *stream, have positions, seat *seat
 	if last, ok := have.last[s.key]; ok {
 		pos, reason = last+1, codec.GapExpired
 	}
+	rp.why = reason
 	start := s.start()
 	adrift := have.gapped[s.key] && !r.lossless() // goes on where a decoder can start only
 	lowest := s.next                              // for those who may come to the member and have less

@@ -132,7 +132,8 @@ func (r *Room) ToldCount(c codec.Count) {
 	}
 }
 
-// Positions returns what a mirror has: the last frame of every stream, and of a publisher without any that it is known.
+// Positions returns what a mirror has: the last frame of every stream, in a lossless room the last that all here have consumed, for what is named
+// counts as acknowledged; and of a publisher without any stream that it is known.
 func (r *Room) Positions() (have []codec.Position) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -144,7 +145,11 @@ func (r *Room) Positions() (have []codec.Position) {
 			have = append(have, codec.Position{StreamKey: codec.StreamKey{Pub: p.Num}})
 		}
 		for _, s := range p.streams {
-			have = append(have, codec.Position{StreamKey: s.key, Last: s.next - 1})
+			last := s.next - 1
+			if r.lossless() {
+				last = min(last, s.low)
+			}
+			have = append(have, codec.Position{StreamKey: s.key, Last: last})
 		}
 	}
 	return have

@@ -52,6 +52,7 @@ type outStream struct {
 	held  []held
 	done  int    // of held, how many at the front are acknowledged
 	inits []held // the newest run of init messages, by references of its own
+	late  bool   // began where the client had come to by way of another node: its init messages are the client's to send
 }
 
 // held is a batch that is not acknowledged, or was a moment ago.
@@ -226,17 +227,18 @@ func (o *Outbound) Attach(way Way, m *codec.Published) bool {
 		st := o.find(s.Dtype, 1)
 		switch {
 		case st.next == 1: // it is new
-			st.next = s.Next
+			st.next, st.late = s.Next, s.Next > 1
 		case s.Next < st.first():
 			return false
 		case st.next < s.Next && st.done == len(st.held): // the client has pushed this by way of another node
 			o.clear(st)
-			st.next = s.Next
+			o.clearInits(st)
+			st.next, st.late = s.Next, true
 		}
 	}
 	for _, s := range o.streams {
 		// The client alone has what the relay lacks: it came to this node when another relay had that.
-		if known[s.dtype] == 0 && s.acked+1 < s.first() {
+		if known[s.dtype] == 0 && (s.acked+1 < s.first() || s.late && len(s.inits) == 0) {
 			return false
 		}
 	}
@@ -318,10 +320,23 @@ func (o *Outbound) Forget(now int64) {
 	}
 }
 
+// forget lets go of whole messages, so that the oldest that is kept begins one: what a new relay does not know begins with it. Mutex held.
 func (o *Outbound) forget(s *outStream, now int64) {
-	for s.done > 0 && now-s.held[0].acked > int64(keepFor) {
-		o.drop(s)
+	for n := s.whole(); n > 0 && now-s.held[n-1].acked > int64(keepFor); n = s.whole() {
+		for range n {
+			o.drop(s)
+		}
 	}
+}
+
+// whole returns how many batches at the front, all acknowledged, are whole messages; 0 if none are.
+func (s *outStream) whole() int {
+	for n := 1; n <= s.done; n++ {
+		if n == len(s.held) || s.held[n].b.Kind != KindStream || codec.Flags(s.held[n].b.B[2]).Start() {
+			return n
+		}
+	}
+	return 0
 }
 
 // oldest returns the stream with the frames that were acknowledged first. There are such. Mutex held.
