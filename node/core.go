@@ -395,6 +395,8 @@ func (c *Core) Where(id codec.RoomID) string {
 	switch {
 	case e != nil && e.relay:
 		return c.me.name
+	case e != nil && c.alive(e.hint): // a state that was not heard of may be newer than the one that is here
+		return e.hint.name
 	case e != nil && e.state != nil && c.alive(writer(e.state)):
 		return e.state.Relay
 	}
