@@ -27,13 +27,14 @@ const (
 	codecVP9
 	codecAV1
 	codecTheora
+	codecDirac // and VC-2
 	codecIntra // every picture stands alone: Motion JPEG, ProRes, DV ...
 )
 
 var codecNames = [...]string{
 	codecUnknown: "unknown", codecH264: "H.264", codecH265: "H.265", codecH266: "H.266", codecMPEG2: "MPEG-2 video",
 	codecMPEG4: "MPEG-4 part 2", codecVC1: "VC-1", codecAVS: "AVS", codecVP8: "VP8", codecVP9: "VP9", codecAV1: "AV1",
-	codecTheora: "Theora", codecIntra: "intra-only video",
+	codecTheora: "Theora", codecDirac: "Dirac", codecIntra: "intra-only video",
 }
 
 func (c codec) String() string { return codecNames[c] }
@@ -41,7 +42,7 @@ func (c codec) String() string { return codecNames[c] }
 // hasSets reports whether a decoder needs parameter sets that streams without a header of their own (MPEG-TS) carry among the pictures.
 func (c codec) hasSets() bool {
 	switch c {
-	case codecH264, codecH265, codecH266, codecMPEG2, codecMPEG4, codecVC1, codecAVS:
+	case codecH264, codecH265, codecH266, codecMPEG2, codecMPEG4, codecVC1, codecAVS, codecDirac:
 		return true
 	}
 	return false
@@ -88,6 +89,8 @@ func (c codec) look(b []byte, lengthSize int, whole bool) picture {
 			key := b[0]&0xc0 == 0
 			return picture{known: true, key: key, intra: key}
 		}
+	case codecDirac:
+		return lookDirac(b)
 	case codecIntra:
 		return picture{known: true, key: true, intra: true}
 	}
@@ -388,6 +391,25 @@ func lookAVS(r *nalReader) (p picture) {
 		}
 	}
 	return picture{}
+}
+
+// lookDirac finds the first picture: Dirac specification 2.2.3, 9.6; SMPTE ST 2042-1, 10.5.
+func lookDirac(b []byte) (p picture) {
+	const prefix, sequence, pictureBit, references = "BBCD", 0x00, 0x08, 0x03
+	for {
+		at := bytes.Index(b, []byte(prefix))
+		if at < 0 || at+len(prefix) >= len(b) {
+			return picture{}
+		}
+		b = b[at+len(prefix):]
+		switch code := b[0]; {
+		case code == sequence:
+			p.sets = true
+		case code&pictureBit != 0:
+			key := code&references == 0
+			return picture{known: true, key: key, intra: key, sets: p.sets}
+		}
+	}
 }
 
 // lookVP8 reads a frame tag: RFC 6386, 9.1.

@@ -36,6 +36,15 @@ func record(t *testing.T, name, args string) []byte {
 	return b
 }
 
+func readFile(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 // decode runs a full decode and fails on whatever ffmpeg complains about.
 func decode(t *testing.T, what string, b []byte, tolerated ...string) {
 	t.Helper()

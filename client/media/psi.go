@@ -202,7 +202,11 @@ func (s *tsStream) classify(descriptors []byte) {
 		video(codecAVS)
 	case 0xea:
 		video(codecVC1)
-	case 0xd1, 0x21, 0xd2: // Dirac, JPEG 2000, AVS2
+	case 0xd1:
+		video(codecDirac)
+	case 0x21: // JPEG 2000
+		video(codecIntra)
+	case 0xd2, 0xd4: // AVS2, AVS3
 		video(codecUnknown)
 	case 0x03, 0x04:
 		audio("MPEG audio")
@@ -238,7 +242,9 @@ func (s *tsStream) private(b []byte) {
 				s.class, s.codec, s.name = videoTrack, codecH266, codecH266.String()
 			case "VC-1":
 				s.class, s.codec, s.name = videoTrack, codecVC1, codecVC1.String()
-			case "AV01", "drac":
+			case "drac":
+				s.class, s.codec, s.name = videoTrack, codecDirac, codecDirac.String()
+			case "AV01":
 				s.class, s.codec, s.name = videoTrack, codecUnknown, "video"
 			case "Opus":
 				s.class, s.name = audioTrack, "Opus"

@@ -39,9 +39,12 @@ func (t *timeline) at(track uint64, stamp time.Duration) time.Duration {
 	}
 	k := t.find(track)
 	if k == nil {
-		// Nothing tells a leap of the first timestamp from one that is another track's affair.
-		if d := stamp + t.offset - t.now; d > apart || d < -apart || t.n == len(t.tracks) {
-			return t.now
+		switch d := stamp + t.offset - t.now; {
+		case t.n == 0 && (d < -t.back || d > t.ahead):
+			t.restart()
+			return t.at(track, stamp)
+		case t.n > 0 && (d < -apart || d > apart), t.n == len(t.tracks):
+			return t.now // nothing tells a leap from what is this track's own affair
 		}
 		k = &t.tracks[t.n]
 		t.n++
@@ -67,6 +70,9 @@ func (t *timeline) find(track uint64) *trackTime {
 	}
 	return nil
 }
+
+// retrack says that other tracks follow.
+func (t *timeline) retrack() { t.n = 0 }
 
 // restart says that what follows starts anew: its first timestamp comes one step after the newest so far.
 func (t *timeline) restart() {

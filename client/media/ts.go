@@ -327,6 +327,7 @@ func (s *tsStream) reveal(payload []byte) bool {
 func (c *tsCutter) open(rich bool) {
 	if !c.scanned.same(&c.tables) {
 		c.lacked = false
+		c.line.retrack()
 		c.tables.copyFrom(&c.scanned)
 		c.clock, c.codec, c.video = 0, codecUnknown, false
 		if s := c.tables.clock(); s != nil {

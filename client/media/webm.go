@@ -519,6 +519,8 @@ func webmCodec(id string, private []byte) (codec, int) {
 		return codecAV1, 0
 	case "V_THEORA":
 		return codecTheora, 0
+	case "V_DIRAC":
+		return codecDirac, 0
 	case "V_MJPEG", "V_PRORES", "V_UNCOMPRESSED":
 		return codecIntra, 0
 	}

@@ -1,0 +1,174 @@
+package media_test
+
+import (
+	"bytes"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/timedge/timedge/client/media"
+	"github.com/timedge/timedge/client/media/footage"
+)
+
+// TestInputs cuts all inputs there are. The units are the input; somebody who joins at any key unit gets what decodes without a complaint; the times go from
+// 0 to the end without a leap. With -short it takes short forms of those on which push once fell short.
+func TestInputs(t *testing.T) {
+	needFFmpeg(t)
+	inputs := footage.Inputs
+	joins := 6
+	if testing.Short() {
+		inputs, joins = inputs[:footage.Shown], 2
+	}
+	made := footage.New(t.TempDir(), testing.Short())
+	var making sync.Mutex // inputs are made of each other
+	for _, in := range inputs {
+		t.Run(in.Name, func(t *testing.T) {
+			t.Parallel()
+			making.Lock()
+			path, err := made.File(in.Name)
+			making.Unlock()
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, file := splitFile(t, path)
+			if !bytes.Equal(join(s.units), file) {
+				t.Fatal("the units joined are not the input")
+			}
+			if got := string(s.info.Format); got != in.Format {
+				t.Errorf("taken for %s, is %s", got, in.Format)
+			}
+			if in.Refused {
+				if got := starts(s.units); got != "" || s.info.Late == "" {
+					t.Errorf("starts at %s; late: %q", got, s.info.Late)
+				}
+				return
+			}
+			checkPace(t, s.units, time.Duration(made.Seconds(&in)*float64(time.Second)), in.Leaps)
+			keys := keyUnits(s.units)
+			if in.NoLate {
+				if len(keys) > 0 || s.info.Late == "" {
+					t.Errorf("%d key units; late: %q", len(keys), s.info.Late)
+				}
+				return
+			}
+			if len(keys) < max(1, made.Keys(&in)) {
+				t.Errorf("%d key units, want %d at least: %s", len(keys), made.Keys(&in), kinds(s.units))
+			}
+			whole := ""
+			if in.Damaged {
+				whole = complaints(file)
+			}
+			for n := 0; n < len(keys); n += max(1, (len(keys)+joins-1)/joins) {
+				copied := lateCopy(s.units, keys[n])
+				for line := range strings.Lines(complaints(copied)) {
+					if !tolerable(line, whole, &in) {
+						t.Errorf("who joins at unit %d of %d (%v) has a decoder say: %s", keys[n], len(s.units), s.units[keys[n]].time, line)
+					}
+				}
+			}
+		})
+	}
+}
+
+// tolerable reports whether somebody who has everything, or whom the container tells of what is behind them, has a decoder complain likewise.
+func tolerable(line, whole string, in *footage.Input) bool {
+	said := complaint(line)
+	switch {
+	case in.Damaged && (strings.Contains(whole, said) || said == "exit status"): // of most that decodes, what is damaged is the larger part
+		return true
+	case in.Sized && strings.Contains(line, "File ended prematurely"):
+		return true
+	}
+	return in.OpenGOPs && strings.Contains(line, "mmco: unref short failure")
+}
+
+// complaint is a line without what differs from run to run: who said it, and where.
+func complaint(line string) string {
+	if _, rest, ok := strings.Cut(line, "] "); ok {
+		line = rest
+	}
+	words := strings.Fields(line)
+	return strings.Join(words[:min(2, len(words))], " ")
+}
+
+// complaints decodes and returns what the decoder says.
+func complaints(b []byte) string {
+	cmd := exec.Command("ffmpeg", "-v", "error", "-i", "pipe:0", "-f", "null", "-")
+	cmd.Stdin = bytes.NewReader(b)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return string(out) + err.Error()
+	}
+	return string(out)
+}
+
+// splitted is a file that has been cut.
+type splitted struct {
+	units []unit
+	info  media.Info
+}
+
+func splitFile(t *testing.T, path string) (s splitted, file []byte) {
+	t.Helper()
+	file = readFile(t, path)
+	splitter, err := media.NewSplitter(bytes.NewReader(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		u, err := splitter.Next()
+		if err != nil {
+			break
+		}
+		s.units = append(s.units, unit{bytes.Clone(u.Data), u.Kind, u.Time})
+	}
+	s.info = splitter.Info()
+	return s, file
+}
+
+func keyUnits(units []unit) (at []int) {
+	for i, u := range units {
+		if u.kind == media.Key {
+			at = append(at, i)
+		}
+	}
+	return at
+}
+
+// lateCopy is what somebody gets who joins while the group of key unit i goes on: the init units in a row before it, then all from it on.
+func lateCopy(units []unit, i int) []byte {
+	end := i
+	for end > 0 && units[end-1].kind != media.Init {
+		end--
+	}
+	begin := end
+	for begin > 0 && units[begin-1].kind == media.Init {
+		begin--
+	}
+	return append(join(units[begin:end]), join(units[i:])...)
+}
+
+// checkPace: times begin at 0, never go back, leap by no more than the input has to, and last as long as it does.
+func checkPace(t *testing.T, units []unit, want time.Duration, leaps bool) {
+	t.Helper()
+	last := media.NoTime
+	for i, u := range units {
+		if u.time == media.NoTime {
+			continue
+		}
+		switch {
+		case last == media.NoTime && u.time != 0:
+			t.Errorf("the first time is %v", u.time)
+		case u.time < last:
+			t.Errorf("unit %d is at %v, behind %v", i, u.time, last)
+		case !leaps && last != media.NoTime && u.time > last+2*time.Second:
+			t.Errorf("unit %d is at %v, after %v", i, u.time, last)
+		}
+		last = u.time
+	}
+	if last < want*8/10-time.Second || last > want*11/10+time.Second {
+		t.Errorf("lasts %v, want %v", last, want)
+	}
+}
