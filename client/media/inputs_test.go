@@ -2,8 +2,6 @@ package media_test
 
 import (
 	"bytes"
-	"os/exec"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -56,52 +54,13 @@ func TestInputs(t *testing.T) {
 			if len(keys) < max(1, made.Keys(&in)) {
 				t.Errorf("%d key units, want %d at least: %s", len(keys), made.Keys(&in), kinds(s.units))
 			}
-			whole := ""
-			if in.Damaged {
-				whole = complaints(file)
-			}
 			for n := 0; n < len(keys); n += max(1, (len(keys)+joins-1)/joins) {
-				copied := lateCopy(s.units, keys[n])
-				for line := range strings.Lines(complaints(copied)) {
-					if !tolerable(line, whole, &in) {
-						t.Errorf("who joins at unit %d of %d (%v) has a decoder say: %s", keys[n], len(s.units), s.units[keys[n]].time, line)
-					}
+				for _, line := range in.Faults(lateCopy(s.units, keys[n]), file) {
+					t.Errorf("who joins at unit %d of %d (%v) has a decoder say: %s", keys[n], len(s.units), s.units[keys[n]].time, line)
 				}
 			}
 		})
 	}
-}
-
-// tolerable reports whether somebody who has everything, or whom the container tells of what is behind them, has a decoder complain likewise.
-func tolerable(line, whole string, in *footage.Input) bool {
-	said := complaint(line)
-	switch {
-	case in.Damaged && (strings.Contains(whole, said) || said == "exit status"): // of most that decodes, what is damaged is the larger part
-		return true
-	case in.Sized && strings.Contains(line, "File ended prematurely"):
-		return true
-	}
-	return in.OpenGOPs && strings.Contains(line, "mmco: unref short failure")
-}
-
-// complaint is a line without what differs from run to run: who said it, and where.
-func complaint(line string) string {
-	if _, rest, ok := strings.Cut(line, "] "); ok {
-		line = rest
-	}
-	words := strings.Fields(line)
-	return strings.Join(words[:min(2, len(words))], " ")
-}
-
-// complaints decodes and returns what the decoder says.
-func complaints(b []byte) string {
-	cmd := exec.Command("ffmpeg", "-v", "error", "-i", "pipe:0", "-f", "null", "-")
-	cmd.Stdin = bytes.NewReader(b)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return string(out) + err.Error()
-	}
-	return string(out)
 }
 
 // splitted is a file that has been cut.

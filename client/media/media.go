@@ -185,11 +185,11 @@ func (s *Splitter) Next() (Unit, error) {
 
 // watch looks for a transport stream behind what was not recognised: broadcasts and captures begin anywhere.
 func (s *Splitter) watch(c cut) cut {
-	const enough, window = 5, 1 << 20
+	const window = 1 << 20
 	if s.raw > window {
 		return c
 	}
-	f, at, ok := findTS(s.in.peek(1), enough)
+	f, at, ok := findTS(s.in.peek(1), surely)
 	switch {
 	case ok && at == 0:
 		s.format, s.cut = MPEGTS, newTSCutter(f)
@@ -228,8 +228,14 @@ func detect(in *input) (Format, cutter) {
 			}
 		}
 	}
+	if f, _, ok := findTS(in.peek(1), surely); ok { // behind garbage
+		return MPEGTS, newTSCutter(f)
+	}
 	return Raw, nil
 }
+
+// surely is how many packets in a row, wherever they begin, make a transport stream.
+const surely = 5
 
 // isMP4 looks at the header of the first box.
 func isMP4(b []byte) bool {
