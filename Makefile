@@ -84,7 +84,7 @@ test-short: need ## Run tests without the race detector, leaving out what they c
 .PHONY: test-drills
 test-drills: need ## Run each drill a few times, with real processes (see also: make drill)
 	@echo "== drills"
-	@go test -count=1 -timeout=15m ./drills
+	@go test -count=1 -timeout=15m -parallel=8 ./drills
 
 .PHONY: test-bench
 test-bench: ## Run every benchmark once, to see that it runs
@@ -97,9 +97,9 @@ KILLS ?= 50
 ROOMS ?= 200
 
 .PHONY: drill
-drill: ## Kill, freeze, cut off, part and restart nodes, KILLS (50) times each, and print what viewers saw
-	@.ci/need ip=iproute2 iptables=iptables
-	@set -o pipefail; go test ./drills -count=1 -timeout=120m -v -kills=$(KILLS) -rooms=$(ROOMS) | grep -vE '^(=== |--- PASS)'
+drill: ## Kill, freeze, cut off, part and restart nodes, KILLS (50) times each, print what viewers saw; push all inputs there are
+	@.ci/need $(TEST_NEEDS)
+	@set -o pipefail; go test ./drills -count=1 -timeout=120m -parallel=8 -v -kills=$(KILLS) -rooms=$(ROOMS) -inputs | grep -vE '^(=== |--- PASS)'
 
 .PHONY: bench
 bench: ## Run the whole benchmark suite and keep its results
