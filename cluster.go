@@ -3,10 +3,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"slices"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -16,42 +19,70 @@ import (
 
 // clusterFlags make a server a node of a cluster.
 type clusterFlags struct {
-	Cluster string   `placeholder:"ADDR" env:"TIMEDGE_CLUSTER" help:"Where other nodes reach this one, by TCP and UDP; makes it a node of a cluster (none)."`
-	Join    []string `placeholder:"ADDR" env:"TIMEDGE_JOIN" help:"Nodes of the cluster to ask first; several, comma-separated (the first node needs none)."`
-	KeyFile string   `name:"cluster-key-file" placeholder:"FILE" env:"TIMEDGE_CLUSTER_KEY_FILE" help:"The key that all nodes share; make one with: timedge key."`
-}
-
-func unspecified(host string) bool {
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsUnspecified()
+	Cluster   string   `placeholder:"ADDR" env:"TIMEDGE_CLUSTER" help:"Where to listen for other nodes, by TCP and UDP; makes it a node of a cluster (none)."`
+	Advertise string   `placeholder:"HOST[:PORT]" env:"TIMEDGE_ADVERTISE" help:"${advertiseHelp}."`
+	Join      []string `placeholder:"ADDR" env:"TIMEDGE_JOIN" help:"${joinHelp}."`
+	KeyFile   string   `name:"cluster-key-file" placeholder:"FILE" env:"TIMEDGE_CLUSTER_KEY_FILE" help:"${keyFileHelp}."`
 }
 
 // config returns nil for a node on its own.
 func (c *clusterFlags) config(log zerolog.Logger) (*engine.ClusterConfig, error) {
 	switch {
-	case c.Cluster == "" && len(c.Join) == 0 && c.KeyFile == "":
+	case c.Cluster == "" && len(c.Join) == 0 && c.KeyFile == "" && c.Advertise == "":
 		return nil, nil
 	case c.Cluster == "":
-		return nil, errors.New("--cluster is missing: it says where the other nodes reach this one")
+		return nil, errors.New("--cluster is missing: it says where to listen for the other nodes")
 	case c.KeyFile == "":
 		return nil, errors.New("--cluster-key-file is missing; make a key with: timedge key > FILE")
 	}
-	if host, _, err := net.SplitHostPort(c.Cluster); err != nil || host == "" || unspecified(host) {
-		return nil, fmt.Errorf("--cluster: %q is not how other nodes reach this one; write HOST:PORT, with a host or address of this machine", c.Cluster)
+	if _, port, err := net.SplitHostPort(c.Cluster); err != nil || port == "" {
+		return nil, fmt.Errorf("--cluster: %q is no HOST:PORT, such as 10.0.0.1:7500, or 0.0.0.0:7500 for all addresses of this machine", c.Cluster)
 	}
 	for _, addr := range c.Join {
 		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
-			return nil, fmt.Errorf("--join: %q is no HOST:PORT, such as another node has as its --cluster", addr)
+			return nil, fmt.Errorf("--join: %q is no HOST:PORT, such as another node has as its --cluster or --advertise", addr)
 		}
 	}
-	key, err := node.ReadKey(c.KeyFile)
+	keys, err := node.ReadKeys(c.KeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("--cluster-key-file: %w", err)
 	}
 	if fi, err := os.Stat(c.KeyFile); err == nil && fi.Mode().Perm()&0o007 != 0 {
 		log.Warn().Str("file", c.KeyFile).Msg("everybody on this machine can read the cluster key, and so be a node: chmod 600 it")
 	}
-	return &engine.ClusterConfig{Bind: c.Cluster, Join: c.Join, Key: key}, nil
+	return &engine.ClusterConfig{Bind: c.Cluster, Advertise: c.Advertise, Join: c.Join, Keys: keys}, nil
+}
+
+// keysEvery is how often the file of cluster keys is looked at.
+const keysEvery = time.Second
+
+// watchKeys hands the cluster keys on when their file changes, until ctx ends. What is not in order is logged, and the old ones stay.
+func (c *clusterFlags) watchKeys(ctx context.Context, old node.Keys, log zerolog.Logger, set func(node.Keys) error) {
+	t := time.NewTicker(keysEvery)
+	defer t.Stop()
+	said := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		keys, err := node.ReadKeys(c.KeyFile) // its content, since a changed file may have its old time
+		if err == nil && !slices.Equal(keys, old) {
+			if err = set(keys); err == nil {
+				old = keys
+				log.Info().Int("keys", len(keys)).Msg("other cluster keys taken up")
+			}
+		}
+		text := ""
+		if err != nil {
+			text = err.Error()
+		}
+		if text != said && text != "" {
+			log.Error().Err(err).Msg("cluster keys not taken up; the old ones stay")
+		}
+		said = text
+	}
 }
 
 // nodeName is a node's name by default: the host's with the port, since there may be several on one host.

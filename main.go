@@ -232,6 +232,10 @@ var helpTexts = kong.Vars{
 	"proxyHelp":    "The balancers that may connect to addresses with /proxy, and must begin with a PROXY header (v1 or v2): addresses or networks",
 	"originHelp": "Pages that may connect by WebSocket, as https://example.org or https://*.example.org; * is every page (those of the host " +
 		"that they connect to)",
+	"advertiseHelp": "What other nodes are told to reach this one at (as --cluster; if that is all addresses, the host's only one)",
+	"joinHelp":      "Nodes of the cluster to ask, until all are there; several, comma-separated (the first node needs none)",
+	"keyFileHelp": "The key that all nodes share, one a line if there are several, of which the first is the node's own; make one with: timedge " +
+		"key; taken up when it changes",
 	"adminHelp":   "Where /healthz, /readyz and /metrics are served; empty: nowhere",
 	"queueHelp":   "What is queued for one subscriber of a room before its policy acts",
 	"stallHelp":   "A subscriber that holds a lossless room up for so long is cut off",

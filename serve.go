@@ -81,6 +81,9 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	if admin != nil {
 		go func() { failed <- pages.Serve(admin) }()
 	}
+	if cluster != nil {
+		go c.watchKeys(ctx, cluster.Keys, log, e.SetClusterKeys)
+	}
 	c.greet(std, e, admin)
 	gateway.greet(std)
 
@@ -89,6 +92,7 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 		log.Info().Dur("within", c.Drain).Msg("draining")
 	case err = <-failed:
 		log.Error().Err(err).Msg("the admin listener failed")
+	case err = <-e.Failed(): // said at the end
 	}
 	within, cancel := context.WithTimeout(context.Background(), c.Drain)
 	defer cancel()

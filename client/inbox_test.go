@@ -30,7 +30,7 @@ func serveCluster(t testing.TB, n int) (addrs []string, shutdown []func()) {
 	key := node.NewKey()
 	var nodes []*engine.Engine
 	for i := range n {
-		c := &engine.ClusterConfig{Bind: "127.0.0.1:0", Key: key}
+		c := &engine.ClusterConfig{Bind: "127.0.0.1:0", Keys: node.Keys{key}}
 		for _, e := range nodes {
 			c.Join = append(c.Join, e.ClusterAddr())
 		}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,7 +11,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// Handler serves the admin pages: /healthz (the process runs), /readyz (it accepts clients; 503 while draining), /metrics, and in a
+// Handler serves the admin pages: /healthz (the process runs), /readyz (it accepts clients, and in a cluster who is missing, a line each; 503
+// while draining), /metrics, and in a
 // cluster /nodes and /rooms/ROOM (see NodeReport, RoomReport).
 func (e *Engine) Handler() http.Handler {
 	reg := prometheus.NewRegistry()
@@ -26,6 +28,11 @@ func (e *Engine) Handler() http.Handler {
 			return
 		}
 		_, _ = w.Write([]byte("ready\n"))
+		if e.cluster != nil {
+			for _, who := range e.cluster.member.Missing() {
+				_, _ = fmt.Fprintln(w, "missing:", who)
+			}
+		}
 	})
 	e.serveCluster(mux)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))

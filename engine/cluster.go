@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,9 +20,10 @@ import (
 
 // ClusterConfig makes the server a node of a cluster.
 type ClusterConfig struct {
-	Bind string   // host:port for gossip and links, as the other nodes reach it
-	Join []string // nodes to ask first; empty for the first node
-	Key  node.Key
+	Bind      string   // host:port for gossip and links; see node.Config
+	Advertise string   // host or host:port that the others are told; empty: as Bind
+	Join      []string // host:port of nodes to ask, for as long as this one runs; empty for the first node
+	Keys      node.Keys
 }
 
 // cluster is this node's part in a cluster: a goroutine that owns a carry.Node, which decides, and does what follows (effects.go). Events come by a
@@ -63,14 +63,17 @@ func (e *Engine) startCluster(cfg *ClusterConfig) error {
 		<-started
 		c.post(func(now int64) { c.node.View(v, now) })
 	}
-	links := func(conn net.Conn, p node.Peer) {
+	links := func(conn *node.Link, p node.Peer) {
 		<-started
 		if err := c.enroll(conn, p, false); err != nil {
 			c.log.Warn().Err(err).Str("peer", p.Name).Msg("cannot adopt a link")
 		}
 	}
 	var err error
-	c.member, err = node.Join(node.Config{Name: c.self, Bind: cfg.Bind, Join: cfg.Join, Key: cfg.Key, Log: e.log, OnView: views, OnLink: links})
+	c.member, err = node.Join(node.Config{
+		Name: c.self, Bind: cfg.Bind, Advertise: cfg.Advertise, Join: cfg.Join, Keys: cfg.Keys, Log: e.log, OnView: views, OnLink: links,
+		OnKeys: func() { c.post(c.rekeyed) }, OnFail: func(err error) { e.failed <- err },
+	})
 	if err != nil {
 		return err
 	}
@@ -91,6 +94,14 @@ func (e *Engine) ClusterAddr() string {
 	}
 	return e.cluster.member.Addr()
 }
+
+// Failed brings the reason why this node can never be a member of its cluster, if there is one: others hold another cluster key, or one runs
+// under its name.
+func (e *Engine) Failed() <-chan error { return e.failed }
+
+// SetClusterKeys takes other cluster keys than before, at least one, and has links proved anew that need it: not all at once, and none before the
+// other node takes this one's key.
+func (e *Engine) SetClusterKeys(ks node.Keys) error { return e.cluster.member.SetKeys(ks) }
 
 // drawRoom draws a room number whose relay is this node.
 func (e *Engine) drawRoom() (codec.RoomID, bool) {
@@ -187,10 +198,10 @@ func (c *cluster) dial(m node.Member) {
 }
 
 // enroll makes a session of an authenticated connection. It takes the connection over.
-func (c *cluster) enroll(conn net.Conn, p node.Peer, dialed bool) error {
+func (c *cluster) enroll(conn *node.Link, p node.Peer, dialed bool) error {
 	e := c.e
 	s := &session{id: e.nextID.Add(1), account: p.Name}
-	k := &link{session: s, c: c, peer: p, dialed: dialed, heads: make(map[*member]codec.RoomHead)}
+	k := &link{session: s, c: c, peer: p, dialed: dialed, proof: conn, heads: make(map[*member]codec.RoomHead)}
 	k.port = carry.NewPort(k.linkID(), p.Name, dialed, e.rooms, k)
 	s.role = k
 	mem := &memory{}

@@ -25,7 +25,7 @@ func startClusterOf(t testing.TB, change func(*engine.Config), names ...string) 
 	t.Helper()
 	key := node.NewKey()
 	for _, name := range names {
-		c := &engine.ClusterConfig{Bind: "127.0.0.1:0", Key: key}
+		c := &engine.ClusterConfig{Bind: "127.0.0.1:0", Keys: node.Keys{key}}
 		for _, e := range nodes {
 			c.Join = append(c.Join, e.ClusterAddr())
 		}

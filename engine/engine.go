@@ -44,6 +44,7 @@ type Engine struct {
 	result    error         // of Shutdown; fixed before ended is closed
 	ticker    sync.WaitGroup
 	stop      chan struct{} // closed: the ticker ends
+	failed    chan error    // capacity 1: see Failed
 
 	nextID   atomic.Uint64
 	conns    atomic.Int64 // connections, with those being adopted
@@ -67,7 +68,10 @@ func Start(cfg Config) (*Engine, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
-	e := &Engine{cfg: cfg, log: cfg.Log, enrolling: make(chan struct{}, enrollAtOnce), ended: make(chan struct{}), stop: make(chan struct{})}
+	e := &Engine{
+		cfg: cfg, log: cfg.Log, enrolling: make(chan struct{}, enrollAtOnce), ended: make(chan struct{}), stop: make(chan struct{}),
+		failed: make(chan error, 1),
+	}
 	e.ending, e.end = context.WithCancel(context.Background())
 	e.gate = newGate(handshakeShare*float64(cfg.Loops), e.ending.Done())
 	cfg.Rooms.Draw, cfg.Rooms.Clustered = e.drawRoom, cfg.Cluster != nil

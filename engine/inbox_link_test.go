@@ -26,9 +26,9 @@ func joinAs(t *testing.T, name string, e *engine.Engine, key node.Key) *linkPeer
 	p := &linkPeer{t: t, answers: make(chan codec.Control, 64)}
 	views := make(chan *node.View, 16)
 	c, err := node.Join(node.Config{
-		Name: name, Bind: "127.0.0.1:0", Join: []string{e.ClusterAddr()}, Key: key, Log: zerolog.Nop(),
+		Name: name, Bind: "127.0.0.1:0", Join: []string{e.ClusterAddr()}, Keys: node.Keys{key}, Log: zerolog.Nop(),
 		OnView: func(v *node.View) { views <- v },
-		OnLink: func(conn net.Conn, _ node.Peer) { go p.serve(conn, nil) },
+		OnLink: func(conn *node.Link, _ node.Peer) { go p.serve(conn, nil) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +120,7 @@ func (p *linkPeer) ask(b []byte) codec.Control {
 func TestForgedSendersOnALink(t *testing.T) {
 	key := node.NewKey()
 	e := start(t, func(c *engine.Config) {
-		c.Node, c.Cluster = "a", &engine.ClusterConfig{Bind: "127.0.0.1:0", Key: key}
+		c.Node, c.Cluster = "a", &engine.ClusterConfig{Bind: "127.0.0.1:0", Keys: node.Keys{key}}
 	})
 	z := joinAs(t, "z", e, key)
 	account := ""

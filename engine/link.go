@@ -17,6 +17,7 @@ type link struct {
 	peer   node.Peer
 	dialed bool
 	port   *carry.Port
+	proof  *node.Link // by which keys it was proved
 
 	// The loop's.
 	heardAt  int64

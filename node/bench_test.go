@@ -101,7 +101,7 @@ func BenchmarkLinkLatency(b *testing.B) {
 
 // BenchmarkHandshake is both sides' work for a new link.
 func BenchmarkHandshake(b *testing.B) {
-	creds := NewKey().Credentials()
+	creds := Keys{NewKey()}.Credentials()
 	for b.Loop() {
 		x, y := pair(b)
 		done := make(chan error, 1)

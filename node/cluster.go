@@ -1,15 +1,19 @@
 package node
 
 import (
+	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	stdlog "log"
 	"net"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -21,16 +25,21 @@ import (
 // Config is what makes a process a member of a cluster.
 type Config struct {
 	Name string   // unique in the cluster
-	Bind string   // host:port for gossip (UDP, TCP) and links (TCP)
-	Join []string // members to ask first; may be empty for the first node
-	Key  Key
+	Bind string   // host:port for gossip (UDP, TCP) and links (TCP); a host that is empty, or 0.0.0.0, or ::, means all addresses
+	Join []string // host:port of members to ask, for as long as the node runs; may be empty for the first node
+	Keys Keys
 	Log  zerolog.Logger
 
-	JoinTimeout time.Duration // how long to ask Join before giving up; 0: 10 s
+	// Advertise is the host, or host:port, that the others are told. Empty: that of Bind, or the host's only address.
+	Advertise string
 
-	// Neither is called before Join has succeeded.
-	OnView func(*View)          // called for every new view, in order, on one goroutine
-	OnLink func(net.Conn, Peer) // called with a link, a *tls.Conn, which is the callee's then, on a goroutine that Shutdown waits for
+	// None but OnFail is called before Join has succeeded.
+	OnView func(*View)       // called for every new view, in order, on one goroutine
+	OnLink func(*Link, Peer) // called with a link, which is the callee's then, on a goroutine that Shutdown waits for
+	OnKeys func()            // called when Keys have changed: ask for each link whether it is Current; may be nil
+	OnFail func(error)       // called once at most, maybe before Join returns: this node can never be a member; may be nil
+
+	net network // nil: the system's
 }
 
 // Member is a node as the others see it.
@@ -75,64 +84,154 @@ type Cluster struct {
 	cfg   Config
 	list  *memberlist.Memberlist
 	trans *transport
-	creds *Credentials
+	net   network
+	creds atomic.Pointer[Credentials]
+	keys  *memberlist.Keyring // of gossip
 	birth uint64
+	begun time.Time
+	quiet repeats
 
 	mu       sync.Mutex
 	members  map[string]Member
-	lost     map[string]absentee // who died, by name
-	rival    string              // address of another process under this node's name, if one was heard of since join asked last
 	draining bool
-	changed  chan struct{} // capacity 1: the members changed since the last view
-	joined   chan struct{} // closed when Join has succeeded
-	stop     chan struct{}
-	done     sync.WaitGroup
-	once     sync.Once
+	search
+	changed chan struct{} // capacity 1: the members changed since the last view
+	joined  chan struct{} // closed when Join has succeeded
+	stop    chan struct{}
+	life    context.Context // ends with stop
+	end     context.CancelFunc
+	done    sync.WaitGroup
+	once    sync.Once
 }
 
-// Join makes this process a member. It returns once it has reached one of cfg.Join, or at once if there is none.
+// Join makes this process a member, and goes on looking for the others (see Missing). It waits for no more than a moment for those of cfg.Join:
+// a node that finds nobody is a cluster of one until it does. It fails if something is wrong with this node itself.
 func Join(cfg Config) (*Cluster, error) {
 	if cfg.Name == "" || len(cfg.Name) > maxName {
 		return nil, errors.New("node: a name of 1 to 128 bytes is needed")
 	}
+	if len(cfg.Keys) == 0 {
+		return nil, ErrKey
+	}
 	c := &Cluster{
-		cfg: cfg, creds: cfg.Key.Credentials(),
-		members: make(map[string]Member), lost: make(map[string]absentee),
+		cfg: cfg, net: cfg.net, begun: time.Now(), members: make(map[string]Member),
+		search:  search{lost: make(map[string]absentee), missing: make(map[string]string)},
 		changed: make(chan struct{}, 1), joined: make(chan struct{}), stop: make(chan struct{}),
 	}
+	if c.net == nil {
+		c.net = system{}
+	}
+	if cfg.OnKeys == nil {
+		c.cfg.OnKeys = func() {}
+	}
+	if cfg.OnFail == nil {
+		c.cfg.OnFail = func(error) {}
+	}
+	c.life, c.end = context.WithCancel(context.Background())
+	c.creds.Store(cfg.Keys.Credentials())
 	var b [8]byte
 	_, _ = rand.Read(b[:])
 	c.birth = binary.BigEndian.Uint64(b[:])
+	within, cancel := context.WithTimeout(c.life, lookupFor)
+	defer cancel()
 	var err error
-	if c.trans, err = newTransport(cfg.Bind, cfg.Log, c.link); err != nil {
+	if c.trans, err = newTransport(within, c.net, cfg.Bind, cfg.Advertise, cfg.Log, c.link); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
+	if c.trans.told.Addr().IsLoopback() {
+		cfg.Log.Warn().Stringer("addr", c.trans.told).Msg("the other nodes are told a loopback address, at which only those on this machine reach it; " +
+			"see --advertise")
+	}
+	if c.list, err = memberlist.Create(c.gossip()); err != nil {
+		_ = c.trans.Shutdown()
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	close(c.joined)
+	asked := make(chan struct{}, len(cfg.Join))
+	c.done.Add(1 + len(cfg.Join))
+	go c.tell()
+	for _, entry := range cfg.Join {
+		go c.seek(entry, sync.OnceFunc(func() { asked <- struct{}{} }))
+	}
+	c.await(asked, len(cfg.Join))
+	return c, nil
+}
+
+// await returns when all have been asked once, or somebody has taken this node in, or startWait is over.
+func (c *Cluster) await(asked <-chan struct{}, n int) {
+	limit := time.NewTimer(startWait)
+	defer limit.Stop()
+	for range n {
+		select {
+		case <-asked:
+		case <-limit.C:
+			return
+		}
+		c.mu.Lock()
+		in := c.accepted
+		c.mu.Unlock()
+		if in {
+			return
+		}
+	}
+}
+
+// gossip is memberlist's configuration.
+func (c *Cluster) gossip() *memberlist.Config {
 	mc := memberlist.DefaultLANConfig()
-	mc.Name, mc.Transport = cfg.Name, c.trans
-	mc.SecretKey = cfg.Key.derive("gossip", nil, 32)
+	mc.Name, mc.Transport = c.cfg.Name, c.trans
+	keys := c.cfg.Keys.gossip()
+	c.keys, _ = memberlist.NewKeyring(keys, keys[0]) // they are of the right length
+	mc.Keyring = c.keys
 	// A death is known in 0.35 to 0.7 s instead of 6 to 7 (measured); links know a killed process at once.
 	mc.ProbeInterval, mc.ProbeTimeout = 100*time.Millisecond, 50*time.Millisecond
 	mc.SuspicionMult, mc.SuspicionMaxTimeoutMult = 2, 1
 	mc.GossipInterval = 20 * time.Millisecond
+	mc.PushPullInterval = 10 * time.Second // what repairs views where UDP does not pass
+	mc.UDPBufferSize = 1200                // with its headers within IPv6's least MTU, 1280
 	mc.TCPTimeout = 2 * time.Second
 	mc.DeadNodeReclaimTime = time.Millisecond // a node restarted under its name may come back at another address
-	mc.Delegate, mc.Events, mc.Alive, mc.Conflict = (*delegate)(c), (*events)(c), aliveFilter{cfg.Log}, (*conflicts)(c)
-	mc.LogOutput, mc.Logger = nil, stdlog.New(&logWriter{log: cfg.Log}, "", 0)
-	if c.list, err = memberlist.Create(mc); err != nil {
-		_ = c.trans.Shutdown()
-		return nil, fmt.Errorf("cluster: %w", err)
+	mc.Delegate, mc.Events, mc.Alive, mc.Conflict = (*delegate)(c), (*events)(c), (*aliveFilter)(c), (*conflicts)(c)
+	mc.LogOutput, mc.Logger = nil, stdlog.New(&logWriter{log: c.cfg.Log, quiet: &c.quiet}, "", 0)
+	return mc
+}
+
+// SetKeys takes other keys than before, at least one. Links that were proved by a key that has gone are the callee's of OnKeys to end.
+func (c *Cluster) SetKeys(ks Keys) error {
+	if len(ks) == 0 {
+		return ErrKey
 	}
-	if len(cfg.Join) > 0 {
-		if err := c.join(); err != nil {
-			_ = c.Shutdown()
-			return nil, err
+	keys := ks.gossip()
+	for _, k := range keys {
+		if err := c.keys.AddKey(k); err != nil {
+			return err
 		}
 	}
-	close(c.joined)
-	c.done.Add(2)
-	go c.tell()
-	go c.rejoin()
-	return c, nil
+	if err := c.keys.UseKey(keys[0]); err != nil {
+		return err
+	}
+	for _, old := range c.keys.GetKeys() {
+		if !slices.ContainsFunc(keys, func(k []byte) bool { return bytes.Equal(k, old) }) {
+			if err := c.keys.RemoveKey(old); err != nil {
+				return err
+			}
+		}
+	}
+	c.creds.Store(ks.Credentials())
+	c.cfg.OnKeys()
+	return nil
+}
+
+// Current is Credentials.Current with the keys that this node holds now.
+func (c *Cluster) Current(l *Link) (peer, self bool) { return c.creds.Load().Current(l) }
+
+// Probe shakes hands with a member, as Dial does, and leaves. It blocks for at most a second and HandshakeTimeout.
+func (c *Cluster) Probe(m Member) error {
+	peer, err := c.probe(m.Addr)
+	if err == nil && (peer != Peer{m.Name, m.Birth}) {
+		err = ErrNotMember
+	}
+	return err
 }
 
 func (c *Cluster) self() Peer { return Peer{c.cfg.Name, c.birth} }
@@ -143,15 +242,17 @@ func (c *Cluster) Name() string { return c.cfg.Name }
 // Self returns this node as the others see it.
 func (c *Cluster) Self() Member { return Member{Name: c.cfg.Name, Addr: c.Addr(), Birth: c.birth} }
 
-// Addr returns where gossip and links listen.
-func (c *Cluster) Addr() string { return c.trans.tcp.Addr().String() }
+// Addr returns where the others reach gossip and links, as they are told.
+func (c *Cluster) Addr() string { return c.trans.told.String() }
 
-// Drain tells the others that this node is about to leave, so that no room is placed on it.
+// Drain tells the others that this node is about to leave, so that no room is placed on it. It blocks for some seconds at most.
 func (c *Cluster) Drain() error {
 	c.mu.Lock()
 	c.draining = true
 	c.mu.Unlock()
-	return c.list.UpdateNode(time.Second)
+	err := c.list.UpdateNode(time.Second)
+	c.introduce()
+	return err
 }
 
 // Leave says goodbye, so that the others need not find out.
@@ -161,20 +262,25 @@ func (c *Cluster) Leave() error { return c.list.Leave(500 * time.Millisecond) }
 // again does nothing.
 func (c *Cluster) Shutdown() (err error) {
 	c.once.Do(func() {
+		c.mu.Lock()
 		close(c.stop)
+		c.mu.Unlock()
+		c.end()
 		err = errors.Join(c.list.Shutdown(), c.trans.Shutdown())
 		c.done.Wait()
 	})
 	return err
 }
 
-// Dial opens a link to a member and shakes hands. It returns a *tls.Conn: what is written to it crosses the network encrypted.
-func (c *Cluster) Dial(m Member, timeout time.Duration) (net.Conn, error) {
-	conn, err := net.DialTimeout("tcp", m.Addr, timeout)
+// Dial opens a link to a member and shakes hands.
+func (c *Cluster) Dial(m Member, timeout time.Duration) (*Link, error) {
+	ctx, cancel := context.WithTimeout(c.life, timeout)
+	defer cancel()
+	conn, err := c.net.dial(ctx, m.Addr)
 	if err != nil {
 		return nil, err
 	}
-	link, err := Client(conn, c.creds, c.self(), Peer{m.Name, m.Birth})
+	link, err := Client(conn, c.creds.Load(), c.self(), Peer{m.Name, m.Birth})
 	if err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("link to %s at %s: %w", m.Name, m.Addr, err)
@@ -184,16 +290,20 @@ func (c *Cluster) Dial(m Member, timeout time.Duration) (net.Conn, error) {
 
 // link shakes hands with a node that dialed.
 func (c *Cluster) link(conn net.Conn) {
-	link, peer, err := Server(conn, c.creds, c.self())
+	link, peer, err := Server(conn, c.creds.Load(), c.self())
 	if errors.Is(err, errProbe) {
 		_ = conn.Close()
 		return
 	}
 	if err != nil {
-		c.cfg.Log.Warn().Err(err).Stringer("peer_addr", conn.RemoteAddr()).Msg("link refused")
+		from := origin(conn.RemoteAddr())
+		if left, ok := c.quiet.allow("refused "+from.String()+plain(err), time.Now()); ok {
+			c.cfg.Log.Warn().Err(err).Stringer("peer_addr", conn.RemoteAddr()).Int("left_out", left).Msg("link refused")
+		}
 		_ = conn.Close()
 		return
 	}
+	proved(conn)
 	select {
 	case <-c.joined:
 		c.cfg.OnLink(link, peer)
@@ -268,51 +378,48 @@ func (d *delegate) LocalState(bool) []byte          { return nil }
 func (d *delegate) MergeRemoteState([]byte, bool)   {}
 
 // aliveFilter keeps nodes that say other things on links out of the view: rooms must not be placed on who cannot be reached.
-type aliveFilter struct{ log zerolog.Logger }
+type aliveFilter Cluster
 
 // NotifyAlive implements memberlist.AliveDelegate.
-func (a aliveFilter) NotifyAlive(n *memberlist.Node) error {
+func (a *aliveFilter) NotifyAlive(n *memberlist.Node) error {
 	if len(n.Meta) > 0 && n.Meta[0] == LinkVersion {
 		return nil
 	}
-	a.log.Warn().Str("node", n.Name).Str("addr", n.Address()).Hex("meta", n.Meta).Msg("a node of another version is left out")
+	if _, ok := a.quiet.allow("version "+n.Name+n.Address(), time.Now()); !ok {
+		return ErrVersion
+	}
+	a.cfg.Log.Warn().Str("node", n.Name).Str("addr", n.Address()).Hex("meta", n.Meta).Msg("a node of another version is left out")
 	return ErrVersion
 }
 
-// logWriter turns memberlist's lines into events: "[WARN] memberlist: text". A warning that comes again and again is an event every few seconds.
+// logWriter turns memberlist's lines into events: "[WARN] memberlist: text". What it warns of again and again is an event now and then.
 type logWriter struct {
-	log zerolog.Logger
-
-	mu   sync.Mutex
-	last string
-	at   time.Time
+	log   zerolog.Logger
+	quiet *repeats
 }
 
-// sameAgain is how long the same warning is left out.
-const sameAgain = 5 * time.Second
+// ports are what differs between two warnings of the same.
+var ports = regexp.MustCompile(`:\d+`)
 
 func (w *logWriter) Write(b []byte) (int, error) {
 	line := strings.TrimSpace(string(b))
-	e := w.log.Debug()
-	for prefix, ev := range map[string]func() *zerolog.Event{"[ERR]": w.log.Warn, "[WARN]": w.log.Warn} {
+	level := zerolog.DebugLevel
+	for _, prefix := range []string{"[ERR]", "[WARN]"} {
 		if rest, ok := strings.CutPrefix(line, prefix); ok {
-			if w.again(rest) {
-				return len(b), nil
-			}
-			e, line = ev(), strings.TrimSpace(rest)
+			level, line = zerolog.WarnLevel, strings.TrimSpace(rest)
 		}
 	}
-	e.Str("from", "memberlist").Msg(strings.TrimPrefix(line, "memberlist: "))
-	return len(b), nil
-}
-
-// again reports whether a warning is the last one once more.
-func (w *logWriter) again(line string) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if line == w.last && time.Since(w.at) < sameAgain {
-		return true
+	left := 0
+	if level == zerolog.WarnLevel {
+		var ok bool
+		if left, ok = w.quiet.allow(ports.ReplaceAllString(line, ":"), time.Now()); !ok {
+			return len(b), nil
+		}
 	}
-	w.last, w.at = line, time.Now()
-	return false
+	e := w.log.WithLevel(level).Str("from", "memberlist")
+	if left > 0 {
+		e = e.Int("left_out", left)
+	}
+	e.Msg(strings.TrimPrefix(line, "memberlist: "))
+	return len(b), nil
 }

@@ -24,6 +24,7 @@ type testNode struct {
 	views chan *View
 	links chan Peer
 	ready chan struct{} // closed when Cluster is set
+	fails chan error    // what OnFail was called with
 	log   *logBuffer
 }
 
@@ -46,8 +47,8 @@ func (l *logBuffer) String() string {
 }
 
 func config(name string, key Key, join ...string) (Config, *testNode) {
-	n := &testNode{views: make(chan *View, 1000), links: make(chan Peer, 100), ready: make(chan struct{}), log: new(logBuffer)}
-	cfg := Config{Name: name, Bind: "127.0.0.1:0", Join: join, Key: key, Log: zerolog.New(n.log), JoinTimeout: 5 * time.Second}
+	n := &testNode{views: make(chan *View, 1000), links: make(chan Peer, 100), ready: make(chan struct{}), fails: make(chan error, 9), log: new(logBuffer)}
+	cfg := Config{Name: name, Bind: "127.0.0.1:0", Join: join, Keys: Keys{key}, Log: zerolog.New(n.log), OnFail: func(err error) { n.fails <- err }}
 	cfg.OnView = func(v *View) {
 		select {
 		case <-n.ready:
@@ -56,7 +57,7 @@ func config(name string, key Key, join ...string) (Config, *testNode) {
 		}
 		n.views <- v
 	}
-	cfg.OnLink = func(c net.Conn, p Peer) {
+	cfg.OnLink = func(c *Link, p Peer) {
 		n.links <- p
 		_, _ = io.Copy(c, c)
 		_ = c.Close()
@@ -211,16 +212,12 @@ func TestStrangers(t *testing.T) {
 	a := startNode(t, "a", key)
 	a.await(t, "itself", has("a"))
 
-	cfg, x := config("x", NewKey(), a.Addr())
-	cfg.JoinTimeout = time.Hour // it is known at once
-	_, err := Join(cfg)
-	if err == nil || !strings.Contains(err.Error(), "does not hold the cluster key") || !strings.Contains(err.Error(), a.Addr()) {
+	x := startNode(t, "x", NewKey(), a.Addr())
+	if err := <-x.fails; !errors.Is(err, ErrStranger) || !strings.Contains(err.Error(), a.Addr()) {
 		t.Errorf("a node with another key: %v", err)
 	}
-	if len(x.views) > 0 {
-		t.Errorf("a node that could not join was given the view %+v", <-x.views)
-	}
-	cfg, _ = config("", key)
+	x.await(t, "itself", has("x"))
+	cfg, _ := config("", key)
 	if _, err := Join(cfg); err == nil {
 		t.Error("a node without a name was taken")
 	}
@@ -274,11 +271,11 @@ func TestSameName(t *testing.T) {
 	b := startNode(t, "b", key, a.Addr())
 	a.await(t, "both", has("a b"))
 	for _, join := range []string{a.Addr(), b.Addr()} {
-		cfg, _ := config("b", key, join)
-		cfg.JoinTimeout = time.Second
-		if _, err := Join(cfg); err == nil || !strings.Contains(err.Error(), "a node named b runs at "+b.Addr()+" already") {
+		second := startNode(t, "b", key, join)
+		if err := <-second.fails; err == nil || !strings.Contains(err.Error(), "a node named b runs at "+b.Addr()+" already") {
 			t.Errorf("a second b: %v", err)
 		}
+		_ = second.Shutdown()
 	}
 	if log := a.log.String(); strings.Contains(log, "link refused") || strings.Count(log, "Conflicting address") > 4 {
 		t.Errorf("the log is\n%s", log)
@@ -290,44 +287,9 @@ func TestSameName(t *testing.T) {
 	a.await(t, "the new b", func(v *View) bool { m, _ := v.Find("b"); return m.Birth == again.birth })
 }
 
-// TestJoinItself: the first of nodes that were all given the same list runs, and asks itself no more.
-func TestJoinItself(t *testing.T) {
-	tcp, udp, err := listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := tcp.Addr().String()
-	_, _ = tcp.Close(), udp.Close()
-	cfg, n := config("a", NewKey(), "127.0.0.1:1", addr)
-	cfg.Bind = addr
-	c, err := Join(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Shutdown()
-	if got := c.cfg.Join; len(got) != 1 || got[0] != "127.0.0.1:1" {
-		t.Errorf("it asks %q", got)
-	}
-	if log := n.log.String(); strings.Contains(log, "link refused") {
-		t.Errorf("the log is\n%s", log)
-	}
-}
-
-// TestNobodyToJoin says who was asked, and why that was in vain.
-func TestNobodyToJoin(t *testing.T) {
-	cfg, n := config("a", NewKey(), "127.0.0.1:1")
-	cfg.JoinTimeout = time.Millisecond
-	if _, err := Join(cfg); err == nil || err.Error() != "cluster: nobody to join: dial tcp 127.0.0.1:1: connect: connection refused" {
-		t.Errorf("error %v", err)
-	}
-	if !strings.Contains(n.log.String(), "nobody to join yet") {
-		t.Errorf("the log is\n%s", n.log)
-	}
-}
-
 // TestOtherVersion: a node that says other things on links is in no view.
 func TestOtherVersion(t *testing.T) {
-	f := aliveFilter{zerolog.Nop()}
+	f := &aliveFilter{}
 	for name, c := range map[string]struct {
 		meta []byte
 		err  error
@@ -361,33 +323,10 @@ func TestJoinOtherVersion(t *testing.T) {
 			_ = c.Close()
 		}
 	}()
-	cfg, _ := config("x", NewKey(), l.Addr().String())
-	cfg.JoinTimeout = time.Hour
-	if _, err := Join(cfg); !errors.Is(err, ErrVersion) {
+	x := startNode(t, "x", NewKey(), l.Addr().String())
+	if err := <-x.fails; !errors.Is(err, ErrVersion) {
 		t.Errorf("joining a node of another version: %v", err)
 	}
-}
-
-// TestJoinFirst: where all nodes have the same list, the first of them begins alone, and nobody waits for ever where nobody is.
-func TestJoinFirst(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
-	cfg, n := config("a", NewKey(), addr)
-	cfg.JoinTimeout = time.Millisecond
-	if _, err := Join(cfg); err == nil || !strings.Contains(err.Error(), addr) {
-		t.Errorf("joining nobody: %v", err)
-	}
-	cfg.Bind, cfg.JoinTimeout = addr, time.Hour
-	c, err := Join(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Shutdown()
-	n.await(t, "itself", has("a"))
 }
 
 func memberOf(meta []byte) *memberlist.Node {

@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -28,8 +29,8 @@ import (
 //
 //	peer: name-length(1) name birth(8)
 //
-// Both sides of the TLS handshake show the same certificate, whose Ed25519 key is derived from the cluster key for links of this version,
-// and take no other. It follows:
+// Both sides of the TLS handshake show a certificate whose Ed25519 key is derived from a cluster key for links of this version, and take
+// those of the cluster keys that they hold and no other. It follows:
 //
 //   - Who holds the cluster key, and nobody else, can be at either end; an acceptor says no name to anybody else. What a stranger sees of it is
 //     a public key that tells nothing about a key of 256 random bits.
@@ -67,6 +68,15 @@ var (
 	errProbe = errors.New("node: the peer wanted a word, not a link")
 )
 
+// otherPeerError is an ErrNotMember that says who answered.
+type otherPeerError struct{ is, want Peer }
+
+func (e *otherPeerError) Error() string {
+	return fmt.Sprintf("%v: %q (%x) answers instead of %q (%x)", ErrNotMember, e.is.Name, e.is.Birth, e.want.Name, e.want.Birth)
+}
+
+func (e *otherPeerError) Unwrap() error { return ErrNotMember }
+
 // Peer is who is at the other end.
 type Peer struct {
 	Name  string
@@ -77,29 +87,36 @@ type Peer struct {
 var anybody = Peer{Name: "any"}
 
 // Credentials are what a node proves the cluster key with. They do not change and may be used by many handshakes at once.
-type Credentials struct{ cfg *tls.Config }
+type Credentials struct {
+	cfg   *tls.Config
+	shown ed25519.PublicKey   // of the key that this node proves
+	taken []ed25519.PublicKey // of the keys that it takes
+}
 
-// Credentials derives the key that both ends of a link show. It takes about as long as one handshake, so keep the result.
-func (k Key) Credentials() *Credentials {
-	key := ed25519.NewKeyFromSeed(k.derive("link v1", nil, ed25519.SeedSize))
-	pub := key.Public().(ed25519.PublicKey)
-	fingerprint := sha256.Sum256(pub)
+// Credentials derives the keys that the ends of a link show. It takes about as long as a handshake for each, so keep the result.
+func (ks Keys) Credentials() *Credentials {
+	cr := &Credentials{}
+	for _, k := range ks {
+		cr.taken = append(cr.taken, k.linkKey().Public().(ed25519.PublicKey))
+	}
+	cr.shown = cr.taken[0]
+	key, fingerprint := ks[0].linkKey(), sha256.Sum256(cr.shown)
 	tmpl := &x509.Certificate{ // all nodes make the same one; nobody looks at anything but its key
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "timedge link"}, SubjectKeyId: fingerprint[:20],
 		NotBefore: time.Unix(0, 0), NotAfter: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), KeyUsage: x509.KeyUsageDigitalSignature,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, pub, key)
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, cr.shown, key)
 	if err != nil {
 		panic(err) // the template is a constant
 	}
-	cfg := &tls.Config{
+	cr.cfg = &tls.Config{
 		MinVersion:   tls.VersionTLS13,
 		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
 		ClientAuth:   tls.RequireAnyClientCert,
-		// There is no authority and no host name: VerifyConnection takes one key and no other.
+		// There is no authority and no host name: VerifyConnection takes the keys that this node holds and no other.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(s tls.ConnectionState) error {
-			if got, ok := s.PeerCertificates[0].PublicKey.(ed25519.PublicKey); !ok || !got.Equal(pub) {
+			if !cr.takes(s) {
 				return ErrStranger
 			}
 			return nil
@@ -107,7 +124,28 @@ func (k Key) Credentials() *Credentials {
 		SessionTicketsDisabled:      true, // every link proves the key anew
 		DynamicRecordSizingDisabled: true,
 	}
-	return &Credentials{cfg}
+	return cr
+}
+
+func (k Key) linkKey() ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed(k.derive("link v1", nil, ed25519.SeedSize))
+}
+
+// takes reports whether the peer has shown a key that this node holds.
+func (cr *Credentials) takes(s tls.ConnectionState) bool {
+	got, ok := s.PeerCertificates[0].PublicKey.(ed25519.PublicKey)
+	return ok && slices.ContainsFunc(cr.taken, func(k ed25519.PublicKey) bool { return k.Equal(got) })
+}
+
+// Link is a connection with a node that has proved a cluster key.
+type Link struct {
+	*tls.Conn
+	shown ed25519.PublicKey // of the key that this node has proved
+}
+
+// Current reports whether a link would be proved today as it was: the peer by a key that is still taken, this node by the key that it shows now.
+func (cr *Credentials) Current(l *Link) (peer, self bool) {
+	return cr.takes(l.ConnectionState()), cr.shown.Equal(l.shown)
 }
 
 func appendPreface(b []byte) []byte { return append(append(b, LinkMagic...), LinkVersion) }
@@ -177,19 +215,19 @@ func (b *bounded) Read(p []byte) (int, error) {
 }
 
 // secure runs the TLS handshake over c, as one side or the other: tls.Client or tls.Server.
-func (cr *Credentials) secure(c net.Conn, side func(net.Conn, *tls.Config) *tls.Conn) (*tls.Conn, error) {
+func (cr *Credentials) secure(c net.Conn, side func(net.Conn, *tls.Config) *tls.Conn) (*Link, error) {
 	b := &bounded{c, strangerBytes}
 	t := side(b, cr.cfg)
 	if err := t.Handshake(); err != nil {
 		return nil, tlsError("shaking hands", err)
 	}
 	b.left = math.MaxInt // a node may say as much as it likes
-	return t, nil
+	return &Link{t, cr.shown}, nil
 }
 
 // Client shakes hands as the node that dialed, and wants the other to be want. It blocks for at most HandshakeTimeout. The link is what it
 // returns, which closes c when it is closed; after an error c is still the caller's to close.
-func Client(c net.Conn, cr *Credentials, self, want Peer) (*tls.Conn, error) {
+func Client(c net.Conn, cr *Credentials, self, want Peer) (*Link, error) {
 	if err := c.SetDeadline(time.Now().Add(HandshakeTimeout)); err != nil {
 		return nil, err
 	}
@@ -213,14 +251,14 @@ func Client(c net.Conn, cr *Credentials, self, want Peer) (*tls.Conn, error) {
 	case peer == self:
 		return nil, ErrSelf
 	case peer != want:
-		return nil, fmt.Errorf("%w: %q (%x) answers instead of %q (%x)", ErrNotMember, peer.Name, peer.Birth, want.Name, want.Birth)
+		return nil, &otherPeerError{peer, want}
 	}
 	return t, c.SetDeadline(time.Time{})
 }
 
 // Server shakes hands as the node that was dialed. It blocks for at most HandshakeTimeout. The link is what it returns, which closes c when it
 // is closed; after an error c is still the caller's to close. To a peer of another version it says its own, so that the other can tell why.
-func Server(c net.Conn, cr *Credentials, self Peer) (*tls.Conn, Peer, error) {
+func Server(c net.Conn, cr *Credentials, self Peer) (*Link, Peer, error) {
 	if err := c.SetDeadline(time.Now().Add(HandshakeTimeout)); err != nil {
 		return nil, Peer{}, err
 	}

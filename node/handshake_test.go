@@ -39,7 +39,7 @@ func pair(t testing.TB) (a, b net.Conn) {
 
 // ends is what became of both sides of a handshake.
 type ends struct {
-	dialer, acceptor *tls.Conn
+	dialer, acceptor *Link
 	peer             Peer
 	dialed, accepted error
 }
@@ -49,11 +49,11 @@ func shake(a, b net.Conn, dialerKey, acceptorKey Key, dialer, acceptor, want Pee
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if e.acceptor, e.peer, e.accepted = Server(b, acceptorKey.Credentials(), acceptor); e.accepted != nil {
+		if e.acceptor, e.peer, e.accepted = Server(b, Keys{acceptorKey}.Credentials(), acceptor); e.accepted != nil {
 			_ = b.Close()
 		}
 	}()
-	if e.dialer, e.dialed = Client(a, dialerKey.Credentials(), dialer, want); e.dialed != nil {
+	if e.dialer, e.dialed = Client(a, Keys{dialerKey}.Credentials(), dialer, want); e.dialed != nil {
 		_ = a.Close()
 	}
 	<-done
@@ -101,7 +101,7 @@ func TestHandshake(t *testing.T) {
 
 // TestHandshakeVersion: nodes of different versions refuse each other, and both can say why.
 func TestHandshakeVersion(t *testing.T) {
-	creds := NewKey().Credentials()
+	creds := Keys{NewKey()}.Credentials()
 	newer := append([]byte(LinkMagic), LinkVersion+1)
 	t.Run("dialed by a newer one", func(t *testing.T) {
 		a, b := pair(t)
@@ -130,7 +130,7 @@ func TestHandshakeVersion(t *testing.T) {
 
 // TestHandshakeReflection: two dialers led to each other see that the other did not accept.
 func TestHandshakeReflection(t *testing.T) {
-	creds := NewKey().Credentials()
+	creds := Keys{NewKey()}.Credentials()
 	a1, b1 := pair(t)
 	a2, b2 := pair(t)
 	go func() { _, _ = io.Copy(b2, b1); _ = b2.Close() }()
@@ -148,7 +148,7 @@ func TestHandshakeReflection(t *testing.T) {
 
 // TestHandshakeCertificateAlone: the certificate that every stranger can have of an acceptor is worth nothing without its key, nor is none.
 func TestHandshakeCertificateAlone(t *testing.T) {
-	creds := NewKey().Credentials()
+	creds := Keys{NewKey()}.Credentials()
 	_, other, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -245,7 +245,7 @@ func play(c net.Conn, b []byte) {
 // TestHandshakeReplayAndTruncation plays what was recorded, whole and cut, to a node that holds the key.
 func TestHandshakeReplayAndTruncation(t *testing.T) {
 	key := NewKey()
-	creds := key.Credentials()
+	creds := Keys{key}.Credentials()
 	a, b := pair(t)
 	tap := &recorder{Conn: a}
 	e := shake(tap, b, key, key, alpha, beta, beta)
@@ -289,7 +289,7 @@ func TestHandshakeReplayAndTruncation(t *testing.T) {
 // with any other the acceptor refuses, and in no case does it take the dialer for somebody else.
 func TestHandshakeChanged(t *testing.T) {
 	key := NewKey()
-	creds := key.Credentials()
+	creds := Keys{key}.Credentials()
 	a, b := pair(t)
 	tap := &recorder{Conn: a}
 	if e := shake(tap, b, key, key, alpha, beta, beta); e.dialed != nil {
@@ -336,7 +336,7 @@ func (f *flipper) Write(b []byte) (int, error) {
 
 // TestHandshakeSlow: a peer that says nothing, or stops in the middle, is given up.
 func TestHandshakeSlow(t *testing.T) {
-	creds := NewKey().Credentials()
+	creds := Keys{NewKey()}.Credentials()
 	synctest.Test(t, func(t *testing.T) {
 		said := append(appendPreface(nil), 0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc) // the beginning of a ClientHello
 		for name, n := range map[string]int{"nothing": 0, "half a preface": 3, "a preface": prefaceSize, "half a ClientHello": len(said)} {
@@ -366,7 +366,7 @@ func TestStrangerIsBounded(t *testing.T) {
 	copy(record[5:], []byte{1, 0, 0xff, 0xfc})
 	play(a, append(appendPreface(nil), bytes.Repeat(record, 4)...))
 	tap := &recorder{Conn: b}
-	if _, _, err := Server(tap, NewKey().Credentials(), beta); !errors.Is(err, ErrStranger) {
+	if _, _, err := Server(tap, Keys{NewKey()}.Credentials(), beta); !errors.Is(err, ErrStranger) {
 		t.Errorf("acceptor: %v", err)
 	}
 	if n := tap.got.Len(); n > prefaceSize+strangerBytes {
@@ -399,16 +399,16 @@ func TestKey(t *testing.T) {
 	if err := os.WriteFile(path, []byte(k.String()+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := ReadKey(path); err != nil || got != k {
-		t.Errorf("ReadKey: %v", err)
+	if got, err := ReadKeys(path); err != nil || len(got) != 1 || got[0] != k {
+		t.Errorf("ReadKeys: %v", err)
 	}
 	if err := os.WriteFile(path, []byte("secret but no key"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ReadKey(path); !errors.Is(err, ErrKey) || !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), "secret") {
-		t.Errorf("ReadKey of something else: %v", err)
+	if _, err := ReadKeys(path); !errors.Is(err, ErrKey) || !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), "secret") {
+		t.Errorf("ReadKeys of something else: %v", err)
 	}
-	if _, err := ReadKey(path + "x"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("ReadKey of nothing: %v", err)
+	if _, err := ReadKeys(path + "x"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("ReadKeys of nothing: %v", err)
 	}
 }

@@ -1,98 +1,364 @@
 package node
 
 import (
-	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/memberlist"
 )
 
+// A node looks for the others for as long as it runs. It asks those that it was told to join, whose names it looks up anew each time, and those
+// that it had and lost: memberlist forgets the dead, so two halves of a parted cluster would never hear of each other again, nor would a node
+// that was frozen for long. It never waits for any of them: a node serves as soon as it runs, says who is missing, and takes them in when they
+// come.
+
 const (
-	joinFor   = 10 * time.Second
-	joinEvery = 200 * time.Millisecond
+	// askFirst is the pause after the first time that somebody was asked in vain; it doubles until askMissing. Nobody is missing: askAgain.
+	askFirst   = 100 * time.Millisecond
+	askMissing = time.Second
+	askAgain   = 5 * time.Second
+	// askAtFirst is how long a node goes on asking those that have taken it in: they do not take in one that was restarted at another address before
+	// they know that it had died.
+	askAtFirst = 3 * time.Second
+	// askLost is as askMissing for members that died. Within the first lostFresh they are asked every half a second.
+	askLost   = 10 * time.Second
+	lostFresh = 10 * time.Second
+	// lostFor is how long a member that died is asked for, and lostMissing how long it counts as missing. One that left is not asked at all.
+	lostFor     = 24 * time.Hour
+	lostMissing = 10 * time.Minute
+	// maxLost bounds how many are remembered.
+	maxLost = 1024
+	// startWait is how long Join waits for an answer of those that it was told of.
+	startWait = 500 * time.Millisecond
 	// rivalFor is how long another process under this node's name may go on before this one gives up: one that was killed is known to be dead
 	// within a second.
 	rivalFor = 3 * time.Second
+	// lookupFor bounds a lookup, dialFor a connection.
+	lookupFor = 5 * time.Second
+	dialFor   = time.Second
+	// maxAddresses bounds the addresses of a name that are asked.
+	maxAddresses = 64
+	// introduceMax is how many members there may be for a new one to call on all of them; in larger clusters gossip alone spreads the word.
+	introduceMax = 32
+	// missingAfter is how long somebody may be missing before the log says so: nodes that start together miss each other for a moment.
+	missingAfter = 2 * time.Second
 )
 
-// join asks those whom this node was told to join until one of them is a member of its view. What time does not mend is said at once: a node that
-// holds another cluster key, or speaks another version. It also returns if this node itself is one of those: all nodes were given the same
-// list, and this is the first of them to run.
-func (c *Cluster) join() error {
-	begun, limit := time.Now(), cmp.Or(c.cfg.JoinTimeout, joinFor)
-	var rivalSince time.Time
-	for told := false; ; {
+// search is what this node knows of those that it looks for. Guarded by Cluster.mu.
+type search struct {
+	missing map[string]string   // why, by who: an entry of Config.Join, or a lost member's name
+	lost    map[string]absentee // who died, by name
+	since   time.Time           // somebody has been missing for so long; zero: nobody is
+	said    string              // what the log said last
+	saidAt  time.Time
+
+	rival      string // address of another process under this node's name
+	rivalAt    time.Time
+	rivalSince time.Time
+	accepted   bool // the others have taken this node in
+	failed     bool // OnFail was called
+}
+
+// absentee is a member that died.
+type absentee struct {
+	addr  string
+	since time.Time
+}
+
+// seek asks one entry of Config.Join for as long as the cluster runs. first is called when it was asked for the first time.
+func (c *Cluster) seek(entry string, first func()) {
+	defer c.done.Done()
+	for pause := askFirst; ; {
+		why := c.askEntry(entry)
+		first()
+		c.note(entry, why)
 		c.mu.Lock()
-		c.rival = ""
-		c.mu.Unlock()
-		_, _ = c.list.Join(c.cfg.Join) // what is wrong is seen by asking one after the other
-		c.mu.Lock()
-		alone, rival := len(c.members) <= 1, c.rival
+		alone := len(c.members) <= 1
 		c.mu.Unlock()
 		switch {
-		case rival == "":
-			rivalSince = time.Time{}
-			if !alone {
-				return nil
-			}
-		case rivalSince.IsZero():
-			rivalSince = time.Now()
-		case time.Since(rivalSince) > min(rivalFor, limit):
-			return fmt.Errorf("cluster: a node named %s runs at %s already; a name is for one node only", c.cfg.Name, rival)
-		}
-		first, hopeless, err := c.ask()
-		if rival == "" && (first || hopeless) {
-			return err
-		}
-		if !told && err != nil {
-			told = true
-			c.cfg.Log.Warn().Err(err).Dur("within", limit).Msg("nobody to join yet; asking on")
-		}
-		if rival == "" && time.Since(begun) > limit {
-			return fmt.Errorf("cluster: nobody to join: %w", cmp.Or(err, errors.New("those asked do not take this node in")))
-		}
-		time.Sleep(joinEvery)
-	}
-}
-
-// ask finds out what is wrong with those whom this node was told to join: gossip that it cannot read, or does not want to, a node leaves without
-// an answer. It takes this node itself off the list, and reports whether it was on it; and whether asking again is hopeless.
-func (c *Cluster) ask() (self, hopeless bool, err error) {
-	var errs []string
-	for _, addr := range slices.Clone(c.cfg.Join) {
-		switch why := c.probe(addr); {
-		case why == nil || errors.Is(why, ErrNotMember):
-		case errors.Is(why, ErrSelf):
-			self = true
-			c.cfg.Join = slices.DeleteFunc(slices.Clone(c.cfg.Join), func(a string) bool { return a == addr })
-		case errors.Is(why, ErrStranger):
-			return false, true, fmt.Errorf("cluster: joining %s: it does not hold the cluster key that this node has", addr)
-		case errors.Is(why, ErrVersion):
-			return false, true, fmt.Errorf("cluster: joining %s: %w", addr, why)
+		case why != "" || alone:
+			pause = min(2*pause, askMissing)
+		case time.Since(c.begun) < askAtFirst:
+			pause = askFirst * 5
 		default:
-			errs = append(errs, why.Error())
+			pause = askAgain
+		}
+		if !c.sleep(pause) {
+			return
 		}
 	}
-	if len(errs) > 0 && !self {
-		err = errors.New(strings.Join(errs, ", "))
-	}
-	return self, false, err
 }
 
-// probe shakes hands with a node and leaves.
-func (c *Cluster) probe(addr string) error {
-	conn, err := net.DialTimeout("tcp", addr, HandshakeTimeout)
+// seekLost asks for a member that died until it is back, or has been away for too long.
+func (c *Cluster) seekLost(name string, a absentee) {
+	defer c.done.Done()
+	for pause := 500 * time.Millisecond; c.sleep(pause); {
+		c.mu.Lock()
+		is := c.lost[name] == a
+		if is && time.Since(a.since) > lostFor {
+			delete(c.lost, name)
+			is = false
+		}
+		c.mu.Unlock()
+		if !is {
+			return
+		}
+		err := c.askAddr(a.addr)
+		if time.Since(a.since) > lostFresh {
+			pause = min(2*pause, askLost)
+		}
+		c.mu.Lock()
+		_, still := c.lost[name]
+		c.mu.Unlock()
+		if why := ""; still && time.Since(a.since) < lostMissing {
+			if why = "it died"; err != nil {
+				why += ": " + plain(err)
+			}
+			c.note(name, why)
+		} else {
+			c.note(name, "")
+		}
+	}
+}
+
+// sleep reports false when the cluster has stopped.
+func (c *Cluster) sleep(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-c.stop:
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// askEntry asks all whom an entry of Config.Join names. It returns who is missing and why; "" if nobody is.
+func (c *Cluster) askEntry(entry string) string {
+	host, port, err := net.SplitHostPort(entry)
 	if err != nil {
+		return err.Error()
+	}
+	ctx, cancel := context.WithTimeout(c.life, lookupFor)
+	as, err := c.net.lookup(ctx, host)
+	cancel()
+	switch {
+	case err != nil:
+		return plain(err)
+	case len(as) == 0:
+		return "the name has no address"
+	}
+	_, err = netip.ParseAddr(host)
+	literal := err == nil
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	var errs []string
+	for _, a := range as[:min(len(as), maxAddresses)] {
+		all.Go(func() {
+			addr := net.JoinHostPort(a.Unmap().String(), port)
+			err := c.askAddr(addr)
+			if err == nil {
+				return
+			}
+			if literal && (errors.Is(err, ErrStranger) || errors.Is(err, ErrVersion)) {
+				c.hopeless(fmt.Errorf("cluster: joining %s: %w", addr, err), false)
+			}
+			why := plain(err)
+			if !literal {
+				why = addr + ": " + why
+			}
+			mu.Lock()
+			errs = append(errs, why)
+			mu.Unlock()
+		})
+	}
+	all.Wait()
+	slices.Sort(errs)
+	return strings.Join(errs, ", ")
+}
+
+// errNotTaken says that a node was asked and did not become a member of this node's view.
+var errNotTaken = errors.New("it does not take this node in")
+
+// askAddr sees to it that who answers at an address is a member of this node's view, or is this node itself.
+func (c *Cluster) askAddr(addr string) error {
+	c.mu.Lock()
+	accepted := c.accepted && time.Since(c.begun) > askAtFirst // until then a member of the view need not have this node in its own
+	c.mu.Unlock()
+	if addr == c.Addr() || accepted && c.isMember(func(m Member) bool { return m.Addr == addr }) {
+		return nil
+	}
+	peer, err := c.probe(addr)
+	switch {
+	case errors.Is(err, ErrSelf):
+		return nil
+	case err != nil:
 		return err
 	}
+	is := func(m Member) bool { return m.Name == peer.Name && m.Birth == peer.Birth }
+	if accepted && c.isMember(is) {
+		return nil
+	}
+	asked := time.Now()
+	if _, err := c.list.Join([]string{addr}); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	rival := ""
+	if c.rivalAt.Before(asked) {
+		c.rivalSince = time.Time{}
+	} else {
+		rival = c.rival
+		if c.rivalSince.IsZero() {
+			c.rivalSince = time.Now()
+		}
+	}
+	lasts := rival != "" && time.Since(c.rivalSince) > rivalFor
+	c.mu.Unlock()
+	if lasts {
+		c.hopeless(fmt.Errorf("cluster: a node named %s runs at %s already; a name is for one node only", c.cfg.Name, rival), true)
+	}
+	if rival != "" || !c.isMember(is) {
+		return errNotTaken
+	}
+	c.mu.Lock()
+	again := c.accepted
+	c.accepted = true
+	c.mu.Unlock()
+	if !again || accepted {
+		c.cfg.Log.Info().Str("node", peer.Name).Str("addr", addr).Msg("joined")
+	}
+	c.introduce()
+	return nil
+}
+
+func (c *Cluster) isMember(is func(Member) bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range c.members {
+		if is(m) {
+			return true
+		}
+	}
+	return false
+}
+
+// introduce calls on all members by TCP: where UDP does not pass, gossip tells them nothing.
+func (c *Cluster) introduce() {
+	var all sync.WaitGroup
+	c.mu.Lock()
+	if len(c.members) <= introduceMax {
+		for _, m := range c.members {
+			if m.Name != c.cfg.Name {
+				all.Go(func() { _, _ = c.list.Join([]string{m.Addr}) })
+			}
+		}
+	}
+	c.mu.Unlock()
+	all.Wait()
+}
+
+// probe shakes hands with a node and leaves. It returns who answered.
+func (c *Cluster) probe(addr string) (Peer, error) {
+	ctx, cancel := context.WithTimeout(c.life, dialFor)
+	defer cancel()
+	conn, err := c.net.dial(ctx, addr)
+	if err != nil {
+		return Peer{}, err
+	}
 	defer conn.Close()
-	_, err = Client(conn, c.creds, c.self(), anybody)
-	return err
+	_, err = Client(conn, c.creds.Load(), c.self(), anybody)
+	if other, ok := errors.AsType[*otherPeerError](err); ok {
+		return other.is, nil
+	}
+	return Peer{}, err
+}
+
+// hopeless says what time does not mend. It counts only while nobody has taken this node in; and while it knows nobody, unless it does.
+func (c *Cluster) hopeless(err error, knows bool) {
+	c.mu.Lock()
+	say := !c.accepted && !c.failed && (knows || len(c.members) <= 1)
+	c.failed = c.failed || say
+	c.mu.Unlock()
+	if say {
+		c.cfg.OnFail(err)
+	}
+}
+
+// note takes who is missing, and why; "": not any more. The log says what changes, and now and then what does not.
+func (c *Cluster) note(who, why string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if why == "" {
+		delete(c.missing, who)
+	} else {
+		c.missing[who] = why
+	}
+	now, all := time.Now(), strings.Join(c.absent(), "; ")
+	switch {
+	case all == "":
+		if c.said != "" {
+			c.cfg.Log.Info().Int("members", len(c.members)).Msg("nobody is missing")
+		}
+		c.since, c.said = time.Time{}, ""
+		return
+	case c.since.IsZero():
+		c.since = now
+	}
+	if now.Sub(c.since) < missingAfter || all != c.said && now.Sub(c.saidAt) < missingAfter {
+		return
+	}
+	left, ok := c.quiet.allow("missing "+all, now)
+	c.said, c.saidAt = all, now
+	if ok {
+		c.cfg.Log.Warn().Str("missing", all).Int("members", len(c.members)).Int("left_out", left).Msg("not everybody is there; asking on")
+	}
+}
+
+// absent lists who is missing and why. c.mu held.
+func (c *Cluster) absent() []string {
+	var list []string
+	for who, why := range c.missing {
+		list = append(list, who+" ("+why+")")
+	}
+	slices.Sort(list)
+	return list
+}
+
+// Missing says who of those that this node looks for is not there, and why, one a line: entries of Config.Join, and members that died.
+func (c *Cluster) Missing() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.absent()
+}
+
+// lostOrFound notes a member that is one no more, or is one again. c.mu held.
+func (c *Cluster) lostOrFound(n *memberlist.Node, alive bool) {
+	if alive || n.State == memberlist.StateLeft {
+		delete(c.lost, n.Name)
+		delete(c.missing, n.Name)
+		return
+	}
+	select {
+	case <-c.stop:
+		return
+	default:
+	}
+	if _, was := c.lost[n.Name]; was || len(c.lost) >= maxLost || n.Name == c.cfg.Name {
+		return
+	}
+	a := absentee{n.Address(), time.Now()}
+	c.lost[n.Name] = a
+	c.done.Add(1)
+	go c.seekLost(n.Name, a)
 }
 
 // conflicts hears of nodes of one name at two addresses. memberlist calls it under its lock: note and leave.
@@ -102,7 +368,35 @@ type conflicts Cluster
 func (s *conflicts) NotifyConflict(_, other *memberlist.Node) {
 	if other.Name == s.cfg.Name {
 		s.mu.Lock()
-		s.rival = other.Address()
+		s.rival, s.rivalAt = other.Address(), time.Now()
 		s.mu.Unlock()
 	}
+}
+
+// plain says what is wrong without ports and addresses that differ from time to time.
+func plain(err error) string {
+	var name *net.DNSError
+	var call *os.SyscallError
+	switch {
+	case errors.As(err, &name) && name.IsNotFound:
+		return "the name has no address"
+	case errors.As(err, &name) && name.IsTimeout, errors.As(err, &name) && errors.Is(err, context.DeadlineExceeded):
+		return "no answer from the name server"
+	case errors.As(err, &name):
+		return "the name server does not help"
+	case errors.Is(err, ErrStranger):
+		return "it does not hold a cluster key that this node has"
+	case errors.Is(err, ErrVersion):
+		return strings.TrimPrefix(err.Error(), "node: ")
+	case errors.Is(err, errNotTaken):
+		return err.Error()
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		return "no answer"
+	case errors.As(err, &call):
+		return call.Err.Error()
+	}
+	if t, ok := errors.AsType[net.Error](err); ok && t.Timeout() {
+		return "no answer"
+	}
+	return err.Error()
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -20,7 +22,7 @@ func NewKey() (k Key) {
 	return k
 }
 
-// String returns the key's text form, standard base64: what a key file holds.
+// String returns the key's text form, standard base64: a line of a key file.
 func (k Key) String() string { return base64.StdEncoding.EncodeToString(k[:]) }
 
 // ErrKey says that a text is not a cluster key.
@@ -35,17 +37,59 @@ func ParseKey(s string) (k Key, err error) {
 	return Key(b), nil
 }
 
-// ReadKey reads a key file.
-func ReadKey(path string) (Key, error) {
+// Keys are the cluster keys that a node holds: at least one. It proves itself and seals gossip with the first, and takes any of them from
+// others. So a cluster changes its key without a stop: the new one is added everywhere, then made the first everywhere, then the old one is
+// taken out everywhere.
+type Keys []Key
+
+// maxKeys bounds the keys of a file: each costs a try at what was sealed with another.
+const maxKeys = 8
+
+// ParseKeys reads keys in their text form, one a line. Empty lines and those that begin with # are passed over.
+func ParseKeys(text []byte) (ks Keys, err error) {
+	for n := 1; len(text) > 0; n++ {
+		var line []byte
+		line, text, _ = bytes.Cut(text, []byte("\n"))
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 || line[0] == '#' {
+			continue
+		}
+		k, err := ParseKey(string(line))
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", n, err)
+		}
+		if !slices.Contains(ks, k) {
+			ks = append(ks, k)
+		}
+	}
+	switch {
+	case len(ks) == 0:
+		return nil, ErrKey
+	case len(ks) > maxKeys:
+		return nil, fmt.Errorf("%d keys; a node holds %d at most", len(ks), maxKeys)
+	}
+	return ks, nil
+}
+
+// ReadKeys reads a key file.
+func ReadKeys(path string) (Keys, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return Key{}, err
+		return nil, err
 	}
-	k, err := ParseKey(string(b))
+	ks, err := ParseKeys(b)
 	if err != nil {
-		return k, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return k, nil
+	return ks, nil
+}
+
+// gossip returns the keys that gossip is sealed with, in the same order.
+func (ks Keys) gossip() (derived [][]byte) {
+	for _, k := range ks {
+		derived = append(derived, k.derive("gossip", nil, 32))
+	}
+	return derived
 }
 
 // derive returns n bytes for one purpose, so that no two uses share a key (HKDF, RFC 5869).

@@ -11,12 +11,8 @@ var errNotLink = errors.New("node: not a link over TCP")
 
 // Lift takes a link off its socket: from now on it reads and writes below, and who calls moves the bytes between below and the socket that is
 // returned. Nobody reads or writes the link meanwhile. What the link has read and not yet returned stays with it.
-func Lift(link net.Conn, below net.Conn) (t *tls.Conn, socket *net.TCPConn, err error) {
-	t, ok := link.(*tls.Conn)
-	if !ok {
-		return nil, nil, errNotLink
-	}
-	b, ok := t.NetConn().(*bounded)
+func Lift(link *Link, below net.Conn) (t *tls.Conn, socket *net.TCPConn, err error) {
+	b, ok := link.NetConn().(*bounded)
 	if !ok {
 		return nil, nil, errNotLink
 	}
@@ -27,9 +23,12 @@ func Lift(link net.Conn, below net.Conn) (t *tls.Conn, socket *net.TCPConn, err 
 		}
 		c = p.Conn
 	}
+	if g, ok := c.(*guest); ok {
+		c = g.Conn
+	}
 	if socket, ok = c.(*net.TCPConn); !ok {
 		return nil, nil, errNotLink
 	}
 	b.Conn = below
-	return t, socket, nil
+	return link.Conn, socket, nil
 }

@@ -2,8 +2,13 @@ package node
 
 import (
 	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
 	"errors"
 	"net"
+	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,8 +19,10 @@ import (
 // transport carries memberlist's gossip and the node links on one port: UDP is all gossip; a TCP connection that begins with
 // LinkMagic is a link, any other is memberlist's.
 type transport struct {
+	net     network
 	tcp     net.Listener
 	udp     net.PacketConn
+	told    netip.AddrPort // the address that others are told
 	log     zerolog.Logger
 	onLink  func(net.Conn) // called on a goroutine of its own
 	packets chan *memberlist.Packet
@@ -23,40 +30,39 @@ type transport struct {
 	stop    chan struct{}
 	done    sync.WaitGroup
 
-	mu      sync.Mutex
-	pending map[net.Conn]struct{} // connections that have not shown yet what they are, or are shaking hands; nil once stopped
+	mu     sync.Mutex
+	places map[netip.Prefix][]*guest // by address, oldest first: connections that have not proved the cluster key; nil once stopped
+	held   int                       // all of these
 }
 
-// maxPending bounds connections that have not shown yet what they are.
-const maxPending = 256
+const (
+	// maxPlaces bounds connections that have not proved the cluster key, maxPlacesPer those from one address (of IPv6 one /64). Where there are
+	// as many, the oldest goes: a node is done within milliseconds.
+	maxPlaces    = 256
+	maxPlacesPer = 32
+	// maxUnproved bounds what a stream of gossip may hold before it is unsealed: as much as the states of some 500 nodes, of more when they are
+	// compressed. A link's handshake may hold strangerBytes.
+	maxUnproved = 64 << 10
+)
 
-func newTransport(addr string, log zerolog.Logger, onLink func(net.Conn)) (*transport, error) {
-	tcp, udp, err := listen(addr)
+func newTransport(ctx context.Context, n network, bind, advertise string, log zerolog.Logger, onLink func(net.Conn)) (*transport, error) {
+	tcp, udp, err := n.listen(bind)
 	if err != nil {
 		return nil, err
 	}
+	bound := tcp.Addr().(*net.TCPAddr).AddrPort()
+	told, err := advertised(ctx, n, netip.AddrPortFrom(bound.Addr().Unmap(), bound.Port()), advertise)
+	if err != nil {
+		return nil, errors.Join(err, tcp.Close(), udp.Close())
+	}
 	t := &transport{
-		tcp: tcp, udp: udp, log: log, onLink: onLink, pending: make(map[net.Conn]struct{}),
+		net: n, tcp: tcp, udp: udp, told: told, log: log, onLink: onLink, places: make(map[netip.Prefix][]*guest),
 		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn), stop: make(chan struct{}),
 	}
 	t.done.Add(2)
 	go t.accept()
 	go t.receive()
 	return t, nil
-}
-
-// listen opens the same port for TCP and UDP, also when addr leaves it open.
-func listen(addr string) (tcp net.Listener, udp net.PacketConn, err error) {
-	for range 10 { // a port that the system chose for the one may be taken for the other
-		if tcp, err = net.Listen("tcp", addr); err != nil {
-			return nil, nil, err
-		}
-		if udp, err = net.ListenPacket("udp", tcp.Addr().String()); err == nil {
-			return tcp, udp, nil
-		}
-		_ = tcp.Close()
-	}
-	return nil, nil, err
 }
 
 func (t *transport) accept() {
@@ -75,43 +81,110 @@ func (t *transport) accept() {
 			}
 			continue
 		}
-		if !t.admit(c) {
-			_ = c.Close()
-			continue
+		if p := t.admit(c); p != nil {
+			go func() {
+				defer t.done.Done()
+				t.sort(p)
+			}()
 		}
-		go func() {
-			defer t.done.Done()
-			t.sort(c)
-			t.known(c)
-		}()
 	}
 }
 
-// admit counts a connection among the pending ones, unless there are too many already or the transport has stopped.
-func (t *transport) admit(c net.Conn) bool {
+// guest is a connection that has not proved the cluster key.
+type guest struct {
+	net.Conn
+	t    *transport
+	at   netip.Prefix
+	once sync.Once
+}
+
+// leave gives the place up: the connection has proved the key, or is closed.
+func (g *guest) leave() {
+	g.once.Do(func() {
+		t := g.t
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		list := t.places[g.at]
+		if i := slices.Index(list, g); i >= 0 {
+			t.held--
+			if list = slices.Delete(list, i, i+1); len(list) == 0 {
+				delete(t.places, g.at)
+			} else {
+				t.places[g.at] = list
+			}
+		}
+	})
+}
+
+// Close closes the connection and gives the place up.
+func (g *guest) Close() error {
+	g.leave()
+	return g.Conn.Close()
+}
+
+// admit gives a connection a place. Where all are taken the oldest loses its own: that of the same address, or of the address that has most.
+// It returns nil, and has closed the connection, if the transport has stopped.
+func (t *transport) admit(c net.Conn) *guest {
+	p := &guest{Conn: c, t: t, at: origin(c.RemoteAddr())}
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.pending == nil || len(t.pending) >= maxPending {
-		return false
+	if t.places == nil {
+		t.mu.Unlock()
+		_ = c.Close()
+		return nil
 	}
-	t.pending[c] = struct{}{}
+	var out *guest
+	if list := t.places[p.at]; len(list) >= maxPlacesPer {
+		out = list[0]
+	} else if t.held >= maxPlaces {
+		most := list
+		for _, list := range t.places {
+			if len(list) > len(most) {
+				most = list
+			}
+		}
+		out = most[0]
+	}
+	t.places[p.at] = append(t.places[p.at], p)
+	t.held++
 	t.done.Add(1)
-	return true
-}
-
-func (t *transport) known(c net.Conn) {
-	t.mu.Lock()
-	delete(t.pending, c)
 	t.mu.Unlock()
+	if out != nil {
+		_ = out.Close()
+	}
+	return p
 }
 
-// sort finds out what a connection is by its first bytes.
-func (t *transport) sort(c net.Conn) {
+// origin is what counts as one address.
+func origin(a net.Addr) netip.Prefix {
+	var at netip.Addr
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		at = tcp.AddrPort().Addr().Unmap().WithZone("")
+	}
+	bits := at.BitLen()
+	if at.Is6() {
+		bits = 64
+	}
+	p, _ := at.Prefix(bits)
+	return p
+}
+
+// sort finds out what a connection is by its first bytes. A link leaves its place when onLink has it proved; a stream of gossip keeps it until
+// memberlist closes it, which it does within its time-out.
+func (t *transport) sort(c *guest) {
 	r := bufio.NewReaderSize(c, 16)
 	_ = c.SetReadDeadline(time.Now().Add(HandshakeTimeout))
 	head, err := r.Peek(1)
-	if err == nil && head[0] == LinkMagic[0] {
-		head, err = r.Peek(len(LinkMagic))
+	if err == nil {
+		switch head[0] {
+		case LinkMagic[0]:
+			head, err = r.Peek(len(LinkMagic))
+		case sealed:
+			if head, err = r.Peek(sealedHead); err == nil && binary.BigEndian.Uint32(head[1:]) > maxUnproved {
+				err = errTooMuch
+			}
+		default:
+			err = ErrStranger // all gossip is sealed
+		}
 	}
 	if err != nil {
 		_ = c.Close()
@@ -131,6 +204,12 @@ func (t *transport) sort(c net.Conn) {
 	}
 }
 
+const (
+	// sealed begins a sealed stream of memberlist's (encryptMsg in its net.go), then comes the length of what is sealed, 4 bytes.
+	sealed     = 10
+	sealedHead = 5
+)
+
 // peeked gives back the bytes that were read to find out what the connection is.
 type peeked struct {
 	net.Conn
@@ -146,10 +225,19 @@ func (p *peeked) Read(b []byte) (int, error) {
 	return p.Conn.Read(b)
 }
 
+// proved gives up the place of a connection whose peer has proved the cluster key.
+func proved(c net.Conn) {
+	if pc, ok := c.(*peeked); ok {
+		if p, ok := pc.Conn.(*guest); ok {
+			p.leave()
+		}
+	}
+}
+
 func (t *transport) receive() {
 	defer t.done.Done()
+	b := make([]byte, 65536)
 	for {
-		b := make([]byte, 65536)
 		n, from, err := t.udp.ReadFrom(b)
 		now := time.Now()
 		if errors.Is(err, net.ErrClosed) {
@@ -159,7 +247,7 @@ func (t *transport) receive() {
 			continue
 		}
 		select {
-		case t.packets <- &memberlist.Packet{Buf: b[:n], From: from, Timestamp: now}:
+		case t.packets <- &memberlist.Packet{Buf: bytes.Clone(b[:n]), From: from, Timestamp: now}:
 		case <-t.stop:
 			return
 		}
@@ -167,15 +255,8 @@ func (t *transport) receive() {
 }
 
 // FinalAdvertiseAddr implements memberlist.Transport.
-func (t *transport) FinalAdvertiseAddr(ip string, port int) (net.IP, int, error) {
-	if ip != "" {
-		return net.ParseIP(ip), port, nil
-	}
-	a := t.tcp.Addr().(*net.TCPAddr)
-	if a.IP.IsUnspecified() {
-		return nil, 0, errors.New("node: --cluster must name the address that other nodes reach this one at, not " + a.IP.String())
-	}
-	return a.IP, a.Port, nil
+func (t *transport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
+	return t.told.Addr().AsSlice(), int(t.told.Port()), nil
 }
 
 // WriteTo implements memberlist.Transport.
@@ -193,25 +274,33 @@ func (t *transport) PacketCh() <-chan *memberlist.Packet { return t.packets }
 
 // DialTimeout implements memberlist.Transport.
 func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
-	return net.DialTimeout("tcp", addr, timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	c, err := t.net.dial(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	return &bounded{c, sealedHead + maxUnproved}, nil // memberlist unseals the answer when it is there
 }
 
 // StreamCh implements memberlist.Transport.
 func (t *transport) StreamCh() <-chan net.Conn { return t.streams }
 
-// Shutdown implements memberlist.Transport. It closes what is pending and blocks until its goroutines have ended.
+// Shutdown implements memberlist.Transport. It closes what has not proved the key and blocks until its goroutines have ended.
 func (t *transport) Shutdown() error {
 	t.mu.Lock()
-	pending := t.pending
-	t.pending = nil
+	places := t.places
+	t.places = nil
 	t.mu.Unlock()
-	if pending == nil {
+	if places == nil {
 		return nil // it was shut down before
 	}
 	close(t.stop)
 	err := errors.Join(t.tcp.Close(), t.udp.Close())
-	for c := range pending {
-		_ = c.Close()
+	for _, list := range places {
+		for _, p := range list {
+			_ = p.Conn.Close()
+		}
 	}
 	t.done.Wait()
 	return err
