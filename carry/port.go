@@ -77,6 +77,11 @@ func (p *Port) Frame(m codec.Control, now int64) error {
 // Do does a command of the Node.
 func (p *Port) Do(c Cmd, now int64) { c.do(p, now) }
 
+// Carries reports whether anything goes by the link: a room, a publisher, a request for one.
+func (p *Port) Carries() bool {
+	return len(p.lanes)+len(p.by)+len(p.feeds)+len(p.fills)+len(p.outs)+len(p.asked)+len(p.members)+len(p.wanted)+len(p.through) > 0
+}
+
 // Close ends all that the link carried. The Node hears of it by Unlinked.
 func (p *Port) Close(now int64) {
 	p.Part.Close(now)

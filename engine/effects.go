@@ -63,12 +63,14 @@ func (x *effects) Send(l carry.LinkID, m codec.Control) {
 		k.loop.post(item{kind: itemDo, do: func() { k.unsendable(m, err) }})
 		return
 	}
+	k.use(x.e.now())
 	k.loop.post(item{kind: itemSend, sess: k.session, batch: b})
 }
 
 // Tell implements carry.Effects.
 func (x *effects) Tell(l carry.LinkID, cmd carry.Cmd) {
 	if k := x.links[l]; k != nil {
+		k.use(x.e.now())
 		k.loop.post(item{kind: itemDo, do: func() {
 			if !k.gone() {
 				k.port.Do(cmd, k.loop.now)

@@ -44,6 +44,8 @@ type Engine struct {
 	result    error         // of Shutdown; fixed before ended is closed
 	ticker    sync.WaitGroup
 	stop      chan struct{} // closed: the ticker ends
+	slow      atomic.Bool   // the ticker's: see tick
+	rouse     chan struct{} // capacity 1: the ticker is to be fast again
 	failed    chan error    // capacity 1: see Failed
 
 	nextID   atomic.Uint64
@@ -70,7 +72,7 @@ func Start(cfg Config) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg: cfg, log: cfg.Log, enrolling: make(chan struct{}, enrollAtOnce), ended: make(chan struct{}), stop: make(chan struct{}),
-		failed: make(chan error, 1),
+		failed: make(chan error, 1), rouse: make(chan struct{}, 1),
 	}
 	e.ending, e.end = context.WithCancel(context.Background())
 	e.gate = newGate(handshakeShare*float64(cfg.Loops), e.ending.Done())

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/timedge/timedge/carry"
@@ -19,6 +20,9 @@ type link struct {
 	port   *carry.Port
 	proof  *node.Link // by which keys it was proved
 
+	usedAt  atomic.Int64 // when something else than a sign of life went either way
+	wokenAt atomic.Int64 // when it was used after a rest
+
 	// The loop's.
 	heardAt  int64
 	pingedAt int64
@@ -29,6 +33,9 @@ const (
 	// linkPing is how long a link may be silent before it is asked for a sign of life, linkSilence before it counts as broken.
 	linkPing    = 200 * time.Millisecond
 	linkSilence = 800 * time.Millisecond
+	// linkRest is how long after its last use a link that carries nothing rests: whether the node lives is membership's to say. It is longer than
+	// linkSilence, so that whoever uses a dead link finds out as if it had not rested.
+	linkRest = 2 * time.Second
 	// maxHeld bounds what comes by a link before its node is a member.
 	maxHeld = 16 << 20
 )
@@ -46,7 +53,7 @@ func (k *link) open(s *session) {
 	}
 	k.heardAt = l.now
 	l.links = append(l.links, k)
-	l.eng.hot(l)
+	k.use(l.now)
 	k.c.linked(k)
 }
 
@@ -81,6 +88,7 @@ func (k *link) handle(s *session, typ byte, frame []byte) error {
 	case codec.TypePong:
 		return nil
 	}
+	k.use(s.loop.now)
 	var m codec.Control
 	var err error
 	if codec.NewLink(typ) != nil {
@@ -103,6 +111,7 @@ func (k *link) push(s *session, run room.Run) error {
 	l := s.loop
 	l.stats.linkFramesIn.Add(uint64(run.Frames))
 	l.stats.linkBytesIn.Add(uint64(len(run.Raw)))
+	k.use(l.now)
 	k.port.Push(run, l.now)
 	return nil
 }
@@ -177,8 +186,24 @@ func (k *link) close(s *session) {
 	k.c.unlinked(k)
 }
 
-// tickLinks asks silent links for a sign of life and closes those that give none. Loop only.
+// use notes that a link is used: from now on a node that does not answer is found out. Any goroutine.
+func (k *link) use(now int64) {
+	if now-k.usedAt.Load() > int64(linkRest) {
+		k.wokenAt.Store(now)
+	}
+	k.usedAt.Store(now)
+	k.loop.warm()
+}
+
+// rests reports whether a link carries nothing, and has carried nothing for a while. Loop only.
+func (k *link) rests(now int64) bool {
+	return k.phase == phaseOpen && !k.port.Carries() && k.pingedAt <= k.heardAt && now-k.usedAt.Load() > int64(linkRest)
+}
+
+// tickLinks asks silent links that are in use for a sign of life and closes those that give none. Loop only.
 func (l *loop) tickLinks() {
+	suspended := l.now-l.linksAt > int64(linkSilence)/2 // then the silence may be this node's own
+	l.linksAt = l.now
 	kept := l.links[:0]
 	for _, k := range l.links {
 		if k.gone() {
@@ -188,7 +213,14 @@ func (l *loop) tickLinks() {
 		if k.heard {
 			k.heard, k.heardAt = false, l.now
 		}
-		switch silent := l.now - k.heardAt; {
+		if suspended {
+			k.wokenAt.Store(l.now)
+		}
+		if k.rests(l.now) {
+			continue
+		}
+		l.warm()
+		switch silent := l.now - max(k.heardAt, k.wokenAt.Load()); {
 		case silent > int64(linkSilence):
 			l.stats.silent.Add(1)
 			k.c.log.Warn().Str("peer", k.peer.Name).Msg("a node is silent; its link is closed")
@@ -200,7 +232,4 @@ func (l *loop) tickLinks() {
 	}
 	clear(l.links[len(kept):])
 	l.links = kept
-	if len(kept) > 0 {
-		l.eng.hot(l)
-	}
 }

@@ -37,6 +37,7 @@ type loop struct {
 	acking       []acking
 	refusing     []*session
 	links        []*link                               // connections with other nodes
+	linksAt      int64                                 // when these were looked at last
 	spare        []item                                // the slice that the mailbox does not use
 	iov          []unix.Iovec                          // scratch of writes
 	heads        [][]byte                              // likewise

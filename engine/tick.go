@@ -10,37 +10,62 @@ import (
 const (
 	// tickEvery is how long acknowledgements and refusals are collected.
 	tickEvery = 25 * time.Millisecond
-	// sweepTicks is how many ticks lie between two sweeps over the rooms.
-	sweepTicks = 4
+	// warmTicks is how many ticks lie between two looks at what cares less: the rooms, links to other nodes. While no loop has anything pending
+	// the clock itself ticks so slowly.
+	warmTicks = 4
 	// idleTicks is how many ticks at most a loop without anything pending is left alone.
 	idleTicks = 40
 )
 
-// tick is what makes time pass for the engine: it sweeps the rooms, and posts a tick to the loops that have something pending at every
-// tick, to the others once a second.
+// tick is what makes time pass for the engine: it sweeps the rooms, and posts a tick to the loops that have something pending at every tick (hot),
+// to those that have links in use at every fourth (warm), to the others once a second. An idle process costs what wakes it: while no loop is hot the
+// clock ticks at every fourth only, until one rouses it.
 func (e *Engine) tick() {
 	defer e.ticker.Done()
 	t := time.NewTicker(tickEvery)
 	defer t.Stop()
 	idle := max(1, min(idleTicks, uint64(e.cfg.Ping/pingLooks/tickEvery)))
-	for n := uint64(1); ; n++ {
+	step := uint64(1)
+	for n := uint64(0); ; {
 		select {
 		case <-e.stop:
 			return
+		case <-e.rouse:
+			if step != 1 {
+				step = 1
+				e.slow.Store(false)
+				t.Reset(tickEvery)
+			}
+			continue
 		case <-t.C:
 		}
+		n += step
+		due := func(every uint64) bool { return n/every != (n-step)/every }
+		hot := false
 		for _, l := range e.loops {
-			if l.stats.hot.Swap(false) || n%idle == 0 {
+			is := l.stats.hot.Swap(false)
+			hot = hot || is
+			if is || due(warmTicks) && l.stats.warm.Swap(false) || due(idle) {
 				l.post(item{kind: itemTick})
 			}
 		}
 		e.balance()
-		if n%idleTicks == 0 {
+		if due(idleTicks) {
 			e.pool.Sweep()
 			e.limits.sweep(e.now())
 		}
-		if n%sweepTicks == 0 {
+		if due(warmTicks) {
 			e.rooms.Sweep(e.now())
+		}
+		if step == 1 && !hot && !e.balancing && due(warmTicks) {
+			step = warmTicks
+			e.slow.Store(true) // from here on who becomes hot rouses the clock ...
+			t.Reset(warmTicks * tickEvery)
+			for _, l := range e.loops {
+				if l.stats.hot.Load() { // ... and who was before is seen here
+					e.wakeClock()
+				}
+			}
 		}
 	}
 }
@@ -49,6 +74,24 @@ func (e *Engine) tick() {
 func (e *Engine) hot(l *loop) {
 	if !l.stats.hot.Load() {
 		l.stats.hot.Store(true)
+		if e.slow.Load() {
+			e.wakeClock()
+		}
+	}
+}
+
+// wakeClock ends the clock's slowness.
+func (e *Engine) wakeClock() {
+	select {
+	case e.rouse <- struct{}{}:
+	default:
+	}
+}
+
+// warm asks for the tick at which links are looked at. Any goroutine.
+func (l *loop) warm() {
+	if !l.stats.warm.Load() {
+		l.stats.warm.Store(true)
 	}
 }
 
@@ -202,6 +245,7 @@ func (l *loop) pings() {
 // loopStats are read by the metrics while the loop runs.
 type loopStats struct {
 	hot        atomic.Bool // wants the next tick
+	warm       atomic.Bool // wants one of the next warmTicks
 	sessions   atomic.Int64
 	queued     atomic.Int64
 	sealed     atomic.Int64 // bytes that carriers keep for sockets that have not taken them
