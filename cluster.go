@@ -31,16 +31,16 @@ func (c *clusterFlags) config(log zerolog.Logger) (*engine.ClusterConfig, error)
 	case c.Cluster == "" && len(c.Join) == 0 && c.KeyFile == "" && c.Advertise == "":
 		return nil, nil
 	case c.Cluster == "":
-		return nil, errors.New("--cluster is missing: it says where to listen for the other nodes")
+		return nil, errors.New("--cluster is missing: it says where the other nodes reach this one")
 	case c.KeyFile == "":
 		return nil, errors.New("--cluster-key-file is missing; make a key with: timedge key > FILE")
 	}
 	if _, port, err := net.SplitHostPort(c.Cluster); err != nil || port == "" {
-		return nil, fmt.Errorf("--cluster: %q is no HOST:PORT, such as 10.0.0.1:7500, or 0.0.0.0:7500 for all addresses of this machine", c.Cluster)
+		return nil, fmt.Errorf("--cluster: %q is not how other nodes reach this one; write HOST:PORT, or 0.0.0.0:PORT for all addresses of this machine", c.Cluster)
 	}
 	for _, addr := range c.Join {
 		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
-			return nil, fmt.Errorf("--join: %q is no HOST:PORT, such as another node has as its --cluster or --advertise", addr)
+			return nil, fmt.Errorf("--join: %q is no HOST:PORT, such as another node has as its --cluster", addr)
 		}
 	}
 	keys, err := node.ReadKeys(c.KeyFile)

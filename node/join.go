@@ -169,7 +169,7 @@ func (c *Cluster) askEntry(entry string) string {
 				return
 			}
 			if literal && (errors.Is(err, ErrStranger) || errors.Is(err, ErrVersion)) {
-				c.hopeless(fmt.Errorf("cluster: joining %s: %w", addr, err), false)
+				c.hopeless(&joinError{addr, err}, false)
 			}
 			why := plain(err)
 			if !literal {
@@ -184,6 +184,15 @@ func (c *Cluster) askEntry(entry string) string {
 	slices.Sort(errs)
 	return strings.Join(errs, ", ")
 }
+
+// joinError is why a node that was named by its address can never take this one in.
+type joinError struct {
+	addr string
+	err  error
+}
+
+func (e *joinError) Error() string { return "cluster: joining " + e.addr + ": " + plain(e.err) }
+func (e *joinError) Unwrap() error { return e.err }
 
 // errNotTaken says that a node was asked and did not become a member of this node's view.
 var errNotTaken = errors.New("it does not take this node in")
@@ -385,7 +394,7 @@ func plain(err error) string {
 	case errors.As(err, &name):
 		return "the name server does not help"
 	case errors.Is(err, ErrStranger):
-		return "it does not hold a cluster key that this node has"
+		return "it does not hold the cluster key that this node has"
 	case errors.Is(err, ErrVersion):
 		return strings.TrimPrefix(err.Error(), "node: ")
 	case errors.Is(err, errNotTaken):
