@@ -55,8 +55,11 @@ func ParseKeys(text []byte) (ks Keys, err error) {
 			continue
 		}
 		k, err := ParseKey(string(line))
-		if err != nil {
+		switch {
+		case err != nil && n > 1:
 			return nil, fmt.Errorf("line %d: %w", n, err)
+		case err != nil:
+			return nil, err
 		}
 		if !slices.Contains(ks, k) {
 			ks = append(ks, k)
