@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/timedge/timedge/tools/loadgen/load"
+	"github.com/timedge/timedge/tools/loadgen/over"
 	"github.com/timedge/timedge/tools/loadgen/report"
 	"github.com/timedge/timedge/tools/loadgen/scenario"
 )
@@ -16,6 +17,9 @@ import (
 type overrides struct {
 	Target      *string        `help:"Kind of server: timedge, limit, nats, redis, mosquitto."`
 	Server      string         `aliases:"servers" default:"127.0.0.1:7400" env:"TIMEDGE_SERVER" help:"Address of the server, or of several nodes, comma-separated: connections are spread over them, and change to another when one dies."`
+	Over        *over.Kind     `help:"What subscribers speak below the protocol: tls, ws, wss. Certificates are not looked at; publishers are plain."`
+	OverServer  *string        `name:"over-server" help:"Where they connect."`
+	Link        *float64       `help:"Bytes per second that those read whom --half counts; half of the stream's if not given."`
 	ServerPID   *int           `name:"server-pid" help:"Process of the server on this machine, to measure its processor time and memory."`
 	Rooms       *int           `help:"Number of rooms."`
 	Publishers  *int           `help:"Publishers per room."`
@@ -53,6 +57,9 @@ func set[T any](dst *T, src *T) {
 func (o *overrides) apply(c *load.Config) {
 	c.Addr = o.Server
 	set(&c.Target, o.Target)
+	set(&c.Over, o.Over)
+	set(&c.OverAddr, o.OverServer)
+	set(&c.Link, o.Link)
 	set(&c.ServerPID, o.ServerPID)
 	set(&c.Rooms, o.Rooms)
 	set(&c.Publishers, o.Publishers)

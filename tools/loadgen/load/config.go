@@ -3,11 +3,13 @@ package load
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/tools/loadgen/over"
 	"github.com/timedge/timedge/tools/loadgen/target"
 	"github.com/timedge/timedge/tools/loadgen/verify"
 )
@@ -56,6 +58,10 @@ type Config struct {
 	Target   string `toml:"target" json:"target"`
 	Addr     string `toml:"addr" json:"addr"` // of the server; several nodes of one service, comma-separated, share the connections
 	Account  string `toml:"account" json:"account,omitempty"`
+
+	Over     over.Kind `toml:"over" json:"over,omitempty"`           // what subscribers speak below the protocol: tls, ws, wss; publishers are plain
+	OverAddr string    `toml:"over_addr" json:"over_addr,omitempty"` // where, in place of Addr
+	Link     float64   `toml:"link" json:"link,omitempty"`           // bytes per second that those read whom Half counts; 0: half of the stream's
 
 	Rooms       int      `toml:"rooms" json:"rooms"`
 	Publishers  int      `toml:"publishers" json:"publishers"`   // per room
@@ -176,6 +182,8 @@ func (c *Config) Validate() error {
 		}
 	}
 	check(c.Addr != "", "no server address")
+	check(c.Over == over.Plain || slices.Contains(over.Kinds, c.Over), "over: %q is none of %v", c.Over, over.Kinds)
+	check((c.Over == over.Plain) == (c.OverAddr == ""), "over and over_addr go together")
 	check(c.Rooms > 0 && c.Publishers > 0, "rooms and publishers must be positive")
 	check(c.Subscribers >= 0, "subscribers must not be negative")
 	check(c.Duration > 0, "duration must be positive")

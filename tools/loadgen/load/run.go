@@ -31,6 +31,7 @@ type run struct {
 	cfg    *Config
 	target target.Target
 	addrs  []netip.AddrPort // of the nodes, which connections are spread over
+	over   netip.AddrPort   // where subscribers with a carrier connect; not valid: they are plain
 
 	phase           atomic.Int32
 	begin, from, to atomic.Int64 // publishing begins; the measured time begins and ends
@@ -187,6 +188,11 @@ func newRun(ctx context.Context, cfg *Config) (*run, error) {
 			return nil, err
 		}
 		r.addrs = append(r.addrs, addr)
+	}
+	if cfg.OverAddr != "" {
+		if r.over, err = resolve(cfg.OverAddr); err != nil {
+			return nil, err
+		}
 	}
 	r.resumes = len(r.addrs) > 1 || cfg.KillPID > 0
 	if err := t.Prepare(ctx, plan); err != nil {

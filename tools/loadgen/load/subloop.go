@@ -14,6 +14,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/timedge/timedge/tools/loadgen/over"
 	"github.com/timedge/timedge/tools/loadgen/target"
 	"github.com/timedge/timedge/tools/loadgen/verify"
 )
@@ -31,6 +32,8 @@ type subLoop struct {
 	poll      *poller
 	rng       *rand.Rand
 	buf       []byte // what one read gives, behind the tail of the read before
+	raw       []byte // what one read gives that a carrier opens
+	shaken    chan shaken
 	conns     []*subscriber
 	free      []int32
 	begin     []*subscriber // to connect, next last
@@ -91,7 +94,7 @@ func newSubLoop(r *run, index int) (*subLoop, error) {
 		return nil, err
 	}
 	l := &subLoop{run: r, cfg: r.cfg, poll: p, rng: rand.New(rand.NewPCG(r.cfg.Seed, uint64(index))),
-		buf: make([]byte, r.cfg.ReadSize+tailMax), connect: verify.NewHistogram(),
+		buf: make([]byte, r.cfg.ReadSize+tailMax+over.Slack), raw: make([]byte, r.cfg.ReadSize), shaken: make(chan shaken, r.cfg.Connecting), connect: verify.NewHistogram(),
 		served: verify.NewHistogram(), longest: verify.NewHistogram(), outage: verify.NewHistogram(), turns: verify.NewHistogram(), errs: make(map[string]int), cut: make(map[string]int)}
 	for c := range l.sinks {
 		s := verify.NewSink()
@@ -137,6 +140,7 @@ func (l *subLoop) serve() {
 			ev := &events[i]
 			if ev.Fd == wakeSlot {
 				l.poll.woken()
+				l.adoptShaken()
 				continue
 			}
 			// A connection that was closed in this turn may still have an event waiting, its slot another owner.
@@ -308,6 +312,10 @@ func (l *subLoop) connectMore(now int64) {
 			receive = slowReceive
 		}
 		s.begun = Now()
+		if l.cfg.Over != over.Plain {
+			l.shake(s, receive)
+			continue
+		}
 		fd, err := dial(s.addr(), receive)
 		if err != nil {
 			l.fail(s, err)
@@ -361,7 +369,11 @@ func (l *subLoop) event(s *subscriber, events uint32) {
 // read takes one read of at most limit bytes from the socket and hands it to the wire. It returns the bytes read.
 func (l *subLoop) read(s *subscriber, limit int) int {
 	had := copy(l.buf, s.tail)
-	n, err := read(s.fd, l.buf[had:had+limit])
+	into := l.buf[had : had+limit]
+	if s.over != nil {
+		into = l.raw[:limit]
+	}
+	n, err := read(s.fd, into)
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
 		return 0
@@ -373,6 +385,12 @@ func (l *subLoop) read(s *subscriber, limit int) int {
 		return 0
 	}
 	b := l.buf[:had+n]
+	if s.over != nil {
+		if b, err = s.over.Open(l.buf[:had], l.raw[:n]); err != nil {
+			l.fail(s, err)
+			return n
+		}
+	}
 	s.track.Begin(Now())
 	s.heard, s.pinged = s.track.Now, false
 	used, out, err := s.wire.Scan(b, s.out)
@@ -418,7 +436,11 @@ func (l *subLoop) read(s *subscriber, limit int) int {
 
 // readHalf lets a slow reader read what its rate allows since the last time.
 func (l *subLoop) readHalf(s *subscriber, now int64) {
-	s.budget += l.run.roomBytes / 2 * float64(now-s.budgetAt) / float64(time.Second)
+	rate := l.run.roomBytes / 2
+	if l.cfg.Link > 0 {
+		rate = l.cfg.Link
+	}
+	s.budget += rate * float64(now-s.budgetAt) / float64(time.Second)
 	s.budgetAt = now
 	for s.budget >= 1 && s.state == receiving {
 		n := l.read(s, min(int(s.budget), l.cfg.ReadSize))
@@ -432,6 +454,9 @@ func (l *subLoop) readHalf(s *subscriber, now int64) {
 // flush sends what a connection has to say; it reports whether the connection still lives. These are few bytes, requests
 // and acknowledgements: what the socket does not take waits for the next time.
 func (l *subLoop) flush(s *subscriber) bool {
+	if s.over != nil {
+		return l.flushSealed(s)
+	}
 	rest, err := send(s.fd, s.out)
 	if err != nil {
 		l.fail(s, err)
@@ -439,6 +464,79 @@ func (l *subLoop) flush(s *subscriber) bool {
 	}
 	s.out = append(s.out[:0], rest...)
 	return true
+}
+
+// flushSealed is flush over a carrier.
+func (l *subLoop) flushSealed(s *subscriber) bool {
+	var err error
+	if len(s.out) > 0 {
+		s.sealed, err = s.over.Seal(s.sealed, s.out)
+		s.out = s.out[:0]
+	}
+	var rest []byte
+	if err == nil {
+		rest, err = send(s.fd, s.sealed)
+	}
+	if err != nil {
+		l.fail(s, err)
+		return false
+	}
+	s.sealed = append(s.sealed[:0], rest...)
+	return true
+}
+
+// shaken is a connection whose carrier's handshakes are over, or have failed.
+type shaken struct {
+	s    *subscriber
+	fd   int
+	over *over.Conn
+	err  error
+}
+
+// shake connects on a goroutine of its own, as handshakes block.
+func (l *subLoop) shake(s *subscriber, receive int) {
+	s.heard, s.pinged, s.state, s.sealed = s.begun, true, connecting, s.sealed[:0]
+	l.dials++
+	to := s.addr()
+	if l.run.over.IsValid() {
+		to = l.run.over
+	}
+	go func() {
+		fd, c, err := over.Dial(to, l.cfg.Over, receive)
+		l.shaken <- shaken{s, fd, c, err}
+		l.poll.wake()
+	}()
+}
+
+// adoptShaken takes up the connections that have shaken hands.
+func (l *subLoop) adoptShaken() {
+	for {
+		select {
+		case c := <-l.shaken:
+			s := c.s
+			if c.err != nil {
+				l.dials--
+				l.fail(s, c.err)
+				continue
+			}
+			if s.state == gone {
+				l.dials--
+				_ = unix.Close(c.fd)
+				continue
+			}
+			s.fd, s.over, s.state = c.fd, c.over, greeting
+			l.place(s)
+			s.out = s.wire.Open(s.out)
+			if !l.flush(s) {
+				continue
+			}
+			if err := l.poll.add(s.fd, s.slot, s.generation, unix.EPOLLIN); err != nil {
+				l.fail(s, err)
+			}
+		default:
+			return
+		}
+	}
 }
 
 // fail closes a connection that broke, and has it made again where that is of use.

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"github.com/timedge/timedge/tools/loadgen/over"
 	"github.com/timedge/timedge/tools/loadgen/target"
 	"github.com/timedge/timedge/tools/loadgen/verify"
 )
@@ -46,12 +47,14 @@ type subscriber struct {
 	slot, generation int32
 	fd               int
 	state            state
-	begun            int64  // when its connection was begun
-	served           bool   // a message has come
-	ready            bool   // it was subscribed once
-	joinAt           int64  // late joiners: when to begin
-	tail             []byte // received, not yet taken by the wire
-	out              []byte // to be sent
+	begun            int64      // when its connection was begun
+	served           bool       // a message has come
+	ready            bool       // it was subscribed once
+	joinAt           int64      // late joiners: when to begin
+	tail             []byte     // received, not yet taken by the wire
+	out              []byte     // to be sent
+	over             *over.Conn // nil: plain
+	sealed           []byte     // of out, what is to be sent and goes over a carrier
 
 	budget   float64 // half: bytes it may read now
 	budgetAt int64

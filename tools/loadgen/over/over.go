@@ -1,0 +1,240 @@
+// Package over puts a generator's connections into TLS, WebSocket, or WebSocket within TLS. Handshakes block, on a goroutine of the caller's;
+// what comes after is a state machine without I/O, as lean as it can be: bytes of the socket in, bytes of the protocol out, and the other way.
+// What WebSocket costs beyond plain TCP is a copy; what TLS costs is what crypto/tls takes (go test -bench . ./tools/loadgen/over).
+package over
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Kind is what lies below the protocol.
+type Kind string
+
+// The kinds.
+const (
+	Plain Kind = ""
+	TLS   Kind = "tls"
+	WS    Kind = "ws"
+	WSS   Kind = "wss"
+)
+
+// Kinds lists those that are not plain TCP.
+var Kinds = []Kind{TLS, WS, WSS}
+
+// Conn is a connection after its handshakes. It belongs to the loop that reads the socket.
+type Conn struct {
+	tls  *tls.Conn
+	mem  *memory
+	ws   bool
+	left uint64 // of the WebSocket frame that is being read
+	head []byte // of the next one, as far as it has come
+	skip uint64 // of a control frame's payload, which is left out
+}
+
+// memory is what TLS has below it.
+type memory struct {
+	net.Conn
+	kept bool
+	in   []byte
+	out  []byte
+}
+
+type dry struct{}
+
+func (dry) Error() string   { return "no more input" }
+func (dry) Timeout() bool   { return true }
+func (dry) Temporary() bool { return true }
+
+func (m *memory) Read(b []byte) (int, error) {
+	switch {
+	case !m.kept:
+		return m.Conn.Read(b)
+	case len(m.in) == 0:
+		return 0, dry{}
+	}
+	n := copy(b, m.in)
+	m.in = m.in[n:]
+	return n, nil
+}
+
+func (m *memory) Write(b []byte) (int, error) {
+	if !m.kept {
+		return m.Conn.Write(b)
+	}
+	m.out = append(m.out, b...)
+	return len(b), nil
+}
+
+// Dial connects and shakes hands. It returns a descriptor that does not block, and is the caller's. It blocks for 10 s at most.
+func Dial(to netip.AddrPort, kind Kind, receive int) (fd int, c *Conn, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+		if receive == 0 {
+			return nil
+		}
+		return raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, receive) })
+	}}
+	sock, err := d.DialContext(ctx, "tcp", to.String())
+	if err != nil {
+		return -1, nil, err
+	}
+	defer sock.Close() // the descriptor that is returned is another one
+	deadline, _ := ctx.Deadline()
+	_ = sock.SetDeadline(deadline)
+	c = &Conn{}
+	var below net.Conn = sock
+	if kind == TLS || kind == WSS {
+		c.mem = &memory{Conn: sock}
+		c.tls = tls.Client(c.mem, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}) // a server of one's own
+		if err := c.tls.Handshake(); err != nil {
+			return -1, nil, fmt.Errorf("TLS: %w", err)
+		}
+		below = c.tls
+	}
+	if kind == WS || kind == WSS {
+		if err := upgrade(below, to.String()); err != nil {
+			return -1, nil, fmt.Errorf("WebSocket: %w", err)
+		}
+		c.ws = true
+	}
+	if c.mem != nil {
+		c.mem.kept = true
+	}
+	raw, err := sock.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return -1, nil, err
+	}
+	if failed := raw.Control(func(own uintptr) { fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0) }); failed != nil {
+		err = failed
+	}
+	return fd, c, err
+}
+
+// upgrade asks for WebSocket. The server says nothing more before it is spoken to.
+func upgrade(c net.Conn, host string) error {
+	_, err := fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"+
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: timedge.v1\r\n\r\n", host)
+	if err != nil {
+		return err
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		return errors.New(resp.Status)
+	}
+	return nil
+}
+
+// Slack is how many bytes more than it was given Open may return: what a record before has left.
+const Slack = 32 << 10
+
+// Open appends to dst, which has the room, the bytes of the protocol in what was read.
+func (c *Conn) Open(dst, raw []byte) ([]byte, error) {
+	if c.tls == nil {
+		return c.unframe(dst, raw)
+	}
+	c.mem.in = raw
+	at := len(dst)
+	for {
+		n, err := c.tls.Read(dst[len(dst):cap(dst)])
+		dst = dst[:len(dst)+n]
+		if err == (dry{}) {
+			break
+		}
+		if err != nil {
+			return dst, err
+		}
+	}
+	if !c.ws {
+		return dst, nil
+	}
+	return c.unframe(dst[:at], dst[at:]) // towards the front of the same memory
+}
+
+// unframe takes the payloads of binary messages out of b. dst may be memory before b.
+func (c *Conn) unframe(dst, b []byte) ([]byte, error) {
+	for len(b) > 0 {
+		if c.left > 0 {
+			n := min(c.left, uint64(len(b)))
+			dst = append(dst, b[:n]...)
+			b, c.left = b[n:], c.left-n
+			continue
+		}
+		if c.skip > 0 {
+			n := min(c.skip, uint64(len(b)))
+			b, c.skip = b[n:], c.skip-n
+			continue
+		}
+		c.head = append(c.head, b[0])
+		b = b[1:]
+		if len(c.head) < 2 {
+			continue
+		}
+		size := uint64(c.head[1])
+		need := 2
+		switch size {
+		case 126:
+			need = 4
+		case 127:
+			need = 10
+		}
+		if len(c.head) < need {
+			continue
+		}
+		switch need {
+		case 4:
+			size = uint64(binary.BigEndian.Uint16(c.head[2:]))
+		case 10:
+			size = binary.BigEndian.Uint64(c.head[2:])
+		}
+		switch op := c.head[0] & 15; op {
+		case 0, 2:
+			c.left = size
+		case 8:
+			return dst, errors.New("the WebSocket was closed by the server")
+		case 9, 10:
+			c.skip = size
+		default:
+			return dst, fmt.Errorf("a WebSocket frame that begins with %#x", c.head[0])
+		}
+		c.head = c.head[:0]
+	}
+	return dst, nil
+}
+
+// Seal appends to dst what goes over the socket for b. With WebSocket b is a message, with a mask of zeros, which is as good as any here.
+func (c *Conn) Seal(dst, b []byte) ([]byte, error) {
+	if c.ws {
+		var f []byte
+		switch n := len(b); {
+		case n < 126:
+			f = []byte{0x82, 0x80 | byte(n)}
+		case n < 1<<16:
+			f = []byte{0x82, 0x80 | 126, byte(n >> 8), byte(n)}
+		default:
+			f = binary.BigEndian.AppendUint64([]byte{0x82, 0x80 | 127}, uint64(n))
+		}
+		b = append(append(f, 0, 0, 0, 0), b...)
+	}
+	if c.tls == nil {
+		return append(dst, b...), nil
+	}
+	c.mem.out = c.mem.out[:0]
+	_, err := c.tls.Write(b)
+	return append(dst, c.mem.out...), err
+}
