@@ -9,7 +9,7 @@ BUILD := go build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # Programs that tests start, each with the Debian package that holds it.
-TEST_NEEDS := ffmpeg=ffmpeg ip=iproute2 iptables=iptables
+TEST_NEEDS := ffmpeg=ffmpeg ip=iproute2 iptables=iptables openssl=openssl haproxy=haproxy nginx=libnginx-mod-stream chromium=chromium
 
 # Flags for "make run", such as ARGS="--listen 127.0.0.1:9000".
 ARGS ?=

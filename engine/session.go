@@ -517,5 +517,5 @@ func (s *session) onClose() {
 	l.sessions = l.sessions[:len(l.sessions)-1]
 	l.stats.sessions.Add(-1)
 	s.leave()
-	l.eng.log.Debug().Uint64("conn_id", s.id).Str("account", s.account).Msg("session closed")
+	l.eng.log.Debug().Uint64("conn_id", s.id).Str("account", s.account).Stringer("peer_addr", s.peerAddr()).Msg("session closed")
 }
