@@ -66,6 +66,7 @@ var (
 	descFailed     = desc("session_errors_total", "Sessions closed because of a fault of the client.")
 	descDenied     = desc("auth_denied_total", "Clients whose account and token did not fit, or do not any more.")
 	descAccepted   = desc("accepted_total", "Connections accepted.")
+	descUnshaken   = desc("handshakes_failed_total", "Connections whose TLS or WebSocket handshake, or PROXY header, failed or did not come in time.")
 	descTurned     = desc("turned_away_total", "Connections turned away, by reason.", "reason")
 	descReplays    = desc("replayed_frames_total", "Frames that a publisher sent again and the room had already.")
 	descOverflows  = desc("cache_overflows_total", "Logs emptied because a bound on caches was reached.")
@@ -132,6 +133,7 @@ func (e *Engine) Collect(ch chan<- prometheus.Metric) {
 	counter(descFailed, sum(func(s *loopStats) uint64 { return s.failed.Load() }))
 	counter(descDenied, sum(func(s *loopStats) uint64 { return s.denied.Load() }))
 	counter(descAccepted, e.accepted.Load())
+	counter(descUnshaken, e.unshaken.Load())
 	for i := range e.turned {
 		counter(descTurned, e.turned[i].Load(), turnedNames[i])
 	}

@@ -14,7 +14,8 @@
 //	outlet.go    a room's members on one loop: from the room to their sockets
 //	write.go     the vectored write, and what happens when a socket takes no more
 //	blocked.go   sockets that take no more, watched until they do
-//	tls.go       a transport beside plain TCP
+//	shake.go     what comes before the protocol: PROXY header, TLS, WebSocket; gate.go its share of the processor
+//	carrier.go   TLS and WebSocket of a session on its loop; memory.go, websocket.go its layers, gather.go what it sends
 //	tick.go      what time brings
 //	admin.go     health and metrics
 //	limits.go    rates, and what becomes of who goes over one; token.go fresh tokens
