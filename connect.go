@@ -24,7 +24,10 @@ func (f *serverFlags) dial(ctx context.Context, std *streams) (*client.Client, e
 	if f.Verbose {
 		level = slog.LevelDebug
 	}
-	o := client.Options{Servers: f.Server, Account: f.Account, Token: f.Token, TokenSource: f.tokenSource(), Logger: slog.New(&notes{std: std, level: level})}
+	o := client.Options{
+		Servers: f.Server, Account: f.Account, Token: f.Token, TokenSource: f.tokenSource(),
+		MaxPayload: int(f.Largest), Logger: slog.New(&notes{std: std, level: level}),
+	}
 	var err error
 	if o.TLS, err = f.tls(); err != nil {
 		return nil, err

@@ -52,6 +52,7 @@ type serverFlags struct {
 	TokenFile string   `placeholder:"FILE" env:"TIMEDGE_TOKEN_FILE" help:"The same, in a file; read again when the token is about to end."`
 	TLS       bool     `env:"TIMEDGE_TLS" help:"Speak TLS to servers that are named by host:port alone."`
 	TLSCA     string   `name:"tls-ca" placeholder:"FILE" env:"TIMEDGE_TLS_CA" help:"${tlsCAHelp}."`
+	Largest   size     `name:"max-payload" placeholder:"SIZE" default:"16MiB" env:"TIMEDGE_MAX_PAYLOAD" help:"The largest payload to take, whatever a server allows (${default})."`
 	Verbose   bool     `short:"v" help:"Tell of every connection on standard error, not only of those lost."`
 }
 

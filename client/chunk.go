@@ -56,9 +56,21 @@ func (ch *chunk) release() {
 // frameQueue is a queue of frames in chunks: first in, first out, each frame in one piece of memory. It has no lock of its own.
 type frameQueue struct {
 	head, tail *chunk
-	off        int // of the first frame in head
-	bytes      int // in all
+	off        int    // of the first frame in head
+	bytes      int    // in all
+	passed     uint64 // bytes that were ever taken off
 }
+
+// place is where a frame is: at counts all bytes that ever went into the queue. Once these have been taken off, it is nowhere.
+type place struct {
+	ch  *chunk
+	off int
+	at  uint64
+}
+
+// at returns the place of the first frame, end that of the next to come.
+func (q *frameQueue) at() uint64  { return q.passed }
+func (q *frameQueue) end() uint64 { return q.passed + uint64(q.bytes) }
 
 // room returns the chunk that has room for n more bytes, at most codec.MaxFrame. The caller appends them to its b.
 func (q *frameQueue) room(n int) *chunk {
@@ -86,6 +98,15 @@ func (q *frameQueue) push(frame []byte) {
 	ch.b = append(ch.b, frame...)
 }
 
+// place adds a copy of frame, and returns where it is.
+func (q *frameQueue) place(frame []byte) place {
+	at := q.end()
+	ch := q.room(len(frame))
+	off := len(ch.b)
+	ch.b = append(ch.b, frame...)
+	return place{ch, off, at}
+}
+
 // front returns the first frame, or nil if there is none.
 func (q *frameQueue) front() []byte {
 	if q.head == nil {
@@ -106,6 +127,7 @@ func (q *frameQueue) shift() (old *chunk) {
 	n := len(q.front())
 	q.off += n
 	q.bytes -= n
+	q.passed += uint64(n)
 	if q.off < len(q.head.b) {
 		return nil
 	}
@@ -135,6 +157,19 @@ func (q *frameQueue) compact() {
 func (q *frameQueue) each(yield func(frame []byte) bool) {
 	off := q.off
 	for ch := q.head; ch != nil; ch, off = ch.next, 0 {
+		for off < len(ch.b) {
+			f := frameAt(ch.b[off:])
+			if !yield(f) {
+				return
+			}
+			off += len(f)
+		}
+	}
+}
+
+// from calls yield for every frame from a place on that is in the queue, until it returns false.
+func (q *frameQueue) from(p place, yield func(frame []byte) bool) {
+	for ch, off := p.ch, p.off; ch != nil; ch, off = ch.next, 0 {
 		for off < len(ch.b) {
 			f := frameAt(ch.b[off:])
 			if !yield(f) {

@@ -20,6 +20,8 @@ type Client struct {
 	rounds   int           // run's own: rounds of the servers since a connection last stood for a while
 	dialing  bool          // Dial has not returned
 
+	unfinished quota // of messages of which pieces have come
+
 	mu       sync.Mutex    // taken before a subscription's, never while holding one
 	err      error         // why the client ended
 	link     *link         // the connection in use; nil while there is none
@@ -49,6 +51,7 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 		pubs:     make(map[codec.RoomID]*Publisher),
 		subs:     make(map[codec.RoomID]*Subscription),
 	}
+	c.unfinished.limit = int64(max(o.AssemblyBuffer, o.MaxPayload))
 	c.dialing = true
 	l, err := c.round(ctx, order(o.Servers, ""))
 	if err != nil {
@@ -149,14 +152,26 @@ func (c *Client) dequeue(p *Publisher) {
 	}
 }
 
-// sendAcks sends the acknowledgements that s has put together.
-func (c *Client) sendAcks(s *Subscription) {
+// maxBacklog is how much may wait for a server that does not read before acknowledgements, which are cumulative, are put off.
+const maxBacklog = 256 << 10
+
+// sendAcks sends the acknowledgements that s has put together. It returns false if they are to be put together again, later: s is told when
+// that is worth the while.
+func (c *Client) sendAcks(s *Subscription) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.link == nil || c.subs[s.room] != s {
-		return // the next connection is told
+		return true // the next connection is told
+	}
+	if len(c.link.control) > maxBacklog {
+		c.link.late = append(c.link.late, s)
+		return false
 	}
 	for i := range s.acks {
 		c.link.send(&s.acks[i])
 	}
+	return true
 }
+
+// share is how much of unfinished messages one subscription may hold: not all that the client may, but always one message.
+func (c *Client) share() int { return max(c.opts.AssemblyBuffer/4*3, c.opts.MaxPayload) }

@@ -20,15 +20,18 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m, goleak.IgnoreCurrent()) }
 // fake is the servers' side of a test: each connection that the client opens is handed to the test, which plays the server frame
 // by frame. It is used inside a synctest bubble, over pipes, so that time and order are the test's own.
 type fake struct {
-	t     *testing.T
-	conns chan *peer
-	down  func(addr string) bool // which servers do not answer; nil: none
-	ping  uint32                 // ping time in a welcome, ms
-	tried []string               // addresses, in the order in which the client tried them
-	at    []time.Time            // and when
+	t          *testing.T
+	conns      chan *peer
+	down       func(addr string) bool // which servers do not answer; nil: none
+	ping       uint32                 // ping time in a welcome, ms
+	maxPayload uint64                 // in a welcome
+	tried      []string               // addresses, in the order in which the client tried them
+	at         []time.Time            // and when
 }
 
-func newFake(t *testing.T) *fake { return &fake{t: t, conns: make(chan *peer), ping: 20_000} }
+func newFake(t *testing.T) *fake {
+	return &fake{t: t, conns: make(chan *peer), ping: 20_000, maxPayload: 4 << 20}
+}
 
 var errDown = errors.New("nobody listens")
 
@@ -78,7 +81,7 @@ func (f *fake) accept() *peer {
 	p := <-f.conns
 	p.hello = p.readHello()
 	p.write(codec.AppendServerPreface(nil, 1))
-	p.send(&codec.Welcome{Session: 1, Node: p.addr, MaxPayload: 4 << 20, PingMillis: f.ping})
+	p.send(&codec.Welcome{Session: 1, Node: p.addr, MaxPayload: f.maxPayload, PingMillis: f.ping})
 	return p
 }
 

@@ -13,10 +13,12 @@ import (
 // but for delaying acknowledgements, and does no I/O.
 type inbound struct {
 	room       codec.RoomID
+	policy     codec.Policy
 	maxPayload int
+	join       assembly
 	streams    map[codec.StreamKey]*inStream
 	last       *inStream // of the last stream frame: most come in runs
-	pubs       map[uint16]string
+	pubs       map[uint16]*inPub
 	departed   []departed // lossless rooms only; oldest first
 	msg        Message    // the one handed out
 	held       int        // size of the frame whose event the caller has; 0: none
@@ -33,9 +35,19 @@ type inbound struct {
 	acked    time.Time // when the last acknowledgement was given
 }
 
+// inPub is one publisher of the room.
+type inPub struct {
+	account string
+	streams []*inStream
+}
+
+// maxStreams is how many streams of a room a subscription follows. There are fewer, unless the server makes them up.
+const maxStreams = 1 << 16
+
 // inStream is one stream of the room.
 type inStream struct {
 	key      codec.StreamKey
+	pub      *inPub
 	expected uint64
 	consumed uint64 // highest number that the caller has done with
 	dirty    bool   // consumed is not acknowledged
@@ -43,8 +55,12 @@ type inStream struct {
 	// The message of which pieces have come.
 	first uint64 // number of its first piece; 0: there is none
 	flags codec.Flags
-	join  []byte // memory is kept from message to message
+	join  []byte // the pieces, if there is more than one
 	skip  bool   // pieces up to the next message are of no use, which has been told
+
+	// What the buffer dropped since the last event of the stream: from dropped on. 0: nothing.
+	dropped     uint64
+	interrupted uint64 // as in a Gap
 
 	gapped bool // a gap came, and no message since but init messages: the server may have waited for a key message
 }
@@ -56,7 +72,7 @@ const ackDelay = 250 * time.Millisecond
 // resume notes the terms of a subscription, the first time and after each reconnection, when the server may have missed what was
 // acknowledged.
 func (in *inbound) resume(m *codec.Subscribed, maxPayload int) {
-	in.maxPayload = maxPayload
+	in.policy, in.maxPayload = m.Policy, maxPayload
 	in.lossless, in.window = m.Policy == codec.PolicyLossless, int(m.Window)
 	for _, st := range in.streams {
 		if in.lossless && st.consumed > 0 {
@@ -65,14 +81,19 @@ func (in *inbound) resume(m *codec.Subscribed, maxPayload int) {
 	}
 }
 
-// find returns the stream of a key, making it if need be.
+// find returns the stream of a key, making it if need be; nil if there are too many.
 func (in *inbound) find(key codec.StreamKey) *inStream {
 	if in.last != nil && in.last.key == key {
 		return in.last
 	}
 	st := in.streams[key]
 	if st == nil {
-		st = &inStream{key: key, expected: 1}
+		if len(in.streams) == maxStreams {
+			return nil
+		}
+		p := in.publisher(key.Pub)
+		st = &inStream{key: key, pub: p, expected: 1}
+		p.streams = append(p.streams, st)
 		if in.streams == nil {
 			in.streams = make(map[codec.StreamKey]*inStream)
 		}
@@ -82,10 +103,26 @@ func (in *inbound) find(key codec.StreamKey) *inStream {
 	return st
 }
 
-// take reads the next frame. keep says that it is to be given once more: only a fault before it was told. An event may alias the
-// frame, and is valid until the next call.
+// publisher returns the publisher of a number, making it if need be.
+func (in *inbound) publisher(num uint16) *inPub {
+	p := in.pubs[num]
+	if p == nil {
+		p = new(inPub)
+		if in.pubs == nil {
+			in.pubs = make(map[uint16]*inPub)
+		}
+		in.pubs[num] = p
+	}
+	return p
+}
+
+// take reads the next frame. keep says that it is to be given once more: only what comes before it was told. An event that is not kept may
+// alias the frame, and is valid until the next call.
 func (in *inbound) take(frame []byte) (ev Event, keep bool, err error) {
 	in.cur = nil
+	if isDead(frame) {
+		return nil, false, in.drop(frame)
+	}
 	if isStream(frame) {
 		return in.piece(frame)
 	}
@@ -98,17 +135,28 @@ func (in *inbound) take(frame []byte) (ev Event, keep bool, err error) {
 	case codec.TypeJoined:
 		var m codec.Joined
 		m.Parse(frame)
-		if in.pubs == nil {
-			in.pubs = make(map[uint16]string)
-		}
-		in.pubs[m.Pub] = m.Account
+		in.publisher(m.Pub).account = m.Account
 		return &Joined{m.Room, m.Pub, m.Account}, false, nil
 	case codec.TypeLeft:
 		var m codec.Left
 		m.Parse(frame)
-		account := in.pubs[m.Pub]
-		in.forget(m.Pub)
-		return &Left{m.Room, m.Pub, account, m.Code}, false, nil
+		p := in.pubs[m.Pub]
+		if p == nil {
+			return &Left{m.Room, m.Pub, "", m.Code}, false, nil
+		}
+		for _, st := range p.streams {
+			if g := in.ended(st); g != nil {
+				return g, true, nil
+			}
+		}
+		in.forget(m.Pub, p)
+		return &Left{m.Room, m.Pub, p.account, m.Code}, false, nil
+	case codec.TypeClosed:
+		for _, st := range in.streams {
+			if g := in.ended(st); g != nil {
+				return g, true, nil
+			}
+		}
 	case codec.TypeCount:
 		var m codec.Count
 		m.Parse(frame)
@@ -126,16 +174,20 @@ func (in *inbound) piece(frame []byte) (ev Event, keep bool, err error) {
 	}
 	st := in.find(f.StreamKey)
 	switch {
+	case st == nil:
+		return nil, false, ErrTooManyStreams
+	case st.dropped != 0:
+		return in.settle(st), true, nil
 	case f.Seq < st.expected:
 		return nil, false, in.fault(st, st.expected, f.Seq, "a frame that was there already")
 	case f.Seq > st.expected:
 		err := in.fault(st, st.expected, f.Seq, "frames missing without a gap")
 		st.expected = f.Seq
-		st.cut()
+		in.cut(st)
 		return nil, true, err
 	case f.Flags.Start() && st.first != 0:
 		err := in.fault(st, st.expected, f.Seq, "a message that does not end")
-		st.cut()
+		in.cut(st)
 		return nil, true, err
 	}
 	st.expected++
@@ -145,7 +197,7 @@ func (in *inbound) piece(frame []byte) (ev Event, keep bool, err error) {
 		st.gapped = false
 	}
 	if f.Flags.Start() {
-		st.first, st.flags, st.join, st.skip = f.Seq, f.Flags, st.join[:0], false
+		st.first, st.flags, st.skip = f.Seq, f.Flags, false
 	} else if st.first == 0 {
 		if st.skip {
 			return nil, false, nil
@@ -154,21 +206,34 @@ func (in *inbound) piece(frame []byte) (ev Event, keep bool, err error) {
 		return nil, false, in.fault(st, f.Seq, f.Seq, "a message that does not begin")
 	}
 	if len(st.join)+len(f.Payload) > in.maxPayload {
-		st.cut()
+		in.cut(st)
 		return nil, false, in.fault(st, f.Seq, f.Seq, "a message above the largest size")
 	}
 	payload := f.Payload
 	if !f.Flags.Start() || !f.Flags.End() {
-		st.join = append(st.join, f.Payload...)
+		if victim := in.join.add(st, f.Payload, in.maxPayload); victim != nil {
+			err := in.fault(victim, victim.first, victim.expected, "dropped, for more of unfinished messages would be held than may be")
+			in.cut(victim)
+			if victim == st {
+				return nil, false, err
+			}
+			st.expected--
+			in.cur = nil
+			if f.Flags.Start() {
+				st.first = 0
+			}
+			return nil, true, err
+		}
 		payload = st.join
 	}
 	if !f.Flags.End() {
 		return nil, false, nil
 	}
 	in.msg = Message{
-		Room: in.room, Publisher: in.pubs[f.Pub], Pub: f.Pub, Dtype: f.Dtype, Kind: kindOf(st.flags),
+		Room: in.room, Publisher: st.pub.account, Pub: f.Pub, Dtype: f.Dtype, Kind: kindOf(st.flags),
 		First: st.first, Last: f.Seq, Payload: payload,
 	}
+	in.join.finish(st)
 	st.first = 0
 	return &in.msg, false, nil
 }
@@ -177,29 +242,84 @@ func (in *inbound) gap(frame []byte) (ev Event, keep bool, err error) {
 	var m codec.Gap
 	m.Parse(frame)
 	st := in.find(m.StreamKey)
-	if m.From != st.expected {
+	switch {
+	case st == nil:
+		return nil, false, ErrTooManyStreams
+	case st.dropped != 0:
+		return in.settle(st), true, nil
+	case m.From != st.expected:
 		err := in.fault(st, st.expected, m.From, "a gap that does not begin at the frame expected")
 		if m.From > st.expected {
 			st.expected = m.From
 			return nil, true, err
 		}
 		st.expected = max(st.expected, m.To+1)
-		st.cut()
+		in.cut(st)
 		return nil, false, err
 	}
-	ev = &Gap{
-		Room: in.room, Publisher: in.pubs[m.Pub], Pub: m.Pub, Dtype: m.Dtype,
-		From: m.From, To: m.To, Reason: m.Reason, Interrupted: st.first,
-	}
+	ev = in.newGap(st, m.From, m.To, m.Reason, st.first)
 	st.expected, st.gapped = m.To+1, true
-	st.cut()
+	in.cut(st)
 	st.skip = false
 	in.cur, in.curSeq = st, m.To
 	return ev, false, nil
 }
 
+func (in *inbound) newGap(st *inStream, from, to uint64, reason codec.GapReason, interrupted uint64) *Gap {
+	return &Gap{
+		Room: in.room, Publisher: st.pub.account, Pub: st.key.Pub, Dtype: st.key.Dtype,
+		From: from, To: to, Reason: reason, Interrupted: interrupted,
+	}
+}
+
+// drop takes a frame or a gap that the buffer has dropped, or the mark in the place of several.
+func (in *inbound) drop(frame []byte) error {
+	st := in.find(streamOf(frame))
+	if st == nil {
+		return ErrTooManyStreams
+	}
+	last := lastSeq(frame)
+	if last < st.expected {
+		return nil
+	}
+	if st.dropped == 0 {
+		st.dropped, st.interrupted = st.expected, st.first
+	}
+	st.expected, st.gapped = last+1, true
+	in.cut(st)
+	st.skip = false
+	return nil
+}
+
+// settle returns the gap for what the buffer dropped of a stream.
+func (in *inbound) settle(st *inStream) *Gap {
+	reason := codec.GapSlow
+	if in.policy == codec.PolicyLatest {
+		reason = codec.GapNewer
+	}
+	g := in.newGap(st, st.dropped, st.expected-1, reason, st.interrupted)
+	st.dropped, st.interrupted = 0, 0
+	return g
+}
+
+// ended returns what is to be told of a stream before its end, one thing at each call: what the buffer dropped, and a message that was begun.
+func (in *inbound) ended(st *inStream) *Gap {
+	switch {
+	case st.dropped != 0:
+		return in.settle(st)
+	case st.first != 0:
+		g := in.newGap(st, st.expected, st.expected, codec.GapPublisher, st.first)
+		in.cut(st)
+		return g
+	}
+	return nil
+}
+
 // cut drops what there is of a message; the rest of it, if it comes, is of no use.
-func (st *inStream) cut() { st.first, st.skip = 0, st.first != 0 }
+func (in *inbound) cut(st *inStream) {
+	st.first, st.skip = 0, st.first != 0
+	in.join.release(st)
+}
 
 func (in *inbound) fault(st *inStream, expected, got uint64, text string) error {
 	return &StreamError{in.room, st.key.Pub, st.key.Dtype, expected, got, text}
@@ -216,14 +336,15 @@ const maxDeparted = 64
 
 // forget drops the streams of a publisher that left: the number means nobody now. In a lossless room the server may not have heard
 // yet that all was consumed, and would send it again after a reconnection: until others have left, too, their ends are remembered.
-func (in *inbound) forget(pub uint16) {
+func (in *inbound) forget(pub uint16, p *inPub) {
 	delete(in.pubs, pub)
 	gone := departed{pub: pub}
-	for key, st := range in.streams {
-		if key.Pub == pub {
-			gone.at = append(gone.at, codec.Position{StreamKey: key, Last: st.expected - 1})
-			delete(in.streams, key)
+	for _, st := range p.streams {
+		if in.lossless {
+			gone.at = append(gone.at, codec.Position{StreamKey: st.key, Last: st.expected - 1})
 		}
+		in.join.release(st)
+		delete(in.streams, st.key)
 	}
 	in.last = nil
 	if in.lossless && len(gone.at) > 0 {
@@ -275,10 +396,19 @@ func (in *inbound) takeAcks(dst []codec.Ack, waits bool) []codec.Ack {
 	return dst
 }
 
+// restore takes acknowledgements back that were not sent.
+func (in *inbound) restore(acks []codec.Ack) {
+	for i := range acks {
+		if st := in.streams[acks[i].StreamKey]; st != nil {
+			in.mark(st)
+		}
+	}
+}
+
 // positions returns, per stream, the last frame or gap end received: what take has seen, and then what still waits in q. In a
 // lossless room a position is an acknowledgement, too, so what waits is dropped: the server still has it and sends it again.
 // gapped are the indexes of those where a gap ended and no message has come since.
-func (in *inbound) positions(q *frameQueue) (have []codec.Position, gapped []uint32, err error) {
+func (in *inbound) positions(q *buffer) (have []codec.Position, gapped []uint32, err error) {
 	if in.lossless {
 		q.keep(in.held)
 	}
@@ -291,9 +421,9 @@ func (in *inbound) positions(q *frameQueue) (have []codec.Position, gapped []uin
 		switch {
 		case skip: // take has seen it
 			skip = false
-		case isStream(frame) || frame[offType] == codec.TypeGap:
+		case ofStream(frame):
 			last[streamOf(frame)] = lastSeq(frame)
-			if !isStream(frame) {
+			if !isStream(frame) || isDead(frame) {
 				adrift[streamOf(frame)] = true
 			} else if codec.Flags(frame[offType])&codec.FlagInit == 0 {
 				adrift[streamOf(frame)] = false
@@ -308,6 +438,11 @@ func (in *inbound) positions(q *frameQueue) (have []codec.Position, gapped []uin
 		}
 		return true
 	})
+	for key, w := range q.streams {
+		if w.skipTo != 0 {
+			last[key], adrift[key] = w.skipTo, true
+		}
+	}
 	for _, d := range in.departed {
 		for _, p := range d.at {
 			last[p.StreamKey] = p.Last

@@ -22,23 +22,23 @@ type link struct {
 	welcome codec.Welcome
 	rest    []byte // what came behind the welcome
 
-	wake   chan struct{}     // holds a value when there may be something to write
-	broken chan struct{}     // closed by fail
-	away   chan codec.GoAway // the newest go-away
-	done   sync.WaitGroup
-
-	renewing atomic.Bool // a fresh token is being asked for
+	wake    chan struct{}      // holds a value when there may be something to write
+	broken  chan struct{}      // closed by fail
+	away    chan codec.GoAway  // the newest go-away
+	expires chan time.Duration // the newest warning that the token ends
+	done    sync.WaitGroup
 
 	heard  atomic.Bool // something was read since the last tick
 	paused atomic.Bool // the reader waits for a subscription's caller
 
 	// Guarded by the client's mutex.
 	err     error
-	control []byte // control frames to be sent next
-	spare   []byte // what the writer has sent last: control's next memory
-	queued  uint64 // bytes ever added to control
-	taken   uint64 // of these, bytes that the writer has taken
-	pongDue bool   // one answer is enough for all pings that came since the last write
+	control []byte          // control frames to be sent next
+	spare   []byte          // what the writer has sent last: control's next memory
+	queued  uint64          // bytes ever added to control
+	taken   uint64          // of these, bytes that the writer has taken
+	late    []*Subscription // whose acknowledgements wait for control to be written
+	pongDue bool            // one answer is enough for all pings that came since the last write
 	pong    codec.Pong
 	parting error // ends the link as soon as control is written
 
@@ -50,6 +50,8 @@ type link struct {
 	// The reader's.
 	subs map[codec.RoomID]*Subscription // that the server has confirmed on this connection
 	ack  codec.Ack
+
+	renewing bool // keepToken runs
 }
 
 // A write takes at most about maxBatch bytes of streams, so that what is pushed meanwhile gets its turn soon.
@@ -58,12 +60,16 @@ const (
 	maxVec   = 256
 )
 
+// maxPayload returns the largest message that the server takes.
 func (l *link) maxPayload() int {
 	if l.welcome.MaxPayload == 0 || l.welcome.MaxPayload > 1<<31-1 {
 		return codec.DefaultMaxPayload
 	}
 	return int(l.welcome.MaxPayload)
 }
+
+// largest returns the largest message that is taken from the server, whatever it says of itself.
+func (l *link) largest() int { return min(l.maxPayload(), l.c.opts.MaxPayload) }
 
 // open connects to a server and says hello, within a limit. It returns a *ConnectionError if the server answers with an error.
 func (c *Client) open(ctx context.Context, server string, limit time.Duration) (*link, error) {
@@ -80,7 +86,7 @@ func (c *Client) open(ctx context.Context, server string, limit time.Duration) (
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	l := &link{
 		c: c, conn: conn, server: server,
-		wake: make(chan struct{}, 1), broken: make(chan struct{}), away: make(chan codec.GoAway, 1),
+		wake: make(chan struct{}, 1), broken: make(chan struct{}), away: make(chan codec.GoAway, 1), expires: make(chan time.Duration, 1),
 		subs: make(map[codec.RoomID]*Subscription),
 	}
 	err = l.handshake(token)
@@ -272,6 +278,11 @@ func (l *link) gather() bool {
 		l.vec = append(l.vec, l.control)
 		l.control, l.spare = l.spare[:0], l.control
 		l.taken = l.queued
+		for i, s := range l.late {
+			signal(s.ready)
+			l.late[i] = nil
+		}
+		l.late = l.late[:0]
 	}
 	if c.link != l || l.parting != nil {
 		return len(l.vec) > 0

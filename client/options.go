@@ -47,10 +47,14 @@ type Options struct {
 	BackoffMin time.Duration
 	BackoffMax time.Duration
 
-	// ReceiveBuffer is how many bytes of frames are held for a subscription whose Next is not called. When they are reached the
-	// connection is not read any more until Next is, and that holds up everything else on it: other subscriptions, answers to
-	// requests, acknowledgements of pushes. Use a client each for rooms that must not wait for one another. Default: 4 MiB.
+	// ReceiveBuffer is how many bytes of frames are held for a subscription whose Next is not called, before its room's policy acts: see
+	// Subscription. A burst may exceed it by three times as much for two seconds. Default: 4 MiB.
 	ReceiveBuffer int
+	// MaxPayload is the largest message that is taken, whatever a server allows. Default: 16 MiB.
+	MaxPayload int
+	// AssemblyBuffer is how many bytes of messages whose last piece has not come are held in all, at least one of MaxPayload. Where it is too
+	// little the largest message of the publisher that holds the most is dropped, and told of by a *StreamError. Default: 64 MiB.
+	AssemblyBuffer int
 
 	// TLS is for servers that are named with tls:// or wss://: authorities, certificates. Default: the system's authorities. It is not less
 	// than TLS 1.3.
@@ -78,6 +82,8 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.BackoffMin, 100*time.Millisecond)
 	setDefault(&o.BackoffMax, 10*time.Second)
 	setDefault(&o.ReceiveBuffer, 4<<20)
+	setDefault(&o.MaxPayload, codec.DefaultMaxPayload)
+	setDefault(&o.AssemblyBuffer, 64<<20)
 
 	var errs []error
 	servers := make([]string, len(o.Servers))
@@ -101,8 +107,8 @@ func (o Options) withDefaults() (Options, error) {
 	if o.DialTimeout < 0 || o.Silence < 0 || o.BackoffMin < 0 || o.BackoffMax < o.BackoffMin {
 		errs = append(errs, errors.New("client: time-outs must not be negative, nor BackoffMax below BackoffMin"))
 	}
-	if o.ReceiveBuffer < 0 {
-		errs = append(errs, errors.New("client: ReceiveBuffer must not be negative"))
+	if o.ReceiveBuffer < 0 || o.MaxPayload < 0 || o.AssemblyBuffer < 0 {
+		errs = append(errs, errors.New("client: ReceiveBuffer, MaxPayload and AssemblyBuffer must not be negative"))
 	}
 	return o, errors.Join(errs...)
 }

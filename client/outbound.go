@@ -8,6 +8,9 @@ import (
 
 // What the server tells a publisher, and how it goes on from there. All of it is called with the client's mutex held.
 
+// maxWindow is how much of what is not acknowledged is kept for a server, whatever window it gives.
+const maxWindow = 16 << 20
+
 // published takes the server's answer: the streams are brought in line with what it has, and go on. An error is a
 // fault of the server.
 func (p *Publisher) published(m *codec.Published, l *link) error {
@@ -51,7 +54,7 @@ func (p *Publisher) published(m *codec.Published, l *link) error {
 		p.fault = &ClosedError{p.room, codec.CodeGone}
 	}
 	p.live = true
-	p.window.resize(int(m.Window))
+	p.window.resize(int(min(m.Window, maxWindow)))
 	p.window.release(freed)
 	for _, st := range p.all {
 		p.c.enqueue(st)

@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"io"
+	"time"
 
 	"github.com/timedge/timedge/codec"
 )
@@ -104,22 +105,32 @@ func (l *link) dispatch(b []byte) (used int, err error) {
 	}
 }
 
-// deliver hands frames to a subscription. It waits while that holds as much as it may.
+// retryDelivery is how long a full buffer is left alone before it is asked again whether its caller has fallen behind by now.
+const retryDelivery = 50 * time.Millisecond
+
+// deliver hands frames to a subscription. It waits while that holds as much as it may, which is until its caller counts as behind: see buffer.
 func (l *link) deliver(s *Subscription, frames []byte) error {
 	for {
 		n, gone := s.deliver(frames)
 		if gone && l.subs[s.room] == s {
 			delete(l.subs, s.room)
+			if s.tooSlow() {
+				s.cut(&ClosedError{s.room, codec.CodeTooSlow})
+			}
 		}
 		if frames = frames[n:]; len(frames) == 0 {
 			return nil
 		}
 		l.paused.Store(true)
+		again := time.NewTimer(retryDelivery)
 		select {
 		case <-s.space:
+		case <-again.C:
 		case <-l.broken:
+			again.Stop()
 			return errEnded
 		}
+		again.Stop()
 		l.paused.Store(false)
 	}
 }
@@ -276,7 +287,7 @@ func (l *link) answer(req uint32, m codec.Control, frame []byte) error {
 			return errUnexpected
 		}
 		l.subs[r.s.room] = r.s
-		r.s.subscribed(m, frame, l.maxPayload())
+		r.s.subscribed(m, frame, l.largest())
 	case r.abandoned:
 		if m, ok := m.(*codec.Registered); ok {
 			c.post(settle, func(req uint32) codec.Control {

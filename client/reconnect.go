@@ -91,12 +91,8 @@ func (c *Client) detach() {
 // serve watches over a connection until it breaks, or until the server asks to leave and another connection is there. It returns
 // that other one, or the error that ends the client.
 func (c *Client) serve(ctx context.Context, l *link) (*link, error) {
-	var ticks <-chan time.Time
-	if limit := c.silence(l); limit > 0 {
-		t := time.NewTicker(max(limit/silentTicks, 1))
-		defer t.Stop()
-		ticks = t.C
-	}
+	t := time.NewTicker(max(c.silence(l)/silentTicks, 1))
+	defer t.Stop()
 	silent := 0 // ticks in a row
 	for {
 		select {
@@ -106,7 +102,7 @@ func (c *Client) serve(ctx context.Context, l *link) (*link, error) {
 			return nil, nil
 		case m := <-l.away:
 			return c.leave(ctx, l, m)
-		case <-ticks:
+		case <-t.C:
 			if silent++; l.heard.Swap(false) {
 				silent = 0
 			}
@@ -130,14 +126,23 @@ func (c *Client) serve(ctx context.Context, l *link) (*link, error) {
 // silentTicks is how many parts the longest silence has. From the middle of it on the server is pinged.
 const silentTicks = 8
 
-// silence returns how long a server may say nothing: 0 is for ever.
+// maxSilence is how long a server may say nothing, whatever ping time it names.
+const maxSilence = 2 * time.Minute
+
+// silence returns how long a server may say nothing.
 func (c *Client) silence(l *link) time.Duration {
-	limit := 2 * time.Duration(l.welcome.PingMillis) * time.Millisecond
-	if own := c.opts.Silence; own > 0 && (limit == 0 || own < limit) {
-		limit = own
+	limit := maxSilence
+	if named := 2 * time.Duration(l.welcome.PingMillis) * time.Millisecond; named > 0 {
+		limit = min(limit, named)
+	}
+	if own := c.opts.Silence; own > 0 {
+		limit = min(limit, own)
 	}
 	return limit
 }
+
+// maxElsewhere is how many of the addresses are tried that a server which asks to leave names.
+const maxElsewhere = 16
 
 // leave follows a go-away: it connects elsewhere while l still works.
 func (c *Client) leave(ctx context.Context, l *link, m codec.GoAway) (*link, error) {
@@ -146,7 +151,8 @@ func (c *Client) leave(ctx context.Context, l *link, m codec.GoAway) (*link, err
 	if err := pause(ctx, l, rand.N(within/2+1)); err != nil {
 		return nil, err
 	}
-	servers := append(order(m.Addrs, ""), order(c.opts.Servers, l.server)...)
+	elsewhere := order(m.Addrs, "")
+	servers := append(elsewhere[:min(len(elsewhere), maxElsewhere)], order(c.opts.Servers, l.server)...)
 	var next *link
 	err := error(nil)
 	if c.rounds == 0 { // the pause was above

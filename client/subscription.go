@@ -10,9 +10,8 @@ import (
 
 // Subscription receives all streams of one room, as events from Next, which has one caller at a time.
 //
-// What arrives while Next is not called is held up to Options.ReceiveBuffer bytes; then the client's connection is not read any
-// more, and everything else on it waits. In a live room the server then drops what this subscriber cannot take, and says so by a
-// Gap.
+// What arrives while Next is not called is held, about Options.ReceiveBuffer bytes of it; then the room's policy says what becomes of the
+// rest, and a Gap stands for it. Other subscriptions of the client do not wait for this one, nor does anything else on its connection.
 //
 // It survives reconnections: every stream goes on after the last frame received, or with a Gap that says what is missing. It ends
 // by Close, with its room, and with its client; Next says why, after all that came before.
@@ -31,10 +30,10 @@ type Subscription struct {
 	gone     bool       // closed by the caller: what comes is thrown away
 	answered bool
 	retries  int
-	limit    int // bytes to hold
 	starved  bool
-	q        frameQueue // frames about this room as they came
-	policy   codec.Policy
+	overrun  bool   // the server sends more streams than there can be
+	slow     bool   // the room's policy ends s, for its caller does not keep up
+	q        buffer // frames about this room as they came
 	in       inbound
 }
 
@@ -75,10 +74,12 @@ func (s *Subscription) await(ctx context.Context) (*Subscription, error) {
 // newSubscription makes a subscription and asks the server for it. c.mu held.
 func (c *Client) newSubscription(room codec.RoomID, o SubscribeOptions, inbox *codec.Inbox) *Subscription {
 	s := &Subscription{
-		c: c, room: room, inbox: inbox, limit: c.opts.ReceiveBuffer,
+		c: c, room: room, inbox: inbox,
 		opened: make(chan struct{}), ready: make(chan struct{}, 1), space: make(chan struct{}, 1),
 	}
+	s.q.limit, s.q.hard, s.q.now = c.opts.ReceiveBuffer, hardFactor*c.opts.ReceiveBuffer, time.Now
 	s.in.room = room
+	s.in.join = assembly{quota: &c.unfinished, share: c.share()}
 	if o.NoEcho {
 		s.flags |= codec.SubNoEcho
 	}
@@ -137,7 +138,7 @@ func (s *Subscription) Room() codec.RoomID { return s.room }
 func (s *Subscription) Policy() codec.Policy {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.policy
+	return s.q.policy
 }
 
 // end ends the subscription. What waits in the queue is still to be had unless discard is set. The first end counts, but for
@@ -152,6 +153,7 @@ func (s *Subscription) end(err error, discard bool) {
 			s.in.held = 0
 		}
 		s.q.clear()
+		s.in.join.end()
 		s.err = err
 	}
 	if s.err == nil {
@@ -179,20 +181,28 @@ func (s *Subscription) open() {
 // error when ctx ends before there is an event; nothing is lost by that. After the end it returns the reason on every call: a
 // *ClosedError, a *ConnectionError, ErrTooManyStreams or ErrClosed.
 func (s *Subscription) Next(ctx context.Context) (Event, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	for {
 		s.mu.Lock()
 		ev, more, err := s.step()
 		s.acks = s.in.takeAcks(s.acks[:0], !more)
-		wake := s.starved && s.q.bytes <= s.limit/2
+		wake := s.starved && s.q.bytes <= s.q.limit/2
 		if wake {
 			s.starved = false
 		}
+		overrun := s.overrun
+		s.overrun = false
 		s.mu.Unlock()
 		if wake {
 			signal(s.space)
 		}
 		if len(s.acks) > 0 {
-			s.c.sendAcks(s)
+			s.sendAcks()
+		}
+		if overrun {
+			s.cut(err)
 		}
 		if ev != nil || err != nil {
 			return ev, err
@@ -213,49 +223,91 @@ func (s *Subscription) step() (ev Event, more bool, err error) {
 	in := &s.in
 	if in.held > 0 {
 		in.consume(in.held)
-		in.held = 0
-		s.q.pop()
+		in.held, s.q.busy = 0, false
+		s.q.drop()
 	}
 	frame := s.q.front()
 	if frame == nil {
+		s.q.drained()
+		if s.err != nil {
+			in.join.end()
+			signal(s.ready) // for whoever else waits
+		}
 		return nil, s.err != nil, s.err
 	}
-	if frame[offType] == codec.TypeClosed {
+	ev, keep, err := in.take(frame)
+	switch {
+	case err == ErrTooManyStreams:
+		s.err, s.overrun = err, true
+		s.q.clear()
+	case keep:
+	case ev != nil:
+		in.held, s.q.busy = len(frame), true
+	case frame[offType] == codec.TypeClosed:
 		var m codec.Closed
 		m.Parse(frame)
 		s.err = &ClosedError{s.room, m.Code}
 		s.q.clear() // nothing follows
 		return nil, true, s.err
-	}
-	ev, keep, err := in.take(frame)
-	switch {
-	case ev != nil:
-		in.held = len(frame)
-	case !keep:
+	default:
 		in.consume(len(frame))
-		s.q.pop()
+		s.q.drop()
 	}
 	return ev, true, err
 }
 
+// sendAcks sends the acknowledgements that Next has put together. Those that cannot go out now are put together again later.
+func (s *Subscription) sendAcks() {
+	if s.c.sendAcks(s) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.in.restore(s.acks)
+}
+
+// cut ends the subscription, for a reason of this side, and tells the server.
+func (s *Subscription) cut(err error) {
+	c := s.c
+	c.mu.Lock()
+	if c.subs[s.room] == s {
+		delete(c.subs, s.room)
+		c.post(settle, unsubscribe(s.room))
+	}
+	c.mu.Unlock()
+	s.end(err, false)
+}
+
+func (s *Subscription) tooSlow() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.slow
+}
+
+// hardFactor is by how much a buffer may exceed ReceiveBuffer for as long as a caller may yet keep up.
+const hardFactor = 4
+
 // deliver takes a run of whole frames from the reader. It returns how many bytes it took, fewer than given when the buffer is full,
-// and whether the caller has closed s.
+// and whether nobody wants them any more.
 func (s *Subscription) deliver(run []byte) (n int, gone bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.gone {
 		return len(run), true
 	}
+	defer signal(s.ready)
 	for n < len(run) {
 		f := frameAt(run[n:])
-		if s.q.bytes > 0 && s.q.bytes+len(f) > s.limit {
+		switch s.q.offer(f) {
+		case full:
 			s.starved = true
-			break
+			return n, false
+		case cutOff:
+			s.slow = true
+			return len(run), true
 		}
-		s.q.push(f)
 		n += len(f)
 	}
-	signal(s.ready)
 	return n, false
 }
 
@@ -264,7 +316,7 @@ func (s *Subscription) append(frame []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.gone {
-		s.q.push(frame)
+		s.q.add(frame)
 		signal(s.ready)
 	}
 }
@@ -273,7 +325,7 @@ func (s *Subscription) append(frame []byte) {
 // in the order of events.
 func (s *Subscription) subscribed(m *codec.Subscribed, frame []byte, maxPayload int) {
 	s.mu.Lock()
-	s.policy, s.retries = m.Policy, 0
+	s.q.policy, s.retries = m.Policy, 0
 	s.in.resume(m, maxPayload)
 	first := !s.answered
 	s.answered = true

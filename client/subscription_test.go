@@ -107,7 +107,11 @@ func TestEvents(t *testing.T) {
 		},
 		"a publisher leaves": {
 			[]appender{joined, frame(1, more, "a"), left, joined, frame(1, 0, "b")},
-			[]string{"joined bob", "left bob gone", "joined bob", "message 1-1 b"},
+			[]string{"joined bob", "gap 2-2 publisher interrupted 1", "left bob gone", "joined bob", "message 1-1 b"},
+		},
+		"a room ends in a message": {
+			[]appender{joined, frame(1, more, "a"), closed},
+			[]string{"joined bob", "gap 2-2 publisher interrupted 1", "closed idle", "closed idle"},
 		},
 		"counts, not asked for": {
 			[]appender{&codec.Count{Room: room, Subscribers: 3, Publishers: 1}, closed},
@@ -451,8 +455,76 @@ func TestAcks(t *testing.T) {
 	})
 }
 
-// What a caller does not take is held up to the buffer's size; then the connection is not read, but kept alive.
-func TestReceiveBuffer(t *testing.T) {
+// A subscription whose caller takes nothing holds up nothing else, whatever the policy, and holds no more than its bound; what it lost it is told.
+func TestUnreadSubscription(t *testing.T) {
+	const frames = 400
+	payload := strings.Repeat("x", 100)
+	named(t, map[string]struct {
+		policy codec.Policy
+		events []string
+	}{
+		"live":       {codec.PolicyLive, []string{"gap 1-400 slow", "message 401-401 key k"}},
+		"latest":     {codec.PolicyLatest, []string{"gap 1-400 newer", "message 401-401 key k"}},
+		"disconnect": {codec.PolicyDisconnect, []string{"closed too_slow"}},
+	}, func(t *testing.T, c struct {
+		policy codec.Policy
+		events []string
+	}) {
+		f := newFake(t)
+		o := f.options()
+		o.ReceiveBuffer = 10 * (codec.StreamHeaderSize + 100)
+		cl, p := f.connect(o)
+		s := subscribe(cl, p, c.policy, 0)
+		ends := make(chan bool)
+		go func() {
+			defer close(ends)
+			for {
+				switch m := p.read().(type) {
+				case *codec.Stat:
+					p.send(&codec.Info{Req: m.Req, Room: room})
+					return
+				case *codec.Unsubscribe:
+					p.send(&codec.OK{Req: m.Req})
+				}
+			}
+		}()
+		flags := codec.FlagKey
+		for seq := range uint64(frames) {
+			p.send(frame(seq+1, flags, payload)) // blocks for as long as the client does not read
+			flags = 0
+		}
+		if _, err := cl.Stat(t.Context(), room); err != nil {
+			t.Fatal(err)
+		}
+		<-ends
+		s.mu.Lock()
+		if s.q.bytes > hardFactor*o.ReceiveBuffer {
+			t.Errorf("holds %d bytes", s.q.bytes)
+		}
+		s.mu.Unlock()
+		p.send(frame(frames+1, codec.FlagKey, "k"))
+		synctest.Wait()
+		if c.policy == codec.PolicyLive {
+			s.mu.Lock()
+			if s.q.bytes > o.ReceiveBuffer {
+				t.Errorf("holds %d bytes", s.q.bytes)
+			}
+			s.mu.Unlock()
+		}
+		for _, want := range c.events {
+			ev, err := s.Next(t.Context())
+			for _, ok := ev.(*Message); ok && c.policy == codec.PolicyDisconnect; _, ok = ev.(*Message) {
+				ev, err = s.Next(t.Context()) // what came before
+			}
+			if got := describeEvent(ev, err); got != want {
+				t.Fatalf("%s, want %s", got, want)
+			}
+		}
+	})
+}
+
+// A burst of four times the buffer is no reason to drop anything for a caller that takes it within bufferAge.
+func TestBurst(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFake(t)
 		o := f.options()
@@ -460,7 +532,31 @@ func TestReceiveBuffer(t *testing.T) {
 		c, p := f.connect(o)
 		s := subscribe(c, p, codec.PolicyLive, 0)
 		payload := strings.Repeat("x", 100)
-		var sent, taken int
+		go func() {
+			for seq := range uint64(1000) {
+				p.send(frame(seq+1, 0, payload))
+			}
+		}()
+		synctest.Wait()
+		for seq := range uint64(1000) {
+			if seq%10 == 0 {
+				time.Sleep(bufferAge / 8)
+			}
+			wantEvents(t, s, fmt.Sprintf("message %d-%d 100 bytes", seq+1, seq+1))
+		}
+	})
+}
+
+// In a lossless room a server that keeps to its window fits; one that does not has to wait.
+func TestLosslessBuffer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFake(t)
+		o := f.options()
+		o.ReceiveBuffer = 10 * (codec.StreamHeaderSize + 100)
+		c, p := f.connect(o)
+		s := subscribe(c, p, codec.PolicyLossless, 1<<20)
+		payload := strings.Repeat("x", 100)
+		var sent int
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -469,31 +565,20 @@ func TestReceiveBuffer(t *testing.T) {
 			}
 		}()
 		synctest.Wait()
-		if sent != 11 { // ten held, one read and waiting to be
+		if sent != 10*hardFactor+1 { // one is read and waits to be held
 			t.Errorf("%d frames taken off the connection", sent)
 		}
 		for range 4 { // for more than twice the ping time
 			want[*codec.Ping](p)
 		}
-		for range 100 {
-			m, err := s.Next(t.Context())
-			if err != nil || m.(*Message).First != uint64(taken+1) {
-				t.Fatal(describeEvent(m, err))
+		go func() {
+			for p.fill() == nil {
 			}
-			taken++
+		}()
+		for seq := range 100 {
+			wantEvents(t, s, fmt.Sprintf("message %d-%d 100 bytes", seq+1, seq+1))
 		}
 		<-done
-		stat := background(func() error { _, err := c.Stat(t.Context(), room); return err })
-		for {
-			m, ok := p.read().(*codec.Stat)
-			if ok {
-				p.send(&codec.Info{Req: m.Req, Room: room})
-				break
-			}
-		}
-		if err := <-stat; err != nil {
-			t.Error(err)
-		}
 	})
 }
 

@@ -48,6 +48,9 @@ func (l *link) said(m *codec.Error) error {
 // renewPause is the shortest wait before a token source that failed is asked again.
 const renewPause = 100 * time.Millisecond
 
+// renewEvery is how often a server can have a token source asked, however often it warns.
+const renewEvery = time.Second
+
 // expiring reacts to the server's warning. Reader only; it does not block.
 func (l *link) expiring(m *codec.Expiring) {
 	within := time.Duration(m.WithinMillis) * time.Millisecond
@@ -55,11 +58,31 @@ func (l *link) expiring(m *codec.Expiring) {
 		l.c.opts.Logger.Warn("the server will close the connection", "server", l.server, "reason", m.Code.String(), "within", within)
 		return
 	}
-	if l.renewing.CompareAndSwap(false, true) {
-		l.done.Go(func() {
-			defer l.renewing.Store(false)
+	select {
+	case <-l.expires: // an older one
+	default:
+	}
+	l.expires <- within
+	if !l.renewing {
+		l.renewing = true
+		l.done.Go(l.keepToken)
+	}
+}
+
+// keepToken renews the token at each of the server's warnings, but no more often than renewEvery.
+func (l *link) keepToken() {
+	for {
+		select {
+		case within := <-l.expires:
 			l.renew(within)
-		})
+		case <-l.broken:
+			return
+		}
+		select {
+		case <-time.After(renewEvery):
+		case <-l.broken:
+			return
+		}
 	}
 }
 

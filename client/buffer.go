@@ -1,0 +1,447 @@
+package client
+
+import (
+	"time"
+
+	"github.com/timedge/timedge/codec"
+)
+
+// buffer holds the frames of one room between the reader, who adds, and Next, which takes. What it holds is bounded, and the room's policy
+// says what becomes of the rest, as the server's queue does for what a connection does not take: so no subscription that is not read holds
+// up the others on its connection, and what is read is as new as the policy promises.
+//
+//	latest      a message is replaced by a newer one of its stream
+//	live        whole groups are dropped; streams without key messages lose the oldest
+//	disconnect  the subscription ends
+//	lossless    nothing is dropped: the server sends no more than its window before it is acknowledged
+//
+// In a latest room what waits is the newest of each stream, however much that is; only above hard all of it is dropped. Elsewhere a burst is no
+// reason to drop anything: live and disconnect act only when more than limit has been waiting for bufferAge, or, where the caller
+// has been behind since it last took all there was, more than limit. Until then hard is the bound, at which the reader pauses.
+//
+// What is dropped is marked in its place, for take to turn into a Gap. The subscription's mutex guards all of it.
+type buffer struct {
+	frameQueue
+	policy codec.Policy
+	limit  int
+	hard   int
+	busy   bool // the caller has the first frame
+	now    func() time.Time
+
+	streams  map[codec.StreamKey]*waiting // in use for latest, and once something was dropped
+	last     *waiting
+	skipping int // streams of which something is left out
+	dead     int // bytes of what is marked
+	behind   bool
+	shedAt   int       // below that shedding is of no use
+	over     time.Time // since when more than limit has been waiting; zero: it is not
+	until    uint64    // what was waiting then ends here
+}
+
+// waiting is what a buffer knows of a stream.
+type waiting struct {
+	key   codec.StreamKey
+	keyed bool // it has had a key message
+
+	// latest: the newest message that is there in whole, with the gaps behind it, and the one that is coming.
+	whole, coming span
+
+	skip   skip
+	header bool   // while skipping: an init message is being let in
+	skipTo uint64 // the last number that was left out since the last mark; 0: none was
+}
+
+// skip says what of a stream is left out as it comes.
+type skip uint8
+
+const (
+	nothing skip = iota
+	toStart      // all up to the next message
+	toKey        // all up to the next key message, but for init messages
+)
+
+// span is a row of a stream's frames.
+type span struct {
+	first  place
+	frames int // 0: there is none
+}
+
+// What is dropped is marked by its type byte: a stream frame by a bit that is never set on the wire, a gap by a type that is none.
+const (
+	deadBit = 0x40
+	deadGap = 0x3f
+)
+
+// bufferAge is how long more than the limit may wait, as in a server's queue by default.
+const bufferAge = 2 * time.Second
+
+// outcome is what became of a frame that was offered.
+type outcome uint8
+
+const (
+	taken  outcome = iota
+	full           // it has to be offered again when there is space, or a while later
+	cutOff         // the policy ends the subscription
+)
+
+// offer adds a frame.
+func (b *buffer) offer(frame []byte) outcome {
+	if b.bytes+len(frame) > b.limit {
+		if o := b.overfull(len(frame)); o != taken {
+			return o
+		}
+	} else {
+		b.over = time.Time{}
+	}
+	b.add(frame)
+	return taken
+}
+
+// add adds a frame however full the buffer is.
+func (b *buffer) add(frame []byte) {
+	if b.policy == codec.PolicyLatest || b.skipping > 0 {
+		b.sort(frame)
+	} else {
+		b.push(frame)
+	}
+}
+
+// overfull looks for room for n more bytes.
+func (b *buffer) overfull(n int) outcome {
+	if b.bytes+n > b.shedAt && b.late(n) {
+		if b.policy == codec.PolicyDisconnect {
+			return cutOff
+		}
+		b.behind = true
+		b.shed()
+		b.shedAt = b.bytes + b.limit/4
+	}
+	if b.bytes > 0 && b.bytes+n > b.hard {
+		return full
+	}
+	return taken
+}
+
+// late reports whether the caller does not keep up, with n more bytes. The buffer is overfull.
+func (b *buffer) late(n int) bool {
+	switch {
+	case b.policy == codec.PolicyLossless:
+		return false
+	case b.policy == codec.PolicyLatest:
+		return b.bytes+n > b.hard
+	case b.behind:
+		return true
+	}
+	now := b.now()
+	if b.over.IsZero() || b.at() >= b.until {
+		b.over, b.until = now, b.end()
+	}
+	return now.Sub(b.over) >= bufferAge
+}
+
+// drained notes that the caller has taken all there was.
+func (b *buffer) drained() { b.behind, b.shedAt = false, 0 }
+
+// of returns what is known of a stream.
+func (b *buffer) of(key codec.StreamKey) *waiting {
+	if b.last != nil && b.last.key == key {
+		return b.last
+	}
+	w := b.streams[key]
+	if w == nil {
+		if b.streams == nil {
+			b.streams = make(map[codec.StreamKey]*waiting)
+		}
+		w = &waiting{key: key}
+		b.streams[key] = w
+	}
+	b.last = w
+	return w
+}
+
+func flagsOf(frame []byte) codec.Flags { return codec.Flags(frame[offType] & 0xf) }
+
+// sort adds a frame where it matters of which stream it is.
+func (b *buffer) sort(frame []byte) {
+	if !isStream(frame) {
+		b.sortControl(frame)
+		return
+	}
+	w := b.of(streamOf(frame))
+	if w.skip != nothing && !b.admit(w, frame) {
+		w.skipTo = firstSeq(frame)
+		return
+	}
+	if w.skipTo != 0 {
+		b.mark(w)
+	}
+	at := b.place(frame)
+	if b.policy == codec.PolicyLatest && w.note(flagsOf(frame), at) {
+		b.replace(w)
+	}
+}
+
+// admit reports whether a frame of a stream of which something is left out goes in, and ends the leaving out if it does for good.
+func (b *buffer) admit(w *waiting, frame []byte) bool {
+	f := flagsOf(frame)
+	switch {
+	case w.skip == toKey && f&codec.FlagInit != 0:
+		in := f.Start() || w.header
+		w.header = in && !f.End()
+		return in
+	case !f.Start() || w.skip == toKey && f&codec.FlagKey == 0:
+		return false
+	}
+	w.skip, w.header = nothing, false
+	b.skipping--
+	return true
+}
+
+// note takes down where a frame is, and reports whether a message is whole with it that replaces those before. Init messages replace nothing.
+func (w *waiting) note(f codec.Flags, at place) (whole bool) {
+	if f&codec.FlagInit != 0 {
+		return false
+	}
+	if f.Start() {
+		w.coming = span{first: at}
+	}
+	w.coming.frames++
+	return f.End()
+}
+
+// replace drops the messages of a stream before the one that has just become whole.
+func (b *buffer) replace(w *waiting) {
+	if s := w.whole; s.frames > 0 && (s.first.at > b.at() || s.first.at == b.at() && !b.busy) { // else the caller has it, or some of it
+		b.from(s.first, func(frame []byte) bool {
+			switch {
+			case !ofStream(frame) || streamOf(frame) != w.key:
+				return true
+			case isStream(frame) && flagsOf(frame)&codec.FlagInit == 0:
+				frame[offType] |= deadBit
+			case frame[offType] == codec.TypeGap:
+				frame[offType] = deadGap
+			default:
+				return true
+			}
+			b.dead += len(frame)
+			s.frames--
+			return s.frames > 0
+		})
+	}
+	w.whole, w.coming = w.coming, span{}
+	if b.dead > b.bytes/4*3 && b.dead > smallChunk {
+		b.sweep()
+	}
+}
+
+// sortControl adds a frame that is no stream frame, behind marks for what was left out before it.
+func (b *buffer) sortControl(frame []byte) {
+	switch frame[offType] {
+	case codec.TypeGap:
+		w := b.of(streamOf(frame))
+		b.mark(w)
+		at := b.place(frame)
+		switch {
+		case w.whole.frames > 0:
+			w.whole.frames += w.coming.frames + 1
+		case w.coming.frames > 0:
+			w.whole = span{w.coming.first, w.coming.frames + 1}
+		default:
+			w.whole = span{at, 1}
+		}
+		w.coming = span{}
+		return
+	case codec.TypeLeft:
+		for key, w := range b.streams {
+			if key.Pub == streamOf(frame).Pub {
+				b.mark(w)
+				if w.skip != nothing {
+					b.skipping--
+				}
+				delete(b.streams, key)
+			}
+		}
+		b.last = nil
+	case codec.TypeClosed:
+		for _, w := range b.streams {
+			b.mark(w)
+		}
+	}
+	b.push(frame)
+}
+
+// mark adds a mark for what was left out of a stream, if something was.
+func (b *buffer) mark(w *waiting) {
+	if w.skipTo != 0 {
+		b.putMark(w.key, w.skipTo)
+		w.skipTo = 0
+	}
+}
+
+// putMark adds a mark: all of the stream up to seq is dropped.
+func (b *buffer) putMark(key codec.StreamKey, seq uint64) {
+	var buf [codec.StreamHeaderSize]byte
+	mark, err := codec.AppendStreamHeader(buf[:0], &codec.Stream{Room: 1, StreamKey: key, Seq: seq}, 0)
+	if err != nil {
+		return // no stream that was parsed has such a key
+	}
+	mark[offType] |= deadBit
+	b.push(mark)
+	b.dead += len(mark)
+}
+
+func isDead(frame []byte) bool {
+	return isStream(frame) && frame[offType]&deadBit != 0 || frame[offType] == deadGap
+}
+
+// ofStream reports whether a frame is a stream's: one of its own, or a gap.
+func ofStream(frame []byte) bool {
+	return isStream(frame) || frame[offType] == codec.TypeGap || frame[offType] == deadGap
+}
+
+// shed drops of each stream what lies before its newest key message, or where it has none, all but the newest part; and all, if that is too
+// much still. Of a stream that loses its newest messages, what comes is left out until it can be begun with.
+func (b *buffer) shed() {
+	begin := make(map[codec.StreamKey]uint64) // from where on a stream is kept
+	newest := b.end() - uint64(min(b.bytes, b.limit)/4)
+	headers := 0
+	b.waits(func(at uint64, frame []byte) {
+		w, f := b.of(streamOf(frame)), flagsOf(frame)
+		w.keyed = w.keyed || f&codec.FlagKey != 0
+		_, begun := begin[w.key]
+		switch {
+		case f&codec.FlagInit != 0:
+			headers += len(frame)
+		case f.Start() && f&codec.FlagKey != 0, f.Start() && !w.keyed && !begun && at >= newest:
+			begin[w.key] = at
+		}
+	})
+	kept := 0
+	b.waits(func(at uint64, frame []byte) {
+		if from, ok := begin[streamOf(frame)]; ok && at >= from {
+			kept += len(frame)
+		}
+	})
+	if kept > b.limit/2 {
+		clear(begin)
+	}
+	b.waits(func(at uint64, frame []byte) {
+		w, f := b.of(streamOf(frame)), flagsOf(frame)
+		from, ok := begin[w.key]
+		if ok && at >= from || f&codec.FlagInit != 0 && headers <= b.limit/4 {
+			return
+		}
+		frame[offType] |= deadBit
+		b.dead += len(frame)
+		if was := w.skip; !ok {
+			switch {
+			case w.keyed && b.policy != codec.PolicyLatest:
+				w.skip = toKey
+			case f.End():
+				w.skip = nothing
+			default:
+				w.skip = toStart
+			}
+			b.skipping += change(was, w.skip)
+		}
+	})
+	b.sweep()
+}
+
+// change returns by how many streams more something is left out.
+func change(was, is skip) int {
+	switch {
+	case was == nothing && is != nothing:
+		return 1
+	case was != nothing && is == nothing:
+		return -1
+	}
+	return 0
+}
+
+// waits calls f for all stream frames that wait and are not dropped.
+func (b *buffer) waits(f func(at uint64, frame []byte)) {
+	at, busy := b.at(), b.busy
+	b.each(func(frame []byte) bool {
+		if !busy && isStream(frame) && !isDead(frame) {
+			f(at, frame)
+		}
+		busy = false
+		at += uint64(len(frame))
+		return true
+	})
+}
+
+// sweep gives the memory of what is dropped back: a mark stays in the place of a row of a stream's frames.
+func (b *buffer) sweep() {
+	old := b.frameQueue
+	b.frameQueue, b.dead, b.over = frameQueue{passed: old.end()}, 0, time.Time{}
+	for _, w := range b.streams {
+		w.whole, w.coming = span{}, span{}
+	}
+	gone := make(map[codec.StreamKey]uint64)
+	settle := func(of func(codec.StreamKey) bool) {
+		for key, seq := range gone {
+			if of(key) {
+				delete(gone, key)
+				b.putMark(key, seq)
+			}
+		}
+	}
+	busy := b.busy
+	old.each(func(frame []byte) bool {
+		var key codec.StreamKey
+		if ofStream(frame) || frame[offType] == codec.TypeLeft {
+			key = streamOf(frame)
+		}
+		switch {
+		case busy:
+			busy = false
+			b.push(frame)
+		case isDead(frame):
+			gone[key] = lastSeq(frame)
+		case !isStream(frame):
+			switch frame[offType] {
+			case codec.TypeLeft:
+				settle(func(k codec.StreamKey) bool { return k.Pub == key.Pub })
+			case codec.TypeClosed:
+				settle(func(codec.StreamKey) bool { return true })
+			case codec.TypeGap:
+				settle(func(k codec.StreamKey) bool { return k == key })
+				if b.policy == codec.PolicyLatest {
+					b.sortControl(frame)
+					return true
+				}
+			}
+			b.push(frame)
+		default:
+			if seq, ok := gone[key]; ok {
+				delete(gone, key)
+				b.putMark(key, seq)
+			}
+			at := b.place(frame)
+			if w := b.of(key); b.policy == codec.PolicyLatest && w.note(flagsOf(frame), at) {
+				w.whole, w.coming = w.coming, span{}
+			}
+		}
+		return true
+	})
+	for key, seq := range gone { // more of it may be left out yet
+		w := b.of(key)
+		if w.skipTo = max(w.skipTo, seq); w.skip == nothing {
+			b.mark(w)
+		}
+	}
+	if b.busy {
+		old.head.refs++ // the caller has a part of it: it is left to the garbage collector
+	}
+	old.clear()
+}
+
+// drop forgets the first frame.
+func (b *buffer) drop() {
+	if f := b.front(); isDead(f) {
+		b.dead -= len(f)
+	}
+	b.pop()
+}
