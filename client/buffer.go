@@ -15,8 +15,8 @@ import (
 //	disconnect  the subscription ends
 //	lossless    nothing is dropped: the server sends no more than its window before it is acknowledged
 //
-// In a latest room what waits is the newest of each stream, however much that is; only above hard all of it is dropped. Elsewhere a burst is no
-// reason to drop anything: live and disconnect act only when more than limit has been waiting for bufferAge, or, where the caller
+// In a latest room what waits is the newest of each stream, so that there is nothing to drop. Elsewhere a burst is no reason to drop anything: live
+// and disconnect act only when more than limit has been waiting for bufferAge, or, where the caller
 // has been behind since it last took all there was, more than limit. Until then hard is the bound, at which the reader pauses.
 //
 // What is dropped is marked in its place, for take to turn into a Gap. The subscription's mutex guards all of it.
@@ -108,7 +108,13 @@ func (b *buffer) add(frame []byte) {
 
 // overfull looks for room for n more bytes.
 func (b *buffer) overfull(n int) outcome {
-	if b.bytes+n > b.shedAt && b.late(n) {
+	switch {
+	case b.policy == codec.PolicyLossless:
+	case b.policy == codec.PolicyLatest:
+		if b.bytes+n > b.hard && b.dead > b.bytes/8 {
+			b.sweep()
+		}
+	case b.bytes+n > b.shedAt && b.late():
 		if b.policy == codec.PolicyDisconnect {
 			return cutOff
 		}
@@ -122,14 +128,9 @@ func (b *buffer) overfull(n int) outcome {
 	return taken
 }
 
-// late reports whether the caller does not keep up, with n more bytes. The buffer is overfull.
-func (b *buffer) late(n int) bool {
-	switch {
-	case b.policy == codec.PolicyLossless:
-		return false
-	case b.policy == codec.PolicyLatest:
-		return b.bytes+n > b.hard
-	case b.behind:
+// late reports whether the caller does not keep up. The buffer is overfull.
+func (b *buffer) late() bool {
+	if b.behind {
 		return true
 	}
 	now := b.now()
@@ -214,7 +215,7 @@ func (b *buffer) replace(w *waiting) {
 	if s := w.whole; s.frames > 0 && (s.first.at > b.at() || s.first.at == b.at() && !b.busy) { // else the caller has it, or some of it
 		b.from(s.first, func(frame []byte) bool {
 			switch {
-			case !ofStream(frame) || streamOf(frame) != w.key:
+			case !ofStream(frame) || isDead(frame) || streamOf(frame) != w.key:
 				return true
 			case isStream(frame) && flagsOf(frame)&codec.FlagInit == 0:
 				frame[offType] |= deadBit
@@ -303,11 +304,13 @@ func ofStream(frame []byte) bool {
 // much still. Of a stream that loses its newest messages, what comes is left out until it can be begun with.
 func (b *buffer) shed() {
 	begin := make(map[codec.StreamKey]uint64) // from where on a stream is kept
+	skipped := make(map[codec.StreamKey]bool) // what is left out of it lies behind what waits
 	newest := b.end() - uint64(min(b.bytes, b.limit)/4)
 	headers := 0
 	b.waits(func(at uint64, frame []byte) {
 		w, f := b.of(streamOf(frame)), flagsOf(frame)
 		w.keyed = w.keyed || f&codec.FlagKey != 0
+		skipped[w.key] = w.skip != nothing
 		_, begun := begin[w.key]
 		switch {
 		case f&codec.FlagInit != 0:
@@ -328,14 +331,18 @@ func (b *buffer) shed() {
 	b.waits(func(at uint64, frame []byte) {
 		w, f := b.of(streamOf(frame)), flagsOf(frame)
 		from, ok := begin[w.key]
-		if ok && at >= from || f&codec.FlagInit != 0 && headers <= b.limit/4 {
+		keep := ok && at >= from || f&codec.FlagInit != 0 && headers <= b.limit/4
+		if !keep || !skipped[w.key] {
+			w.header = keep && f&codec.FlagInit != 0 && !f.End()
+		}
+		if keep {
 			return
 		}
 		frame[offType] |= deadBit
 		b.dead += len(frame)
-		if was := w.skip; !ok {
+		if was := w.skip; !ok && !skipped[w.key] {
 			switch {
-			case w.keyed && b.policy != codec.PolicyLatest:
+			case w.keyed:
 				w.skip = toKey
 			case f.End():
 				w.skip = nothing

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -127,12 +128,20 @@ func gather(t *testing.T, addr string, room codec.RoomID) *audience {
 	a.ctx, a.stop = context.WithCancel(t.Context())
 	for i := range subscribers {
 		name := fmt.Sprint("viewer", i)
-		c := dial(t, client.Options{Servers: []string{addr}, Account: name, ReceiveBuffer: 64 << 10})
+		o := client.Options{Servers: []string{addr}, Account: name, ReceiveBuffer: 64 << 10}
+		stalled := make(chan struct{})
+		if i%10 == 0 { // its connection stalls: a caller alone that stalls would not keep the SDK from reading
+			o.Dialer = func(ctx context.Context, addr string) (net.Conn, error) {
+				conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+				return &stallingConn{conn, stalled, a}, err
+			}
+		}
+		c := dial(t, o)
 		r := &reader{name: name, sub: must(c.Subscribe(a.ctx, room, client.SubscribeOptions{}))(t), moved: a.moved}
 		switch i % 10 {
 		case 0:
 			r.slow, r.stalled = true, true
-			r.before = func() { wait(a.ctx, a.goOn) }
+			close(stalled)
 		case 1:
 			r.slow = true
 			r.before = func() {
@@ -154,6 +163,22 @@ func gather(t *testing.T, addr string, room codec.RoomID) *audience {
 		})
 	}
 	return a
+}
+
+// stallingConn is a connection from which nothing is read from the time that stalled is closed until the audience goes on.
+type stallingConn struct {
+	net.Conn
+	stalled <-chan struct{}
+	a       *audience
+}
+
+func (c *stallingConn) Read(b []byte) (int, error) {
+	select {
+	case <-c.stalled:
+		wait(c.a.ctx, c.a.goOn)
+	default:
+	}
+	return c.Conn.Read(b)
 }
 
 // awaitHealthy waits until every healthy one has nearly all that was pushed.
