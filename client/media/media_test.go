@@ -20,7 +20,7 @@ import (
 //go:embed testdata/sample.*
 var samples embed.FS
 
-var sampleNames = []string{"sample.ts", "sample.mp4", "sample.webm"}
+var sampleNames = []string{"sample.ts", "sample.mp4", "sample.webm", "sample.flv", "sample.ogg"}
 
 func sample(t testing.TB, name string) []byte {
 	t.Helper()
@@ -87,6 +87,8 @@ func TestSamples(t *testing.T) {
 		{"sample.ts", media.MPEGTS, "init 2, key 1, delta 2, init 1, key 1, delta 3"},
 		{"sample.mp4", media.MP4, "init 1, key 2, delta 1"}, // the last is the random access table
 		{"sample.webm", media.WebM, "init 1, key 1, delta 27, key 1, delta 28"},
+		{"sample.flv", media.FLV, "init 1, delta 1, key 1, delta 11, key 1, delta 12"},
+		{"sample.ogg", media.Ogg, "init 2, key 1, delta 5"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			file := sample(t, test.name)
@@ -183,6 +185,9 @@ func TestRaw(t *testing.T) {
 		{"EBML of a size beyond all", "\x1a\x45\xdf\xa3\x01\xff\xff\xff\xff\xff\xff\xfe" + strings.Repeat("y", 500)},
 		{"ftyp and junk", "\x00\x00\x00\x10ftypisom\x00\x00\x02\x00" + strings.Repeat("z", 500)},
 		{"ftyp of a size beyond all", "\x00\x00\x00\x01ftyp\x7f\xff\xff\xff\xff\xff\xff\xff" + strings.Repeat("z", 500)},
+		{"start of FLV", "FLV\x01\x05\x00\x00\x00\x09"},
+		{"FLV and junk", "FLV\x01\x05\x00\x00\x00\x09\x00\x00\x00\x00" + strings.Repeat("\x77", 500)},
+		{"Ogg and junk", "OggS\x00" + strings.Repeat("\x77", 500)},
 		{"samples before moov", "\x00\x00\x00\x10ftypisom\x00\x00\x02\x00\x00\x00\x00\x0cmdatabcd"},
 		{"many", strings.Repeat("0123456789abcdef", 100_000)},
 	} {
@@ -331,17 +336,73 @@ func (r *chunkReader) Read(p []byte) (int, error) {
 func FuzzSplitter(f *testing.F) {
 	for _, name := range sampleNames {
 		f.Add(sample(f, name), 0)
-		f.Add(sample(f, name)[:3000], 188)
+		f.Add(sample(f, name)[:len(sample(f, name))/2], 188)
 	}
 	f.Add([]byte("plain"), 1)
+	for _, frame := range []int{192, 204} { // other framings of the same packets
+		var b []byte
+		for ts := sample(f, "sample.ts"); len(ts) >= 188; ts = ts[188:] {
+			packet := make([]byte, frame)
+			copy(packet[frame%12:], ts[:188]) // behind a time stamp, or before the parity
+			b = append(b, packet...)
+		}
+		f.Add(b, frame)
+	}
 	f.Fuzz(func(t *testing.T, b []byte, size int) {
 		if size < 1 {
 			size = max(1, len(b))
 		}
-		if _, units := split(t, &chunkReader{b, size}); !bytes.Equal(join(units), b) {
+		_, units := split(t, &chunkReader{b, size})
+		if !bytes.Equal(join(units), b) {
 			t.Fatal("the units joined are not the input")
 		}
+		last := time.Duration(0)
+		for _, u := range units {
+			if u.time == media.NoTime {
+				continue
+			}
+			if u.time < last {
+				t.Fatalf("time goes back from %v to %v", last, u.time)
+			}
+			last = u.time
+		}
 	})
+}
+
+// TestAllocations: behind the head, units cost no allocation, whatever their number.
+func TestAllocations(t *testing.T) {
+	for _, name := range sampleNames {
+		t.Run(name, func(t *testing.T) {
+			file := sample(t, name)
+			_, units := split(t, bytes.NewReader(file))
+			head, body := 0, 0
+			for _, u := range units {
+				if body += len(u.data); u.kind == media.Init && head+len(u.data) == body {
+					head = body
+				}
+			}
+			body = len(file)
+			if name == "sample.mp4" {
+				body = len(file) - len(units[len(units)-1].data) // without the table at the end
+			}
+			many := append(bytes.Clone(file[:head]), bytes.Repeat(file[head:body], 500)...)
+			s, err := media.NewSplitter(bytes.NewReader(many))
+			if err != nil {
+				t.Fatal(err)
+			}
+			next := func() {
+				if _, err := s.Next(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 50 {
+				next()
+			}
+			if n := testing.AllocsPerRun(200, next); n > 0 {
+				t.Errorf("%v allocations a unit", n)
+			}
+		})
+	}
 }
 
 func BenchmarkSplitter(b *testing.B) {
