@@ -224,6 +224,33 @@ func TestInterrupt(t *testing.T) {
 	expect(t, "timedge room", stat, status, exitFailed)
 }
 
+// TestNobody: a file that was pushed to nobody is said to be, for its room is gone.
+func TestNobody(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("some bytes"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	push := s.run(t, nil, "push", file)
+	room := roomLine(t, push)
+	_, status := push.end()
+	expect(t, "the publisher", push, status, exitOK)
+	if got, want := push.errors.String(), "nobody subscribed: what was pushed went to nobody, and room "+room+" ends now"; !strings.Contains(got, want) {
+		t.Errorf("the publisher says %q, not %q", got, want)
+	}
+
+	push = s.run(t, nil, "push", "--wait", "1", file)
+	sub := s.run(t, nil, "sub", roomLine(t, push))
+	_, status = sub.end()
+	expect(t, "the subscriber", sub, status, exitOK)
+	_, status = push.end()
+	expect(t, "the publisher", push, status, exitOK)
+	if got := push.errors.String(); strings.Contains(got, "nobody") {
+		t.Errorf("the publisher says %q", got)
+	}
+}
+
 // TestRoomGone: a push whose room is removed ends, though there is no input to push.
 func TestRoomGone(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"log/slog"
 	"os"
@@ -51,6 +52,64 @@ func ms(ns ...int) (ds []time.Duration) {
 		ds = append(ds, time.Duration(n)*time.Millisecond)
 	}
 	return ds
+}
+
+// TestDescribe: one line says what an input is.
+func TestDescribe(t *testing.T) {
+	for _, test := range []struct {
+		info     media.Info
+		realtime bool
+		want     string
+	}{
+		{media.Info{Format: media.MPEGTS, Framing: "packets of 192 bytes", Tracks: "H.264 (256)", Keys: 3, Timed: true}, true,
+			"MPEG-TS in packets of 192 bytes; H.264 (256); key frames so far: 3; keeps to its times"},
+		{media.Info{Format: media.WebM}, true, "WebM; no tracks known yet; key frames so far: 0; no times known yet"},
+		{media.Info{Format: media.FLV, Tracks: "AAC", Keys: 1, Timed: true}, false, "FLV; AAC; key frames so far: 1; goes as fast as it can"},
+		{media.Info{Format: media.MP4, Tracks: "H.264 (1)", Timed: true, Late: "it counts"}, true,
+			"fragmented MP4; H.264 (1); key frames so far: 0; keeps to its times; who joins late cannot play it, for it counts: " +
+				"write it with default_base_moof, '" + fragmented + "'"},
+		{media.Info{Format: media.OrdinaryMP4}, false,
+			"MP4 that is not fragmented; who joins late cannot play it; '" + fragmented + "' makes one that can be joined"},
+		{media.Info{Format: media.Raw}, false, "not recognised, goes as it comes; who joins late begins anywhere in it"},
+	} {
+		if got := (&input{Realtime: test.realtime}).describe(test.info); got != test.want {
+			t.Errorf("got  %s\nwant %s", got, test.want)
+		}
+	}
+}
+
+// TestLatecomer: only who lacks the beginning of a stream, and finds that its fragments count from there, is told, once.
+func TestLatecomer(t *testing.T) {
+	box := func(typ, body string) string {
+		return string(binary.BigEndian.AppendUint32(nil, uint32(8+len(body)))) + typ + body
+	}
+	fragment := func(flags string) []byte {
+		return []byte(box("styp", "msdh") + box("moof", box("mfhd", "\x00\x00\x00\x00\x00\x00\x00\x01")+
+			box("traf", box("tfhd", "\x00"+flags+"\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x64"))) + box("mdat", "data"))
+	}
+	fixed, floating := fragment("\x00\x00\x01"), fragment("\x02\x00\x00")
+	joined := &client.Gap{Pub: 1, Dtype: 2, From: 1, To: 9, Reason: codec.GapJoined}
+	for _, test := range []struct {
+		name     string
+		gap      *client.Gap
+		messages [][]byte
+		want     []bool
+	}{
+		{"in the midst of data", joined, [][]byte{[]byte("data"), fixed, fixed}, []bool{false, true, false}},
+		{"offsets from the fragment", joined, [][]byte{floating, floating}, []bool{false, false}},
+		{"another stream", &client.Gap{Pub: 1, Dtype: 3, Reason: codec.GapJoined}, [][]byte{fixed}, []bool{false}},
+		{"a gap in the midst", &client.Gap{Pub: 1, Dtype: 2, Reason: codec.GapSlow}, [][]byte{fixed}, []bool{false}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var late latecomer
+			late.gap(test.gap)
+			for i, b := range test.messages {
+				if got := late.tell(&client.Message{Pub: 1, Dtype: 2, Payload: b}); got != test.want[i] {
+					t.Errorf("message %d: %v", i, got)
+				}
+			}
+		})
+	}
 }
 
 func TestPacerStops(t *testing.T) {
