@@ -60,36 +60,24 @@ func (t *Table) makeRoom(id codec.RoomID) error {
 	if err != nil {
 		return nil
 	}
-	r.mu.Lock()
-	lives := r.ended == 0
-	r.mu.Unlock()
-	if lives {
+	if r.lives() {
 		return ErrNotRelay
 	}
 	t.remove(r)
 	return nil
 }
 
+func (r *Room) lives() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ended == 0
+}
+
 // Open does what m asks of an inbox that this node relays. One that is open under another policy is refused while somebody is in it;
 // otherwise it ends and is made anew; in a cluster, where that is not for this node to do, Open returns ErrUnknown.
 func (t *Table) Open(r *Room, by string, m *codec.Inbox, now int64) error {
-	r.mu.Lock()
-	err := r.ownedBy(by)
-	other := err == nil && r.set.Policy != m.Policy
-	switch {
-	case err != nil:
-	case !r.inbox:
-		err = ErrOption.With("not the number of the account's inbox")
-	case other && r.present():
-		err = ErrOption.With("the inbox is open with another policy")
-	case other:
-		r.away(now)
-		r.end(codec.CodeIdle)
-	default:
-		err = r.list(m)
-	}
-	r.mu.Unlock()
-	if err == nil && other {
+	over, err := r.open(by, m, now)
+	if over {
 		t.ended(r, codec.CodeIdle)
 		t.told(r, codec.CodeIdle)
 		if err = ErrUnknown; !t.cfg.Clustered {
@@ -97,6 +85,27 @@ func (t *Table) Open(r *Room, by string, m *codec.Inbox, now int64) error {
 		}
 	}
 	return err
+}
+
+// open does Open's part under the room's mutex, and reports whether the inbox has ended.
+func (r *Room) open(by string, m *codec.Inbox, now int64) (over bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.ownedBy(by); err != nil {
+		return false, err
+	}
+	other := r.set.Policy != m.Policy
+	switch {
+	case !r.inbox:
+		return false, ErrOption.With("not the number of the account's inbox")
+	case other && r.present():
+		return false, ErrOption.With("the inbox is open with another policy")
+	case other:
+		r.away(now)
+		r.end(codec.CodeIdle)
+		return true, nil
+	}
+	return false, r.list(m)
 }
 
 // list adds whom m accepts and blocks, where the inbox says nothing of them yet. Room's mutex.

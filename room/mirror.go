@@ -26,13 +26,11 @@ func (t *Table) Mirror(h *codec.RoomHead, now int64) (*Room, error) {
 			}
 			continue
 		}
-		r.mu.Lock()
-		ended, mirror := r.ended != 0, r.mirror
-		r.mu.Unlock()
 		switch {
-		case mirror && !ended:
+		case !r.lives():
+		case r.IsMirror():
 			return r, nil
-		case !ended:
+		default:
 			return nil, ErrRelayed
 		}
 		t.remove(r)
@@ -179,11 +177,19 @@ func (r *Room) empty() bool {
 
 // Forget drops a mirror that nobody is in, without a word. It reports false if somebody is.
 func (t *Table) Forget(r *Room) bool {
+	unused, ended := r.forget()
+	if unused {
+		t.remove(r)
+	}
+	return unused || ended
+}
+
+// forget ends a mirror that nobody is in.
+func (r *Room) forget() (unused, ended bool) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.ended != 0 || !r.mirror || !r.empty() {
-		ended := r.ended != 0
-		r.mu.Unlock()
-		return ended
+		return false, r.ended != 0
 	}
 	r.ended = codec.CodeMoved
 	for _, p := range r.pubs {
@@ -191,9 +197,7 @@ func (t *Table) Forget(r *Room) bool {
 	}
 	r.seats.dissolve()
 	r.pubs, r.seats = nil, nil
-	r.mu.Unlock()
-	t.remove(r)
-	return true
+	return true, false
 }
 
 // Publishers calls yield for every publisher that has not left, under the room's mutex.

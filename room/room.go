@@ -2,7 +2,6 @@ package room
 
 import (
 	"slices"
-	"sync"
 	"sync/atomic"
 
 	"github.com/timedge/timedge/codec"
@@ -32,7 +31,8 @@ type Room struct {
 	created  int64
 	lastPush atomic.Int64
 
-	mu       sync.Mutex
+	mu       guard
+	lost     bool       // it was given up after a panic: see guard.go
 	ended    codec.Code // why the room ended; 0 while it lives
 	grants   map[string]grant
 	granted  int          // of these, granted

@@ -35,8 +35,13 @@ type Table struct {
 		sync.Mutex
 		rooms map[*Room]struct{}
 	}
-	onEnd func(*Room, codec.Code)
-	swept int // stripe at which the next sweep starts; Sweep's only caller owns it
+	suspects struct { // rooms that a panic has left half done
+		sync.Mutex
+		rooms []*Room
+	}
+	onEnd   func(*Room, codec.Code)
+	onFault func(fault any)
+	swept   int // stripe at which the next sweep starts; Sweep's only caller owns it
 }
 
 // Stats counts what happened in all rooms.
@@ -127,6 +132,7 @@ func (t *Table) Register(owner string, m *codec.Register, now int64) (*Room, err
 
 func (t *Table) newRoom(owner string, set Settings, now int64) *Room {
 	r := &Room{Owner: owner, table: t, share: t.pool.Share(owner), set: set, created: now}
+	r.mu.room = r
 	r.lastPush.Store(now)
 	return r
 }
@@ -223,20 +229,24 @@ func (t *Table) Remove(id codec.RoomID, by string) error {
 	if err != nil {
 		return err
 	}
-	r.mu.Lock()
-	switch err = r.ownedBy(by); {
-	case err != nil:
-	case r.inbox:
-		err = ErrOption.With("an inbox cannot be removed")
-	default:
-		r.end(codec.CodeRemoved)
-	}
-	r.mu.Unlock()
-	if err != nil {
+	if err := r.removedBy(by); err != nil {
 		return err
 	}
 	t.ended(r, codec.CodeRemoved)
 	t.told(r, codec.CodeRemoved)
+	return nil
+}
+
+func (r *Room) removedBy(by string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.ownedBy(by); err != nil {
+		return err
+	}
+	if r.inbox {
+		return ErrOption.With("an inbox cannot be removed")
+	}
+	r.end(codec.CodeRemoved)
 	return nil
 }
 
@@ -248,16 +258,21 @@ func (t *Table) told(r *Room, code codec.Code) {
 
 // End closes a room, tells everybody in it, and forgets it. It reports false if somebody else did.
 func (t *Table) End(r *Room, code codec.Code) bool {
+	if !r.endOnce(code) {
+		return false
+	}
+	t.ended(r, code)
+	return true
+}
+
+func (r *Room) endOnce(code codec.Code) (first bool) {
 	r.mu.Lock()
-	ended := r.ended != 0
-	if !ended {
-		r.end(code)
+	defer r.mu.Unlock()
+	if r.ended != 0 {
+		return false
 	}
-	r.mu.Unlock()
-	if !ended {
-		t.ended(r, code)
-	}
-	return !ended
+	r.end(code)
+	return true
 }
 
 // ended forgets a room that has just ended.
@@ -313,25 +328,45 @@ func (t *Table) list(stripe int) []*Room {
 // one goroutine at a time.
 func (t *Table) Sweep(now int64) {
 	for range stripes/10 + 1 {
-		for _, r := range t.list(t.swept) {
+		t.each(t.list(t.swept), func(r *Room) {
 			if code := r.sweep(now); code != 0 {
 				t.ended(r, code)
 				t.told(r, code)
 			}
-		}
+		})
 		t.swept = (t.swept + 1) % stripes
 	}
-	for _, r := range t.watched() {
-		r.sweepSeats(now)
-	}
+	t.each(t.watched(), func(r *Room) { r.sweepSeats(now) })
 	t.counts.Lock()
 	rooms := t.counts.rooms
 	t.counts.rooms = nil
 	t.counts.Unlock()
-	for _, r := range rooms {
-		r.tellCount()
+	t.each(rooms, (*Room).tellCount)
+}
+
+// each calls f for every room; a panic costs the one that it was called for, and is told by OnFault.
+func (t *Table) each(rooms []*Room, f func(r *Room)) {
+	for at := 0; at < len(rooms); at++ {
+		func() {
+			defer func() {
+				if fault := recover(); fault != nil {
+					t.Suspect(rooms[at])
+					if t.onFault == nil {
+						panic(fault)
+					}
+					t.onFault(fault)
+				}
+			}()
+			for ; at < len(rooms); at++ {
+				f(rooms[at])
+			}
+		}()
 	}
 }
+
+// OnFault has f called, on the goroutine of a sweep, after a panic that one room has caused; without it the panic goes on. Call it before the
+// table is used.
+func (t *Table) OnFault(f func(fault any)) { t.onFault = f }
 
 func (t *Table) watched() []*Room {
 	t.hot.Lock()
@@ -341,12 +376,14 @@ func (t *Table) watched() []*Room {
 
 // Vacate says that a node is gone, and gives up the seats that its broken link has left.
 func (t *Table) Vacate(node string) {
-	for _, r := range t.watched() {
-		r.mu.Lock()
-		if r.seats != nil {
-			r.seats.vacate(r, node)
-		}
-		r.mu.Unlock()
+	t.each(t.watched(), func(r *Room) { r.vacate(node) })
+}
+
+func (r *Room) vacate(node string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.seats != nil {
+		r.seats.vacate(r, node)
 	}
 }
 
