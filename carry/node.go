@@ -78,12 +78,42 @@ func (n *Node) enter(now int64) {
 
 func (n *Node) leave() {
 	for len(n.later) > 0 {
-		fs := n.later
-		n.later = nil
-		for _, f := range fs {
-			f()
-		}
+		f := n.later[0]
+		n.later = n.later[1:]
+		f()
 	}
+	n.later = nil
+}
+
+// try calls f for the edge of a room. If that panics the room is given up here, as far as that can be done, and the panic goes on: the caller of
+// the machine counts it, and may go on with the machine.
+func (n *Node) try(id codec.RoomID, f func()) {
+	done := false
+	defer func() {
+		if !done {
+			n.fault(id)
+		}
+	}()
+	f()
+	done = true
+}
+
+// fault gives a room up after a panic.
+func (n *Node) fault(id codec.RoomID) {
+	e := n.edges[id]
+	if e == nil {
+		return
+	}
+	defer func() {
+		if recover() != nil { // the edge is not in order: nobody has it from here on
+			delete(n.edges, id)
+			n.sweep = nil
+		}
+	}()
+	if e.mirror != nil {
+		n.rooms.Suspect(e.mirror)
+	}
+	n.abandon(e)
 }
 
 // next returns a new ticket.
@@ -256,18 +286,20 @@ var errAsks = &room.Error{Code: codec.CodeOverloaded, Text: "too many requests f
 
 // upkeep does what time brings to edges, as long as there are any.
 func (n *Node) upkeep() {
+	defer func() { // whatever happens
+		if len(n.edges) > 0 {
+			n.after(upkeepEvery, n.upkeep)
+		}
+	}()
 	for _, e := range n.ordered() {
 		if n.edges[e.id] == e {
-			n.look(e)
+			n.try(e.id, func() { n.look(e) })
 			n.leave()
 		}
 	}
 	if n.now >= n.digestAt {
 		n.digestAt = n.now + int64(digestEvery)
 		n.digests()
-	}
-	if len(n.edges) > 0 {
-		n.after(upkeepEvery, n.upkeep)
 	}
 }
 

@@ -19,7 +19,7 @@ type request struct {
 // Ask takes a request for a room that is not relayed here.
 func (n *Node) Ask(a Ask, now int64) {
 	n.enter(now)
-	n.ask(a)
+	n.try(a.room(), func() { n.ask(a) })
 	n.leave()
 }
 

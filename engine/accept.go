@@ -53,7 +53,9 @@ func (e *Engine) accept(ln listener) {
 	for {
 		c, err := ln.Accept()
 		if err == nil {
-			err = e.adopt(c.(*net.TCPConn), ln.speaks)
+			if !e.try(inAccept, func() { err = e.adopt(c.(*net.TCPConn), ln.speaks) }) {
+				_ = c.Close()
+			}
 		}
 		switch {
 		case err == nil:
@@ -109,12 +111,19 @@ func (e *Engine) adopt(c *net.TCPConn, t transport) error {
 		_ = c.Close() // nothing can be said before the handshake
 		return nil
 	}
-	if t == (transport{}) {
-		return e.enroll(c, &session{id: e.nextID.Add(1), role: client{}, place: place})
+	if t != (transport{}) {
+		e.shakes.Add(1)
+		go e.shake(c, t, place, e.now())
+		return nil
 	}
-	e.shakes.Add(1)
-	go e.shake(c, t, place, e.now())
-	return nil
+	s := &session{id: e.nextID.Add(1), role: client{}, place: place}
+	err := errFault
+	if !e.try(inAccept, func() { err = e.enroll(c, s) }) {
+		e.dismiss(s)
+		_ = c.Close()
+		return nil
+	}
+	return err
 }
 
 // admit counts a new connection, unless there are as many as there may be; then it says so. Of a balancer's connections the clients'

@@ -36,7 +36,11 @@ func (e *Engine) Handler() http.Handler {
 	})
 	e.serveCluster(mux)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !e.try(inAdmin, func() { mux.ServeHTTP(w, r) }) {
+			http.Error(w, "a fault of this server; its log says more", http.StatusInternalServerError)
+		}
+	})
 }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -75,6 +79,7 @@ var (
 	descLinkOut    = desc("link_frames_out_total", "Stream frames given to the links to other nodes, each counted for every node that it goes to.")
 	descLinkOutB   = desc("link_bytes_out_total", "Bytes of stream frames given to the links to other nodes.")
 	descLinksLost  = desc("links_lost_total", "Links to other nodes that broke.")
+	descPanics     = desc("panics_total", "Faults of this server, each of which cost who was being served, by where they were met.", "where")
 	descEnded      = desc("rooms_ended_total", "Rooms that ended, by reason.", "reason")
 )
 
@@ -136,6 +141,9 @@ func (e *Engine) Collect(ch chan<- prometheus.Metric) {
 	counter(descUnshaken, e.unshaken.Load())
 	for i := range e.turned {
 		counter(descTurned, e.turned[i].Load(), turnedNames[i])
+	}
+	for i := range placeNames {
+		counter(descPanics, e.faults.counts[i].Load(), placeNames[i])
 	}
 	e.limits.collect(counter)
 	st := e.rooms.Stats()

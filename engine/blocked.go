@@ -48,6 +48,12 @@ func (b *blocker) watch(fd int, id uint64) error {
 
 func (b *blocker) run() {
 	defer b.done.Done()
+	for !b.loop.eng.try(inWatch, b.watching) {
+	}
+}
+
+// watching hands on events until the blocker is stopped.
+func (b *blocker) watching() {
 	events := make([]unix.EpollEvent, 128)
 	for {
 		n, err := unix.EpollWait(b.epfd, events, -1)

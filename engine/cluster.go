@@ -73,6 +73,7 @@ func (e *Engine) startCluster(cfg *ClusterConfig) error {
 	c.member, err = node.Join(node.Config{
 		Name: c.self, Bind: cfg.Bind, Advertise: cfg.Advertise, Join: cfg.Join, Keys: cfg.Keys, Log: e.log, OnView: views, OnLink: links,
 		OnKeys: func() { c.post(c.rekeyed) }, OnFail: func(err error) { e.failed <- err },
+		Guard: func(f func()) bool { return e.try(inGossip, f) },
 	})
 	if err != nil {
 		return err
@@ -141,15 +142,15 @@ func (c *cluster) run() {
 			c.box = nil
 			c.mu.Unlock()
 			for _, f := range box {
-				f(c.e.now())
+				c.e.try(inCluster, func() { f(c.e.now()) })
 			}
 		case <-t.C:
 			due = 0
-			c.node.Tick(c.e.now())
+			c.e.try(inCluster, func() { c.node.Tick(c.e.now()) })
 		case <-c.stop:
 			return
 		}
-		c.placed()
+		c.e.try(inCluster, c.placed)
 		if at := c.node.Due(); at != due {
 			if due = at; at == 0 {
 				t.Stop()
@@ -177,10 +178,13 @@ func (c *cluster) placed() {
 // dial opens a link to a member, once.
 func (c *cluster) dial(m node.Member) {
 	defer c.done.Done()
-	conn, err := c.member.Dial(m, dialTimeout)
-	if err == nil {
-		err = c.enroll(conn, node.Peer{Name: m.Name, Birth: m.Birth}, true)
-	}
+	err := errFault
+	c.e.try(inHandshake, func() {
+		var conn net.Conn
+		if conn, err = c.member.Dial(m, dialTimeout); err == nil {
+			err = c.enroll(conn, node.Peer{Name: m.Name, Birth: m.Birth}, true)
+		}
+	})
 	text := ""
 	if err != nil {
 		text = err.Error()
@@ -222,7 +226,7 @@ func (c *cluster) enroll(conn *node.Link, p node.Peer, dialed bool) error {
 // on runs f on the goroutine and waits for it; false if that has ended.
 func (c *cluster) on(f func()) bool {
 	done := make(chan struct{})
-	c.post(func(int64) { f(); close(done) })
+	c.post(func(int64) { defer close(done); f() })
 	select {
 	case <-done:
 		return true

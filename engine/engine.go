@@ -57,6 +57,7 @@ type Engine struct {
 	turned   [turnedKinds]atomic.Uint64
 	unshaken atomic.Uint64 // connections whose handshakes failed
 	limits   limits
+	faults   faults
 
 	// The ticker's: see holdings.go.
 	relief    reliefStep
@@ -95,6 +96,7 @@ func Start(cfg Config) (*Engine, error) {
 		}
 	}
 	e.ticker.Add(1)
+	e.rooms.OnFault(func(what any) { e.fault(inSweep, what, unit{}) })
 	go e.tick()
 	for _, ln := range e.listeners {
 		e.accepts.Add(1)
@@ -190,9 +192,8 @@ type handler struct {
 func (h *handler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	if s, ok := c.Context().(*session); ok {
 		for _, l := range h.e.loops {
-			if l.reactor == c.EventLoop() {
-				l.open(s, c)
-				s.begin()
+			if l.reactor == c.EventLoop() && !l.try(inOpen, unit{}, func() { l.open(s, c); s.begin() }) {
+				return nil, gnet.Close
 			}
 		}
 	}
@@ -258,8 +259,17 @@ func (s *session) onTraffic(b []byte) gnet.Action {
 		s.overheard(len(b))
 		return gnet.None
 	}
+	s.loop.now = s.loop.eng.now()
+	s.turn(b)
+	s.loop.settle()
+	return gnet.None
+}
+
+// turn handles what was read, as far as a turn goes.
+func (s *session) turn(b []byte) {
 	l := s.loop
-	l.now = l.eng.now()
+	l.unit = unit{s: s}
+	defer l.rescue(inRead)
 	l.stats.reads.Add(1)
 	l.reading = s
 	var err, end error
@@ -274,8 +284,6 @@ func (s *session) onTraffic(b []byte) gnet.Action {
 	if end != nil {
 		s.lastTurns(end)
 	}
-	l.settle()
-	return gnet.None
 }
 
 // lastTurns handles all that came before the carrier's end, and closes. Loop only.
@@ -322,7 +330,7 @@ func (e *Engine) closeListeners() {
 // onLoop runs f on a loop and waits for it.
 func (l *loop) onLoop(f func()) {
 	done := make(chan struct{})
-	l.post(item{kind: itemDo, do: func() { f(); close(done) }})
+	l.post(item{kind: itemDo, do: func() { defer close(done); f() }})
 	<-done
 }
 

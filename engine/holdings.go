@@ -60,6 +60,10 @@ func (s *session) settleIn() error {
 // leave takes back what enter and settleIn counted, of a session that is closed.
 func (s *session) leave() {
 	e := s.loop.eng
+	if s.share == nil { // it could not even be opened
+		s.share = e.pool.Share(strangers)
+		s.share.Hold(s.cost())
+	}
 	s.share.Hold(-s.cost())
 	s.partial = nil
 	if s.share.Account != strangers && s.role.client() {

@@ -76,6 +76,7 @@ func (l *loop) identities() {
 	defer l.dueSoon()
 	wall := l.eng.cfg.Clock.Wall()
 	for _, s := range l.sessions {
+		l.unit.s = s
 		if s.identity == nil || s.closing || s.doomed {
 			continue
 		}

@@ -21,6 +21,7 @@ type loop struct {
 
 	// Owned by the loop.
 	now          int64 // ns, of the callback that runs
+	unit         unit  // whom it is at work for
 	sessions     []*session
 	reading      *session   // whose bytes are looked at
 	greeting     []*session // without a hello yet, oldest first
@@ -29,6 +30,7 @@ type loop struct {
 	outlets      map[*room.Room]*outlet
 	touched      []*outlet  // outlets with batches to fan out in this drain
 	dirty        []*session // sessions with queued bytes to be written in this drain
+	settled      settled    // how far settle has come
 	waiting      int        // bytes that paused sessions have waiting
 	doomed       []*session // sessions to close when no list is being walked
 	cuts         []*member  // members to cut off, likewise
@@ -93,8 +95,8 @@ func (l *loop) drain() {
 			l.settle()
 			return
 		}
-		for i := range items {
-			l.handle(&items[i])
+		for at := 0; at < len(items); {
+			at = l.handleFrom(items, at)
 		}
 		clear(items)
 		l.spare = items
@@ -107,32 +109,85 @@ func (l *loop) drain() {
 	l.wake()
 }
 
+// handleFrom handles items from one on, and returns at which to go on: all are handled unless one panics.
+func (l *loop) handleFrom(items []item, at int) (next int) {
+	next = at
+	defer l.rescue(inMailbox)
+	for next < len(items) {
+		it := &items[next]
+		next++
+		l.unit = unit{s: it.sess}
+		if it.outlet != nil {
+			l.unit.r = it.outlet.room
+		}
+		if it.member != nil {
+			l.unit.s = it.member.s
+		}
+		l.handle(it)
+	}
+	return next
+}
+
+// settled is how far each of settle's four lists has been walked: after a panic it goes on behind who caused it.
+type settled struct{ touched, cuts, dirty, doomed int }
+
 // settle fans out what was collected, writes what is queued, and closes who has to go. Loop only.
 func (l *loop) settle() {
 	for len(l.touched)+len(l.dirty)+len(l.cuts)+len(l.doomed) > 0 {
-		for _, o := range l.touched {
-			o.flush()
-		}
-		l.touched = l.touched[:0]
-		for i := 0; i < len(l.cuts); i++ {
-			l.cuts[i].cut(cutPolicy)
-		}
-		l.cuts = l.cuts[:0]
-		for i := 0; i < len(l.dirty); i++ {
-			s := l.dirty[i]
-			s.dirty = false
-			s.flush()
-		}
-		clear(l.dirty)
-		l.dirty = l.dirty[:0]
-		for i := 0; i < len(l.doomed); i++ {
-			if s := l.doomed[i]; !s.closed {
-				_ = l.reactor.Close(s.conn) // runs OnClose
-			}
-		}
-		clear(l.doomed)
-		l.doomed = l.doomed[:0]
+		l.fanOut()
+		l.cutOff()
+		l.writeOut()
+		l.closeDoomed()
 	}
+}
+
+func (l *loop) fanOut() {
+	defer l.rescue(inFanOut)
+	for at := &l.settled.touched; *at < len(l.touched); {
+		o := l.touched[*at]
+		*at++
+		l.unit = unit{r: o.room}
+		o.flush()
+	}
+	l.touched, l.settled.touched = l.touched[:0], 0
+}
+
+func (l *loop) cutOff() {
+	defer l.rescue(inFanOut)
+	for at := &l.settled.cuts; *at < len(l.cuts); {
+		m := l.cuts[*at]
+		*at++
+		l.unit = unit{m.s, m.o.room}
+		m.cut(cutPolicy)
+	}
+	l.cuts, l.settled.cuts = l.cuts[:0], 0
+}
+
+func (l *loop) writeOut() {
+	defer l.rescue(inWrite)
+	for at := &l.settled.dirty; *at < len(l.dirty); {
+		s := l.dirty[*at]
+		*at++
+		s.dirty = false
+		l.unit = unit{s: s}
+		s.flush()
+	}
+	clear(l.dirty)
+	l.dirty, l.settled.dirty = l.dirty[:0], 0
+}
+
+func (l *loop) closeDoomed() {
+	defer l.rescue(inClose)
+	for at := &l.settled.doomed; *at < len(l.doomed); {
+		s := l.doomed[*at]
+		*at++
+		l.unit = unit{}
+		if !s.closed {
+			_ = l.reactor.Close(s.conn) // runs OnClose
+		}
+	}
+	clear(l.doomed)
+	l.doomed, l.settled.doomed = l.doomed[:0], 0
 }
 
 func (l *loop) handle(it *item) {

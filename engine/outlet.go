@@ -105,6 +105,7 @@ func (o *outlet) flush() {
 	}
 	l.iov = iov[:0]
 	for _, m := range o.members {
+		l.unit.s = m.s
 		if m.s.q == nil && len(m.s.members) == 1 && !m.sub.Slow() && m.mute == 0 && (o.counts == 0 || !m.counts) {
 			m.write(iov, size)
 		} else {

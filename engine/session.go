@@ -491,8 +491,7 @@ func (s *session) onClose() {
 	l := s.loop
 	if s.paused && !s.doomed { // what it sent before it left counts
 		defer l.settle()
-		for s.paused {
-			s.nextTurn()
+		for s.paused && l.try(inClose, unit{}, s.nextTurn) {
 		}
 	}
 	s.unpause()
@@ -500,22 +499,28 @@ func (s *session) onClose() {
 	if s.phase != phaseOpen {
 		l.greeted(s)
 	}
-	s.leaveRooms()
+	for n := len(s.members); n > 0 && !l.try(inClose, unit{}, s.leaveRooms); n-- { // each that cannot leave has left the list, at least
+		s.members = s.members[:min(len(s.members), n-1)]
+	}
+	l.try(inClose, unit{}, func() { s.role.close(s) })
 	if s.q != nil {
-		s.q.Clear()
-		l.putQueue(s.q)
+		if l.try(inClose, unit{}, s.q.Clear) {
+			l.putQueue(s.q)
+		}
 		s.q = nil
 	}
 	if s.carrier != nil {
-		s.carrier.release(s)
+		l.try(inClose, unit{}, func() { s.carrier.release(s) })
 	}
 	delete(l.blocked, s.id)
 	delete(l.lagging, s)
-	last := l.sessions[len(l.sessions)-1]
-	l.sessions[s.at], last.at = last, s.at
-	l.sessions[len(l.sessions)-1] = nil
-	l.sessions = l.sessions[:len(l.sessions)-1]
-	l.stats.sessions.Add(-1)
+	if int(s.at) < len(l.sessions) && l.sessions[s.at] == s { // it is not, if it could not even be opened
+		last := l.sessions[len(l.sessions)-1]
+		l.sessions[s.at], last.at = last, s.at
+		l.sessions[len(l.sessions)-1] = nil
+		l.sessions = l.sessions[:len(l.sessions)-1]
+		l.stats.sessions.Add(-1)
+	}
 	s.leave()
 	l.eng.log.Debug().Uint64("conn_id", s.id).Str("account", s.account).Stringer("peer_addr", s.peerAddr()).Msg("session closed")
 }

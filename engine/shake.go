@@ -92,7 +92,8 @@ func (e *Engine) shake(c *net.TCPConn, t transport, place *addrPlace, accepted i
 	_ = c.SetDeadline(deadline)
 	forget := context.AfterFunc(e.ending, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	s := &session{id: e.nextID.Add(1), role: client{}, openedAt: accepted, carrier: &carrier{}, place: place}
-	err := e.handshakes(c, t, s)
+	err := errFault
+	e.try(inHandshake, func() { err = e.handshakes(c, t, s) })
 	if !forget() && err == nil {
 		err = net.ErrClosed
 	}
@@ -116,7 +117,10 @@ func (e *Engine) shake(c *net.TCPConn, t transport, place *addrPlace, accepted i
 	}
 }
 
-var errTurnedAway = errors.New("turned away")
+var (
+	errTurnedAway = errors.New("turned away")
+	errFault      = errors.New("a fault of this server")
+)
 
 // handshakes runs them in order. What they leave behind is in the session's carrier.
 func (e *Engine) handshakes(c *net.TCPConn, t transport, s *session) error {

@@ -49,13 +49,14 @@ func (e *Engine) tick() {
 				l.post(item{kind: itemTick})
 			}
 		}
-		e.balance()
+		e.try(inSweep, e.balance)
 		if due(idleTicks) {
-			e.pool.Sweep()
-			e.limits.sweep(e.now())
+			e.try(inSweep, e.pool.Sweep)
+			e.try(inSweep, func() { e.limits.sweep(e.now()) })
 		}
 		if due(warmTicks) {
-			e.rooms.Sweep(e.now())
+			e.try(inSweep, func() { e.rooms.Sweep(e.now()) })
+			e.mend()
 		}
 		if step == 1 && !hot && !e.balancing && due(warmTicks) {
 			step = warmTicks
@@ -99,24 +100,30 @@ func (l *loop) warm() {
 func (l *loop) tick() {
 	l.acks()
 	for _, s := range l.refusing {
-		if ps := s.pushing; ps != nil { // otherwise it has left meanwhile
-			for i := range ps.refusals {
-				s.queueControl(&ps.refusals[i])
-			}
-			ps.refusals = ps.refusals[:0]
-		}
+		l.try(inTick, unit{s: s}, s.tellRefusals)
 	}
 	clear(l.refusing)
 	l.refusing = l.refusing[:0]
-	l.lag()
+	// After a panic these go on at their next look; who caused it is not there any more.
+	l.try(inTick, unit{}, l.lag)
 	if !l.expiring { // otherwise it goes on by itself
-		l.expire()
+		l.try(inTick, unit{}, l.expire)
 	}
-	l.identities()
-	l.tickLinks()
+	l.try(inTick, unit{}, l.identities)
+	l.try(inTick, unit{}, l.tickLinks)
 	if l.now-l.pingedAt >= int64(l.eng.cfg.Ping)/pingLooks {
 		l.pingedAt = l.now
-		l.pings()
+		l.try(inTick, unit{}, l.pings)
+	}
+}
+
+// tellRefusals tells the session which of its frames were not taken.
+func (s *session) tellRefusals() {
+	if ps := s.pushing; ps != nil { // otherwise it has left meanwhile
+		for i := range ps.refusals {
+			s.queueControl(&ps.refusals[i])
+		}
+		ps.refusals = ps.refusals[:0]
 	}
 }
 
@@ -124,18 +131,27 @@ func (l *loop) tick() {
 func (l *loop) acks() {
 	kept := l.acking[:0]
 	for _, a := range l.acking {
-		a.s.ackDue(a.p)
-		if !a.p.Pending() {
-			a.p.Awaited = false
-			continue
+		if a.awaits() {
+			kept = append(kept, a)
 		}
-		kept = append(kept, a)
 	}
 	clear(l.acking[len(kept):])
 	l.acking = kept
 	if len(kept) > 0 {
 		l.eng.hot(l)
 	}
+}
+
+// awaits sends what has arrived of a publication, and reports whether more is to come.
+func (a acking) awaits() bool {
+	a.s.loop.unit = unit{s: a.s}
+	defer a.s.loop.rescue(inTick)
+	a.s.ackDue(a.p)
+	if a.p.Pending() {
+		return true
+	}
+	a.p.Awaited = false
+	return false
 }
 
 // lag applies the bounds on age, and tells what was missed, for all sessions that are behind.
@@ -145,6 +161,7 @@ func (l *loop) lag() {
 	}
 	queued := 0
 	for s := range l.lagging {
+		l.unit.s = s
 		slow := s.blocked
 		for _, m := range s.members {
 			if s.q != nil {
@@ -196,6 +213,7 @@ func (l *loop) handshakes(n int) (more bool) {
 		if n == 0 {
 			return true
 		}
+		l.unit.s = l.greeting[0]
 		l.greeting[0].fail(codec.CodeHelloTimeout, "no hello in time") // takes it off the list
 	}
 	return false
@@ -226,6 +244,7 @@ const pingLooks = 4
 // pings asks silent clients whether they are there, and closes those that do not answer.
 func (l *loop) pings() {
 	for _, s := range l.sessions {
+		l.unit.s = s
 		switch {
 		case s.phase != phaseOpen || s.closing || !s.role.client():
 		case s.heard:

@@ -37,7 +37,9 @@ type Config struct {
 	OnView func(*View)       // called for every new view, in order, on one goroutine
 	OnLink func(*Link, Peer) // called with a link, which is the callee's then, on a goroutine that Shutdown waits for
 	OnKeys func()            // called when Keys have changed: ask for each link whether it is Current; may be nil
-	OnFail func(error)       // called once at most, maybe before Join returns: this node can never be a member; may be nil
+	// Guard calls f and reports whether it came back: it ends a panic over what strangers send and what gossip brings. nil: a panic goes on.
+	Guard  func(f func()) bool
+	OnFail func(error) // called once at most, maybe before Join returns: this node can never be a member; may be nil
 
 	net network // nil: the system's
 }
@@ -135,7 +137,7 @@ func Join(cfg Config) (*Cluster, error) {
 	within, cancel := context.WithTimeout(c.life, lookupFor)
 	defer cancel()
 	var err error
-	if c.trans, err = newTransport(within, c.net, cfg.Bind, cfg.Advertise, cfg.Log, c.link); err != nil {
+	if c.trans, err = newTransport(within, c.net, cfg.Bind, cfg.Advertise, cfg.Log, c.greet); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
 	if c.trans.told.Addr().IsLoopback() {
@@ -327,27 +329,47 @@ func (c *Cluster) tell() {
 			ms = append(ms, m)
 		}
 		c.mu.Unlock()
-		c.cfg.OnView(newView(ms))
+		c.guard(func() { c.cfg.OnView(newView(ms)) })
 	}
 }
 
 func (c *Cluster) update(n *memberlist.Node, alive bool) {
-	c.mu.Lock()
-	c.lostOrFound(n, alive)
-	if alive {
-		m := Member{Name: n.Name, Addr: n.Address()}
-		if len(n.Meta) >= 10 {
-			m.Draining = n.Meta[1]&1 != 0
-			m.Birth = binary.BigEndian.Uint64(n.Meta[2:])
-		}
-		c.members[n.Name] = m
-	} else {
-		delete(c.members, n.Name)
-	}
-	c.mu.Unlock()
+	c.guard(func() { c.noteMember(n, alive) })
 	select {
 	case c.changed <- struct{}{}:
 	default:
+	}
+}
+
+func (c *Cluster) noteMember(n *memberlist.Node, alive bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lostOrFound(n, alive)
+	if !alive {
+		delete(c.members, n.Name)
+		return
+	}
+	m := Member{Name: n.Name, Addr: n.Address()}
+	if len(n.Meta) >= 10 {
+		m.Draining = n.Meta[1]&1 != 0
+		m.Birth = binary.BigEndian.Uint64(n.Meta[2:])
+	}
+	c.members[n.Name] = m
+}
+
+// guard calls f as the configuration wants it.
+func (c *Cluster) guard(f func()) bool {
+	if c.cfg.Guard == nil {
+		f()
+		return true
+	}
+	return c.cfg.Guard(f)
+}
+
+// greet is link for a stranger.
+func (c *Cluster) greet(conn net.Conn) {
+	if !c.guard(func() { c.link(conn) }) {
+		_ = conn.Close()
 	}
 }
 

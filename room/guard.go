@@ -23,6 +23,22 @@ func (g *guard) Unlock() {
 	g.Mutex.Unlock()
 }
 
+// outboundGuard is an Outbound's mutex, which a panic ends: its client publishes anew.
+type outboundGuard struct {
+	sync.Mutex
+	out *Outbound
+}
+
+// Unlock must be deferred itself, as guard's.
+func (g *outboundGuard) Unlock() {
+	if fault := recover(); fault != nil {
+		attempt(func() { g.out.end(codec.CodeMoved) })
+		g.Mutex.Unlock()
+		panic(fault)
+	}
+	g.Mutex.Unlock()
+}
+
 // Suspect says that something went wrong while a room was being handled: Mend is to end it. Any goroutine; the list's lock is a leaf.
 func (t *Table) Suspect(r *Room) {
 	t.suspects.Lock()
@@ -54,6 +70,7 @@ func (t *Table) giveUp(r *Room) (first bool) {
 	const code = codec.CodeNodeLost
 	var outlets []Outlet
 	var pubs []*Publisher
+	var seats *seating
 	func() {
 		r.mu.Mutex.Lock()
 		defer r.mu.Mutex.Unlock()
@@ -64,14 +81,14 @@ func (t *Table) giveUp(r *Room) (first bool) {
 		if r.ended == 0 {
 			r.ended = code
 		}
-		outlets, pubs = r.outlets, r.pubs
+		outlets, pubs, seats = r.outlets, r.pubs, r.seats
 		r.outlets, r.pubs, r.seats = nil, nil, nil
 	}()
 	if !first {
 		return false
 	}
 	attempt(func() {
-		b := t.pool.encodeOwn(&codec.Closed{Room: r.ID, Code: code})
+		b := t.pool.encodeOwn(&codec.Closed{Room: r.ID, Code: code}, r.share)
 		b.Kind = KindClosed
 		b.outlets.Store(int32(len(outlets)))
 		for _, o := range outlets {
@@ -90,12 +107,15 @@ func (t *Table) giveUp(r *Room) (first bool) {
 		r.mu.Mutex.Lock()
 		defer r.mu.Mutex.Unlock()
 		for _, p := range pubs {
-			for _, s := range p.streams {
-				attempt(s.clearLog)
-				attempt(s.clearInits)
-			}
+			attempt(func() {
+				for _, s := range p.streams {
+					attempt(s.clearLog)
+					attempt(s.clearInits)
+				}
+			})
+			attempt(p.release)
 		}
-		r.cached(-r.cacheBytes) // what the logs still say they hold
+		attempt(seats.dissolve)
 	}()
 	attempt(func() { t.ended(r, code) })
 	attempt(func() { t.told(r, code) })

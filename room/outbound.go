@@ -1,7 +1,6 @@
 package room
 
 import (
-	"sync"
 	"time"
 
 	"github.com/timedge/timedge/codec"
@@ -23,7 +22,7 @@ type Outbound struct {
 	share *Share
 	left  func(*Outbound)
 
-	mu      sync.Mutex
+	mu      outboundGuard
 	num     uint16
 	policy  codec.Policy
 	window  int64
@@ -73,7 +72,9 @@ const (
 // NewOutbound returns the way of a publisher that is to be asked for with m on behalf of a client. left is called, from any goroutine, when its
 // session has left it; it must only append to a mailbox.
 func NewOutbound(pool *Pool, account string, instance uint64, m *codec.Publish, left func(*Outbound)) *Outbound {
-	return &Outbound{ID: m.Room, Account: account, Instance: instance, Flags: m.Flags, To: m.To, pool: pool, share: pool.Share(account), left: left}
+	o := &Outbound{ID: m.Room, Account: account, Instance: instance, Flags: m.Flags, To: m.To, pool: pool, share: pool.Share(account), left: left}
+	o.mu.out = o
+	return o
 }
 
 // Hold makes h the holder and returns what its client is to be told, but for the request's number. Who held it before is cut off. It reports
@@ -398,17 +399,22 @@ func (o *Outbound) clearInits(s *outStream) {
 func (o *Outbound) End(code codec.Code) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.end(code)
+}
+
+// end does End under the mutex.
+func (o *Outbound) end(code codec.Code) {
 	if o.over {
 		return
 	}
 	o.over, o.way = true, nil
-	for _, s := range o.streams {
-		o.clear(s)
-		o.clearInits(s)
-	}
 	if o.holder != nil {
 		o.holder.Cut(o, code)
 		o.holder = nil
+	}
+	for _, s := range o.streams {
+		o.clear(s)
+		o.clearInits(s)
 	}
 }
 
