@@ -180,7 +180,7 @@ func (c *cluster) dial(m node.Member) {
 	defer c.done.Done()
 	err := errFault
 	c.e.try(inHandshake, func() {
-		var conn net.Conn
+		var conn *node.Link
 		if conn, err = c.member.Dial(m, dialTimeout); err == nil {
 			err = c.enroll(conn, node.Peer{Name: m.Name, Birth: m.Birth}, true)
 		}

@@ -47,7 +47,11 @@ func TestPanicCostsOneRoom(t *testing.T) {
 			ended := []codec.Code{}
 			x.table.OnEnd(func(r *Room, code codec.Code) { ended = append(ended, code) })
 			p := x.room.pubs[len(x.room.pubs)-1]
-			p.streams = append(p.streams, &stream{pub: p, next: 5}) // as if it had pushed
+			x.room.mu.Lock()
+			if _, err := p.find(7); err != nil { // as if it had pushed
+				t.Fatal(err)
+			}
+			x.room.mu.Unlock()
 			if what := fault(func() { _, _, _ = x.room.Publish(h, "owner", 2, false) }); what != "a fault" {
 				t.Fatalf("panic %v", what)
 			}
