@@ -175,7 +175,7 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 		if known {
 			have.pubs[p.Num] = true
 		}
-		if p.ended != 0 && !known && !seat.knows(p) {
+		if p.ended != 0 && !known && !seat.owes(p) {
 			continue
 		}
 		rp.control(r, &codec.Joined{Room: r.ID, Pub: p.Num, Account: p.who.account})

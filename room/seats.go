@@ -41,6 +41,7 @@ type seat struct {
 type place struct {
 	st    *stream
 	acked uint64
+	began uint64 // where it stood when the seat was given it
 	claim uint64 // what it said it has when it joined, which may be ahead of the room
 }
 
@@ -113,7 +114,7 @@ func (s *seat) start(st *stream, acked uint64) {
 	}
 	p := s.places[st.key]
 	if p == nil {
-		p = &place{st: st}
+		p = &place{st: st, acked: acked, began: acked}
 		s.places[st.key] = p
 		s.account()
 	}
@@ -139,11 +140,12 @@ func (s *seat) expects(h codec.Position) {
 	}
 }
 
-// knows reports whether the seat gets streams of p. A nil seat knows nothing.
-func (s *seat) knows(p *Publisher) bool {
+// owes reports whether the seat gets streams of p and has acknowledged nothing of them yet. Who has, and does not name p when it comes back, has been
+// told that p left. A nil seat owes nothing.
+func (s *seat) owes(p *Publisher) bool {
 	if s != nil {
 		for _, st := range p.streams {
-			if s.places[st.key] != nil {
+			if pl := s.places[st.key]; pl != nil && pl.acked == pl.began {
 				return true
 			}
 		}

@@ -107,7 +107,7 @@ func (s *session) Stray(id codec.RoomID, num uint16, code codec.Code, frames int
 // Admit makes the link a member of a room.
 func (s *session) Admit(m *codec.Mirror, r *room.Room, head codec.RoomHead) (carry.Member, error) {
 	if w := s.l.p.w; w.story != nil {
-		w.tell("%s mirrors %s from %s, which it has up to %v", s.peer, w.labelOf(m.Room), s.l.p.name, m.Have)
+		w.tell("%s mirrors %s from %s, which it has up to %v (%x)", s.peer, w.labelOf(m.Room), s.l.p.name, m.Have, m.Flags)
 	}
 	sub := &subscription{s: s, join: room.Join{Link: s.peer, Counts: true, Have: m.Have, New: m.Flags&codec.MirrorNew != 0}}
 	sub.reply, sub.after = &codec.Mirrored{Req: m.Req, RoomHead: head}, &codec.OK{Req: m.Req}

@@ -61,6 +61,11 @@ func (w *World) start(name string, skew time.Duration) *Process {
 	}
 	p.desk = mailbox{w: w, host: p, slow: 400 * time.Microsecond, done: p.decided}
 	p.knows = map[string]node.Member{name: p.member()}
+	for _, other := range w.names { // who joins is told of all at once
+		if q := w.nodes[other]; other != name && p.hears(q) {
+			p.knows[other] = q.member()
+		}
+	}
 	p.node = carry.New(p.member(), p.rooms, &p.pool, (*effects)(p))
 	if w.nodes[name] == nil {
 		w.names = append(w.names, name)
@@ -68,6 +73,9 @@ func (w *World) start(name string, skew time.Duration) *Process {
 	w.nodes[name] = p
 	w.tell("%s starts", name)
 	p.sweep()
+	if v := w.view(p.knows); len(p.knows) > 1 {
+		p.desk.post(func() { p.node.View(v, p.clock()) })
+	}
 	w.gossip(name, 5*time.Millisecond, 100*time.Millisecond)
 	return p
 }

@@ -1,0 +1,5 @@
+//go:build race
+
+package carry_test
+
+const raceEnabled = true
