@@ -263,15 +263,22 @@ func (n *Node) fedBy(id codec.RoomID, t Ticket) *edge {
 
 // tell takes the first answer: what the room is.
 func (r mirrored) tell(n *Node, _ *link) {
-	e := n.fedBy(r.room.ID, r.ticket)
-	if e == nil {
+	e := n.edges[r.room.ID]
+	if e == nil { // it was given up meanwhile
+		if !r.room.IsMirror() || n.rooms.Forget(r.room) {
+			return
+		}
+		e = n.edge(r.room.ID)
+	}
+	// The mirror is there, and clients may be in it, whatever has become of the attempt.
+	if e.mirror != r.room && r.room.IsMirror() {
+		e.mirror, e.whole = r.room, r.room.IsWhole()
+	}
+	if e.ticket != r.ticket {
 		return
 	}
 	if e.reign.Before(r.reign) {
 		e.reign = r.reign
-	}
-	if e.mirror != r.room {
-		e.mirror, e.whole = r.room, r.room.IsWhole()
 	}
 	e.phase, e.tries, e.since, e.told = filling, 0, 0, untold
 	clear(e.denied)
