@@ -60,7 +60,7 @@ func (n *Node) askPublish(e *edge, o *outbound) {
 		n.notTaken(e, o, e.target, refusal(0, errFit))
 		return
 	}
-	m.Renew = len(o.claims) == 0
+	m.Renew = !slices.ContainsFunc(o.claims, func(q *request) bool { return !q.Renew }) // no client asks
 	o.way, o.ticket = asks, t
 	from := e.target
 	n.call(e.at, t, func(answer codec.Control) {
@@ -180,9 +180,13 @@ func (n *Node) notTaken(e *edge, o *outbound, from string, m *codec.Refused) {
 	}
 	qs := o.claims
 	o.claims = nil
-	for _, q := range qs { // its own words
+	for _, q := range qs { // its own words; but a client whose other session was faster may try again
 		q.out = nil
-		n.answer(q, &codec.Refused{Req: q.Req, Code: m.Code, Text: m.Text})
+		r := codec.Refused{Req: q.Req, Code: m.Code, Text: m.Text}
+		if r.Code == codec.CodeSuperseded && q.Link == 0 {
+			r.Code = codec.CodeMoved
+		}
+		n.answer(q, &r)
 	}
 	code := m.Code
 	switch {

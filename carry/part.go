@@ -185,6 +185,14 @@ func (p *Part) Answered(a Ask, m codec.Control, now int64) {
 			pub.end()
 		}
 	}
+	if pm, is := m.(*codec.Published); is {
+		if pub := p.lanes[lane{pm.Room, pm.Pub}]; pub == nil || pub.who != a.client() { // it was told the end of this before the standbys knew its beginning
+			m = refusal(a.Req, room.ErrHeld)
+			if p.side == ofClient {
+				m = refusal(a.Req, errMoved)
+			}
+		}
+	}
 	p.h.Send(m)
 	if _, is := a.M.(*codec.Publish); is {
 		if pub := p.by[a.client()]; pub != nil && pub.quiet { // now that the client knows its number

@@ -137,7 +137,9 @@ func (w *World) leftGone(s *subscriber, num uint16) {
 	if p.num != num || !p.live || p.gone != 0 || len(lives) > 1 && lives[len(lives)-2].by != p {
 		return
 	}
-	if since := w.now - p.liveAt; since > 500*time.Millisecond+w.slack() && !w.books.troubled(p.node, p.liveAt, w.now) && !w.books.troubled(s.node, p.liveAt, w.now) {
+	if since := w.now - p.liveAt; since > 500*time.Millisecond+w.slack() &&
+		!w.books.kept(p.node, p.liveAt, w.now, Config.Linger/3) && !w.books.kept(s.node, p.liveAt, w.now, Config.Linger/3) &&
+		!w.books.died(w.now-Config.Linger-time.Second, w.now) {
 		w.fail("I8", "%s hears that %s is gone, which has been connected for %v", s.name, p.name, since)
 	}
 }

@@ -61,6 +61,16 @@ func (l *ledger) divided(from, to time.Duration) bool {
 	return false
 }
 
+// kept reports whether something befell a node between two moments that lasted for so long.
+func (l *ledger) kept(node string, from, to, atLeast time.Duration) bool {
+	for _, t := range l.troubles[node] {
+		if t.from <= to && t.to+time.Second >= from && t.to-t.from >= atLeast {
+			return true
+		}
+	}
+	return false
+}
+
 // died reports whether a node was killed between two moments.
 func (l *ledger) died(from, to time.Duration) bool {
 	for _, at := range l.killed {
