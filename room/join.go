@@ -265,6 +265,7 @@ func (r *Room) replay(rp *Replay, j *Join, s *stream, have positions, seat *seat
 	if len(have.last) > 0 {
 		switch {
 		case pos >= s.next:
+			rp.heads(j, s, lowest)
 			rp.log(s, lowest)
 			if adrift && (s.grouped() || s.open()) {
 				rp.Midway = append(rp.Midway, Midway{Key: s.key, From: s.next, Why: reason})
@@ -277,11 +278,13 @@ func (r *Room) replay(rp *Replay, j *Join, s *stream, have positions, seat *seat
 		case adrift:
 			start = s.startFrom(pos)
 		case s.has(pos):
+			rp.heads(j, s, min(pos, lowest))
 			rp.log(s, min(pos, lowest))
 			seat.start(s, pos-1)
 			return
 		}
 		start = max(start, pos)
+		rp.heads(j, s, pos)
 	}
 	for kept := range s.runs {
 		for i := range kept.spans {
@@ -300,6 +303,31 @@ func (r *Room) replay(rp *Replay, j *Join, s *stream, have positions, seat *seat
 		rp.Midway = append(rp.Midway, Midway{Key: s.key, From: s.next, Init: s.open() && pos == s.next, Why: reason})
 	}
 	seat.start(s, start-1)
+}
+
+// heads adds, for a node that has nothing of the room, the init messages before frame from, in their places: others will join there whom its first
+// subscriber's position does not serve.
+func (rp *Replay) heads(j *Join, s *stream, from uint64) {
+	if !j.New {
+		return
+	}
+	pos := uint64(0)
+	for kept := range s.runs {
+		for i := range kept.spans {
+			sp := &kept.spans[i]
+			if sp.first >= from {
+				break
+			}
+			if pos > 0 {
+				rp.gap(s, pos, sp.first-1, codec.GapExpired)
+			}
+			pos = min(sp.last, from-1) + 1
+			rp.span(s, sp, sp.first, pos-1)
+		}
+	}
+	if pos > 0 {
+		rp.gap(s, pos, from-1, codec.GapExpired)
+	}
 }
 
 // start returns the frame at which a late joiner takes the stream up, apart from init messages: the newest group, in a

@@ -29,7 +29,7 @@ type Outbound struct {
 	streams []*outStream
 	unacked int64 // bytes held that the relay has not acknowledged
 	kept    int   // what the acknowledged ones cost
-	inits   int   // what the newest init runs cost
+	inits   int   // what retained init messages cost
 	told    bool  // all acknowledgements have been passed on
 	holder  Holder
 	way     Way
@@ -50,7 +50,7 @@ type outStream struct {
 	told  uint64 // of that, passed on
 	held  []held
 	done  int    // of held, how many at the front are acknowledged
-	inits []held // the newest run of init messages, by references of its own
+	inits []held // init messages that the first of held, or what follows, is decoded with, by references of its own
 	late  bool   // began where the client had come to by way of another node: its init messages are the client's to send
 }
 
@@ -263,10 +263,11 @@ func (o *Outbound) Attach(way Way, m *codec.Published) bool {
 func (o *Outbound) head(s *outStream) {
 	at := uint64(0)
 	for _, h := range s.inits {
-		if h.last < s.first() {
-			o.way.Forward(h.b, h.first, h.last)
-			at = h.last + 1
+		if h.first >= s.first() {
+			break // comes with what is held
 		}
+		o.way.Forward(h.b, h.first, h.last)
+		at = h.last + 1
 	}
 	if at != 0 && at < s.first() {
 		b := o.gap(s, at, s.first()-1)
@@ -356,6 +357,9 @@ func (o *Outbound) drop(s *outStream) {
 	s.held[0].b.Release()
 	s.held[0] = held{}
 	s.held, s.done = s.held[1:], s.done-1
+	if len(s.inits) > 1 {
+		o.pruneInits(s)
+	}
 }
 
 // clear lets go of all that a stream holds. Mutex held.
@@ -370,21 +374,32 @@ func (o *Outbound) clear(s *outStream) {
 	s.held = nil
 }
 
-// keepInit retains an init run as a room does: one that follows the retained run directly is added to it, any other replaces it. All that an
-// outbound retains so is bounded as one stream's is in a room; over that its newest is not. Mutex held.
+// keepInit retains init messages: those that a decoder needs for the oldest frame that is here, and what came since. All that an outbound retains
+// so is bounded as one stream's is in a room; over that its newest is not. Mutex held.
 func (o *Outbound) keepInit(s *outStream, b *Batch, first uint64, run *Run) {
-	if n := len(s.inits); n == 0 || s.inits[n-1].last+1 != first {
-		o.clearInits(s)
-		if run.Cont && first == run.First {
-			return // the beginning of the message was too long to be retained
-		}
-	}
-	if o.inits+b.cost() > maxInits(codec.DefaultMaxPayload) {
-		o.clearInits(s)
+	follows := len(s.inits) > 0 && s.inits[len(s.inits)-1].last+1 == first
+	if !follows && run.Cont && first == run.First || o.inits+b.cost() > maxInits(codec.DefaultMaxPayload) {
+		o.clearInits(s) // of a message without its beginning, or its rest, nothing is of use
 		return
 	}
 	s.inits = append(s.inits, held{b: b.Retain(), first: first, last: run.Last})
 	o.inits += b.cost()
+	o.pruneInits(s)
+}
+
+// pruneInits lets go of the init messages that others have replaced before the oldest frame that is here. Mutex held.
+func (o *Outbound) pruneInits(s *outStream) {
+	begin := 0 // of the last run that begins before that
+	for i := 1; i < len(s.inits) && s.inits[i].first < s.first(); i++ {
+		if s.inits[i-1].last+1 != s.inits[i].first {
+			begin = i
+		}
+	}
+	for _, h := range s.inits[:begin] {
+		o.inits -= h.b.cost()
+		h.b.Release()
+	}
+	s.inits = s.inits[begin:]
 }
 
 func (o *Outbound) clearInits(s *outStream) {
