@@ -13,6 +13,7 @@ type Joined struct {
 	Room    RoomID
 	Pub     uint16
 	Account string
+	Life    Life // between nodes; Epoch 0: not told
 }
 
 func (*Joined) Type() byte { return TypeJoined }
@@ -20,13 +21,23 @@ func (*Joined) Type() byte { return TypeJoined }
 func (m *Joined) Append(dst []byte) ([]byte, error) {
 	w := beginPub(dst, TypeJoined, m.Room, m.Pub)
 	w.string(MaxAccount, m.Account)
+	if m.Life.Epoch != 0 {
+		w.field(tagLife, func(v *writer) { m.Life.append(v) })
+	}
 	return w.end()
 }
 
 func (m *Joined) Parse(b []byte) error {
 	r := body(b)
-	m.Room, m.Pub, m.Account = r.room(), r.pub(), r.string(MaxAccount)
-	return r.done()
+	m.Room, m.Pub, m.Account, m.Life = r.room(), r.pub(), r.string(MaxAccount), Life{}
+	r.fields(func(tag uint64, value []byte) bool {
+		v, l := reader{b: value}, Life{}
+		if l.parse(&v); tag == tagLife && v.err == nil {
+			m.Life = l
+		}
+		return tag == tagLife
+	})
+	return r.err
 }
 
 // Left says that a publisher is gone, after its last frame.

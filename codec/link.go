@@ -12,6 +12,8 @@ const (
 	TypeDigest   = 0x47 // edge -> relay: all rooms that it mirrors from there
 	TypeInspect  = 0x48 // any -> any: what do you know, answered by report
 	TypeReport   = 0x49
+	TypeHave     = 0x4a // edge -> relay: positions, before mirror
+	TypeChange   = 0x4b // relay -> standby: what has changed of a state
 )
 
 // Flags of Mirror.
@@ -64,6 +66,10 @@ func NewLink(typ byte) Control {
 		return new(Inspect)
 	case TypeReport:
 		return new(Report)
+	case TypeHave:
+		return new(Have)
+	case TypeChange:
+		return new(Change)
 	}
 	return nil
 }
@@ -127,7 +133,8 @@ type Mirror struct {
 	Req   uint32
 	Flags uint8 // MirrorThrough, MirrorInbox, MirrorNew
 	Room  RoomID
-	Have  []Position // the last frame of each stream that the node has; at most MaxMirrorPositions
+	Have  []Position // the last frame of each stream that the node has; at most MaxMirrorPositions, or told before: see Have
+	Reign Reign      // the newest that the node has heard of; zero: it says nothing
 }
 
 // Type returns TypeMirror.
@@ -139,6 +146,13 @@ func (m *Mirror) Append(dst []byte) ([]byte, error) {
 	w.bits(m.Flags, mirrorFlagMask)
 	w.room(m.Room)
 	w.positions(m.Have, MaxMirrorPositions)
+	if m.Reign != (Reign{}) {
+		w.field(tagReign, func(v *writer) {
+			v.varint(uint64(m.Reign.Epoch))
+			v.string(MaxAccount, m.Reign.Relay)
+			v.u64(m.Reign.Birth)
+		})
+	}
 	return w.end()
 }
 
@@ -149,8 +163,15 @@ func (m *Mirror) Parse(b []byte) error {
 	if m.Flags&^mirrorFlagMask != 0 {
 		r.fail(errMalformed)
 	}
-	m.Room, m.Have = r.room(), r.positions(MaxMirrorPositions)
-	return r.done()
+	m.Room, m.Have, m.Reign = r.room(), r.positions(MaxMirrorPositions), Reign{}
+	r.fields(func(tag uint64, value []byte) bool {
+		v := reader{b: value}
+		if reign := (Reign{v.varint32(), v.string(MaxAccount), v.u64()}); tag == tagReign && v.err == nil {
+			m.Reign = reign
+		}
+		return tag == tagReign
+	})
+	return r.err
 }
 
 // Mirrored answers Mirror with what the room is, but for its lists: who publishes is told by joined, who may is the relay's to know.
@@ -346,13 +367,7 @@ func (m *State) Append(dst []byte) ([]byte, error) {
 	w := beginReq(dst, TypeState, m.Req)
 	w.bits(m.Flags, stateFlagMask)
 	m.RoomHead.append(&w)
-	if w.list(len(m.Grants), MaxEntries) {
-		for _, g := range m.Grants {
-			w.string(MaxAccount, g.Account)
-			w.varint(g.Version)
-			w.u8(b2u(g.Granted))
-		}
-	}
+	w.grants(m.Grants)
 	if w.list(len(m.Publishers), MaxEntries) {
 		for _, p := range m.Publishers {
 			w.pub(p.Num)
@@ -360,6 +375,7 @@ func (m *State) Append(dst []byte) ([]byte, error) {
 			w.u64(p.Instance)
 		}
 	}
+	m.appendLives(&w)
 	return w.end()
 }
 
@@ -371,30 +387,25 @@ func (m *State) Parse(b []byte) error {
 		r.fail(errMalformed)
 	}
 	m.RoomHead.parse(&r)
-	m.Grants, m.Publishers = nil, nil
-	for n := r.count(3, MaxEntries); n > 0 && r.err == nil; n-- {
-		g := GrantState{Account: r.string(MaxAccount), Version: r.varint()}
-		switch r.u8() {
-		case 0:
-		case 1:
-			g.Granted = true
-		default:
-			r.fail(errMalformed)
-		}
-		m.Grants = append(m.Grants, g)
-	}
+	m.Grants, m.Publishers, m.Seen = r.grants(), nil, nil
 	for n := r.count(11, MaxEntries); n > 0 && r.err == nil; n-- {
-		m.Publishers = append(m.Publishers, PublisherState{r.pub(), r.string(MaxAccount), r.u64()})
+		m.Publishers = append(m.Publishers, PublisherState{Num: r.pub(), Account: r.string(MaxAccount), Instance: r.u64()})
 	}
-	return r.done()
+	r.fields(func(tag uint64, value []byte) bool {
+		if tag == tagLives {
+			m.parseLives(value)
+		}
+		return tag == tagLives
+	})
+	return r.err
 }
 
 // Split cuts a state into frames that fit, if its names are such as a frame may hold. The parts share its lists.
 func (m *State) Split() []State {
 	const (
 		grant     = 2 + 10 + 1      // most bytes of a list entry beside the account
-		publisher = 2 + 2 + 8       // likewise
-		room      = MaxFrame - 1024 // less what stands before the lists
+		publisher = 2 + 2 + 8 + 25  // likewise, with its life
+		room      = MaxFrame - 1280 // less what stands before the lists, and what was seen
 	)
 	var parts []State
 	grants, pubs := m.Grants, m.Publishers
@@ -428,6 +439,7 @@ func (m *State) Join(next *State) bool {
 	m.Flags = next.Flags
 	m.Grants = append(m.Grants, next.Grants...)
 	m.Publishers = append(m.Publishers, next.Publishers...)
+	m.Seen = next.Seen
 	return true
 }
 
@@ -460,6 +472,7 @@ type RoomState struct {
 	RoomHead
 	Grants     []GrantState
 	Publishers []PublisherState
+	Seen       []Life // of which reigns, and up to which version, it is known who came and left: the newest; of older ones all is
 }
 
 // GrantState is an account's right to push, or that it was revoked. The higher version wins when two lists merge.
@@ -474,6 +487,7 @@ type PublisherState struct {
 	Num      uint16
 	Account  string
 	Instance uint64
+	Life     Life
 }
 
 func (s *RoomHead) append(w *writer) {

@@ -214,7 +214,7 @@ func TestStateSplit(t *testing.T) {
 				whole.Grants = append(whole.Grants, GrantState{account, 1<<64 - 1, i%2 == 0})
 			}
 			for i := range c.pubs {
-				whole.Publishers = append(whole.Publishers, PublisherState{uint16(i + 1), strings.Repeat("p", c.account), uint64(i)})
+				whole.Publishers = append(whole.Publishers, PublisherState{Num: uint16(i + 1), Account: strings.Repeat("p", c.account), Instance: uint64(i)})
 			}
 			var got State
 			parts := whole.Split()

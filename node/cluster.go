@@ -44,12 +44,20 @@ type Config struct {
 	net network // nil: the system's
 }
 
+// Level is what this version understands on links, beyond what LinkVersion says: 0 is v0.3.0. What came with a level goes only to members that have it,
+// so that versions can be mixed, and a rolling upgrade undone.
+const Level = 1
+
+// LevelChanges is the level from which on a node takes what has changed of a state, and what another has of a room in frames of their own.
+const LevelChanges = 1
+
 // Member is a node as the others see it.
 type Member struct {
 	Name     string
 	Addr     string // host:port of gossip and links
 	Draining bool
 	Birth    uint64 // random per process, so that a node restarted under its name is told from the one before
+	Level    uint8  // what it understands on links: see Level
 }
 
 // View is what this node knows of the cluster at a moment. It does not change.
@@ -242,7 +250,9 @@ func (c *Cluster) self() Peer { return Peer{c.cfg.Name, c.birth} }
 func (c *Cluster) Name() string { return c.cfg.Name }
 
 // Self returns this node as the others see it.
-func (c *Cluster) Self() Member { return Member{Name: c.cfg.Name, Addr: c.Addr(), Birth: c.birth} }
+func (c *Cluster) Self() Member {
+	return Member{Name: c.cfg.Name, Addr: c.Addr(), Birth: c.birth, Level: Level}
+}
 
 // Addr returns where the others reach gossip and links, as they are told.
 func (c *Cluster) Addr() string { return c.trans.told.String() }
@@ -354,6 +364,9 @@ func (c *Cluster) noteMember(n *memberlist.Node, alive bool) {
 		m.Draining = n.Meta[1]&1 != 0
 		m.Birth = binary.BigEndian.Uint64(n.Meta[2:])
 	}
+	if len(n.Meta) > 10 {
+		m.Level = n.Meta[10]
+	}
 	c.members[n.Name] = m
 }
 
@@ -380,7 +393,7 @@ func (e *events) NotifyJoin(n *memberlist.Node)   { (*Cluster)(e).update(n, true
 func (e *events) NotifyUpdate(n *memberlist.Node) { (*Cluster)(e).update(n, true) }
 func (e *events) NotifyLeave(n *memberlist.Node)  { (*Cluster)(e).update(n, false) }
 
-// delegate gives memberlist this node's metadata: link version, flags (bit 0: draining), birth. The link address is the
+// delegate gives memberlist this node's metadata: link version, flags (bit 0: draining), birth, level. The link address is the
 // member's own.
 type delegate Cluster
 
@@ -391,7 +404,7 @@ func (d *delegate) NodeMeta(int) []byte {
 	if d.draining {
 		meta[1] = 1
 	}
-	return binary.BigEndian.AppendUint64(meta, d.birth)
+	return append(binary.BigEndian.AppendUint64(meta, d.birth), Level)
 }
 
 func (d *delegate) NotifyMsg([]byte)                {}

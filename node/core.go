@@ -1,18 +1,20 @@
 package node
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/ring"
+	"github.com/timedge/timedge/room"
 )
 
 // Standbys is how many nodes hold a copy of a room's state besides its relay.
 const Standbys = 3
 
 // Actions is what a Core has done. Its methods are called by the Core's methods and must not call back. A state is shared: whoever
-// is given one may keep it and must not change it. The same holds for what Changed and Create are given to call.
+// is given one may keep it and must not change it. The same holds for what Change and Create are given to call.
 type Actions interface {
 	// Promote makes this node the relay of the room.
 	Promote(st *codec.RoomState)
@@ -25,6 +27,10 @@ type Actions interface {
 	// must sooner or later be followed by [Core.Away], [Core.Down] or a view without the node.
 	// flags are those of the frame: codec.StateHandover, codec.StateReturn or none.
 	SendState(to string, st *codec.RoomState, flags uint8, req uint32)
+	// SendChange sends what a node's copy lacks, as SendState does; the answer may also be [Core.Declined].
+	SendChange(to string, ch *codec.Change)
+	// Decline answers a change that [Core.GotChange] could not take.
+	Decline(to string, req uint32)
 	// Ack answers a state that [Core.Got] took from the node.
 	Ack(to string, req uint32)
 	// Attach moves this node's mirror of a room, and what its sessions publish into it, to another node. "" means that there
@@ -75,6 +81,8 @@ type entry struct {
 	owed    []debt           // who returned a copy and waits to hear that it is safe
 	waits   []wait           // changes to be answered, in order
 
+	log []change // how state came about, back to a rev that some peers have; only while this node relays the room
+
 	edge   bool  // this node has sessions of the room
 	target place // where they are attached; none if this node relays the room
 	hint   place // who relays it, by the last word of somebody who should know
@@ -88,8 +96,19 @@ type peer struct {
 	returned uint64 // ... to give the copy back
 	acked    uint64 // the newest rev that it is known to have
 	req      uint32 // of what was given back
+	last     uint32 // of what was sent last
 	tell     bool   // it knows of an older reign only, and must hear of this one
+	whole    bool   // it has declined a change: it gets the whole state next
 }
+
+// change is a step from one rev of a room's state to the next.
+type change struct {
+	from, rev uint64
+	delta     room.Delta
+}
+
+// maxLog bounds the entries of a room's log. Who lacks more gets the whole state.
+const maxLog = 1024
 
 type debt struct {
 	to  string
@@ -191,7 +210,7 @@ func (c *Core) lose(name string, gone bool) {
 	for _, e := range c.rooms {
 		for i := range e.peers {
 			if p := &e.peers[i]; p.name == name {
-				*p = peer{place: p.place, tell: p.tell && !gone}
+				*p = peer{place: p.place, tell: p.tell && !gone, whole: p.whole}
 			}
 		}
 		e.peers = slices.DeleteFunc(e.peers, func(p peer) bool { return p.name == name && !p.tell })
@@ -222,7 +241,7 @@ func (c *Core) review() {
 	}
 }
 
-// Create makes this node the relay of a new room. done is as with Changed. It reports false, and does not call done, if
+// Create makes this node the relay of a new room. done is as with Change. It reports false, and does not call done, if
 // the number is taken.
 func (c *Core) Create(st *codec.RoomState, done func(ok bool)) bool {
 	e := c.entry(st.Room)
@@ -239,26 +258,77 @@ func (c *Core) Create(st *codec.RoomState, done func(ok bool)) bool {
 	return true
 }
 
-// Changed takes the state of a room that this node relays, after a change: other grants (see [SetGrant]), publishers, an end. The
-// head's reign and version are the Core's own. It copies the state to the standbys and calls done once, maybe before it returns:
-// true when every standby within reach has the change, false if this node is not the room's relay, or was not any more before that.
-func (c *Core) Changed(st *codec.RoomState, done func(ok bool)) {
-	e := c.rooms[st.Room]
+// Change takes what has changed of a room that this node relays: grants, publishers, an end. It copies it to the standbys and calls done once, maybe
+// before it returns: true when every standby within reach has the change and all before it, false if this node is not the room's relay, or was not
+// any more before that. While a standby's answer is outstanding nothing more is sent to it: what comes meanwhile goes together.
+func (c *Core) Change(id codec.RoomID, d room.Delta, done func(ok bool)) {
+	e := c.rooms[id]
 	if e == nil || !e.relay || e.state.Ended != 0 {
 		done(false)
 		return
 	}
-	old, next := e.state, *st
-	next.Epoch, next.Relay, next.Birth = old.Epoch, old.Relay, old.Birth
-	next.Grants = mergeGrants(sortGrants(st.Grants), old.Grants) // the caller may not have heard of a merge yet
-	next.NextPub = max(next.NextPub, old.NextPub)
-	c.write(e, &next)
+	if !d.Empty() {
+		next := *e.state
+		next.Grants = setGrants(next.Grants, d.Grants)
+		next.Publishers = setPublishers(next.Publishers, d.Came, d.Left)
+		next.NextPub = max(next.NextPub, d.NextPub)
+		next.Ended = cmp.Or(d.Ended, next.Ended)
+		for _, p := range d.Came {
+			if p.Life.Epoch != 0 {
+				next.Seen = mergeSeen(next.Seen, []codec.Life{p.Life})
+			}
+		}
+		log, from := e.log, e.rev // before write, which begins a new one
+		c.write(e, &next)
+		e.log = append(log, change{from, e.rev, d})
+		e.trim()
+	}
 	e.waits = append(e.waits, wait{e.rev, done})
-	c.settle(st.Room, e)
+	c.settle(id, e)
+}
+
+// trim keeps a room's log within its bound.
+func (e *entry) trim() {
+	size := 0
+	for i := len(e.log) - 1; i >= 0; i-- {
+		if size += e.log[i].delta.Len(); size > maxLog {
+			e.log = slices.Clone(e.log[i+1:])
+			return
+		}
+	}
+}
+
+// since returns what has changed since a rev; false if that is not known any more.
+func (e *entry) since(rev uint64) (d room.Delta, ok bool) {
+	i := slices.IndexFunc(e.log, func(ch change) bool { return ch.from == rev })
+	if i < 0 {
+		return d, false
+	}
+	for _, ch := range e.log[i:] {
+		d.Add(ch.delta)
+	}
+	return d, true
+}
+
+// Heard says that somebody knows of a reign of a room that this node relays in an older one. If the process whose reign that is is gone and this node
+// the first in the chain, it goes on above that; otherwise the two will meet.
+func (c *Core) Heard(id codec.RoomID, reign codec.Reign) {
+	e := c.rooms[id]
+	if e == nil || !e.relay || e.state.Ended != 0 || !e.state.Reign().Before(reign) || c.alive(place{reign.Relay, reign.Birth}) {
+		return
+	}
+	if chain := c.Chain(id); len(chain) == 0 || chain[0] != c.me.name {
+		return
+	}
+	next := *e.state
+	next.Epoch, next.Relay, next.Birth = reign.Epoch+1, c.me.name, c.me.birth
+	c.write(e, &next)
+	c.do.Merge(&next)
+	c.settle(id, e)
 }
 
 // Revive makes a room live again whose tombstone this node keeps: an inbox that is opened again. It lives in a reign above the one that has
-// ended, with the grants of both. done is as with Changed. It reports false, and does not call done, if there is no such tombstone, or if
+// ended, with the grants of both. done is as with Change. It reports false, and does not call done, if there is no such tombstone, or if
 // the room has ended for good.
 func (c *Core) Revive(st *codec.RoomState, done func(ok bool)) bool {
 	if !c.Buried(st.Room) {
@@ -285,7 +355,7 @@ func (c *Core) set(e *entry, st *codec.RoomState) {
 		c.keep(e)
 	}
 	c.rev++
-	e.state, e.rev = st, c.rev
+	e.state, e.rev, e.log = st, c.rev, nil
 }
 
 // write is set for what this node writes as the relay. No process gives a version twice, so that if it comes back to a reign that it

@@ -188,7 +188,7 @@ func TestForget(t *testing.T) {
 			t.Errorf("%s has not forgotten the room", p.me.Name)
 		}
 	}
-	p.core.Changed(&codec.RoomState{RoomHead: codec.RoomHead{Room: room}}, func(ok bool) {
+	p.core.Change(room, delta{}, func(ok bool) {
 		if ok {
 			t.Error("a forgotten room was changed")
 		}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/timedge/timedge/codec"
@@ -57,7 +58,7 @@ func (c *Core) replicate(id codec.RoomID, e *entry, chain []string) {
 		}
 		if i == 0 && p.handed != e.rev {
 			c.send(id, e, p, codec.StateHandover)
-		} else if p.acked != e.rev && p.sent != e.rev {
+		} else if p.acked != e.rev && p.sent != e.rev && !c.waits(p) { // one at a time: what comes meanwhile goes together
 			c.send(id, e, p, 0)
 		}
 		safe = min(safe, p.acked)
@@ -142,7 +143,7 @@ func (c *Core) placed(chain []string) bool {
 func (c *Core) send(id codec.RoomID, e *entry, p *peer, flags uint8) {
 	c.req++
 	c.asked[c.req] = question{id, p.name, e.rev, flags}
-	p.sent = e.rev
+	p.sent, p.last = e.rev, c.req
 	switch flags {
 	case codec.StateHandover:
 		p.handed = e.rev
@@ -150,7 +151,85 @@ func (c *Core) send(id codec.RoomID, e *entry, p *peer, flags uint8) {
 		c.keep(e) // only the last one asked is to answer
 		p.returned, p.req = e.rev, c.req
 	}
+	if ch := c.changeFor(e, p, flags); ch != nil {
+		c.do.SendChange(p.name, ch)
+		return
+	}
+	p.whole = false
 	c.do.SendState(p.name, e.state, flags, c.req)
+}
+
+// changeFor returns what a peer's copy lacks, as a frame; nil if it is to get the whole state.
+func (c *Core) changeFor(e *entry, p *peer, flags uint8) *codec.Change {
+	if m, ok := c.view.Find(p.name); flags != 0 || !e.relay || p.whole || p.acked == 0 || !ok || m.Level < LevelChanges {
+		return nil
+	}
+	d, ok := e.since(p.acked)
+	if !ok {
+		return nil
+	}
+	ch := &codec.Change{
+		Req: c.req, Room: e.state.Room, Epoch: e.state.Epoch, Relay: e.state.Relay, Birth: e.state.Birth, From: p.acked, Version: e.state.Version,
+		Ended: e.state.Ended, NextPub: e.state.NextPub, Grants: d.Grants, Left: d.Left,
+	}
+	for _, a := range d.Came {
+		ch.Came = append(ch.Came, codec.Arrival{Num: a.Num, Account: a.Account, Instance: a.Instance, Life: a.Life})
+	}
+	if !ch.Fits() {
+		return nil
+	}
+	return ch
+}
+
+// GotChange takes what has changed of a room's state from its relay. If this node has exactly what that goes out from, the answer is Ack; otherwise
+// Decline.
+func (c *Core) GotChange(from string, ch *codec.Change) {
+	sender := c.find(from)
+	if sender == (place{}) || sender == c.me {
+		return
+	}
+	e := c.rooms[ch.Room]
+	if e == nil || e.state == nil || e.relay || e.state.Reign() != (codec.Reign{Epoch: ch.Epoch, Relay: ch.Relay, Birth: ch.Birth}) ||
+		writer(e.state) != sender || e.state.Version != ch.From {
+		c.do.Decline(from, ch.Req)
+		return
+	}
+	next := *e.state
+	var came []codec.PublisherState
+	for _, a := range ch.Came {
+		came = append(came, codec.PublisherState{Num: a.Num, Account: a.Account, Instance: a.Instance, Life: a.Life})
+		next.Seen = mergeSeen(next.Seen, []codec.Life{a.Life})
+	}
+	next.Grants = setGrants(next.Grants, ch.Grants)
+	next.Publishers = setPublishers(next.Publishers, came, ch.Left)
+	next.Version, next.Ended, next.NextPub = ch.Version, cmp.Or(ch.Ended, next.Ended), max(next.NextPub, ch.NextPub)
+	alike := e.peer(sender).acked == e.rev // this copy may have more
+	c.set(e, &next)
+	c.do.Ack(from, ch.Req)
+	if alike {
+		e.peer(sender).acked = e.rev
+	}
+	c.settle(ch.Room, e)
+}
+
+// Declined takes the answer of a node that could not take a change: it gets the whole state.
+func (c *Core) Declined(from string, req uint32) {
+	q, ok := c.asked[req]
+	if !ok || q.to != from {
+		return
+	}
+	delete(c.asked, req)
+	if e := c.rooms[q.room]; e != nil && e.state != nil {
+		p := e.peer(c.find(from))
+		p.whole, p.sent, p.acked = true, 0, 0
+		c.settle(q.room, e)
+	}
+}
+
+// waits reports whether a peer has not answered yet what it was sent last.
+func (c *Core) waits(p *peer) bool {
+	_, open := c.asked[p.last]
+	return open
 }
 
 // keep takes no answer to what was given back: the chain has come back to this node, or somebody else is asked.
@@ -235,8 +314,12 @@ func (c *Core) gotAsRelay(e *entry, in *codec.RoomState, reigns, handover bool) 
 	revive := mine.Ended == 0 && in.Ended == codec.CodeIdle && reignOrder(mine, in) != 0
 	stepDown := Newer(in, mine) && c.alive(writer(in)) && !(handover && first) && !revive
 	if reignOrder(mine, in) != 0 && !stepDown {
-		m.Publishers = addPublishers(m.Publishers, mine.Publishers)
-		m.Publishers = addPublishers(m.Publishers, in.Publishers)
+		hi := mine
+		if Newer(in, mine) {
+			hi = in
+		}
+		m.Publishers = addPublishers(m.Publishers, mine.Publishers, hi.Seen)
+		m.Publishers = addPublishers(m.Publishers, in.Publishers, hi.Seen)
 	}
 	switch {
 	case !Newer(in, mine):

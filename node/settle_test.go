@@ -16,6 +16,8 @@ func (sends) Promote(*codec.RoomState)                                      {}
 func (sends) Demote(codec.RoomID, string)                                   {}
 func (sends) Merge(*codec.RoomState)                                        {}
 func (sends) Ack(string, uint32)                                            {}
+func (sends) SendChange(string, *codec.Change)                              {}
+func (sends) Decline(string, uint32)                                        {}
 func (sends) Attach(codec.RoomID, string)                                   {}
 
 // TestReturnsToForgetfulRelay: two nodes give copies back to the process that wrote them, which has forgotten the room since. The second copy

@@ -122,6 +122,9 @@ func (w *world) killSome(n, size int) {
 // struck kills the relay that has just answered something, and another in the room's chain: the worst moment for both.
 func (w *world) struck(room codec.RoomID, relay *proc) {
 	all := w.alive()
+	if w.now-w.killed < time.Second { // while copies of who was killed before are not made anew four at once would be too many
+		return
+	}
 	if w.strike = false; relay.dead || len(all) <= 4 || len(relay.core.Chain(room)) <= 2 { // so many drain that the two are all who have it
 		return
 	}

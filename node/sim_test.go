@@ -12,6 +12,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/room"
 )
 
 // This file is a cluster in memory: Cores, links between them that delay, break and refuse as connections do, membership that each
@@ -23,6 +24,7 @@ type world struct {
 	now   time.Duration
 	queue eventQueue
 	count uint64 // events made, to break ties in time; also births and rooms
+	lives uint64 // publishers admitted
 
 	procs   map[string]*proc // the living ones, by name
 	group   map[string]int   // who is in the same part of a partitioned network; 0 unless said
@@ -150,7 +152,7 @@ func (w *world) alive() []*proc {
 func (w *world) start(name string) *proc {
 	w.count++
 	p := &proc{
-		w: w, me: Member{Name: name, Addr: name, Birth: w.count}, links: map[string]*link{}, knows: map[string]Member{},
+		w: w, me: Member{Name: name, Addr: name, Birth: w.count, Level: 1 - uint8(w.count%4/3)}, links: map[string]*link{}, knows: map[string]Member{},
 		rooms: map[codec.RoomID]*codec.RoomState{}, edges: map[codec.RoomID]string{}, fed: map[codec.RoomID]map[string]*link{},
 		had: map[codec.RoomID]bool{},
 	}
@@ -482,6 +484,29 @@ func (p *proc) SendState(to string, st *codec.RoomState, flags uint8, req uint32
 	})
 }
 
+func (p *proc) SendChange(to string, ch *codec.Change) {
+	p.w.debug("%s sends %s %s epoch %d version %d to %d req %d", p.me.Name, to, p.w.records.label(ch.Room), ch.Epoch, ch.From, ch.Version, ch.Req)
+	if m := p.knows[to]; m.Level < LevelChanges {
+		p.w.fail("%s sends %s a change, which that does not understand", p.me.Name, to)
+	}
+	b, from := enc(ch.Append(nil)), p.me.Name
+	p.say(to, func(q *proc, _ *link) {
+		var m codec.Change
+		if err := m.Parse(b); err != nil {
+			q.w.fail("%v", err)
+			return
+		}
+		q.core.GotChange(from, &m)
+	})
+}
+
+func (p *proc) Decline(to string, req uint32) {
+	p.w.debug("%s declines what %s sent: req %d", p.me.Name, to, req)
+	if q := p.w.procs[to]; q != nil && q.links[p.me.Name] != nil && q.links[p.me.Name].state == up {
+		q.links[p.me.Name].reply(func(q *proc) { q.core.Declined(p.me.Name, req) })
+	}
+}
+
 func (p *proc) Ack(to string, req uint32) {
 	p.w.debug("%s answers %s: req %d", p.me.Name, to, req)
 	if q := p.w.procs[to]; q != nil && q.links[p.me.Name] != nil && q.links[p.me.Name].state == up {
@@ -548,13 +573,13 @@ func (p *proc) create() codec.RoomID {
 	return room
 }
 
+// delta is what changes of a room.
+type delta = room.Delta
+
 // change has the relay's room changed.
-func (p *proc) change(room codec.RoomID, what item, change func(st *codec.RoomState)) {
-	st := *p.rooms[room]
-	change(&st)
+func (p *proc) change(room codec.RoomID, what item, d delta) {
 	what.room = room
-	p.rooms[room] = &st
-	p.core.Changed(&st, func(ok bool) {
+	p.core.Change(room, d, func(ok bool) {
 		if ok {
 			p.w.trace("%s answers: %s", p.me.Name, p.w.records.text(what))
 			p.w.records.answered(p.w, what)
@@ -583,19 +608,19 @@ func (p *proc) grant(room codec.RoomID, account string, granted bool) {
 	for _, g := range gs {
 		version = max(version, g.Version)
 	}
-	p.change(room, item{account: account, version: version, granted: granted}, func(st *codec.RoomState) { st.Grants = gs })
+	p.change(room, item{account: account, version: version, granted: granted}, delta{Grants: []codec.GrantState{{Account: account, Version: version, Granted: granted}}})
 }
 
 func (p *proc) publish(room codec.RoomID, account string) {
-	p.change(room, item{}, func(st *codec.RoomState) {
-		st.Publishers = append(slices.Clone(st.Publishers), codec.PublisherState{Num: st.NextPub, Account: account, Instance: p.w.rng.Uint64()})
-		st.NextPub++
-	})
+	st := p.rooms[room]
+	p.w.lives++
+	came := codec.PublisherState{Num: st.NextPub, Account: account, Instance: p.w.rng.Uint64(), Life: codec.Life{Epoch: st.Epoch, Birth: st.Birth, Version: p.w.lives}}
+	p.change(room, item{}, delta{Came: []codec.PublisherState{came}, NextPub: st.NextPub + 1})
 }
 
 func (p *proc) finish(room codec.RoomID, code codec.Code) {
 	p.w.records.ending(room)
-	p.change(room, item{removed: final(code)}, func(st *codec.RoomState) { st.Ended = code })
+	p.change(room, item{removed: final(code)}, delta{Ended: code})
 }
 
 // visit gives a node sessions of a room.

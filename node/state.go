@@ -21,9 +21,7 @@ func Newer(a, b *codec.RoomState) bool {
 }
 
 // reignOrder is the order of all reigns of a room. Of two that have the same epoch the name decides, since something must.
-func reignOrder(a, b *codec.RoomState) int {
-	return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), strings.Compare(a.Relay, b.Relay), cmp.Compare(a.Birth, b.Birth))
-}
+func reignOrder(a, b *codec.RoomState) int { return a.Reign().Compare(b.Reign()) }
 
 // final reports whether a room that ended so stays ended whatever another relay says. Only idleness is in the eye of the
 // beholder: while one half of a cluster saw nothing of the room, somebody may have pushed in the other.
@@ -37,6 +35,7 @@ func merge(a, b *codec.RoomState) *codec.RoomState {
 	}
 	m := *hi
 	m.Grants = mergeGrants(hi.Grants, lo.Grants)
+	m.Publishers, m.Seen = tellLives(hi.Publishers, lo.Publishers), mergeSeen(hi.Seen, lo.Seen)
 	m.NextPub = max(hi.NextPub, lo.NextPub)
 	switch {
 	case final(hi.Ended) && final(lo.Ended):
@@ -84,23 +83,103 @@ func btoi(b bool) int {
 	return 0
 }
 
-// addPublishers adds those of another reign whose number and identity are free. If their nodes do not come back they leave as
-// any publisher whose connection broke. The others publish anew, under another number.
-func addPublishers(mine, others []codec.PublisherState) []codec.PublisherState {
+// addPublishers adds those of another reign whose number and identity are free, and of which seen does not say that they have left. If their nodes
+// do not come back they leave as any publisher whose connection broke. The others publish anew, under another number.
+func addPublishers(mine, others []codec.PublisherState, seen []codec.Life) []codec.PublisherState {
 	mine = slices.Clone(mine)
 	for _, o := range others {
-		taken := func(p codec.PublisherState) bool {
-			return p.Num == o.Num || p.Account == o.Account && p.Instance == o.Instance
-		}
-		if !slices.ContainsFunc(mine, taken) {
+		taken := func(p codec.PublisherState) bool { return p.Num == o.Num || same(p, o) }
+		if !covers(seen, o.Life) && !slices.ContainsFunc(mine, taken) {
 			mine = append(mine, o)
 		}
 	}
 	return mine
 }
 
+// same reports whether two publishers are one client's.
+func same(a, b codec.PublisherState) bool { return a.Account == b.Account && a.Instance == b.Instance }
+
+// alike reports whether two entries say the same; a life that one of them does not tell makes no difference.
+func alike(a, b codec.PublisherState) bool { return a.Num == b.Num && same(a, b) && a.Life.Is(b.Life) }
+
+// tellLives completes the lives in a list by what another says of the same publishers: a node of level 0 passes none on.
+func tellLives(mine, others []codec.PublisherState) []codec.PublisherState {
+	cloned := false
+	for i, p := range mine {
+		if p.Life.Epoch != 0 {
+			continue
+		}
+		if j := slices.IndexFunc(others, func(o codec.PublisherState) bool { return alike(p, o) }); j >= 0 && others[j].Life.Epoch != 0 {
+			if !cloned {
+				mine, cloned = slices.Clone(mine), true
+			}
+			mine[i].Life = others[j].Life
+		}
+	}
+	return mine
+}
+
+// covers reports whether a state that has seen so much knows of a life's beginning, and so of its end. A life that is not told is not covered.
+func covers(seen []codec.Life, l codec.Life) bool {
+	if l.Epoch == 0 || len(seen) == 0 {
+		return false
+	}
+	for _, s := range seen {
+		if s.Epoch == l.Epoch && s.Birth == l.Birth {
+			return l.Version <= s.Version
+		}
+	}
+	return len(seen) == codec.MaxSeen && l.Epoch < seen[len(seen)-1].Epoch
+}
+
+// mergeSeen returns what two states have seen: of each reign as far as either, the newest reigns first.
+func mergeSeen(a, b []codec.Life) []codec.Life {
+	if slices.Equal(a, b) {
+		return a
+	}
+	all := append(slices.Clone(a), b...)
+	slices.SortFunc(all, func(a, b codec.Life) int {
+		return -cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.Birth, b.Birth), cmp.Compare(a.Version, b.Version))
+	})
+	all = slices.CompactFunc(all, func(a, b codec.Life) bool { return a.Epoch == b.Epoch && a.Birth == b.Birth })
+	return all[:min(len(all), codec.MaxSeen)]
+}
+
 func equal(a, b *codec.RoomState) bool {
-	return a.RoomHead == b.RoomHead && slices.Equal(a.Grants, b.Grants) && slices.Equal(a.Publishers, b.Publishers)
+	return a.RoomHead == b.RoomHead && slices.Equal(a.Grants, b.Grants) && slices.EqualFunc(a.Publishers, b.Publishers, alike)
+}
+
+// setGrants returns a list, sorted by account, with changes made to it, the last for each account counting. The list given is not changed.
+func setGrants(gs, changes []codec.GrantState) []codec.GrantState {
+	if len(changes) == 0 {
+		return gs
+	}
+	out := slices.Grow(slices.Clone(gs), len(changes))
+	for _, g := range changes {
+		i, found := slices.BinarySearchFunc(out, g.Account, func(e codec.GrantState, account string) int { return strings.Compare(e.Account, account) })
+		switch {
+		case !found:
+			out = slices.Insert(out, i, g)
+		case g.Version > out[i].Version || g.Version == out[i].Version && !g.Granted:
+			out[i] = g
+		}
+	}
+	return out
+}
+
+// setPublishers returns a list with those who left taken out and those who came put in, in the order of the changes: left first.
+func setPublishers(ps, came []codec.PublisherState, left []uint16) []codec.PublisherState {
+	if len(came)+len(left) == 0 {
+		return ps
+	}
+	out := make([]codec.PublisherState, 0, len(ps)+len(came))
+	for _, p := range ps {
+		again := func(c codec.PublisherState) bool { return c.Num == p.Num || same(c, p) }
+		if !slices.Contains(left, p.Num) && !slices.ContainsFunc(came, again) {
+			out = append(out, p)
+		}
+	}
+	return append(out, came...)
 }
 
 // SetGrant returns the list, sorted by account, with the account's grant or revocation. The version is one above all others of the
@@ -111,19 +190,4 @@ func SetGrant(gs []codec.GrantState, account string, granted bool) []codec.Grant
 		version = max(version, g.Version)
 	}
 	return mergeGrants(sortGrants(gs), []codec.GrantState{{Account: account, Version: version + 1, Granted: granted}})
-}
-
-// Reign is the time of one process as a room's relay. The zero value is below all.
-type Reign struct {
-	Epoch uint32
-	Relay string
-	Birth uint64
-}
-
-// ReignOf returns the reign in which a state was written.
-func ReignOf(h *codec.RoomHead) Reign { return Reign{h.Epoch, h.Relay, h.Birth} }
-
-// Before reports whether a reign is older than another.
-func (r Reign) Before(o Reign) bool {
-	return cmp.Or(cmp.Compare(r.Epoch, o.Epoch), strings.Compare(r.Relay, o.Relay), cmp.Compare(r.Birth, o.Birth)) < 0
 }

@@ -62,7 +62,7 @@ func (c *modelCluster) mirror(n *modelNode) {
 		n.room, n.loop, n.synced = r, &fakeLoop{room: r, pool: n.pool, now: c.now}, false
 	}
 	n.fed = make(map[uint16]*Publisher)
-	have := n.room.Positions()
+	have, _ := n.room.Positions()
 	n.link = c.relay.newViewer()
 	for _, h := range have {
 		s := n.link.stream(h.StreamKey)
@@ -87,7 +87,7 @@ func (n *modelNode) feed(frame []byte, typ byte) {
 	m, _ := codec.ParseControl(frame)
 	switch m := m.(type) {
 	case *codec.Joined:
-		p, err := n.room.Told(n.hold, m.Pub, m.Account)
+		p, err := n.room.Told(n.hold, m.Pub, m.Account, codec.Life{})
 		if err != nil {
 			n.t.Fatal(err)
 		}

@@ -104,6 +104,26 @@ type Join struct {
 	New      bool             // with Link: Have is what the first of those subscribers has, others may have less
 	Have     []codec.Position // the last frame of each stream it has seen, when it resumes
 	Gapped   []uint32         // indexes of those in Have that ended a gap: there it may not be able to go on
+
+	// Lives are those of the publishers in Have, with Link: positions in streams of another publisher, who had the number before or will have it, count for
+	// nothing. One that is not there, or of Epoch 0, fits any.
+	Lives map[uint16]codec.Life
+}
+
+// ofOthers takes the positions out in whose places other publishers have streams now.
+func (r *Room) ofOthers(j *Join) {
+	if len(j.Lives) == 0 {
+		return
+	}
+	others := make(map[uint16]bool)
+	for _, p := range r.pubs {
+		if life, ok := j.Lives[p.Num]; ok && !p.life.Is(life) {
+			others[p.Num] = true
+		}
+	}
+	if len(others) > 0 { // no node tells of gaps
+		j.Have = slices.DeleteFunc(slices.Clone(j.Have), func(h codec.Position) bool { return others[h.Pub] })
+	}
 }
 
 // positions is what a resuming client has seen.
@@ -141,6 +161,7 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	if j.Link == "" && r.part {
 		return ErrNotRelay // as yet: it does not hold what the relay has
 	}
+	r.ofOthers(&j)
 	var seat *seat
 	if r.lossless() || j.Link != "" {
 		seat = r.seated().kept(who{j.Account, j.Instance}, j.Link, len(j.Have) > 0 || j.Link != "")
@@ -178,7 +199,7 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 		if p.ended != 0 && !known && !seat.owes(p) {
 			continue
 		}
-		rp.control(r, &codec.Joined{Room: r.ID, Pub: p.Num, Account: p.who.account})
+		rp.control(r, p.joined())
 		if j.NoEcho && (p.Num == j.Mute || p.who == who{j.Account, j.Instance}) {
 			seat.mutes(p.Num)
 			if p.ended == 0 {

@@ -98,7 +98,7 @@ func mirrorOf(t *testing.T, of *bench) (x *bench, told func(num uint16, account 
 	r.Whole()
 	x.room, x.loop = r, &fakeLoop{room: r, pool: x.pool, now: x.now}
 	told = func(num uint16, account string) *Publisher {
-		p, err := r.Told(x.hold, num, account)
+		p, err := r.Told(x.hold, num, account, codec.Life{})
 		if err != nil {
 			t.Fatal(err)
 		}

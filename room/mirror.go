@@ -67,8 +67,8 @@ func (r *Room) Whole() {
 }
 
 // Told makes a publisher of whom the relay tells: h feeds it from now on, and all that has arrived of it is acknowledged to h anew. Under a
-// number that meant another account, or a publisher that has left, it is a new one.
-func (r *Room) Told(h Holder, num uint16, account string) (*Publisher, error) {
+// number that meant another account or life, or a publisher that has left, it is a new one.
+func (r *Room) Told(h Holder, num uint16, account string, life codec.Life) (*Publisher, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ended != 0 {
@@ -81,15 +81,17 @@ func (r *Room) Told(h Holder, num uint16, account string) (*Publisher, error) {
 	for _, q := range r.pubs {
 		switch {
 		case q.Num != num || q.ended != 0:
-		case q.who.account == account:
-			p = q
+		case q.who.account == account && q.life.Is(life):
+			if p = q; life.Epoch != 0 {
+				p.life = life
+			}
 		default:
 			r.endPublisher(q, codec.CodeGone, r.lastPush.Load())
 		}
 	}
 	if p == nil {
 		r.vacateNum(num)
-		p = r.add(num, who{account: account})
+		p = r.add(num, who{account: account}, life)
 	}
 	p.holder.Store(&h)
 	p.since = 0
@@ -130,15 +132,17 @@ func (r *Room) ToldCount(c codec.Count) {
 	}
 }
 
-// Positions returns what a mirror has: the last frame of every stream, in a lossless room the last that all here have consumed, for what is named
-// counts as acknowledged; and of a publisher without any stream that it is known.
-func (r *Room) Positions() (have []codec.Position) {
+// Positions returns what a mirror has, publisher by publisher: the last frame of every stream, in a lossless room the last that all here have
+// consumed, for what is named counts as acknowledged; and of a publisher without any stream that it is known. And the publishers' lives.
+func (r *Room) Positions() (have []codec.Position, lives map[uint16]codec.Life) {
+	lives = make(map[uint16]codec.Life)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, p := range r.pubs {
 		if p.ended != 0 {
 			continue
 		}
+		lives[p.Num] = p.life
 		if len(p.streams) == 0 {
 			have = append(have, codec.Position{StreamKey: codec.StreamKey{Pub: p.Num}})
 		}
@@ -150,7 +154,7 @@ func (r *Room) Positions() (have []codec.Position) {
 			have = append(have, codec.Position{StreamKey: s.key, Last: last})
 		}
 	}
-	return have
+	return have, lives
 }
 
 // Empty reports whether nobody is in the room, nor is awaited back.

@@ -42,6 +42,7 @@ type Publisher struct {
 	Num  uint16
 	room *Room
 	who  who
+	life codec.Life // Epoch 0: not known
 
 	share *Share
 
@@ -62,6 +63,16 @@ type Publisher struct {
 	told    atomic.Int64 // of these, bytes acknowledged
 	nudging atomic.Bool  // AckNow was called and Acks was not yet
 	nudgeAt atomic.Int64 // bytes arrived and not acknowledged for which AckNow is called
+}
+
+// joined returns the frame that announces the publisher.
+func (p *Publisher) joined() *codec.Joined {
+	return &codec.Joined{Room: p.room.ID, Pub: p.Num, Account: p.who.account, Life: p.life}
+}
+
+// state returns the publisher as a room's state has it.
+func (p *Publisher) state() codec.PublisherState {
+	return codec.PublisherState{Num: p.Num, Account: p.who.account, Instance: p.who.instance, Life: p.life}
 }
 
 // Window returns how many bytes may be unacknowledged.

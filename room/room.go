@@ -54,6 +54,9 @@ type Room struct {
 	keeps    int64       // ... until then
 	counted  bool        // for the owner's and the table's number of rooms
 	holds    int         // what the owner's share counts for it
+	delta    Delta       // what has changed since Changes was called last; see noted
+	epoch    uint32      // of this node's reign; 0: it has none
+	birth    uint64      // likewise
 
 	// A mirror's, fed by a link to the room's relay.
 	mirror     bool
@@ -153,7 +156,7 @@ func (r *Room) publish(h Holder, account string, instance uint64, counts, renew 
 		if len(r.pubs) >= 2*r.table.cfg.MaxPublishers {
 			r.forgetOldest()
 		}
-		p = r.add(r.freeNum(), w)
+		p = r.add(r.freeNum(), w, r.newLife())
 		r.recount = true
 	} else if old := p.holder.Load(); old != nil && *old != h {
 		if renew {
@@ -181,12 +184,15 @@ func (r *Room) publish(h Holder, account string, instance uint64, counts, renew 
 }
 
 // add makes a publisher under a number that is free, and announces it. Room's mutex.
-func (r *Room) add(num uint16, w who) *Publisher {
-	p := &Publisher{Num: num, Room: r, room: r, who: w, share: r.table.pool.Share(w.account)}
+func (r *Room) add(num uint16, w who, life codec.Life) *Publisher {
+	p := &Publisher{Num: num, Room: r, room: r, who: w, life: life, share: r.table.pool.Share(w.account)}
 	p.admit()
 	p.nudgeAt.Store(r.nudgeAt())
 	r.pubs = append(r.pubs, p)
-	r.postControl(KindControl, &codec.Joined{Room: r.ID, Pub: num, Account: w.account})
+	r.postControl(KindControl, p.joined())
+	if r.noted() {
+		r.delta.Came = append(r.delta.Came, p.state())
+	}
 	return p
 }
 
@@ -286,6 +292,9 @@ func (r *Room) endPublisher(p *Publisher, code codec.Code, now int64) {
 	p.ended, p.since = code, now
 	r.watch(&p.counts, false)
 	p.holder.Store(nil)
+	if r.noted() {
+		r.delta.left(p.Num)
+	}
 	b := r.table.pool.encodeOwn(&codec.Left{Room: r.ID, Pub: p.Num, Code: code}, p.share)
 	b.Kind, b.Key.Pub = KindLeft, p.Num
 	r.post(b)
@@ -337,6 +346,9 @@ func (r *Room) setGrant(account string, g grant) {
 		}
 	}
 	r.grants[account] = g
+	if r.noted() {
+		r.delta.Grants = append(r.delta.Grants, codec.GrantState{Account: account, Version: g.version, Granted: g.granted})
+	}
 	r.grantRev = max(r.grantRev, g.version)
 }
 

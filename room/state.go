@@ -28,7 +28,7 @@ func (r *Room) State() *codec.RoomState {
 	}
 	for _, p := range r.pubs {
 		if p.ended == 0 {
-			st.Publishers = append(st.Publishers, codec.PublisherState{Num: p.Num, Account: p.who.account, Instance: p.who.instance})
+			st.Publishers = append(st.Publishers, p.state())
 		}
 	}
 	return st
@@ -57,11 +57,12 @@ func (t *Table) Restore(st *codec.RoomState, now int64) (*Room, error) {
 	t.count(r.Owner)
 	// Two halves of a parted cluster must not give one number to two publishers: each goes on from a place of its own.
 	r.nextPub = st.NextPub - 1 + uint16(mix(uint64(st.Epoch)^st.Birth)%maxJump)
+	r.epoch, r.birth = st.Epoch, st.Birth
 	r.merge(st, now, true)
 	for _, p := range r.pubs {
 		switch {
 		case p.ended != 0:
-		case !slices.Contains(st.Publishers, codec.PublisherState{Num: p.Num, Account: p.who.account, Instance: p.who.instance}):
+		case !slices.ContainsFunc(st.Publishers, p.is):
 			r.endPublisher(p, codec.CodeGone, now)
 		default:
 			p.holder.Store(nil)
@@ -71,6 +72,12 @@ func (t *Table) Restore(st *codec.RoomState, now int64) (*Room, error) {
 			for _, s := range p.streams {
 				s.lenient = true
 			}
+		}
+	}
+	r.delta = Delta{}
+	for _, o := range st.Publishers { // as far as they may not push any more
+		if !slices.ContainsFunc(r.pubs, func(p *Publisher) bool { return p.ended == 0 && p.is(o) }) {
+			r.delta.left(o.Num)
 		}
 	}
 	if r.seats != nil {
@@ -103,6 +110,7 @@ func (r *Room) Merge(st *codec.RoomState, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ended == 0 && !r.mirror {
+		r.epoch, r.birth = st.Epoch, st.Birth
 		r.merge(st, now, false)
 		r.keepAll(now + int64(r.table.cfg.Settle))
 	}
@@ -130,8 +138,10 @@ func (r *Room) adopt(o codec.PublisherState, now int64, theirs bool) {
 	for _, p := range r.pubs {
 		switch {
 		case p.ended != 0:
-		case p.Num == o.Num && (p.who == w || p.who == who{account: o.Account}): // a mirror is not told the instance
-			p.who = w
+		case p.Num == o.Num && (p.who == w || p.who == who{account: o.Account}) && p.life.Is(o.Life): // a mirror is not told the instance
+			if p.who = w; o.Life.Epoch != 0 {
+				p.life = o.Life
+			}
 			return
 		case p.Num == o.Num && theirs:
 			r.endPublisher(p, codec.CodeGone, now)
@@ -142,8 +152,13 @@ func (r *Room) adopt(o codec.PublisherState, now int64, theirs bool) {
 		}
 	}
 	r.vacateNum(o.Num)
-	p := r.add(o.Num, w)
+	p := r.add(o.Num, w, o.Life)
 	p.since, p.restored, p.watched = now, true, len(r.outlets) > 0
+}
+
+// is reports whether the publisher is one of a state.
+func (p *Publisher) is(o codec.PublisherState) bool {
+	return p.Num == o.Num && p.who == who{o.Account, o.Instance} && p.life.Is(o.Life)
 }
 
 // vacateNum lets go of a publisher that has left, if it keeps a number that is given anew. Room's mutex.

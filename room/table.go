@@ -21,6 +21,7 @@ type Table struct {
 	pool    *Pool
 	stripes [stripes]stripe
 	rooms   atomic.Int64
+	lives   atomic.Uint64 // the last version given to a publisher's life
 	stats   Stats
 
 	accounts struct {
