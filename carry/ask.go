@@ -98,8 +98,9 @@ type LinkHost interface {
 	Report(r Report)
 	// Stray counts frames that were not taken. On a link that the other node dialed that one is told, by push_refused.
 	Stray(id codec.RoomID, num uint16, code codec.Code, frames int)
-	// Admit makes the link a member of a room, as m asks: mirrored with the head, the replay, then ok are sent when it is admitted.
-	Admit(m *codec.Mirror, r *room.Room, head codec.RoomHead) (Member, error)
+	// Admit makes the link a member of a room: mirrored with req and the head, the replay, then ok are sent when it is admitted. Join.Member is the
+	// callee's to fill in.
+	Admit(req uint32, r *room.Room, j room.Join, head codec.RoomHead) (Member, error)
 	// Resume says that Port.Ready has become true: frames that waited may come.
 	Resume()
 }

@@ -2,12 +2,16 @@ package carry
 
 import (
 	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/room"
 )
 
 // A link that the other node has dialed: it has clients of rooms that this one relays, or holds copies of their state.
 
 // maxState bounds a state that comes in several frames, by its entries: more than a room can have.
 const maxState = 1 << 18
+
+// maxHave bounds what a node tells of what it has of a room, by streams.
+const maxHave = 1 << 18
 
 // maxDigest bounds a digest that comes in several frames, by its rooms.
 const maxDigest = 1 << 22
@@ -21,21 +25,29 @@ func (p *Port) fromEdge(m codec.Control, now int64) error {
 		}
 	case *codec.As:
 		return p.as(m, now)
+	case *codec.Have:
+		return p.had(m)
 	case *codec.Mirror:
-		m.Have = append([]codec.Position(nil), m.Have...)
+		has := &had{have: m.Have}
+		if h := p.have; h != nil && h.room == m.Room && h.req == m.Req {
+			has = h
+		}
+		p.have = nil
 		p.wanted[m.Room] = m.Req
 		if m.Flags&codec.MirrorThrough != 0 { // for the requests that follow, too
 			p.through[m.Room] = true
 		} else {
 			delete(p.through, m.Room)
 		}
-		p.lh.Report(wants{m})
+		p.lh.Report(wants{m, has})
 	case *codec.Unsubscribe:
 		p.leave(m.Room)
 		delete(p.wanted, m.Room)
 		delete(p.through, m.Room)
 	case *codec.State:
 		return p.state(m)
+	case *codec.Change:
+		p.lh.Report(changes{m})
 	case *codec.Drop:
 		if pub := p.lanes[lane{m.Room, m.Pub}]; pub != nil { // its client may come back, here or elsewhere
 			pub.leave(now)
@@ -50,6 +62,33 @@ func (p *Port) fromEdge(m codec.Control, now int64) error {
 		p.lh.Report(inspects{m})
 	default:
 		return errFrame
+	}
+	return nil
+}
+
+// had is what the other node has of a room.
+type had struct {
+	req   uint32
+	room  codec.RoomID
+	have  []codec.Position
+	lives map[uint16]codec.Life
+}
+
+// had collects that.
+func (p *Port) had(m *codec.Have) error {
+	h := p.have
+	if h == nil || h.req != m.Req || h.room != m.Room {
+		h = &had{req: m.Req, room: m.Room, lives: make(map[uint16]codec.Life)}
+		p.have = h
+	}
+	for _, pub := range m.Pubs {
+		h.lives[pub.Num] = pub.Life
+		for _, s := range pub.Streams {
+			h.have = append(h.have, codec.Position{StreamKey: codec.StreamKey{Pub: pub.Num, Dtype: s.Dtype}, Last: s.Last})
+		}
+	}
+	if len(h.have) > maxHave {
+		return &codec.ProtocolError{Code: codec.CodeListTooLong, Text: "more positions than a node may tell of"}
 	}
 	return nil
 }
@@ -78,7 +117,9 @@ func (c admit) do(p *Port, _ int64) {
 	}
 	delete(p.wanted, c.m.Room)
 	p.leave(c.m.Room)
-	sub, err := p.lh.Admit(c.m, c.room, c.head)
+	sub, err := p.lh.Admit(c.m.Req, c.room, room.Join{
+		Link: p.peer, Counts: true, Have: c.has.have, Lives: c.has.lives, New: c.m.Flags&codec.MirrorNew != 0,
+	}, c.head)
 	if err != nil {
 		p.lh.Refuse(Ask{Session: SessionID(p.link), Link: p.link, Req: c.m.Req}, err)
 		return

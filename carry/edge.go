@@ -18,13 +18,13 @@ type edge struct {
 	paused bool   // it is not to be attached before a timer says so
 	tries  int    // attempts in a row that came to nothing
 
-	phase  phase      // of the mirror, on the link
-	ticket Ticket     // of the attempt, unless that is away
-	wanted bool       // there are, or will be, subscribers
-	owner  bool       // the account whose inbox the room is has asked for it
-	mirror *room.Room // nil before the first answer
-	whole  bool       // it has had all that the relay had: clients may come
-	reign  node.Reign // the newest that was heard of
+	phase  phase       // of the mirror, on the link
+	ticket Ticket      // of the attempt, unless that is away
+	wanted bool        // there are, or will be, subscribers
+	owner  bool        // the account whose inbox the room is has asked for it
+	mirror *room.Room  // nil before the first answer
+	whole  bool        // it has had all that the relay had: clients may come
+	reign  codec.Reign // the newest that was heard of
 
 	waiting []*request // subscribers that wait for the mirror
 	through []detour   // nodes that wait for it likewise
@@ -51,8 +51,9 @@ const (
 
 // detour is a node that wants a room by way of this one.
 type detour struct {
-	k *link
-	m *codec.Mirror
+	k   *link
+	m   *codec.Mirror
+	has *had
 }
 
 const (
@@ -209,14 +210,22 @@ func (n *Node) askMirror(e *edge) {
 	if e.owner || e.mirror != nil && e.mirror.IsInbox() {
 		m.Flags |= codec.MirrorInbox
 	}
+	var lives map[uint16]codec.Life
 	if e.mirror != nil {
-		m.Have = e.mirror.Positions()
+		m.Have, lives = e.mirror.Positions()
 	} else {
 		m.Flags |= codec.MirrorNew
 		m.Have = e.awaited()
 	}
-	// What is not named begins where a late joiner's does; what is here already is no news then.
-	m.Have = m.Have[:min(len(m.Have), codec.MaxMirrorPositions)]
+	var frames []codec.Control
+	if n.peers[e.target].member.Level >= node.LevelChanges {
+		for _, h := range codec.HaveFrames(m.Req, e.id, m.Have[:min(len(m.Have), maxHave)], lives) {
+			frames = append(frames, h)
+		}
+		m.Have, m.Reign = nil, e.reign
+	} else { // what is not named begins where a late joiner's does; what is here already is no news then
+		m.Have = m.Have[:min(len(m.Have), codec.MaxMirrorPositions)]
+	}
 	e.phase, e.ticket, e.told = asked, t, unheard
 	from := e.target
 	n.call(e.at, t, func(answer codec.Control) {
@@ -235,7 +244,7 @@ func (n *Node) askMirror(e *edge) {
 			}
 		}
 	})
-	n.do.Tell(e.at.id, feedRoom{t, e.id, e.reign, []codec.Control{m}})
+	n.do.Tell(e.at.id, feedRoom{t, e.id, e.reign, append(frames, m)})
 }
 
 // awaited returns what the first has who waits for the mirror and has anything: a client that resumes, or a node that comes this way.
@@ -246,8 +255,8 @@ func (e *edge) awaited() []codec.Position {
 		}
 	}
 	for _, d := range e.through {
-		if len(d.m.Have) > 0 {
-			return d.m.Have
+		if len(d.has.have) > 0 {
+			return d.has.have
 		}
 	}
 	return nil
@@ -310,7 +319,7 @@ func (n *Node) filled(e *edge) {
 	through := e.through
 	e.through = nil
 	for _, d := range through {
-		n.serve(d.k, d.m)
+		n.serve(d.k, d.m, d.has)
 	}
 	if e.seats == 0 {
 		e.mirror.Unhold()

@@ -14,6 +14,7 @@ import (
 // follows, so far as it can be done at that moment.
 type Node struct {
 	self  string
+	birth uint64
 	rooms *room.Table
 	pool  *room.Pool
 	do    Effects
@@ -59,7 +60,7 @@ const (
 // New returns the machine of a process that is alone as yet.
 func New(self node.Member, rooms *room.Table, pool *room.Pool, do Effects) *Node {
 	n := &Node{
-		self: self.Name, rooms: rooms, pool: pool, do: do,
+		self: self.Name, birth: self.Birth, rooms: rooms, pool: pool, do: do,
 		peers: make(map[string]*peer), links: make(map[LinkID]*link), edges: make(map[codec.RoomID]*edge),
 		ways: make(map[*room.Outbound]*outbound), given: make(map[Ticket]*outbound), calls: make(map[uint32]*call),
 		asks: make(map[SessionID][]*request), ended: make(map[codec.RoomID]int64),
@@ -205,7 +206,7 @@ func (n *Node) Performed(a Ask, r *room.Room, answer codec.Control, now int64) {
 	case *codec.Remove:
 		n.end(r, codec.CodeRemoved, done)
 	default:
-		n.core.Changed(r.State(), done)
+		n.core.Change(r.ID, r.Changes(), done)
 	}
 	n.leave()
 }
@@ -220,6 +221,7 @@ func (n *Node) Registered(a Ask, r *room.Room, answer *codec.Registered, now int
 			n.do.Answer(a, refusal(a.Req, errMoved))
 		}
 	}
+	r.Reigned(1, n.birth)
 	if !n.core.Create(r.State(), done) {
 		n.rooms.End(r, codec.CodeNodeLost)
 		done(false)
@@ -238,9 +240,9 @@ func (n *Node) Ended(r *room.Room, code codec.Code, now int64) {
 }
 
 func (n *Node) end(r *room.Room, code codec.Code, done func(ok bool)) {
-	st := r.State()
-	st.Ended = code
-	n.core.Changed(st, done)
+	d := r.Changes()
+	d.Ended = code
+	n.core.Change(r.ID, d, done)
 	n.bury(r.ID)
 }
 

@@ -222,8 +222,11 @@ func (r answered) tell(n *Node, k *link) {
 		return
 	}
 	if r.req&ownReq == 0 {
-		if _, ok := r.m.(*codec.OK); ok {
+		switch r.m.(type) {
+		case *codec.OK:
 			n.core.Acked(k.Name, r.req)
+		case *codec.Refused:
+			n.core.Declined(k.Name, r.req)
 		}
 		return
 	}

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/timedge/timedge/codec"
-	"github.com/timedge/timedge/node"
 	"github.com/timedge/timedge/room"
 )
 
@@ -31,6 +30,7 @@ type Port struct {
 	wanted  map[codec.RoomID]uint32 // what the other node wants to be a member of, by its last request
 	through map[codec.RoomID]bool   // rooms that it wants by way of this node
 	early   *codec.State            // the beginning of a state whose rest has not come
+	have    *had                    // what the other node has of the room that it asks for next
 	digest  map[codec.RoomID]struct{}
 }
 
@@ -137,7 +137,7 @@ type (
 	feedRoom struct {
 		ticket Ticket
 		room   codec.RoomID
-		reign  node.Reign
+		reign  codec.Reign
 		frames []codec.Control
 	}
 	// unfeed ends what this link does for a room: its mirror, its outbounds. With quiet the other node is not told.
@@ -156,6 +156,7 @@ type (
 	// admit makes the other node a member of a room, as it has asked.
 	admit struct {
 		m    *codec.Mirror
+		has  *had
 		room *room.Room
 		head codec.RoomHead
 	}
@@ -184,7 +185,7 @@ type (
 	mirrored struct {
 		ticket Ticket
 		room   *room.Room
-		reign  node.Reign // of the relay
+		reign  codec.Reign // of the relay
 		relay  string
 	}
 	// outdated says that who was asked knows only of an older reign than this node.
@@ -226,10 +227,14 @@ type (
 		room   codec.RoomID
 		code   codec.Code
 	}
-	// wants is another node's wish to mirror a room; tells a state that it sends, or the answer to be given; lost are rooms that it thinks it
+	// wants is another node's wish to mirror a room; tells a state that it sends, changes what of one has changed; lost are rooms that it thinks it
 	// mirrors from here; inspects asks what this node knows of a room.
-	wants    struct{ m *codec.Mirror }
+	wants struct {
+		m   *codec.Mirror
+		has *had
+	}
 	tells    struct{ m *codec.State }
+	changes  struct{ m *codec.Change }
 	lost     struct{ rooms []codec.RoomID }
 	inspects struct{ m *codec.Inspect }
 )

@@ -2,6 +2,7 @@ package carry
 
 import (
 	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/room"
 )
 
 // relay is the Node as its core sees it: what is decided there, done here. It must not call the core.
@@ -42,7 +43,7 @@ func (n *Node) arrived(id codec.RoomID) {
 		n.here(q)
 	}
 	for _, d := range e.through { // who wanted the room by way of this node may have it at once
-		n.later = append(n.later, func() { n.serve(d.k, d.m) })
+		n.later = append(n.later, func() { n.serve(d.k, d.m, d.has) })
 	}
 }
 
@@ -99,6 +100,22 @@ func (a *relay) SendState(to string, st *codec.RoomState, flags uint8, req uint3
 	parts := m.Split()
 	for i := range parts {
 		n.do.Send(p.up.id, &parts[i])
+	}
+}
+
+// SendChange implements node.Actions.
+func (a *relay) SendChange(to string, ch *codec.Change) {
+	n := a.node()
+	if p := n.peers[to]; p != nil && p.up != nil {
+		n.do.Send(p.up.id, ch)
+	}
+}
+
+// Decline implements node.Actions.
+func (a *relay) Decline(to string, req uint32) {
+	n := a.node()
+	if p := n.peers[to]; p != nil && p.down != nil {
+		n.do.Send(p.down.id, refusal(req, room.ErrSequence))
 	}
 }
 

@@ -247,8 +247,10 @@ func (n *Node) openInbox(q *request, m *codec.Inbox) {
 		}
 	}
 	if st == nil {
+		r.Reigned(1, n.birth)
 		n.core.Create(r.State(), done)
 	} else {
+		r.Reigned(st.Epoch+1, n.birth)
 		n.core.Revive(r.State(), done)
 		delete(n.ended, m.Room)
 	}

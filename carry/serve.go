@@ -16,9 +16,18 @@ func (r tells) tell(n *Node, k *link) {
 	n.bury(r.m.Room)
 }
 
+// tell takes what has changed of a room's state.
+func (r changes) tell(n *Node, k *link) {
+	if p := n.peers[k.Name]; p == nil || p.down != k {
+		return
+	}
+	n.core.GotChange(k.Name, r.m)
+	n.bury(r.m.Room)
+}
+
 // tell answers a node that wants to mirror a room.
 func (r wants) tell(n *Node, k *link) {
-	n.serve(k, r.m)
+	n.serve(k, r.m, r.has)
 }
 
 // tell tells a node where rooms are that it thinks it mirrors from here.
@@ -34,23 +43,28 @@ func (r inspects) tell(n *Node, k *link) {
 }
 
 // serve answers a node that wants to mirror a room: as its relay, as an edge that can reach the relay, or by saying who does.
-func (n *Node) serve(k *link, m *codec.Mirror) {
+func (n *Node) serve(k *link, m *codec.Mirror, has *had) {
 	if !k.open {
 		return
+	}
+	if n.core.Relays(m.Room) && n.core.State(m.Room).Reign().Before(m.Reign) {
+		n.core.Heard(m.Room, m.Reign)
 	}
 	st := n.core.State(m.Room)
 	r, err := n.rooms.Get(m.Room)
 	here := err == nil && n.core.Relays(m.Room)
 	refuse := func(why *room.Error) { n.do.Tell(k.id, deny{m, why}) }
 	switch {
+	case here && st.Reign().Before(m.Reign): // another relays it, or did: the two will meet
+		refuse(errMoved)
 	case here && r.IsInbox() && m.Flags&codec.MirrorInbox == 0:
 		refuse(room.ErrNotAccepted)
 	case here:
-		n.do.Tell(k.id, admit{m, r, st.RoomHead})
+		n.do.Tell(k.id, admit{m, has, r, st.RoomHead})
 	case st != nil && st.Ended != 0:
 		refuse(room.ErrUnknown)
 	case m.Flags&codec.MirrorThrough != 0:
-		n.serveThrough(k, m)
+		n.serveThrough(k, m, has)
 	case st != nil:
 		if to := n.core.Where(m.Room); to != k.Name {
 			n.do.Send(k.id, &codec.Moved{Room: m.Room, To: to})
@@ -62,7 +76,7 @@ func (n *Node) serve(k *link, m *codec.Mirror) {
 }
 
 // serveThrough serves a room that another node relays: the asking node cannot reach that one.
-func (n *Node) serveThrough(k *link, m *codec.Mirror) {
+func (n *Node) serveThrough(k *link, m *codec.Mirror, has *had) {
 	e := n.edge(m.Room)
 	e.owner = e.owner || m.Flags&codec.MirrorInbox != 0
 	switch {
@@ -75,10 +89,10 @@ func (n *Node) serveThrough(k *link, m *codec.Mirror) {
 		if head.Epoch, head.Relay, head.Birth = e.reign.Epoch, e.reign.Relay, e.reign.Birth; head.Relay == "" {
 			head.Relay = e.target
 		}
-		n.do.Tell(k.id, admit{m, e.mirror, head})
+		n.do.Tell(k.id, admit{m, has, e.mirror, head})
 	default:
 		e.wanted = true
-		e.through = append(e.through, detour{k, m})
+		e.through = append(e.through, detour{k, m, has})
 		n.drive(e)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/timedge/timedge/codec"
-	"github.com/timedge/timedge/node"
 	"github.com/timedge/timedge/room"
 )
 
@@ -19,9 +18,9 @@ const fillHold = 2 * time.Second
 // feed is a room whose mirror was asked for on this link.
 type feed struct {
 	ticket Ticket
-	reign  node.Reign // the newest that this node has heard of
-	room   *room.Room // the mirror; nil before the answer
-	nums   []uint16   // of the publishers that the relay has told of
+	reign  codec.Reign // the newest that this node has heard of
+	room   *room.Room  // the mirror; nil before the answer
+	nums   []uint16    // of the publishers that the relay has told of
 }
 
 // carried is a publisher that the relay was asked to take on this link.
@@ -111,7 +110,7 @@ func (p *Port) mirrored(m *codec.Mirrored, now int64) {
 	if f == nil || f.ticket.wire() != m.Req {
 		return
 	}
-	reign := node.ReignOf(&m.RoomHead)
+	reign := m.Reign()
 	if m.Epoch != 0 && reign.Before(f.reign) {
 		p.endFeed(m.Room, false, now)
 		p.lh.Report(outdated{f.ticket, m.Room})
@@ -151,7 +150,7 @@ func (p *Port) joined(m *codec.Joined) {
 	if !slices.Contains(f.nums, m.Pub) {
 		f.nums = append(f.nums, m.Pub)
 	}
-	to, err := f.room.Told(pub, m.Pub, m.Account)
+	to, err := f.room.Told(pub, m.Pub, m.Account, m.Life)
 	if err != nil {
 		return // the mirror has ended
 	}

@@ -142,10 +142,10 @@ func (k *link) Report(r carry.Report) {
 }
 
 // Admit implements carry.LinkHost.
-func (k *link) Admit(m *codec.Mirror, r *room.Room, head codec.RoomHead) (carry.Member, error) {
-	sub := &member{s: k.session, req: m.Req, counts: true}
+func (k *link) Admit(req uint32, r *room.Room, j room.Join, head codec.RoomHead) (carry.Member, error) {
+	sub := &member{s: k.session, req: req, counts: j.Counts}
 	k.heads[sub] = head
-	if err := sub.join(r, room.Join{Link: k.peer.Name, Counts: true, Have: m.Have, New: m.Flags&codec.MirrorNew != 0}); err != nil {
+	if err := sub.join(r, j); err != nil {
 		delete(k.heads, sub)
 		return nil, err
 	}
