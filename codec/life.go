@@ -210,7 +210,7 @@ func (m *Change) Parse(b []byte) error {
 	m.Req, m.Room, m.Epoch, m.Relay, m.Birth = r.varint32(), r.room(), r.varint32(), r.string(MaxAccount), r.u64()
 	m.From, m.Version, m.Ended, m.NextPub = r.varint(), r.varint(), Code(r.u16()), r.u16()
 	m.Grants, m.Came, m.Left = r.grants(), nil, nil
-	for n := r.count(24, MaxEntries); n > 0 && r.err == nil; n-- {
+	for n := r.count(21, MaxEntries); n > 0 && r.err == nil; n-- {
 		a := Arrival{Num: r.pub(), Account: r.string(MaxAccount), Instance: r.u64()}
 		a.Life.parse(&r)
 		m.Came = append(m.Came, a)

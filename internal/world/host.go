@@ -105,12 +105,12 @@ func (s *session) Stray(id codec.RoomID, num uint16, code codec.Code, frames int
 }
 
 // Admit makes the link a member of a room.
-func (s *session) Admit(m *codec.Mirror, r *room.Room, head codec.RoomHead) (carry.Member, error) {
+func (s *session) Admit(req uint32, r *room.Room, j room.Join, head codec.RoomHead) (carry.Member, error) {
 	if w := s.l.p.w; w.story != nil {
-		w.tell("%s mirrors %s from %s, which it has up to %v (%x)", s.peer, w.labelOf(m.Room), s.l.p.name, m.Have, m.Flags)
+		w.tell("%s mirrors %s from %s, which it has up to %v (new: %v)", s.peer, w.labelOf(r.ID), s.l.p.name, j.Have, j.New)
 	}
-	sub := &subscription{s: s, join: room.Join{Link: s.peer, Counts: true, Have: m.Have, New: m.Flags&codec.MirrorNew != 0}}
-	sub.reply, sub.after = &codec.Mirrored{Req: m.Req, RoomHead: head}, &codec.OK{Req: m.Req}
+	sub := &subscription{s: s, join: j}
+	sub.reply, sub.after = &codec.Mirrored{Req: req, RoomHead: head}, &codec.OK{Req: req}
 	if err := sub.take(r); err != nil {
 		return nil, err
 	}
