@@ -91,6 +91,8 @@ func (p *linkPeer) serve(conn net.Conn, answers chan<- codec.Control) {
 				_, _ = conn.Write(enc((&codec.Pong{Echo: m.Echo}).Append(nil)))
 			case *codec.State:
 				_, _ = conn.Write(enc((&codec.OK{Req: m.Req}).Append(nil)))
+			case *codec.Change:
+				_, _ = conn.Write(enc((&codec.OK{Req: m.Req}).Append(nil)))
 			case *codec.Refused, *codec.OK, *codec.Published, *codec.Mirrored, *codec.PushRefused:
 				if answers != nil {
 					answers <- m
