@@ -274,8 +274,8 @@ func (r *Room) replay(rp *Replay, j *Join, s *stream, have positions, seat *seat
 	}
 	rp.why = reason
 	start := s.start()
-	adrift := have.gapped[s.key] && !r.lossless() // goes on where a decoder can start only
-	lowest := s.next                              // for those who may come to the member and have less
+	adrift := have.gapped[s.key] // goes on where a decoder can start only, in a lossless room with a message
+	lowest := s.next             // for those who may come to the member and have less
 	switch {
 	case !j.New:
 	case r.lossless():

@@ -85,7 +85,7 @@ func (s *subscriber) excuse(m *codec.Gap, st *inStream) {
 			counted := s.inAt < r.pushed && s.keepsUp(r.pushed)
 			if lossless {
 				counted = s.first != 0 && s.first < r.pushed && s.away < Config.Stall/2 && (s.slowAt == 0 || w.now-s.slowAt > Config.Stall) &&
-					!w.books.divided(r.pushed, w.now)
+					!w.books.divided(r.pushed, w.now) && !w.books.kept(s.node, r.pushed, w.now, Config.Stall/2)
 			}
 			if counted {
 				w.fail("I3", "%s is told that frames %d to %d of %v are %v; frame %d was acknowledged at %v, and %s was there all the time",

@@ -189,7 +189,11 @@ func (p *publisher) opened() {
 func (p *publisher) lost() { p.live, p.asking = false, false }
 
 func (p *publisher) publish() {
-	if p.asking || p.done || !p.open || p.room.id == 0 || p.gone != 0 {
+	if p.asking || p.done || !p.open || p.gone != 0 {
+		return
+	}
+	if p.room.id == 0 { // not registered yet
+		p.again()
 		return
 	}
 	p.asking, p.live = true, false

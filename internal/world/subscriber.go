@@ -102,7 +102,11 @@ func (s *subscriber) lost() {
 }
 
 func (s *subscriber) subscribe() {
-	if s.asking || s.in || s.over || !s.open || s.room.id == 0 || s.gone != 0 {
+	if s.asking || s.in || s.over || !s.open || s.gone != 0 {
+		return
+	}
+	if s.room.id == 0 { // not registered yet
+		s.again()
 		return
 	}
 	s.asking = true
