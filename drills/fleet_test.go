@@ -61,9 +61,11 @@ type fleet struct {
 	dir     string
 	key     string
 	nodes   []*node
-	program string   // what the nodes run; "": program
-	extra   []string // arguments for serve
-	net     *network // nil: all on loopback
+	program string                 // what the nodes run; "": program
+	extra   []string               // arguments for serve
+	first   []string               // of the first node, beside these
+	env     func(n *node) []string // what a node finds in its environment beside the test's own; nil: nothing
+	net     *network               // nil: all on loopback
 
 	clients int      // so many have been made
 	said    *os.File // the clients' log
@@ -168,11 +170,16 @@ func (f *fleet) start(i int) {
 		f.t.Fatal(err)
 	}
 	defer log.Close()
-	args = append(args, f.extra...)
+	if args = append(args, f.extra...); i == 0 {
+		args = append(args, f.first...)
+	}
 	if n.cmd = exec.Command(f.program, args...); n.space != "" {
 		n.cmd = exec.Command("ip", append([]string{"netns", "exec", n.space, f.program}, args...)...)
 	}
 	n.cmd.Stdout, n.cmd.Stderr = log, log
+	if f.env != nil {
+		n.cmd.Env = append(os.Environ(), f.env(n)...)
+	}
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := n.cmd.Start(); err != nil {
 		f.t.Fatal(err)
