@@ -53,10 +53,13 @@ func (client) dispatch(s *session, typ byte, frame []byte) error {
 			return err
 		}
 		sub := s.member(m.Room)
-		if sub != nil && sub.o.room.Ack(sub, m.StreamKey, m.Seq, s.loop.now) != nil {
+		if sub == nil {
+			return nil // the room has just ended
+		}
+		if sub.o.room.Ack(sub, m.StreamKey, m.Seq, s.loop.now) != nil {
 			return &codec.ProtocolError{Code: codec.CodeFlowViolation, Text: "an acknowledgement of what was never sent"}
 		}
-		return nil // without a subscription: the room has just ended
+		return s.owe(sub.o.room.Crowd() / crowdPerStep)
 	case codec.TypeGap:
 		var m codec.Gap
 		if err := m.Parse(frame); err != nil {
@@ -78,6 +81,9 @@ func (client) dispatch(s *session, typ byte, frame []byte) error {
 	if req, begins := beginning(c); begins && s.share.Over() {
 		s.answer(req, room.ErrOverloaded)
 		return nil
+	}
+	if err := s.owe(extraSteps(c)); err != nil {
+		return err
 	}
 	switch m := c.(type) {
 	case *codec.Register:
@@ -118,6 +124,19 @@ func (client) dispatch(s *session, typ byte, frame []byte) error {
 
 // errGoingAway refuses what would begin anew on a node that drains.
 var errGoingAway = &room.Error{Code: codec.CodeGoingAway, Text: "this node is shutting down"}
+
+// extraSteps returns what a request takes of a turn beside requestSteps, as far as that can be told from its frame.
+func extraSteps(c codec.Control) int {
+	switch m := c.(type) {
+	case *codec.Subscribe:
+		return len(m.Have) / perStep
+	case *codec.Inbox:
+		return (len(m.Accept) + len(m.Block)) / perStep
+	case *codec.Token:
+		return tokenSteps
+	}
+	return 0
+}
 
 // beginning returns the request's number and whether it would begin something.
 func beginning(c codec.Control) (req uint32, begins bool) {
@@ -269,16 +288,15 @@ func (s *session) join(r *room.Room, m *codec.Subscribe) error {
 func (m *member) join(r *room.Room, j room.Join) error {
 	l := m.s.loop
 	m.o, m.at = l.outlet(r), -1
-	m.sub.Init(r)
-	m.s.members = append(m.s.members, m)
-	m.s.share.Hold(memberCost)
+	m.sub.Init(r, m)
+	m.s.enlist(m)
 	m.o.seats++
 	j.Member = m
+	_ = m.s.owe(r.Crowd() / crowdPerStep) // who owes too much is closed for the next frame
 	err := r.Subscribe(m.o, j, l.now)
 	if err != nil { // the room does not know of it: undo by hand
 		m.ended = true
 		m.s.forget(m)
-		m.s.share.Hold(-memberCost)
 		if m.o.seats--; m.o.seats == 0 {
 			delete(l.outlets, r)
 		}
@@ -298,5 +316,6 @@ func (s *session) unsubscribe(m *codec.Unsubscribe) {
 	}
 	// Through the mailbox, so that the answer comes after all that was posted before.
 	sub.leaving = true
+	_ = s.owe(sub.o.room.Crowd() / crowdPerStep)
 	s.loop.post(item{kind: itemLeave, outlet: sub.o, member: sub, id: uint64(m.Req)})
 }

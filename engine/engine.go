@@ -416,7 +416,7 @@ func (l *loop) closeDownTo(keep int) (left, queued int) {
 	for _, s := range l.sessions {
 		switch {
 		case !s.role.client(): // links go last
-		case s.q != nil:
+		case s.waits():
 			queued++
 		case excess > 0 && !s.closing:
 			s.finish()

@@ -135,21 +135,14 @@ func (e *Engine) balance() {
 
 // relieve does a step with the sessions of accounts that hold too much. Loop only.
 func (l *loop) relieve(step reliefStep) {
+	l.stats.shed.Add(1)
 	for _, s := range l.sessions {
 		if s.closed || s.doomed || !s.role.client() {
 			continue
 		}
 		over := s.share.Over()
 		if s.q != nil {
-			for _, m := range s.members {
-				switch {
-				case m.sub.Queued() == 0 || !over && !m.o.room.OwnerOver():
-				case step < reliefLossless && m.sub.Policy() == codec.PolicyLossless:
-				default:
-					l.stats.shed.Add(1)
-					m.after(s.q.Relieve(&m.sub, l.now))
-				}
-			}
+			s.q.RelieveAll(over, step >= reliefLossless, l.now)
 		}
 		if over && step >= reliefSessions && !s.closing {
 			l.stats.cutOff.Add(1)

@@ -26,6 +26,8 @@ type loop struct {
 	reading      *session   // whose bytes are looked at
 	greeting     []*session // without a hello yet, oldest first
 	closing      []*session // finished, oldest first
+	turns        []*session // paused, in the order of their turns
+	used         int        // steps of turns since takeTurns began
 	expiring     bool       // more of these have had their time: itemExpire is in the mailbox
 	outlets      map[*room.Room]*outlet
 	touched      []*outlet  // outlets with batches to fan out in this drain
@@ -93,6 +95,9 @@ func (l *loop) drain() {
 		if len(items) == 0 {
 			l.spare = items
 			l.settle()
+			if l.takeTurns(); len(l.turns) > 0 {
+				l.wake()
+			}
 			return
 		}
 		for at := 0; at < len(items); {
@@ -106,6 +111,7 @@ func (l *loop) drain() {
 		l.settle()
 	}
 	// More has come than one wake-up should do: read the sockets first, then go on.
+	l.takeTurns()
 	l.wake()
 }
 
@@ -126,6 +132,29 @@ func (l *loop) handleFrom(items []item, at int) (next int) {
 		l.handle(it)
 	}
 	return next
+}
+
+// takeTurns gives sessions whose last turn was over another one, in the order in which that was. All together have as much as one:
+// then the sockets are read, so that clients who send very much hold up others by about a millisecond, however many they are.
+func (l *loop) takeTurns() {
+	for l.used = 0; len(l.turns) > 0 && l.used < turnSteps; {
+		s := l.turns[0]
+		l.turns[0] = nil
+		l.turns = l.turns[1:]
+		if s.paused && !s.doomed {
+			l.takeTurn(s)
+			l.settle()
+		}
+	}
+}
+
+// takeTurn gives a paused session a turn, which a panic ends.
+func (l *loop) takeTurn(s *session) {
+	l.unit = unit{s: s}
+	defer l.rescue(inRead)
+	if s.nextTurn(); s.paused {
+		l.turns = append(l.turns, s)
+	}
 }
 
 // settled is how far each of settle's four lists has been walked: after a panic it goes on behind who caused it.
@@ -222,12 +251,6 @@ func (l *loop) handle(it *item) {
 		}
 	case itemTick:
 		l.tick()
-	case itemResume:
-		if s := it.sess; s.paused && !s.doomed {
-			if s.nextTurn(); s.paused {
-				l.post(item{kind: itemResume, sess: s})
-			}
-		}
 	case itemRelieve:
 		l.relieve(reliefStep(it.id))
 	case itemExpire:

@@ -45,7 +45,6 @@ const (
 	itemPubCount                 // the publication asked for count
 	itemWritable                 // the socket of session id takes bytes again
 	itemTick                     // time has passed
-	itemResume                   // sess has another turn
 	itemExpire                   // more connections have had their time
 	itemSend                     // batch goes to sess, which no policy touches
 	itemRelieve                  // accounts that hold too much give up something: step id

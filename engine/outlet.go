@@ -24,6 +24,7 @@ type member struct {
 	s       *session
 	o       *outlet
 	at      int32 // place in o.members; -1: not there
+	place   int32 // in s.members
 	req     uint32
 	mute    uint16 // no-echo: the session's own publisher number in this room; 0 if it has none
 	counts  bool
@@ -162,7 +163,7 @@ func (m *member) write(iov []unix.Iovec, size int) {
 			n = 0
 			continue
 		}
-		m.after(q.Push(&m.sub, b, 0, len(b.B), s.loop.now))
+		m.Acted(q.Push(&m.sub, b, 0, len(b.B), s.loop.now))
 	}
 	s.block()
 }
@@ -187,13 +188,13 @@ func (m *member) enqueue() {
 		if b.Kind == room.KindCount && !m.counts || m.mute != 0 && b.Key.Pub == m.mute && b.Kind != room.KindLeft {
 			continue
 		}
-		m.after(q.Push(&m.sub, b, 0, len(b.B), s.loop.now))
+		m.Acted(q.Push(&m.sub, b, 0, len(b.B), s.loop.now))
 	}
 	s.mark()
 }
 
-// after does what a policy's outcome asks for.
-func (m *member) after(out room.Outcome) {
+// Acted implements room.Member: it does what a policy's outcome asks for.
+func (m *member) Acted(out room.Outcome) {
 	l := m.s.loop
 	if out.Frames > 0 {
 		l.stats.dropped[m.sub.Policy()].Add(uint64(out.Frames))
@@ -225,13 +226,14 @@ func (m *member) admit(rp *room.Replay) {
 func (m *member) replay(rp *room.Replay) {
 	s := m.s
 	q := s.needQueue()
+	_ = s.owe(len(rp.Items) / perStep)
 	for _, it := range rp.Items {
 		q.Replay(&m.sub, it, s.loop.now)
 	}
 	for _, mid := range rp.Midway {
-		m.sub.SkipTo(mid)
+		q.SkipTo(&m.sub, mid)
 	}
-	m.sub.Fresh(rp.Fresh, rp.FreshUntil)
+	q.Fresh(&m.sub, rp.Fresh, rp.FreshUntil)
 	rp.Release()
 	s.mark()
 }
@@ -275,7 +277,6 @@ func (m *member) detach(gone bool) {
 	m.ended = true
 	o, s := m.o, m.s
 	s.forget(m)
-	s.share.Hold(-memberCost)
 	s.role.left(m)
 	if m.at >= 0 {
 		last := o.members[len(o.members)-1]

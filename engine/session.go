@@ -49,12 +49,14 @@ type session struct {
 	at      int32  // place in the loop's list
 	fd      int32  // fixed after open
 	asked   bool   // something of the cluster, which is told when the session closes
-	paused  bool   // its turn is over: itemResume is in the mailbox
+	paused  bool   // its turn is over: it is on the loop's list of turns
 	partial []byte // the beginning of a frame whose end was not read yet; while paused all that was read and not handled
 	q       *room.Queue
 	members []*member
-	pushing *pushing // nil: has not pushed or published yet
-	role    role     // fixed before open
+	byRoom  map[codec.RoomID]*member // nil while members are few
+	debt    int32                    // steps of turns to come that requests have taken already
+	pushing *pushing                 // nil: has not pushed or published yet
+	role    role                     // fixed before open
 }
 
 // pushing is what only those sessions need that push.
@@ -87,6 +89,11 @@ const (
 const (
 	turnSteps    = 1024
 	requestSteps = 8
+
+	// What a request takes beside that (owe). docs/limits.md has the table.
+	tokenSteps   = 64  // to check a signature
+	perStep      = 4   // positions of a subscribe, parts of a replay, names of an inbox request, in a step
+	crowdPerStep = 128 // subscribers of a lossless room in a step of an acknowledgement, a subscribe or an unsubscribe
 )
 
 // maxWaiting bounds the bytes that wait on a loop; of one session it is as much as a read may bring. What does not fit makes turns longer, and so
@@ -127,7 +134,8 @@ func (s *session) feed(b []byte) error {
 	rest, err := s.steps(b)
 	s.retain(rest)
 	if s.paused {
-		s.loop.post(item{kind: itemResume, sess: s})
+		s.loop.turns = append(s.loop.turns, s)
+		s.loop.wake()
 	}
 	return err
 }
@@ -157,7 +165,12 @@ func (s *session) unpause() (b []byte) {
 // steps handles whole frames, and returns what is left: the beginning of one, or, when the turn is over and the session paused, any number.
 // Between nodes there are no turns.
 func (s *session) steps(b []byte) (rest []byte, err error) {
-	for left := turnSteps; len(b) > 0; {
+	left := turnSteps
+	defer func() { s.loop.used += turnSteps - left }()
+	for len(b) > 0 {
+		if left -= s.repay(left); left <= 0 && s.pause(b) {
+			return b, nil
+		}
 		left -= stepsOf(b)
 		n, err := s.step(b)
 		if err == codec.ErrIncomplete {
@@ -166,14 +179,38 @@ func (s *session) steps(b []byte) (rest []byte, err error) {
 		if err != nil {
 			return nil, err
 		}
-		b = b[n:]
-		if left <= 0 && len(b) > 0 && s.role.client() && s.loop.waiting+len(b) <= maxWaiting {
-			s.paused = true
-			s.loop.waiting += len(b)
+		if b = b[n:]; left <= 0 && s.pause(b) {
 			return b, nil
 		}
 	}
 	return nil, nil
+}
+
+// pause ends the session's turn with b left to handle, if there is a place for it to wait.
+func (s *session) pause(b []byte) bool {
+	if len(b) == 0 || !s.role.client() || s.loop.waiting+len(b) > maxWaiting {
+		return false
+	}
+	s.paused = true
+	s.loop.waiting += len(b)
+	return true
+}
+
+// owe counts steps that a request has taken beside those of stepsOf, which only show when it is handled: they are taken from the turns
+// to come, and from the rate of requests.
+func (s *session) owe(steps int) error {
+	if !s.role.client() {
+		return nil
+	}
+	s.debt += int32(min(steps, 1<<20))
+	return s.spend(int64(steps) * costRequest / requestSteps)
+}
+
+// repay takes what the session owes from the steps that are left of its turn.
+func (s *session) repay(left int) int {
+	n := max(0, min(int(s.debt), left))
+	s.debt -= int32(n)
+	return n
 }
 
 // endTurn ends a session's turn with the answers to what it sent, or with the reason for which it is closed. Loop only.
@@ -332,7 +369,11 @@ func (s *session) sendOut() {
 	b := l.eng.pool.Copy(room.KindControl, l.out[n:], s.share)
 	s.needQueue().Append(b, 0, len(b.B), l.now)
 	b.Release()
+	s.mark()
 }
+
+// waits reports whether something waits for the session's socket.
+func (s *session) waits() bool { return s.q != nil && (s.blocked || !s.q.Empty()) }
 
 // queueControl queues a frame outside of a read; it goes out at the end of the drain.
 func (s *session) queueControl(c codec.Control) {
@@ -422,6 +463,8 @@ func (s *session) finish() {
 	}
 	if s.q == nil {
 		s.halfClose()
+	} else {
+		s.mark() // it may be an empty one
 	}
 }
 
@@ -465,19 +508,48 @@ func (s *session) failErr(err error) {
 	}
 }
 
-// forget takes a member off the session's list.
-func (s *session) forget(m *member) {
-	for i := len(s.members) - 1; i >= 0; i-- { // from the end, as a session of many that closes asks for them
-		if s.members[i] == m {
-			n := len(s.members) - 1
-			s.members[i], s.members[n] = s.members[n], nil
-			s.members = s.members[:n]
-			return
+// fewMembers is how many memberships are found faster by looking at each than in a map, which an idle subscriber does not need.
+const fewMembers = 8
+
+// enlist adds a member to the session's list.
+func (s *session) enlist(m *member) {
+	m.place = int32(len(s.members))
+	s.members = append(s.members, m)
+	switch n := len(s.members); {
+	case n == fewMembers+1:
+		s.byRoom = make(map[codec.RoomID]*member)
+		for _, m := range s.members {
+			s.byRoom[m.o.room.ID] = m
 		}
+	case n > fewMembers:
+		s.byRoom[m.o.room.ID] = m
 	}
+	s.share.Hold(memberCost)
 }
 
+// forget takes a member off the session's list.
+func (s *session) forget(m *member) {
+	n := len(s.members) - 1
+	last := s.members[n]
+	s.members[m.place], last.place = last, m.place
+	s.members[n] = nil
+	s.members = s.members[:n]
+	if s.byRoom != nil {
+		if s.byRoom[m.o.room.ID] == m {
+			delete(s.byRoom, m.o.room.ID)
+		}
+		if n <= fewMembers/2 {
+			s.byRoom = nil
+		}
+	}
+	s.share.Hold(-memberCost)
+}
+
+// member returns the session's membership of a room, nil if there is none.
 func (s *session) member(id codec.RoomID) *member {
+	if s.byRoom != nil {
+		return s.byRoom[id]
+	}
 	for _, m := range s.members {
 		if m.o.room.ID == id {
 			return m

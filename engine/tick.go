@@ -163,18 +163,11 @@ func (l *loop) lag() {
 	for s := range l.lagging {
 		l.unit.s = s
 		slow := s.blocked
-		for _, m := range s.members {
-			if s.q != nil {
-				m.after(s.q.Check(&m.sub, l.now))
-			}
-			if m.sub.Slow() {
-				slow = true
-				s.needQueue().Tell(&m.sub, l.now)
-			}
-		}
 		if s.q != nil {
+			slow = s.q.Look(l.now) || slow
 			queued += s.q.Bytes()
-			if s.q.Bytes() > l.eng.cfg.QueueSession && s.role.client() && s.q.Overdue(l.now) > l.eng.cfg.QueueSession { // a link's is the sum of its rooms', each with a bound of its own
+			if s.q.Bytes() > l.eng.cfg.QueueSession && s.role.client() && s.q.Overdue(l.now) > l.eng.cfg.QueueSession {
+				// A link's is the sum of its rooms', each with a bound of its own.
 				l.stats.cutOff.Add(1)
 				s.doom()
 			}

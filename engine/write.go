@@ -146,6 +146,9 @@ func (s *session) flush() {
 			return
 		}
 	}
+	if !s.q.Idle() {
+		return // somebody waits for a point to resume at
+	}
 	l.putQueue(s.q)
 	s.q = nil
 	if s.closing {
@@ -155,11 +158,8 @@ func (s *session) flush() {
 
 // recheck lets the policies act on what waited while the socket took nothing, so that nothing outdated is sent now.
 func (s *session) recheck() {
-	if s.q == nil {
-		return
-	}
-	for _, m := range s.members {
-		m.after(s.q.Check(&m.sub, s.loop.now))
+	if s.q != nil {
+		s.q.Look(s.loop.now)
 	}
 }
 

@@ -209,3 +209,44 @@ func BenchmarkSubscribe(b *testing.B) {
 		})
 	}
 }
+
+// stalledIn returns a queue whose session takes nothing, with frames of so many rooms waiting, and its subscriptions.
+func stalledIn(tb testing.TB, x *bench, rooms, frames int) (q *Queue, subs []*viewer, b *Batch) {
+	tb.Helper()
+	q = NewQueue(x.pool, 0)
+	b = x.pool.Copy(KindStream, x.run(1, 1000), nil)
+	b.Key, b.First, b.Last, b.Keyed = x.key(1), 1, 1, true
+	for range rooms {
+		v := &viewer{q: q, loop: x.loop}
+		v.Init(x.room, v)
+		subs = append(subs, v)
+	}
+	for range frames {
+		for _, v := range subs {
+			q.Push(&v.Sub, b, 0, len(b.B), x.now)
+		}
+	}
+	return q, subs, b
+}
+
+// BenchmarkStalledInManyRooms is what a loop does at a tick for a session that takes nothing and is in many rooms, all of them over
+// their bounds.
+func BenchmarkStalledInManyRooms(b *testing.B) {
+	for _, rooms := range []int{16, 256, 4096} {
+		b.Run(fmt.Sprintf("rooms=%d", rooms), func(b *testing.B) {
+			x := newBench(b, Config{}, codec.Register{QueueBytes: 64 << 10})
+			frames := 65536 / rooms
+			for b.Loop() {
+				b.StopTimer()
+				q, _, batch := stalledIn(b, x, rooms, frames)
+				now := x.now + 10e9
+				b.StartTimer()
+				q.Look(now)
+				b.StopTimer()
+				q.Clear()
+				batch.Release()
+				b.StartTimer()
+			}
+		})
+	}
+}

@@ -103,9 +103,7 @@ func (l *fakeLoop) drain() {
 				if m.mute != 0 && it.b.Key.Pub == m.mute && it.b.Kind != KindLeft || it.b.Kind == KindCount && !m.counts {
 					continue
 				}
-				if m.q.Push(&m.Sub, it.b, 0, len(it.b.B), l.now).CutOff {
-					m.cutOff = true
-				}
+				m.Acted(m.q.Push(&m.Sub, it.b, 0, len(it.b.B), l.now))
 			}
 			it.b.Taken()
 			it.b.Release()
@@ -116,9 +114,9 @@ func (l *fakeLoop) drain() {
 				it.m.q.Replay(&it.m.Sub, item, l.now)
 			}
 			for _, mid := range it.replay.Midway {
-				it.m.SkipTo(mid)
+				it.m.q.SkipTo(&it.m.Sub, mid)
 			}
-			it.m.Fresh(it.replay.Fresh, it.replay.FreshUntil)
+			it.m.q.Fresh(&it.m.Sub, it.replay.Fresh, it.replay.FreshUntil)
 			it.replay.Release()
 		case it.m.member:
 			it.m.q.Forget(&it.m.Sub)
@@ -132,13 +130,14 @@ func (l *fakeLoop) drain() {
 // expected or a gap from there, by a publisher that was announced, and messages come whole.
 type viewer struct {
 	Sub
-	q      *Queue
-	loop   *fakeLoop // whose clock v goes by
-	member bool
-	mute   uint16
-	counts bool
-	cutOff bool
-	cuts   []codec.Code
+	q       *Queue
+	loop    *fakeLoop // whose clock v goes by
+	member  bool
+	mute    uint16
+	counts  bool
+	cutOff  bool
+	dropped int // by looks
+	cuts    []codec.Code
 
 	tap     func(frame []byte, typ byte) // is given every frame, too; may be nil
 	fail    func(format string, args ...any)
@@ -160,9 +159,15 @@ type viewed struct {
 	script   []string
 }
 
+// Acted implements Member.
+func (v *viewer) Acted(out Outcome) {
+	v.dropped += out.Frames
+	v.cutOff = v.cutOff || out.CutOff
+}
+
 func (x *bench) newViewer() *viewer {
 	v := &viewer{q: NewQueue(x.pool, x.chunk), loop: x.loop, streams: make(map[codec.StreamKey]*viewed), joined: make(map[uint16]bool), broken: x.broken, fail: x.t.Fatalf}
-	v.Init(x.room)
+	v.Init(x.room, v)
 	return v
 }
 
@@ -275,7 +280,7 @@ func (v *viewer) reconnect(r *Room) {
 	v.q.Clear()
 	v.q, v.wire, v.cutOff, v.cuts = NewQueue(r.table.pool, 0), nil, false, nil
 	v.Sub = Sub{}
-	v.Init(r)
+	v.Init(r, v)
 	for _, s := range v.streams {
 		s.resumed = true
 		s.script = append(s.script, "resumed")

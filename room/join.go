@@ -23,6 +23,7 @@ type Replay struct {
 
 	share *Share          // the member's
 	why   codec.GapReason // of a gap in the stream that is being replayed, as its member sees it
+	words *Batch          // the last of Items, if it is frames about the room that more may be added to
 }
 
 // ReplayItem is a part of a batch.
@@ -52,10 +53,27 @@ func (rp *Replay) Release() {
 	rp.Items = nil
 }
 
+// control adds a frame about the room. Frames in a row share a batch.
 func (rp *Replay) control(r *Room, c codec.Control) {
+	if n := len(rp.Items); rp.words != nil && rp.Items[n-1].B == rp.words {
+		var err error
+		if rp.words.B, err = c.Append(rp.words.B); err != nil {
+			panic("room: " + err.Error()) // what a room says of its own state fits
+		}
+		if rp.Items[n-1].End = len(rp.words.B); rp.Items[n-1].End > wordsBytes {
+			rp.words = nil
+		}
+		b := rp.Items[n-1].B
+		b.charge(b.cost())
+		return
+	}
 	b := r.table.pool.encodeOwn(c, rp.share)
 	rp.Items = append(rp.Items, ReplayItem{b, 0, len(b.B)})
+	rp.words = b
 }
+
+// wordsBytes is about how long a batch of frames about a room gets.
+const wordsBytes = 8 << 10
 
 func (rp *Replay) gap(s *stream, from, to uint64, reason codec.GapReason) {
 	if from <= to {
@@ -229,7 +247,13 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 		if j.Link == "" && len(j.Have) > 0 && !sat {
 			r.seats.returned("", 1)
 		}
+	}
+	switch {
+	case seat == nil:
+	case sat || j.Link != "" || r.seats.hold != 0:
 		r.seats.updateAll(r)
+	default:
+		r.seats.sit(seat)
 	}
 	if !slices.Contains(r.outlets, o) {
 		r.outlets = append(r.outlets, o)

@@ -120,8 +120,7 @@ func (s *source) play(x *bench, groups int, early, late []*path, joinAt time.Dur
 		x.loop.drain()
 		for i, v := range viewers {
 			paths[i].take(v, now)
-			v.q.Check(&v.Sub, now)
-			v.q.Tell(&v.Sub, now)
+			v.q.Look(now)
 		}
 	}
 	return viewers

@@ -20,9 +20,17 @@ type Queue struct {
 	replay int // of these, bytes of replays
 	pace   pace
 
-	views []view                    // scratch of shed
-	byKey map[codec.StreamKey]int32 // likewise: places in views, when they are many
-	kept  []seg                     // likewise
+	active []*Sub // subscriptions that have something queued, or are slow; maybe more
+
+	// A pass over the queue costs as much as the queue is long, so that it waits until the queue has grown by a part.
+	passed   int   // segments at the last pass ...
+	added    int   // and since then
+	passedAt int64 // when that was
+
+	sheds []shedding        // scratch of a pass
+	views []view            // likewise
+	byKey map[viewKey]int32 // likewise: places in views, when they are many
+	kept  []seg             // likewise
 }
 
 // seg is a part of a batch that holds whole frames, waiting for the socket.
@@ -49,13 +57,21 @@ type Sub struct {
 	replay int // of these, bytes of its replay, which the bounds leave out: the room's log has its own
 	ripe   int // policy latest: over so many bytes a look for old messages pays
 	slow   *slow
+	member Member
+	owner  *Share // of the room
+
+	active int32 // place in the queue's list of active subscriptions, and one; 0: not there
+	shed   int32 // likewise in sheds
+	old    bool  // scratch of Look: stale
 }
 
-// Init prepares the account of a subscription to r.
-func (s *Sub) Init(r *Room) { s.set, s.room = &r.set, r.ID }
+// Member is told what a policy did to a subscription when its queue was looked at.
+type Member interface {
+	Acted(Outcome)
+}
 
-// Queued returns how many bytes wait for the subscription.
-func (s *Sub) Queued() int { return s.queued }
+// Init prepares the account of a subscription of m to r.
+func (s *Sub) Init(r *Room, m Member) { s.set, s.room, s.member, s.owner = &r.set, r.ID, m, r.share }
 
 // Slow reports whether the subscription waits for a point to resume at, so that what it gets must pass its Queue.
 func (s *Sub) Slow() bool { return s.slow != nil }
@@ -119,6 +135,7 @@ func (q *Queue) Orphan(s *Sub) {
 		}
 	}
 	s.queued, s.replay, s.ripe, s.slow = 0, 0, 0, nil
+	q.rest(s)
 }
 
 func (q *Queue) add(g seg) {
@@ -136,8 +153,10 @@ func (q *Queue) add(g seg) {
 	q.segs = append(q.segs, g)
 	n := g.left()
 	q.bytes += n
+	q.added++
 	if g.sub != nil {
 		g.sub.queued += n
+		q.attend(g.sub)
 	}
 	if g.replay {
 		q.replay += n
@@ -168,10 +187,33 @@ func (q *Queue) Push(s *Sub, b *Batch, off, end int, now int64) (out Outcome) {
 		s.ripe = end - off
 	}
 	q.add(newSeg(b, off, off, end, now, s))
-	if s.set.Policy != codec.PolicyLatest || s.queued > s.ripe {
+	if (s.set.Policy != codec.PolicyLatest || s.queued > s.ripe) && q.mayPass() {
 		out.merge(q.Check(s, now))
 	}
 	return out
+}
+
+// mayPass reports whether the queue has grown enough for another pass: a short one always.
+func (q *Queue) mayPass() bool { return q.added >= q.passed/16-16 }
+
+// attend puts s on the list of active subscriptions.
+func (q *Queue) attend(s *Sub) {
+	if s.active == 0 {
+		q.active = append(q.active, s)
+		s.active = int32(len(q.active))
+	}
+}
+
+// rest takes s off that list.
+func (q *Queue) rest(s *Sub) {
+	if s.active == 0 {
+		return
+	}
+	n := len(q.active) - 1
+	last := q.active[n]
+	q.active[s.active-1], last.active = last, s.active
+	q.active[n], s.active = nil, 0
+	q.active = q.active[:n]
 }
 
 // Outcome says what a policy did to a subscription.
@@ -186,46 +228,117 @@ func (o *Outcome) merge(p Outcome) {
 	o.CutOff = o.CutOff || p.CutOff
 }
 
-// Check lets the policy of the room of s act if s is over its bounds. Call it for every subscription that has something
-// queued, from time to time, for the bound on age.
+// Check lets the policy of the room of s act if s is over its bounds.
 func (q *Queue) Check(s *Sub, now int64) (out Outcome) {
-	switch s.set.Policy {
-	case codec.PolicyLossless:
-		return out
-	case codec.PolicyLatest:
-		if s.queued > 0 {
-			out = q.shed(s, now, shedLatest)
-			s.ripe = 2 * s.queued
-		}
-		return out
-	}
-	if s.live() <= s.set.QueueBytes && !q.stale(s, now) || q.keepsUp(s, now) {
+	if !q.over(s, now, q.stale(s, now)) {
 		return out
 	}
 	if s.set.Policy == codec.PolicyDisconnect {
 		return Outcome{CutOff: true}
 	}
-	if sl := s.slow; sl != nil && s.live() < sl.quietBytes && now < sl.quietUntil {
-		return out
-	}
-	twice := 2 * s.set.QueueBytes
-	out = q.shed(s, now, shedOld)
-	if s.live() > twice {
-		out.merge(q.shed(s, now, shedCurrent))
-	}
-	if s.live() > twice {
-		out.merge(q.shed(s, now, shedAll))
-	}
-	// A pass over the queue that found little to drop is not repeated for every frame that comes.
-	if step := s.set.QueueBytes / 8; out.Bytes < step && s.queued > 0 {
-		sl := s.slowState()
-		sl.quietBytes = s.live() + step
-		if s.live() <= twice {
-			sl.quietBytes = min(sl.quietBytes, twice+1)
-		}
-		sl.quietUntil = now + int64(s.set.QueueAge)/8
-	}
+	q.mark(s)
+	q.act(now)
+	out = q.sheds[0].out
+	q.unmark()
 	return out
+}
+
+// Look lets the policies of all rooms act, tells what was missed, and tells the members what was done. Call it from time to
+// time, for the bounds on age, and when the socket takes bytes again. It reports whether there is anything left to look
+// after.
+func (q *Queue) Look(now int64) bool {
+	if !q.mayPass() && now-q.passedAt < int64(q.passed)*passTime {
+		return true
+	}
+	stale := q.findStale(now)
+	for i := len(q.active) - 1; i >= 0; i-- {
+		s := q.active[i]
+		s.shed = 0
+		switch {
+		case s.queued == 0 && s.slow == nil:
+			q.rest(s)
+		case !q.over(s, now, stale && s.old):
+		case s.set.Policy == codec.PolicyDisconnect:
+			s.member.Acted(Outcome{CutOff: true})
+		default:
+			q.mark(s)
+		}
+		s.old = false
+	}
+	if len(q.sheds) > 0 {
+		q.act(now)
+		q.tellActed()
+	}
+	for _, s := range q.active {
+		q.Tell(s, now)
+	}
+	return len(q.active) > 0
+}
+
+// passTime is how long, in nanoseconds for each segment, a pass that time alone asks for is put off after another: a
+// multiple of what it takes.
+const passTime = 1000
+
+// tellActed tells the members what was done, and ends the marks.
+func (q *Queue) tellActed() {
+	for i := range q.sheds {
+		if d := &q.sheds[i]; d.out != (Outcome{}) {
+			d.sub.member.Acted(d.out)
+		}
+	}
+	q.unmark()
+}
+
+// over reports whether the policy of s has to act. stale: its oldest bytes have waited for longer than the bound.
+func (q *Queue) over(s *Sub, now int64, stale bool) bool {
+	switch s.set.Policy {
+	case codec.PolicyLossless:
+		return false
+	case codec.PolicyLatest:
+		return s.queued > 0
+	}
+	if s.live() <= s.set.QueueBytes && !stale || q.keepsUp(s, now) {
+		return false
+	}
+	sl := s.slow
+	return s.set.Policy == codec.PolicyDisconnect || sl == nil || s.live() >= sl.quietBytes || now >= sl.quietUntil
+}
+
+// act sheds all that are marked, by as much as their bounds ask for.
+func (q *Queue) act(now int64) {
+	q.pass(now)
+	for _, mode := range [...]shedMode{shedCurrent, shedAll} {
+		more := false
+		for i := range q.sheds {
+			d := &q.sheds[i]
+			if d.mode == shedLatest || d.mode == shedNone || d.sub.live() <= 2*d.sub.set.QueueBytes {
+				d.mode = shedNone
+			} else {
+				d.mode, more = mode, true
+			}
+		}
+		if more {
+			q.pass(now)
+		}
+	}
+	for i := range q.sheds {
+		d := &q.sheds[i]
+		s := d.sub
+		if s.set.Policy == codec.PolicyLatest {
+			s.ripe = 2 * s.queued
+			continue
+		}
+		// A pass over the queue that found little to drop is not repeated for every frame that comes.
+		twice := 2 * s.set.QueueBytes
+		if step := s.set.QueueBytes / 8; d.out.Bytes < step && s.queued > 0 {
+			sl := s.slowState()
+			sl.quietBytes = s.live() + step
+			if s.live() <= twice {
+				sl.quietBytes = min(sl.quietBytes, twice+1)
+			}
+			sl.quietUntil = now + int64(s.set.QueueAge)/8
+		}
+	}
 }
 
 // stale reports whether the oldest bytes of s, its replay apart, have waited longer than the bound. The queue is in order
@@ -243,6 +356,30 @@ func (q *Queue) stale(s *Sub, now int64) bool {
 	return false
 }
 
+// findStale notes which subscriptions are stale, and reports whether any is. It goes through what has waited for longer than
+// the least of their bounds.
+func (q *Queue) findStale(now int64) (any bool) {
+	least := int64(0)
+	for _, s := range q.active {
+		if age := int64(s.set.QueueAge); s.live() > 0 && (least == 0 || age < least) {
+			least = age
+		}
+	}
+	if least == 0 {
+		return false
+	}
+	i := q.head
+	for ; i < len(q.segs) && q.segs[i].at < now-least; i++ {
+		if g := &q.segs[i]; g.sub != nil && !g.replay && g.at < now-int64(g.sub.set.QueueAge) {
+			g.sub.old, any = true, true
+		}
+	}
+	if i > q.head {
+		q.passed, q.passedAt, q.added = max(q.passed, i-q.head), now, 0
+	}
+	return any
+}
+
 // keepsUp reports whether the session takes what comes, so that no bound acts on what waits for s.
 func (q *Queue) keepsUp(s *Sub, now int64) bool {
 	return q.Empty() || q.pace.keepsUp(q.OldestAt(), int64(s.set.QueueAge), q.chunk, now)
@@ -250,24 +387,59 @@ func (q *Queue) keepsUp(s *Sub, now int64) bool {
 
 // Relieve drops all that may be dropped of s, whatever the bounds: the process holds too much. Where the policy drops
 // nothing, a subscription that has something queued must end.
-func (q *Queue) Relieve(s *Sub, now int64) Outcome {
+func (q *Queue) Relieve(s *Sub, now int64) (out Outcome) {
+	out, marked := q.relieve(s)
+	if marked {
+		q.pass(now)
+		out = q.sheds[0].out
+		q.unmark()
+	}
+	return out
+}
+
+// RelieveAll is Relieve for all subscriptions, or only for those to rooms whose owners hold too much, which also leaves out
+// those of lossless rooms unless lossless is set. The members are told.
+func (q *Queue) RelieveAll(all, lossless bool, now int64) {
+	for _, s := range q.active {
+		if s.queued == 0 || !all && !s.owner.Over() || !lossless && s.set.Policy == codec.PolicyLossless {
+			continue
+		}
+		if out, _ := q.relieve(s); out.CutOff {
+			s.member.Acted(out)
+		}
+	}
+	if len(q.sheds) > 0 {
+		q.pass(now)
+		q.tellActed()
+	}
+}
+
+func (q *Queue) relieve(s *Sub) (out Outcome, marked bool) {
 	if s.queued == 0 {
-		return Outcome{}
+		return out, false
 	}
 	switch s.set.Policy {
 	case codec.PolicyLossless, codec.PolicyDisconnect:
-		return Outcome{CutOff: true}
+		return Outcome{CutOff: true}, false
 	case codec.PolicyLatest:
-		return q.Check(s, now)
+		q.mark(s)
+	default:
+		q.mark(s)
+		q.sheds[s.shed-1].mode = shedAll
 	}
-	return q.shed(s, now, shedAll)
+	return out, true
 }
 
 // Forget drops all that waits for s but a frame begun, without a notice: the subscription has ended, and the next that its
 // subscriber is told is why. It returns how many bytes that were.
 func (q *Queue) Forget(s *Sub) int {
 	n := q.bytes
-	q.shed(s, 0, shedForget)
+	if s.queued > 0 {
+		q.mark(s)
+		q.sheds[0].mode = shedForget
+		q.pass(0)
+		q.unmark()
+	}
 	q.Orphan(s)
 	return n - q.bytes
 }
@@ -331,7 +503,7 @@ func (q *Queue) Own(s *Share) {
 
 // account counts what the queue takes beside its batches.
 func (q *Queue) account() {
-	n := (cap(q.segs)+cap(q.kept))*segCost + cap(q.views)*viewCost
+	n := (cap(q.segs)+cap(q.kept))*segCost + cap(q.views)*viewCost + 8*cap(q.active)
 	q.share.Hold(n - q.holds)
 	q.holds = n
 }
@@ -341,14 +513,35 @@ const maxIdleSegs = 64
 
 func (q *Queue) reset() {
 	q.segs, q.head, q.bytes, q.replay = q.segs[:0], 0, 0, 0
+	if cap(q.active) > maxIdleSegs && len(q.active) == 0 {
+		q.active = nil
+	}
+	q.passed, q.added = 0, 0
 	if cap(q.segs) > maxIdleSegs || cap(q.kept) > maxIdleSegs || cap(q.views) > maxIdleSegs {
-		q.segs, q.kept, q.views, q.byKey = nil, nil, nil, nil
+		q.segs, q.kept, q.views, q.byKey, q.sheds = nil, nil, nil, nil, nil
 		q.account()
 	}
 }
 
+// Idle reports whether nothing waits, and nobody who is slow is to be looked after: the queue may go to another session.
+func (q *Queue) Idle() bool {
+	if !q.Empty() {
+		return false
+	}
+	for i := len(q.active) - 1; i >= 0; i-- {
+		if q.active[i].slow == nil {
+			q.rest(q.active[i])
+		}
+	}
+	return len(q.active) == 0
+}
+
 // Clear drops everything: the session is gone.
 func (q *Queue) Clear() {
+	for _, s := range q.active {
+		s.active = 0
+	}
+	q.active = q.active[:0]
 	for i := q.head; i < len(q.segs); i++ {
 		g := &q.segs[i]
 		if g.sub != nil {
@@ -406,7 +599,8 @@ func (s *Sub) skip(key codec.StreamKey) *skip {
 }
 
 // SkipTo makes s wait for the next point of a stream to start at.
-func (s *Sub) SkipTo(m Midway) {
+func (q *Queue) SkipTo(s *Sub, m Midway) {
+	q.attend(s)
 	k := s.skip(m.Key)
 	switch {
 	case m.Known:
@@ -419,8 +613,9 @@ func (s *Sub) SkipTo(m Midway) {
 }
 
 // Fresh says that streams of these publishers may begin anywhere until a moment: what comes before that is lost for s.
-func (s *Sub) Fresh(pubs []uint16, until int64) {
+func (q *Queue) Fresh(s *Sub, pubs []uint16, until int64) {
 	if len(pubs) > 0 {
+		q.attend(s)
 		sl := s.slowState()
 		sl.fresh, sl.freshUntil = pubs, until
 	}

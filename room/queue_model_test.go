@@ -161,7 +161,11 @@ type modelSub struct {
 	live    bool // not forgotten and not orphaned
 	peak    int  // most bytes that might not be dropped since a look was last due
 	streams []*modelStream
+	acted   func(Outcome)
 }
+
+// Acted implements Member.
+func (s *modelSub) Acted(out Outcome) { s.acted(out) }
 
 // fixed returns the bytes queued for s that no policy may drop, by a slow and simple count.
 func (q *Queue) fixed(s *Sub) (n int) {
@@ -239,7 +243,8 @@ func queueModel(t *rapid.T, policy codec.Policy) {
 	byName := make(map[codec.RoomID]map[codec.StreamKey]*modelStream)
 	for r := range rapid.IntRange(1, 2).Draw(t, "subs") {
 		id := codec.RoomID(r + 1)
-		s := &modelSub{Sub: Sub{set: set, room: id}, live: true}
+		s := &modelSub{Sub: Sub{set: set, room: id, owner: pool.Share("owner")}, live: true}
+		s.member = s
 		byName[id] = make(map[codec.StreamKey]*modelStream)
 		for i := range rapid.SampledFrom([]int{1, 2, 3, fewViews + 3}).Draw(t, "streams") {
 			m := &modelStream{room: id, key: codec.StreamKey{Pub: uint16(i/2 + 1), Dtype: uint8(i % 2)}, style: rapid.IntRange(0, 2).Draw(t, "style"),
@@ -302,9 +307,12 @@ func queueModel(t *rapid.T, policy codec.Policy) {
 			t.Fatal("cut off")
 		}
 	}
+	for _, s := range subs {
+		s.acted = account
+	}
 	for range rapid.IntRange(1, 120).Draw(t, "steps") {
 		s := subs[rapid.IntRange(0, len(subs)-1).Draw(t, "sub")]
-		now += int64(rapid.SampledFrom([]time.Duration{0, 0, time.Millisecond, 50 * time.Millisecond, 700 * time.Millisecond}).Draw(t, "pause"))
+		now += int64(rapid.SampledFrom([]time.Duration{0, 0, time.Millisecond, 50 * time.Millisecond, 700 * time.Millisecond, 2 * time.Second}).Draw(t, "pause"))
 		switch op := rapid.IntRange(0, 29).Draw(t, "op"); {
 		case op < 17:
 			m := s.streams[rapid.IntRange(0, len(s.streams)-1).Draw(t, "stream")]
@@ -315,6 +323,8 @@ func queueModel(t *rapid.T, policy codec.Policy) {
 			b.Release()
 		case op < 24:
 			advance(rapid.IntRange(1, 3000).Draw(t, "taken"))
+		case op < 25:
+			q.Look(now)
 		case op < 26:
 			for _, s := range subs {
 				if s.live {
@@ -370,6 +380,12 @@ func queueModel(t *rapid.T, policy codec.Policy) {
 		for _, s := range subs {
 			if queued[&s.Sub] != s.queued {
 				t.Fatalf("room %d has %d bytes queued and says %d", s.room, queued[&s.Sub], s.queued)
+			}
+			if in := s.active != 0 && q.active[s.active-1] == &s.Sub; !in && (s.queued > 0 || s.slow != nil) {
+				t.Fatalf("room %d is not on the list of active subscriptions", s.room)
+			}
+			if s.shed != 0 || len(q.sheds) != 0 {
+				t.Fatalf("room %d is still marked, %d marks", s.room, len(q.sheds))
 			}
 			if policy == codec.PolicyLive && s.live {
 				if s.queued > 2*set.QueueBytes && s.live { // what is queued without a look: notices, the rest of messages

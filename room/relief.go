@@ -154,9 +154,6 @@ func (t *Table) EndOf(s *Share) {
 	}
 }
 
-// OwnerOver reports whether the room's owner holds too much. Any goroutine.
-func (r *Room) OwnerOver() bool { return r.share.Over() }
-
 func (r *Room) relieve() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -58,6 +58,8 @@ type Room struct {
 	epoch    uint32      // of this node's reign; 0: it has none
 	birth    uint64      // likewise
 
+	crowd atomic.Int32 // how many have a seat; read without the mutex
+
 	// A mirror's, fed by a link to the room's relay.
 	mirror     bool
 	part       bool // it does not hold yet what the relay has: nobody is admitted
@@ -105,6 +107,9 @@ func (r *Room) postControl(kind BatchKind, c codec.Control) {
 	r.post(b)
 	b.Release()
 }
+
+// Crowd returns how many places of subscribers acknowledgements wait for: what an acknowledgement costs grows with it.
+func (r *Room) Crowd() int { return int(r.crowd.Load()) }
 
 // Publish makes h the holder of a publisher number for (account, instance). Publishing again, from the same session or
 // another, takes the number and its streams over, and asks h at once to acknowledge what has arrived. It returns the

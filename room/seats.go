@@ -2,7 +2,10 @@ package room
 
 import (
 	"maps"
+	"slices"
+	"sort"
 	"sync"
+	"sync/atomic"
 
 	"github.com/timedge/timedge/codec"
 )
@@ -14,7 +17,9 @@ import (
 // taken it and every seat that counts has acknowledged it; a seat that owes a batch for too long does not count until it has caught up.
 type seating struct {
 	pool     *Pool
+	crowd    *atomic.Int32 // how many seats there are
 	seats    []*seat
+	byWho    map[who][]*seat
 	byMember map[any]*seat // those whose subscriber is connected
 	hold     int64         // until then, by time, nothing counts as arrived; 0: no hold
 }
@@ -22,6 +27,7 @@ type seating struct {
 // seat is a subscriber's place. It outlives the subscriber's connection for the stall time, or the lag time.
 type seat struct {
 	who    who
+	at     int    // place in the list
 	node   string // of a link: the node at its other end
 	member any    // nil while its connection is away
 	outlet Outlet
@@ -48,7 +54,7 @@ type place struct {
 // seated returns the room's seating, making it if need be. Room's mutex.
 func (r *Room) seated() *seating {
 	if r.seats == nil {
-		r.seats = &seating{pool: r.table.pool, byMember: make(map[any]*seat)}
+		r.seats = &seating{pool: r.table.pool, crowd: &r.crowd, byWho: make(map[who][]*seat), byMember: make(map[any]*seat)}
 		r.table.watch(r)
 	}
 	return r.seats
@@ -60,8 +66,8 @@ func (r *Room) lossless() bool { return r.set.Policy == codec.PolicyLossless }
 // kept returns the seat of a client whose connection broke or, when the client resumes, that still sits on an old one.
 // It returns nil if there is none.
 func (l *seating) kept(w who, node string, resumes bool) *seat {
-	for _, s := range l.seats {
-		if s.who == w && s.node == node && (resumes || s.member == nil) && !s.orphan {
+	for _, s := range l.byWho[w] {
+		if s.node == node && (resumes || s.member == nil) && !s.orphan {
 			return s
 		}
 	}
@@ -73,7 +79,10 @@ func (l *seating) kept(w who, node string, resumes bool) *seat {
 func (l *seating) take(s *seat, o Outlet, j *Join, now int64) *seat {
 	if s == nil {
 		s = &seat{who: who{j.Account, j.Instance}, node: j.Link, places: make(map[codec.StreamKey]*place), share: l.pool.Share(j.Account)}
+		s.at = len(l.seats)
 		l.seats = append(l.seats, s)
+		l.crowd.Store(int32(len(l.seats)))
+		l.byWho[s.who] = append(l.byWho[s.who], s)
 	}
 	if s.member != nil {
 		s.outlet.Cut(s.member, codec.CodeReplaced)
@@ -328,6 +337,30 @@ func (r *Room) Ack(member any, key codec.StreamKey, seq uint64, now int64) error
 	return nil
 }
 
+// unseat says that a seat no longer stands at a place. Only the last of the slowest seats matters.
+func (l *seating) unseat(s *seat, p *place) {
+	switch st := p.st; {
+	case s.late || p.acked >= st.next || st.atLow > 0 && p.acked > st.low:
+	case p.acked == st.low && st.atLow > 1:
+		st.atLow--
+	default:
+		l.update(st)
+	}
+}
+
+// sit says that a seat that is new stands at its places.
+func (l *seating) sit(s *seat) {
+	for _, p := range s.places {
+		switch st := p.st; {
+		case p.acked >= st.next || st.atLow > 0 && p.acked > st.low:
+		case p.acked == st.low && st.atLow > 0:
+			st.atLow++
+		default:
+			l.update(st)
+		}
+	}
+}
+
 // behind reports whether frames wait for the seat's acknowledgement.
 func (s *seat) behind() bool {
 	for _, p := range s.places {
@@ -373,18 +406,20 @@ func (l *seating) leave(member any, gone bool, now int64) {
 }
 
 func (l *seating) remove(gone *seat) {
-	for i, s := range l.seats {
-		if s == gone {
-			n := len(l.seats) - 1
-			l.seats[i], l.seats[n] = l.seats[n], nil
-			l.seats = l.seats[:n]
-			break
-		}
+	n := len(l.seats) - 1
+	l.seats[gone.at], l.seats[n].at = l.seats[n], gone.at
+	l.seats[n] = nil
+	l.seats = l.seats[:n]
+	l.crowd.Store(int32(n))
+	if same := slices.DeleteFunc(l.byWho[gone.who], func(s *seat) bool { return s == gone }); len(same) > 0 {
+		l.byWho[gone.who] = same
+	} else {
+		delete(l.byWho, gone.who)
 	}
 	gone.share.Hold(-gone.holds)
 	gone.share, gone.holds = nil, 0
 	for _, p := range gone.places {
-		l.update(p.st)
+		l.unseat(gone, p)
 	}
 }
 
@@ -501,10 +536,11 @@ func (l *seating) returned(node string, n int) {
 // mutex is a leaf.
 type flight struct {
 	mu    sync.Mutex
-	local uint64 // every loop has taken what is up to here
-	seats uint64 // and every seat; with nobody seated it does not count
-	empty bool   // nobody is seated
-	list  []aloft
+	local uint64  // every loop has taken what is up to here
+	seats uint64  // and every seat; with nobody seated it does not count
+	empty bool    // nobody is seated
+	list  []aloft // list[head:] is on its way, in order
+	head  int
 }
 
 // aloft is a batch on its way.
@@ -516,49 +552,63 @@ type aloft struct {
 
 func (f *flight) add(a aloft) {
 	f.mu.Lock()
+	defer f.mu.Unlock()
+	// Moving the rest down only when it is the smaller half costs less than one move for each batch in all.
+	if f.head > 32 && f.head*2 > len(f.list) {
+		f.list, f.head = f.list[:copy(f.list, f.list[f.head:])], 0
+	}
 	f.list = append(f.list, a)
-	f.mu.Unlock()
 }
 
 // owed reports whether a batch that was posted before a moment ends behind seq.
 func (f *flight) owed(seq uint64, before int64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, a := range f.list {
-		if a.last > seq {
-			return a.at < before
-		}
-	}
-	return false
+	list := f.list[f.head:]
+	i := sort.Search(len(list), func(i int) bool { return list[i].last > seq })
+	return i < len(list) && list[i].at < before
 }
 
 // taken says that every loop has taken the batch that ends with last.
 func (f *flight) taken(s *stream, last uint64) {
 	f.mu.Lock()
 	f.local = max(f.local, last)
-	f.land(s)
+	last, bytes := f.land()
+	f.mu.Unlock()
+	s.landed(last, bytes)
 }
 
 // seatsAt says how far the n slowest seats are.
 func (f *flight) seatsAt(s *stream, low uint64, n int) {
 	f.mu.Lock()
 	f.seats, f.empty = low, n == 0
-	f.land(s)
+	last, bytes := f.land()
+	f.mu.Unlock()
+	s.landed(last, bytes)
 }
 
-// land counts the batches that have arrived, and unlocks. A batch is acknowledged as a whole, as its bytes count.
-func (f *flight) land(s *stream) {
+// land takes the batches that have arrived off the list, and returns where the last of them ends, 0 if there is none, and their
+// bytes. A batch is acknowledged as a whole, as its bytes count. Mutex held.
+func (f *flight) land() (last uint64, bytes int) {
 	to := f.local
 	if !f.empty {
 		to = min(to, f.seats)
 	}
-	done, last, bytes := 0, uint64(0), 0
-	for ; done < len(f.list) && f.list[done].last <= to; done++ {
-		last, bytes = f.list[done].last, bytes+f.list[done].n
+	for ; f.head < len(f.list) && f.list[f.head].last <= to; f.head++ {
+		last, bytes = f.list[f.head].last, bytes+f.list[f.head].n
 	}
-	f.list = f.list[:copy(f.list, f.list[done:])]
-	f.mu.Unlock()
-	if done > 0 {
+	if f.head == len(f.list) {
+		f.list, f.head = f.list[:0], 0
+		if cap(f.list) > 1024 {
+			f.list = nil // a burst must not pin its size
+		}
+	}
+	return last, bytes
+}
+
+// landed counts what land has returned.
+func (s *stream) landed(last uint64, bytes int) {
+	if last != 0 {
 		s.rise(last)
 		s.pub.arrived(bytes)
 	}

@@ -6,7 +6,8 @@ import "github.com/timedge/timedge/codec"
 type shedMode uint8
 
 const (
-	shedOld     shedMode = iota // all before the newest complete group; keyless streams: the oldest messages
+	shedNone    shedMode = iota // nothing
+	shedOld                     // all before the newest complete group; keyless streams: the oldest messages
 	shedCurrent                 // all before the newest group, which goes on
 	shedAll                     // the group in progress too; keyless streams: all but the newest message
 	shedLatest                  // all but the newest message of each stream
@@ -17,6 +18,8 @@ const (
 // key message the socket has begun to take lies before the first.
 type view struct {
 	key      codec.StreamKey
+	of       int32 // place in sheds of whose it is
+	next     int32 // the next view of the same subscription, and one; 0: none
 	seen     bool
 	inBegun  bool   // the last frame looked at belongs to a message of which the socket has taken a part
 	inInit   bool   // the last frame looked at belongs to an init message that goes on
@@ -63,41 +66,91 @@ const noSeq = ^uint64(0)
 // fewViews is how many streams are found faster by looking at each than in a map.
 const fewViews = 16
 
-// view returns the view of a stream, valid until the next call.
-func (q *Queue) view(key codec.StreamKey) *view {
+// viewKey identifies a stream in a queue.
+type viewKey struct {
+	of  int32
+	key codec.StreamKey
+}
+
+// shedding is what a pass does to one subscription.
+type shedding struct {
+	sub    *Sub
+	mode   shedMode
+	excess int   // bytes that its streams without key messages have to lose
+	views  int32 // the first of its views, and one; 0: none
+	out    Outcome
+}
+
+// mark has the next passes shed s, as its policy does first.
+func (q *Queue) mark(s *Sub) {
+	mode := shedOld
+	if s.set.Policy == codec.PolicyLatest {
+		mode = shedLatest
+	}
+	q.sheds = append(q.sheds, shedding{sub: s, mode: mode})
+	s.shed = int32(len(q.sheds))
+}
+
+// unmark ends the marks.
+func (q *Queue) unmark() {
+	for i := range q.sheds {
+		q.sheds[i].sub.shed = 0
+	}
+	clear(q.sheds)
+	q.sheds = q.sheds[:0]
+}
+
+// shedding returns what the pass does to a subscription, nil for nothing, valid until the next mark.
+func (q *Queue) shedding(s *Sub) *shedding {
+	if s == nil || s.shed == 0 || q.sheds[s.shed-1].mode == shedNone {
+		return nil
+	}
+	return &q.sheds[s.shed-1]
+}
+
+// view returns the view of a stream of a marked subscription, valid until the next call.
+func (q *Queue) view(s *Sub, key codec.StreamKey) *view {
+	k := viewKey{s.shed - 1, key}
 	if len(q.views) <= fewViews {
 		for i := range q.views {
-			if q.views[i].key == key {
-				return &q.views[i]
+			if v := &q.views[i]; v.key == key && v.of == k.of {
+				return v
 			}
 		}
-	} else if i, ok := q.byKey[key]; ok {
+	} else if i, ok := q.byKey[k]; ok {
 		return &q.views[i]
 	}
-	q.views = append(q.views, view{key: key})
+	d := &q.sheds[k.of]
+	q.views = append(q.views, view{key: key, of: k.of, next: d.views})
 	n := len(q.views)
+	d.views = int32(n)
 	switch {
 	case n == fewViews+1:
 		if q.byKey == nil {
-			q.byKey = make(map[codec.StreamKey]int32)
+			q.byKey = make(map[viewKey]int32)
 		}
 		clear(q.byKey)
 		for i := range q.views {
-			q.byKey[q.views[i].key] = int32(i)
+			q.byKey[viewKey{q.views[i].of, q.views[i].key}] = int32(i)
 		}
 	case n > fewViews:
-		q.byKey[key] = int32(n - 1)
+		q.byKey[k] = int32(n - 1)
 	}
 	return &q.views[n-1]
 }
 
-// shed drops frames of s by whole messages, and puts a notice in the place of what it drops. A frame or message of which the
-// socket has taken a part stays, and so do the init messages that the first frames kept need.
-func (q *Queue) shed(s *Sub, now int64, mode shedMode) Outcome {
+// pass drops frames of all that are marked by whole messages, and puts notices in the places of what it drops. A frame or
+// message of which the socket has taken a part stays, and so do the init messages that the first frames kept need. It goes
+// through the whole queue.
+func (q *Queue) pass(now int64) {
 	q.views = q.views[:0]
-	q.survey(s)
-	excess := q.decide(s, mode)
-	return q.rewrite(s, now, mode, excess)
+	for i := range q.sheds {
+		q.sheds[i].views = 0
+	}
+	q.survey()
+	q.decide()
+	q.rewrite(now)
+	q.passed, q.added, q.passedAt = len(q.segs), 0, now
 }
 
 // frames calls yield for each frame of g of which the socket has not taken all, with its place in the batch.
@@ -111,14 +164,14 @@ func (g *seg) frames(yield func(off, n int, f codec.Flags, seq uint64)) {
 	}
 }
 
-// survey looks at what s has in the queue, stream by stream.
-func (q *Queue) survey(s *Sub) {
+// survey looks at what the marked ones have in the queue, stream by stream.
+func (q *Queue) survey() {
 	for i := q.head; i < len(q.segs); i++ {
 		g := &q.segs[i]
-		if g.sub != s || g.b.First == 0 {
+		if g.b.First == 0 || q.shedding(g.sub) == nil {
 			continue
 		}
-		v := q.view(g.b.Key)
+		v := q.view(g.sub, g.b.Key)
 		if g.b.Kind != KindStream { // a gap breaks off the message before it
 			v.seen, v.inBegun, v.inInit = true, false, false
 			continue
@@ -154,123 +207,144 @@ func (q *Queue) survey(s *Sub) {
 	}
 }
 
-// decide sets the cut of each stream. It returns how many bytes the keyless streams together have to lose.
-func (q *Queue) decide(s *Sub, mode shedMode) (excess int) {
-	excess = s.live() - s.set.QueueBytes/2
+// decide sets the cut of each stream, and how many bytes the streams without key messages have to lose together.
+func (q *Queue) decide() {
+	for i := range q.sheds {
+		d := &q.sheds[i]
+		d.excess = d.sub.live() - d.sub.set.QueueBytes/2
+	}
 	for i := range q.views {
 		v := &q.views[i]
+		d := &q.sheds[v.of]
 		switch {
-		case mode == shedForget:
+		case d.mode == shedForget:
 			v.cut = noSeq
-		case mode == shedLatest, !v.keyed && mode == shedAll:
+		case d.mode == shedLatest, !v.keyed && d.mode == shedAll:
 			v.cut = v.keepLast()
 		case !v.keyed: // by excess and age
-		case mode == shedOld && v.prevKey != 0:
+		case d.mode == shedOld && v.prevKey != 0:
 			v.cut, v.init = v.prevKey, v.prevInit
-			excess -= v.prevAt
-		case mode != shedAll && v.lastKey != 0:
+			d.excess -= v.prevAt
+		case d.mode != shedAll && v.lastKey != 0:
 			v.cut, v.init = v.lastKey, v.lastInit
-			excess -= v.lastAt
+			d.excess -= v.lastAt
 		default:
 			v.cut = noSeq
-			excess -= v.bytes
+			d.excess -= v.bytes
 		}
 	}
-	return excess
+}
+
+// keep adds g to the queue that is built anew.
+func (q *Queue) keep(g seg) {
+	n := g.left()
+	q.bytes += n
+	if g.replay {
+		q.replay += n
+	}
+	if q.shedding(g.sub) != nil {
+		g.sub.queued += n
+		if g.replay {
+			g.sub.replay += n
+		}
+	}
+	q.kept = append(q.kept, g)
+}
+
+// gapped puts the notice of what was dropped of a stream where g is, which follows: the queue is in order of time.
+func (q *Queue) gapped(d *shedding, v *view, at int64) {
+	if v.gapFrom != 0 && d.mode != shedForget {
+		q.keep(q.notice(d.sub, v.key, v.gapFrom, v.gapTo, v.reason, at))
+	}
+	v.gapFrom = 0
 }
 
 // rewrite builds the queue anew without what goes.
-func (q *Queue) rewrite(s *Sub, now int64, mode shedMode, excess int) (out Outcome) {
-	reason := codec.GapSlow
-	if mode == shedLatest {
-		reason = codec.GapNewer
-	}
-	old := now - int64(s.set.QueueAge)/2
-	kept := q.kept[:0]
-	q.bytes, q.replay, s.queued, s.replay = 0, 0, 0, 0
-	keep := func(g seg) {
-		n := g.left()
-		q.bytes += n
-		if g.replay {
-			q.replay += n
+func (q *Queue) rewrite(now int64) {
+	q.bytes, q.replay, q.kept = 0, 0, q.kept[:0]
+	for i := range q.sheds {
+		if d := &q.sheds[i]; d.mode != shedNone {
+			d.sub.queued, d.sub.replay = 0, 0
 		}
-		if g.sub != nil && g.sub == s {
-			s.queued += n
-			if g.replay {
-				s.replay += n
-			}
-		}
-		kept = append(kept, g)
-	}
-	notice := func(v *view, at int64) { // at: of what follows, for the queue is in order of time
-		if v.gapFrom != 0 && mode != shedForget {
-			keep(q.notice(s, v.key, v.gapFrom, v.gapTo, v.reason, at))
-		}
-		v.gapFrom = 0
 	}
 	for i := q.head; i < len(q.segs); i++ {
 		g := q.segs[i]
+		d := q.shedding(g.sub)
 		switch {
-		case g.sub != s:
-			keep(g)
+		case d == nil:
+			q.keep(g)
 		case g.b.Kind == KindStream:
-			v := q.view(g.b.Key)
-			run := g // the frames kept in a row
-			run.end = run.beg
-			flush := func() {
-				if run.end > run.pos {
-					run.b.Retain()
-					keep(run)
-				}
-			}
-			g.frames(func(off, n int, f codec.Flags, seq uint64) {
-				gone := v.drops(f, seq, mode, excess > 0 || g.at < old)
-				if mode == shedForget {
-					gone = off >= int(g.pos)
-				}
-				if gone {
-					v.gap(seq, seq, reason)
-					v.reason = reason
-					out.Frames++
-					out.Bytes += n
-					if !v.keyed && !g.replay {
-						excess -= n
-					}
-					return
-				}
-				if v.gapFrom != 0 || run.end != int32(off) {
-					flush()
-					notice(v, g.at)
-					run.beg, run.pos, run.end = int32(off), max(int32(off), g.pos), int32(off)
-				}
-				run.end = int32(off + n)
-			})
-			flush()
+			q.sift(d, g, now)
 			g.b.Release()
 		case g.b.First != 0 && g.pos == g.beg: // an earlier notice, or the publisher's gap, becomes part of the new one
 			// A gap frame ends with its reason.
-			q.view(g.b.Key).gap(g.b.First, g.b.Last, g.b.reason())
+			q.view(g.sub, g.b.Key).gap(g.b.First, g.b.Last, g.b.reason())
 			g.b.Release()
-		case mode == shedForget && g.pos == g.beg:
+		case d.mode == shedForget && g.pos == g.beg:
 			g.b.Release()
 		default: // about a publisher or the room: what came before it is noticed before it
-			for j := range q.views {
-				if g.b.First == 0 && g.b.Kind != KindCount {
-					notice(&q.views[j], g.at)
+			if g.b.First == 0 && g.b.Kind != KindCount {
+				for n := d.views; n != 0; n = q.views[n-1].next {
+					q.gapped(d, &q.views[n-1], g.at)
 				}
 			}
-			keep(g)
+			q.keep(g)
 		}
 	}
-	if mode != shedForget {
-		q.suspend(s)
-		s.settle(now)
+	for i := range q.sheds {
+		d := &q.sheds[i]
+		if d.mode == shedNone || d.mode == shedForget {
+			continue
+		}
+		for n := d.views; n != 0; n = q.views[n-1].next {
+			q.suspend(d.sub, &q.views[n-1])
+		}
+		d.sub.settle(now)
 	}
 	clear(q.segs)
-	q.kept = q.segs[:0]
-	q.segs, q.head = kept, 0
+	q.segs, q.kept, q.head = q.kept, q.segs[:0], 0
 	q.account()
-	return out
+}
+
+// sift keeps those frames of a run that do not go.
+func (q *Queue) sift(d *shedding, g seg, now int64) {
+	reason := codec.GapSlow
+	if d.mode == shedLatest {
+		reason = codec.GapNewer
+	}
+	old := g.at < now-int64(d.sub.set.QueueAge)/2
+	v := q.view(g.sub, g.b.Key)
+	run := g // the frames kept in a row
+	run.end = run.beg
+	flush := func() {
+		if run.end > run.pos {
+			run.b.Retain()
+			q.keep(run)
+		}
+	}
+	g.frames(func(off, n int, f codec.Flags, seq uint64) {
+		gone := v.drops(f, seq, d.mode, d.excess > 0 || old)
+		if d.mode == shedForget {
+			gone = off >= int(g.pos)
+		}
+		if gone {
+			v.gap(seq, seq, reason)
+			v.reason = reason
+			d.out.Frames++
+			d.out.Bytes += n
+			if !v.keyed && !g.replay {
+				d.excess -= n
+			}
+			return
+		}
+		if v.gapFrom != 0 || run.end != int32(off) {
+			flush()
+			q.gapped(d, v, g.at)
+			run.beg, run.pos, run.end = int32(off), max(int32(off), g.pos), int32(off)
+		}
+		run.end = int32(off + n)
+	})
+	flush()
 }
 
 // keepLast returns where the newest message starts, for streams without key messages.
@@ -299,22 +373,19 @@ func (v *view) drops(f codec.Flags, seq uint64, mode shedMode, pressed bool) boo
 }
 
 // suspend notes what was dropped at the end of the queue, and what is to be left out until a group begins.
-func (q *Queue) suspend(s *Sub) {
-	for i := range q.views {
-		v := &q.views[i]
-		all := v.cut == noSeq
-		if v.gapFrom == 0 && !all {
-			continue
+func (q *Queue) suspend(s *Sub, v *view) {
+	all := v.cut == noSeq
+	if v.gapFrom == 0 && !all {
+		return
+	}
+	k := s.skip(v.key)
+	if v.gapFrom != 0 {
+		if k.from == 0 {
+			k.to, k.reason = v.gapTo, v.reason
 		}
-		k := s.skip(v.key)
-		if v.gapFrom != 0 {
-			if k.from == 0 {
-				k.to, k.reason = v.gapTo, v.reason
-			}
-			k.from, k.reason = v.gapFrom, joint(k.reason, v.reason)
-		}
-		if all && !k.waiting {
-			k.waiting, k.finish, k.init = true, v.inBegun, v.inInit
-		}
+		k.from, k.reason = v.gapFrom, joint(k.reason, v.reason)
+	}
+	if all && !k.waiting {
+		k.waiting, k.finish, k.init = true, v.inBegun, v.inInit
 	}
 }

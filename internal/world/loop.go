@@ -145,7 +145,7 @@ func (o *outlet) flush() {
 			if b.Kind == room.KindCount && !m.join.Counts || m.mute != 0 && b.Key.Pub == m.mute && b.Kind != room.KindLeft {
 				continue
 			}
-			m.policy(m.s.queue().Push(&m.sub, b, 0, len(b.B), now))
+			m.Acted(m.s.queue().Push(&m.sub, b, 0, len(b.B), now))
 		}
 		m.s.mark()
 	}
@@ -157,8 +157,8 @@ func (o *outlet) flush() {
 	o.pending = o.pending[:0]
 }
 
-// policy does what a room's policy asks for.
-func (m *subscription) policy(out room.Outcome) {
+// Acted implements room.Member: it does what a room's policy asks for.
+func (m *subscription) Acted(out room.Outcome) {
 	if out.CutOff && !m.ended {
 		m.s.l.cuts = append(m.s.l.cuts, m)
 	}
@@ -176,7 +176,7 @@ func (m *subscription) take(r *room.Room) error {
 		l.outlets[r] = o
 	}
 	m.o = o
-	m.sub.Init(r)
+	m.sub.Init(r, m)
 	m.s.subs = append(m.s.subs, m)
 	o.seats++
 	m.join.Member = m
@@ -208,9 +208,9 @@ func (m *subscription) admit(rp *room.Replay) {
 		q.Replay(&m.sub, it, now)
 	}
 	for _, mid := range rp.Midway {
-		m.sub.SkipTo(mid)
+		q.SkipTo(&m.sub, mid)
 	}
-	m.sub.Fresh(rp.Fresh, rp.FreshUntil)
+	q.Fresh(&m.sub, rp.Fresh, rp.FreshUntil)
 	rp.Release()
 	if m.after != nil {
 		s.Send(m.after)

@@ -116,16 +116,9 @@ func (s *session) lag() {
 	if s.closed {
 		return
 	}
-	now, slow := s.now(), s.end.full
-	for _, m := range slices.Clone(s.subs) {
-		m.policy(s.queue().Check(&m.sub, now))
-		if m.sub.Slow() {
-			slow = true
-			s.queue().Tell(&m.sub, now)
-		}
-	}
+	slow := s.queue().Look(s.now())
 	s.mark()
-	if slow {
+	if slow || s.end.full {
 		s.lags()
 	}
 }
