@@ -1,0 +1,464 @@
+package carry
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/node"
+	"github.com/timedge/timedge/room"
+)
+
+// desk is a Node named a with what it does written down, and real Ports on its links whose other ends the test plays.
+type desk struct {
+	*testing.T
+	n     *Node
+	rooms *room.Table
+	pool  room.Pool
+	now   int64
+	links map[LinkID]*wire
+	hung  []LinkID
+	dials []string
+	said  []string // answers, by session
+	gave  []gift
+	did   []func() // what is on its way between Ports and the Node, in order
+}
+
+type gift struct {
+	a Ask
+	o *room.Outbound
+	t Ticket
+}
+
+// wire is the session of a link: what it was given to send is in sent.
+type wire struct {
+	d    *desk
+	id   LinkID
+	port *Port
+	sent []codec.Control
+	subs []room.Join
+}
+
+func newDesk(t *testing.T) *desk {
+	d := &desk{T: t, now: int64(time.Hour), links: make(map[LinkID]*wire)}
+	d.rooms = room.NewTable(room.Config{Clustered: true, Linger: 10 * time.Second}, nil, &d.pool)
+	d.n = New(node.Member{Name: "a", Birth: 1, Level: node.Level}, d.rooms, &d.pool, (*does)(d))
+	d.n.now = d.now
+	return d
+}
+
+// view makes the nodes named members, of a level.
+func (d *desk) view(level uint8, names ...string) {
+	ms := []node.Member{{Name: "a", Birth: 1, Level: node.Level}}
+	for i, name := range names {
+		ms = append(ms, node.Member{Name: name, Birth: uint64(i + 2), Level: level})
+	}
+	d.n.View(node.NewView(ms), d.now)
+	d.settle()
+}
+
+// link opens a link with a node that is the i-th of the view.
+func (d *desk) link(l LinkID, name string, i int, dialed bool) *wire {
+	w := &wire{d: d, id: l}
+	w.port = NewPort(l, name, dialed, d.rooms, w)
+	d.links[l] = w
+	d.n.Linked(l, node.Peer{Name: name, Birth: uint64(i + 2)}, dialed, d.now)
+	d.settle()
+	return w
+}
+
+// elsewhere draws a room whose relay is a node.
+func (d *desk) elsewhere(name string) codec.RoomID {
+	id, ok := d.n.Core().Ring().Draw(rand.New(rand.NewPCG(1, 2)).Uint64, name)
+	if !ok {
+		d.Fatalf("%s relays no room", name)
+	}
+	return codec.RoomID(id)
+}
+
+// settle delivers all that is on its way.
+func (d *desk) settle() {
+	d.Helper()
+	for len(d.did) > 0 {
+		f := d.did[0]
+		d.did = d.did[1:]
+		f()
+	}
+	if err := d.n.Audit(); err != nil {
+		d.Fatal(err)
+	}
+}
+
+// pass lets time pass, tick by tick.
+func (d *desk) pass(t time.Duration) {
+	d.Helper()
+	for end := d.now + int64(t); ; {
+		due := d.n.Due()
+		if due == 0 || due > end {
+			d.now = end
+			return
+		}
+		d.now = max(d.now, due)
+		d.n.Tick(d.now)
+		d.settle()
+	}
+}
+
+// ask has a client of session s ask for something.
+func (d *desk) ask(s SessionID, m codec.Control) {
+	d.n.Ask(Ask{Session: s, Account: "alice", Instance: 7, Req: uint32(s), At: d.now, M: m}, d.now)
+	d.settle()
+}
+
+// take returns what a link has sent of a type, and forgets all that it has sent.
+func take[M codec.Control](w *wire) (ms []M) {
+	for _, m := range w.sent {
+		if m, is := m.(M); is {
+			ms = append(ms, m)
+		}
+	}
+	w.sent = nil
+	return ms
+}
+
+// hear has a frame come by a link.
+func (w *wire) hear(m codec.Control) {
+	w.d.Helper()
+	if err := w.port.Frame(m, w.d.now); err != nil {
+		w.d.Fatal(err)
+	}
+	w.d.settle()
+}
+
+// published answers the publish request that was sent last.
+func (w *wire) published(num uint16) {
+	w.d.Helper()
+	as := take[*codec.As](w)
+	if len(as) != 1 {
+		w.d.Fatalf("%d requests", len(as))
+	}
+	var p codec.Publish
+	if err := p.Parse(as[0].Frame); err != nil {
+		w.d.Fatal(err)
+	}
+	w.hear(&codec.Published{Req: p.Req, Room: p.Room, Pub: num, Window: 1 << 20})
+}
+
+// does is the desk as Effects.
+type does desk
+
+func (d *does) Dial(m node.Member) { d.dials = append(d.dials, m.Name) }
+func (d *does) Hang(l LinkID)      { d.hung = append(d.hung, l) }
+func (d *does) Note(Note)          {}
+func (d *does) Send(l LinkID, m codec.Control) {
+	if _, err := m.Append(nil); err != nil {
+		d.Errorf("%T: %v", m, err)
+	}
+	d.did = append(d.did, func() { d.links[l].sent = append(d.links[l].sent, m) })
+}
+func (d *does) Tell(l LinkID, c Cmd) {
+	d.did = append(d.did, func() { d.links[l].port.Do(c, d.now) })
+}
+func (d *does) Answer(a Ask, m codec.Control) {
+	text := fmt.Sprintf("%d: %T", a.Session, m)
+	if r, is := m.(*codec.Refused); is {
+		text = fmt.Sprintf("%d: %v", a.Session, r.Code)
+	}
+	d.said = append(d.said, text)
+}
+func (d *does) Here(a Ask)                                    { d.said = append(d.said, fmt.Sprintf("%d: here", a.Session)) }
+func (d *does) Give(a Ask, o *room.Outbound, t Ticket)        { d.gave = append(d.gave, gift{a, o, t}) }
+func (d *does) Detached(o *room.Outbound)                     { d.did = append(d.did, func() { d.n.Detached(o, d.now) }) }
+func (w *wire) Send(m codec.Control)                          { w.sent = append(w.sent, m) }
+func (w *wire) Acks(*Publication)                             {}
+func (w *wire) Await(*Publication)                            {}
+func (w *wire) Numbered(*Publication)                         {}
+func (w *wire) Refuse(a Ask, err error)                       { w.Send(&codec.Refused{Req: a.Req, Code: codeOf(err)}) }
+func (w *wire) Ask(a Ask)                                     { w.d.did = append(w.d.did, func() { w.d.n.Ask(a, w.d.now) }) }
+func (w *wire) Performed(Ask, *room.Room, codec.Control)      {}
+func (w *wire) PostCut(*Publication, room.Pusher, codec.Code) {}
+func (w *wire) PostAcks(*Publication)                         {}
+func (w *wire) PostCount(*Publication, codec.Count)           {}
+func (w *wire) Forward(b *room.Batch, _, _ uint64)            {}
+func (w *wire) Stray(codec.RoomID, uint16, codec.Code, int)   {}
+func (w *wire) Resume()                                       {}
+func (w *wire) Report(r Report) {
+	w.d.did = append(w.d.did, func() { w.d.n.Report(w.id, r, w.d.now) })
+}
+func (w *wire) Admit(_ uint32, _ *room.Room, j room.Join, _ codec.RoomHead) (Member, error) {
+	w.subs = append(w.subs, j)
+	return &sub{}, nil
+}
+
+type sub struct{ left bool }
+
+func (*sub) Ack(codec.StreamKey, uint64, int64) {}
+func (*sub) Tally(int, int64)                   {}
+func (s *sub) Leave()                           { s.left = true }
+
+// holder is a session that holds an outbound.
+type holder struct{ cut []codec.Code }
+
+func (h *holder) Cut(_ room.Pusher, code codec.Code) { h.cut = append(h.cut, code) }
+func (h *holder) AckNow(room.Pusher)                 {}
+func (h *holder) Count(room.Pusher, codec.Count)     {}
+
+// A client that hangs up before the relay has taken its publisher leaves none behind there.
+func TestHungUpWhilePublishing(t *testing.T) {
+	for _, when := range []string{"before the relay's answer", "before it is given"} {
+		t.Run(when, func(t *testing.T) {
+			d := newDesk(t)
+			d.view(node.Level, "b")
+			up := d.link(1, "b", 0, true)
+			d.ask(10, &codec.Publish{Room: d.elsewhere("b")})
+			if when == "before the relay's answer" {
+				d.n.Left(10, d.now)
+				d.settle()
+				up.published(3)
+			} else {
+				up.published(3)
+				d.n.Left(10, d.now)
+				d.n.Given(d.gave[0].t, false, d.now)
+				d.settle()
+			}
+			want := []*codec.Drop{{Room: d.elsewhere("b"), Pub: 3, Code: codec.CodeGone}}
+			if got := take[*codec.Drop](up); !reflect.DeepEqual(got, want) {
+				t.Errorf("told the relay %v", got)
+			}
+			if d.pass(11 * time.Second); len(d.n.edges) > 0 || len(d.n.ways) > 0 {
+				t.Errorf("%d edges and %d outbounds are left", len(d.n.edges), len(d.n.ways))
+			}
+		})
+	}
+}
+
+// A client publishes again while the session that it had before closes: whichever the Node hears of first, the publisher lives.
+func TestPublishedAgainWhileTheOlderSessionCloses(t *testing.T) {
+	for _, when := range []string{"before it asks", "before the relay's answer", "before it is given", "afterwards"} {
+		t.Run(when, func(t *testing.T) {
+			d := newDesk(t)
+			d.view(node.Level, "b")
+			up := d.link(1, "b", 0, true)
+			d.ask(10, &codec.Publish{Room: d.elsewhere("b")})
+			up.published(3)
+			older, newer := &holder{}, &holder{}
+			o := d.gave[0].o
+			o.Hold(older)
+			d.n.Given(d.gave[0].t, true, d.now)
+			closes := func(now string) {
+				if when == now {
+					o.Detach(older, d.now)
+					d.settle()
+				}
+			}
+			closes("before it asks")
+			d.ask(11, &codec.Publish{Room: d.elsewhere("b")})
+			closes("before the relay's answer")
+			up.published(3)
+			closes("before it is given")
+			if len(d.gave) != 2 || d.gave[1].o != o {
+				t.Fatal("the newer session was given another outbound, or none")
+			}
+			o.Hold(newer)
+			d.n.Given(d.gave[1].t, true, d.now)
+			closes("afterwards")
+			take[*codec.Drop](up)
+			d.pass(time.Minute)
+			if o.Over() || len(newer.cut) > 0 || len(take[*codec.Drop](up)) > 0 {
+				t.Errorf("over: %v, told %v", o.Over(), newer.cut)
+			}
+			o.Detach(newer, d.now)
+			d.settle()
+			if d.pass(11 * time.Second); !o.Over() || len(d.n.edges) > 0 {
+				t.Error("it outlives its last session")
+			}
+		})
+	}
+}
+
+// Of two links to one node the older is hung up, and what waited on it goes on by the newer.
+func TestSecondLink(t *testing.T) {
+	d := newDesk(t)
+	d.view(node.Level, "b")
+	d.link(1, "b", 0, true)
+	d.ask(10, &codec.Publish{Room: d.elsewhere("b")})
+	up := d.link(2, "b", 0, true)
+	if !slices.Equal(d.hung, []LinkID{1}) {
+		t.Errorf("hung up %v", d.hung)
+	}
+	up.published(3)
+	if len(d.gave) != 1 {
+		t.Error("the request was lost")
+	}
+	d.n.Unlinked(1, d.now) // is no news
+	d.settle()
+	if d.n.peers["b"].up == nil || len(d.dials) != 1 {
+		t.Error("the end of the older link counts as that of the newer")
+	}
+	d.link(3, "b", 0, false)
+	d.link(4, "b", 0, false)
+	if !slices.Equal(d.hung, []LinkID{1, 3}) {
+		t.Errorf("hung up %v", d.hung)
+	}
+}
+
+// What a node sends before it is in the view waits, whatever it is.
+func TestStrangersWait(t *testing.T) {
+	d := newDesk(t)
+	w := d.link(1, "b", 0, false)
+	if w.port.Ready() {
+		t.Fatal("frames of a stranger may come")
+	}
+	d.view(node.Level, "b")
+	if !w.port.Ready() {
+		t.Fatal("frames of a member may not come")
+	}
+	w = d.link(2, "c", 1, false)
+	if d.pass(3 * time.Second); w.port.Ready() || !slices.Equal(d.hung, []LinkID{2}) {
+		t.Errorf("hung up %v", d.hung)
+	}
+}
+
+// Every request is answered once, whether or not there is a way; who has left is not.
+func TestEveryAskIsAnswered(t *testing.T) {
+	d := newDesk(t)
+	d.view(node.Level, "b") // to which there is no link
+	id := d.elsewhere("b")
+	get := &codec.Stat{}
+	get.Room = id
+	for s, m := range []codec.Control{&codec.Publish{Room: id}, &codec.Subscribe{Room: id}, get, get} {
+		d.ask(SessionID(10+s), m)
+	}
+	d.n.Left(13, d.now)
+	d.pass(9 * time.Second)
+	if len(d.said) > 0 {
+		t.Errorf("after 9 s: %q", d.said)
+	}
+	d.pass(10 * time.Second)
+	if want := []string{"10: moved", "11: moved", "12: moved"}; !slices.Equal(d.said, want) {
+		t.Errorf("answered %q, want %q", d.said, want)
+	}
+	d.said = nil
+	for range maxAsks + 1 {
+		d.ask(20, get)
+	}
+	if want := []string{"20: overloaded"}; !slices.Equal(d.said, want) {
+		t.Errorf("answered %q, want %q", d.said, want)
+	}
+}
+
+// Only who mirrors a room is told that another node relays it now.
+func TestDemotedTellsMembers(t *testing.T) {
+	d := newDesk(t)
+	d.view(node.Level, "b", "c")
+	d.link(1, "b", 0, true)
+	b, c := d.link(2, "b", 0, false), d.link(3, "c", 1, false)
+	id := d.elsewhere("a")
+	st := &codec.RoomState{RoomHead: codec.RoomHead{Room: id, Owner: "alice", Epoch: 1, Relay: "gone", Birth: 99, NextPub: 1}}
+	b.hear(&codec.State{Req: 1, RoomState: *st})
+	if !d.n.Core().Relays(id) {
+		t.Fatal("not taken over")
+	}
+	c.hear(&codec.Mirror{Req: 5, Room: id})
+	if len(c.subs) != 1 {
+		t.Fatal("not admitted")
+	}
+	b.sent, c.sent = nil, nil
+	st.Epoch, st.Relay, st.Birth = 9, "b", 2
+	b.hear(&codec.State{Req: 2, RoomState: *st})
+	if got := take[*codec.Moved](b); len(got) != 0 {
+		t.Errorf("who does not mirror it was told %v", got)
+	}
+	if got := take[*codec.Moved](c); len(got) != 1 || got[0].To != "b" {
+		t.Errorf("who mirrors it was told %v", got)
+	}
+}
+
+// An edge does not attach to an older reign than it has heard of, and tells who it asks of that.
+func TestOlderReignsAreNotTaken(t *testing.T) {
+	d := newDesk(t)
+	d.view(node.Level, "b")
+	up := d.link(1, "b", 0, true)
+	id := d.elsewhere("b")
+	d.ask(10, &codec.Subscribe{Room: id})
+	mirrored := func(epoch uint32) {
+		t.Helper()
+		m := take[*codec.Mirror](up)
+		if len(m) != 1 {
+			t.Fatalf("%d requests for a mirror", len(m))
+		}
+		if want := (codec.Reign{Epoch: 5, Relay: "c", Birth: 9}); epoch < 5 && m[0].Reign != want {
+			t.Errorf("it says it knows of %v", m[0].Reign)
+		}
+		up.hear(&codec.Mirrored{Req: m[0].Req, RoomHead: codec.RoomHead{Room: id, Owner: "alice", Epoch: epoch, Relay: "c", Birth: 9}})
+	}
+	mirrored(5)
+	up.hear(&codec.Moved{Room: id})
+	d.pass(time.Second)
+	mirrored(4)
+	if e := d.n.edges[id]; e.phase != away || e.reign.Epoch != 5 {
+		t.Errorf("phase %d, reign %v", e.phase, e.reign)
+	}
+}
+
+// However many streams a mirror has, what it asks with fits: all of it where the other node understands that, otherwise what does.
+func TestMirrorOfManyStreams(t *testing.T) {
+	for level := range uint8(node.Level + 1) {
+		t.Run(fmt.Sprint("level=", level), func(t *testing.T) {
+			d := newDesk(t)
+			d.view(level, "b")
+			id := d.elsewhere("b")
+			up := d.link(1, "b", 0, true)
+			r, err := d.rooms.Mirror(&codec.RoomHead{Room: id, Owner: "alice"}, d.now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h := &holder{}
+			for pub := range uint16(30) {
+				p, err := r.Told(h, pub+1, "alice", codec.Life{Epoch: 1, Birth: 2, Version: uint64(pub)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for dtype := range 256 {
+					g := codec.Gap{Room: id, StreamKey: codec.StreamKey{Pub: pub + 1, Dtype: uint8(dtype)}, From: 1, To: 5}
+					if err := p.PushGap(h, g, d.now); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			e := d.n.edge(id)
+			e.mirror, e.wanted = r, true
+			d.n.drive(e)
+			d.settle()
+			told, pubs := 0, 0
+			for _, m := range up.sent {
+				if b, err := m.Append(nil); err != nil || len(b) > codec.MaxFrame {
+					t.Errorf("%T: %d bytes, %v", m, len(b), err)
+				}
+				switch m := m.(type) {
+				case *codec.Have:
+					for _, p := range m.Pubs {
+						told += len(p.Streams)
+						if p.Version != uint64(p.Num-1) {
+							t.Errorf("publisher %d has the life %v", p.Num, p.Life)
+						}
+						pubs++
+					}
+				case *codec.Mirror:
+					told += len(m.Have)
+				}
+			}
+			want := codec.MaxMirrorPositions
+			if level >= node.LevelChanges {
+				want = 30 * 256
+			}
+			if told != want {
+				t.Errorf("%d positions told, want %d", told, want)
+			}
+		})
+	}
+}
