@@ -131,6 +131,8 @@ func (r *Room) publish(h Holder, account string, instance uint64, counts, renew 
 		return nil, nil, ErrUnknown
 	case r.mirror:
 		return nil, nil, ErrNotRelay
+	case !r.takes(account) && r.settling && !r.inbox: // of an inbox strangers are not to learn that it is there
+		return nil, nil, ErrUnsettled
 	case !r.takes(account):
 		return nil, nil, r.refusal()
 	}
