@@ -31,6 +31,9 @@ type Room struct {
 	created  int64
 	lastPush atomic.Int64
 
+	listed  int // place in its stripe's list; that stripe's lock
+	watched int // place among the watched; that list's lock
+
 	mu       guard
 	lost     bool       // it was given up after a panic: see guard.go
 	ended    codec.Code // why the room ended; 0 while it lives

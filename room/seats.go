@@ -1,6 +1,7 @@
 package room
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"sort"
@@ -418,8 +419,11 @@ func (l *seating) remove(gone *seat) {
 	}
 	gone.share.Hold(-gone.holds)
 	gone.share, gone.holds = nil, 0
-	for _, p := range gone.places {
-		l.unseat(gone, p)
+	keys := slices.SortedFunc(maps.Keys(gone.places), func(a, b codec.StreamKey) int { // publishers hear of it in this order
+		return cmp.Or(cmp.Compare(a.Pub, b.Pub), cmp.Compare(a.Dtype, b.Dtype))
+	})
+	for _, key := range keys {
+		l.unseat(gone, gone.places[key])
 	}
 }
 

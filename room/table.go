@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -34,7 +33,7 @@ type Table struct {
 	}
 	hot struct { // rooms that every sweep looks at: with seats, or settling
 		sync.Mutex
-		rooms map[*Room]struct{}
+		rooms shelf
 	}
 	suspects struct { // rooms that a panic has left half done
 		sync.Mutex
@@ -59,8 +58,37 @@ const stripes = 256
 type stripe struct {
 	sync.RWMutex
 	rooms map[codec.RoomID]*Room
+	list  shelf    // the same rooms
 	_     [24]byte // keep neighbours' locks off this cache line
 }
+
+// shelf holds rooms in an order that follows from what happened, as a map does not: a simulation repeats. Of each kind of shelf a room knows its
+// place there, plus one; 0: it is not there.
+type shelf []*Room
+
+func (s *shelf) add(r *Room, at func(*Room) *int) {
+	if *at(r) == 0 {
+		*s = append(*s, r)
+		*at(r) = len(*s)
+	}
+}
+
+func (s *shelf) remove(r *Room, at func(*Room) *int) {
+	i := *at(r) - 1
+	if i < 0 {
+		return
+	}
+	last := len(*s) - 1
+	(*s)[i], (*s)[last] = (*s)[last], nil
+	*s = (*s)[:last]
+	if i < last {
+		*at((*s)[i]) = i + 1
+	}
+	*at(r) = 0
+}
+
+func listedAt(r *Room) *int  { return &r.listed }
+func watchedAt(r *Room) *int { return &r.watched }
 
 // NewTable returns an empty table. Room numbers are drawn from rand, which should be crypto/rand's Reader; batches come
 // from pool.
@@ -71,7 +99,6 @@ func NewTable(cfg Config, rand io.Reader, pool *Pool) *Table {
 		t.stripes[i].rooms = make(map[codec.RoomID]*Room)
 	}
 	t.accounts.rooms = make(map[string]int)
-	t.hot.rooms = make(map[*Room]struct{})
 	return t
 }
 
@@ -158,13 +185,13 @@ func (t *Table) draw() (codec.RoomID, error) {
 func (t *Table) watch(r *Room) {
 	t.hot.Lock()
 	defer t.hot.Unlock()
-	t.hot.rooms[r] = struct{}{}
+	t.hot.rooms.add(r, watchedAt)
 }
 
 func (t *Table) unwatch(r *Room) {
 	t.hot.Lock()
 	defer t.hot.Unlock()
-	delete(t.hot.rooms, r)
+	t.hot.rooms.remove(r, watchedAt)
 }
 
 // OnEnd has f called after a room that this node relays has ended by its owner's wish or by itself. Call it before the table is used.
@@ -179,6 +206,7 @@ func (t *Table) insert(r *Room) bool {
 	taken := s.rooms[r.ID] != nil
 	if !taken {
 		s.rooms[r.ID] = r
+		s.list.add(r, listedAt)
 	}
 	s.Unlock()
 	if taken {
@@ -290,6 +318,7 @@ func (t *Table) remove(r *Room) {
 	s.Lock()
 	if s.rooms[r.ID] == r {
 		delete(s.rooms, r.ID)
+		s.list.remove(r, listedAt)
 	}
 	s.Unlock()
 	r.mu.Lock()
@@ -315,14 +344,7 @@ func (t *Table) list(stripe int) []*Room {
 	s := &t.stripes[stripe]
 	s.RLock()
 	defer s.RUnlock()
-	if len(s.rooms) == 0 {
-		return nil
-	}
-	rs := make([]*Room, 0, len(s.rooms))
-	for _, r := range s.rooms {
-		rs = append(rs, r)
-	}
-	return rs
+	return slices.Clone(s.list)
 }
 
 // Sweep does what time brings for a tenth of the rooms, and tells all counts that changed. Call it every 100 ms or so, from
@@ -372,7 +394,7 @@ func (t *Table) OnFault(f func(fault any)) { t.onFault = f }
 func (t *Table) watched() []*Room {
 	t.hot.Lock()
 	defer t.hot.Unlock()
-	return slices.AppendSeq(make([]*Room, 0, len(t.hot.rooms)), maps.Keys(t.hot.rooms))
+	return slices.Clone(t.hot.rooms)
 }
 
 // Vacate says that a node is gone, and gives up the seats that its broken link has left.
