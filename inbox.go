@@ -17,7 +17,7 @@ func (i *inboxCmd) Run(ctx context.Context, std *streams) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer c.Close(context.Background())
 	in, err := c.OpenInbox(ctx, client.InboxOptions{Policy: i.Policy.Policy, Accept: i.Accept, Block: i.Block})
 	if err != nil {
 		return i.explain(err, 0)

@@ -33,7 +33,7 @@ func (p *pushCmd) Run(ctx context.Context, std *streams) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer c.Close(context.Background())
 
 	room := p.Room.RoomID
 	if room == 0 {

@@ -17,7 +17,7 @@ func (f *serverFlags) ask(ctx context.Context, std *streams, room roomID, reques
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer c.Close(context.Background())
 	return f.explain(request(c), room.RoomID)
 }
 

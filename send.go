@@ -24,7 +24,7 @@ func (s *sendCmd) Run(ctx context.Context, std *streams) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer c.Close(context.Background())
 	pub, err := s.publish(ctx, std, c)
 	if err != nil {
 		return s.explain(err, 0)

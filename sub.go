@@ -22,7 +22,7 @@ func (s *subCmd) Run(ctx context.Context, std *streams) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer c.Close(context.Background())
 	sub, err := c.Subscribe(ctx, s.Room.RoomID, client.SubscribeOptions{})
 	if err != nil {
 		return s.explain(err, s.Room.RoomID)

@@ -32,7 +32,7 @@ func sink(tb testing.TB, payload int) *Client {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
-		c.Close()
+		c.Close(context.Background())
 		ln.Close()
 		<-done
 	})

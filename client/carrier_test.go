@@ -73,7 +73,7 @@ func TestClientsByEveryName(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s (%d): %v", name, i, err)
 		}
-		t.Cleanup(func() { c.Close() })
+		t.Cleanup(func() { c.Close(context.Background()) })
 		all = append(all, c)
 	}
 	for i, from := range all {

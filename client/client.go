@@ -21,11 +21,13 @@ type Client struct {
 	dialing  bool          // Dial has not returned
 
 	unfinished quota // of messages of which pieces have come
+	stats      counters
 
 	mu       sync.Mutex    // taken before a subscription's, never while holding one
 	err      error         // why the client ended
 	link     *link         // the connection in use; nil while there is none
 	leaving  chan struct{} // while following a go-away: told when no request is out that must not be sent twice
+	answers  chan struct{} // closed at the next answer; nil if nobody waits
 	lastReq  uint32
 	requests map[uint32]*request // not yet answered
 	pubs     map[codec.RoomID]*Publisher
@@ -46,13 +48,17 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{
-		opts: o, instance: newInstance(), done: make(chan struct{}),
+		opts: o, instance: o.Instance, done: make(chan struct{}),
 		requests: make(map[uint32]*request),
 		pubs:     make(map[codec.RoomID]*Publisher),
 		subs:     make(map[codec.RoomID]*Subscription),
 	}
+	if c.instance == 0 {
+		c.instance = newInstance()
+	}
 	c.unfinished.limit = int64(max(o.AssemblyBuffer, o.MaxPayload))
 	c.dialing = true
+	c.tell(Connecting, nil, nil)
 	l, err := c.round(ctx, order(o.Servers, ""))
 	if err != nil {
 		return nil, err
@@ -63,7 +69,9 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 	c.attach(l)
 	go func() {
 		defer close(c.done)
-		c.finish(c.run(run, l))
+		err := c.run(run, l)
+		c.finish(err)
+		c.tell(Ended, nil, err)
 	}()
 	return c, nil
 }
@@ -72,19 +80,6 @@ func newInstance() uint64 {
 	var b [8]byte
 	crand.Read(b[:])
 	return binary.BigEndian.Uint64(b[:])
-}
-
-// Close ends the client at once, and with it its publishers and subscriptions, whose methods return ErrClosed. What is pushed and
-// not acknowledged may be lost: Flush before. Close waits for the client's goroutines and returns nil.
-func (c *Client) Close() error {
-	c.mu.Lock()
-	if c.err == nil {
-		c.err = ErrClosed
-	}
-	c.mu.Unlock()
-	c.stop()
-	<-c.done
-	return nil
 }
 
 // finish ends everything, for want of a connection. Close discards what subscriptions hold; after any other end it is still to be

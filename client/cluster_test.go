@@ -359,13 +359,13 @@ func runCluster(m *modelCluster) {
 		fail("%v", err)
 		return
 	}
-	defer bob.Close()
+	defer bob.Close(context.Background())
 	alice, err := Dial(ctx, o)
 	if err != nil {
 		fail("%v", err)
 		return
 	}
-	defer alice.Close()
+	defer alice.Close(context.Background())
 	pub, err := bob.Publish(ctx, room, PublishOptions{})
 	if err != nil {
 		fail("publish: %v", err)

@@ -53,7 +53,7 @@ func dialServer(t testing.TB, account string, addrs ...string) *client.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
+	t.Cleanup(func() { c.Close(context.Background()) })
 	return c
 }
 
@@ -303,7 +303,7 @@ func TestServerShutsDown(t *testing.T) {
 		if _, err := c.Stat(t.Context(), room); err == nil {
 			break
 		}
-		c.Close()
+		c.Close(context.Background())
 	}
 	sub := must[*client.Subscription](t)(c.Subscribe(t.Context(), room, client.SubscribeOptions{}))
 	pub := must[*client.Publisher](t)(c.Publish(t.Context(), room, client.PublishOptions{}))

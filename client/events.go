@@ -78,11 +78,13 @@ type Gap struct {
 	Interrupted uint64
 }
 
-// Joined announces a publisher before its first message. After Resumed those present are announced again.
+// Joined announces a publisher before its first message. After Resumed those present are announced again. An account that publishes from
+// several clients at once has a number for each.
 type Joined struct {
 	Room    codec.RoomID
 	Pub     uint16
 	Account string
+	Again   bool // it was there before: the subscription was resumed
 }
 
 // Left says that a publisher is gone, after its last message.

@@ -54,14 +54,14 @@ func Example() {
 	defer stop()
 
 	alice := dial(addr, "alice")
-	defer alice.Close()
+	defer alice.Close(context.Background())
 	room, err := alice.Register(ctx, client.RoomOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}
 
 	bob := dial(addr, "bob")
-	defer bob.Close()
+	defer bob.Close(context.Background())
 	sub, err := bob.Subscribe(ctx, room, client.SubscribeOptions{})
 	if err != nil {
 		log.Fatal(err)
@@ -124,7 +124,7 @@ func ExampleDial() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer c.Close()
+	defer c.Close(context.Background())
 	fmt.Println("connected")
 	// Output: connected
 }
@@ -133,7 +133,7 @@ func ExampleClient_Close() {
 	addr, stop := start()
 	defer stop()
 	c := dial(addr, "alice")
-	c.Close()
+	c.Close(context.Background())
 	_, err := c.Register(context.Background(), client.RoomOptions{})
 	fmt.Println(errors.Is(err, client.ErrClosed))
 	// Output: true
@@ -143,7 +143,7 @@ func ExampleClient_Register() {
 	addr, stop := start()
 	defer stop()
 	c := dial(addr, "alice")
-	defer c.Close()
+	defer c.Close(context.Background())
 	room, err := c.Register(context.Background(), client.RoomOptions{
 		Policy: codec.PolicyLatest, // only the newest message counts: cursors, game state
 		Idle:   time.Minute,
@@ -160,7 +160,7 @@ func ExampleClient_Remove() {
 	addr, stop := start()
 	defer stop()
 	c := dial(addr, "alice")
-	defer c.Close()
+	defer c.Close(context.Background())
 	room := register(c, client.RoomOptions{})
 	if err := c.Remove(ctx, room); err != nil {
 		log.Fatal(err)
@@ -175,8 +175,8 @@ func ExampleClient_Grant() {
 	addr, stop := start()
 	defer stop()
 	alice, bob := dial(addr, "alice"), dial(addr, "bob")
-	defer alice.Close()
-	defer bob.Close()
+	defer alice.Close(context.Background())
+	defer bob.Close(context.Background())
 	room := register(alice, client.RoomOptions{})
 
 	_, err := bob.Publish(ctx, room, client.PublishOptions{})
@@ -196,8 +196,8 @@ func ExampleClient_Revoke() {
 	addr, stop := start()
 	defer stop()
 	alice, bob := dial(addr, "alice"), dial(addr, "bob")
-	defer alice.Close()
-	defer bob.Close()
+	defer alice.Close(context.Background())
+	defer bob.Close(context.Background())
 	room := register(alice, client.RoomOptions{})
 	if err := alice.Grant(ctx, room, "bob"); err != nil {
 		log.Fatal(err)
@@ -221,7 +221,7 @@ func ExampleClient_Stat() {
 	addr, stop := start()
 	defer stop()
 	c := dial(addr, "alice")
-	defer c.Close()
+	defer c.Close(context.Background())
 	room := register(c, client.RoomOptions{Policy: codec.PolicyDisconnect})
 	info, err := c.Stat(ctx, room)
 	if err != nil {
@@ -236,7 +236,7 @@ func ExampleClient_Push() {
 	addr, stop := start()
 	defer stop()
 	c := dial(addr, "alice")
-	defer c.Close()
+	defer c.Close(context.Background())
 	room := register(c, client.RoomOptions{})
 	sub, err := c.Subscribe(ctx, room, client.SubscribeOptions{})
 	if err != nil {
@@ -264,7 +264,7 @@ func ExampleClient_Publish() {
 	addr, stop := start()
 	defer stop()
 	c := dial(addr, "alice")
-	defer c.Close()
+	defer c.Close(context.Background())
 	pub, err := c.Publish(ctx, register(c, client.RoomOptions{}), client.PublishOptions{})
 	if err != nil {
 		log.Fatal(err)
@@ -280,8 +280,8 @@ func ExamplePublisher_Push() {
 	addr, stop := start()
 	defer stop()
 	alice, bob := dial(addr, "alice"), dial(addr, "bob")
-	defer alice.Close()
-	defer bob.Close()
+	defer alice.Close(context.Background())
+	defer bob.Close(context.Background())
 	room := register(alice, client.RoomOptions{Policy: codec.PolicyLossless})
 	sub, err := bob.Subscribe(ctx, room, client.SubscribeOptions{})
 	if err != nil {
@@ -324,7 +324,7 @@ func ExamplePublisher_Flush() {
 	addr, stop := start()
 	defer stop()
 	c := dial(addr, "alice")
-	defer c.Close()
+	defer c.Close(context.Background())
 	room := register(c, client.RoomOptions{})
 	pub, err := c.Publish(ctx, room, client.PublishOptions{})
 	if err != nil {
@@ -351,8 +351,8 @@ func ExamplePublisher_Counts() {
 	addr, stop := start()
 	defer stop()
 	alice, bob := dial(addr, "alice"), dial(addr, "bob")
-	defer alice.Close()
-	defer bob.Close()
+	defer alice.Close(context.Background())
+	defer bob.Close(context.Background())
 	room := register(alice, client.RoomOptions{})
 	pub, err := alice.Publish(ctx, room, client.PublishOptions{Counts: true})
 	if err != nil {
@@ -375,7 +375,7 @@ func ExamplePublisher_Close() {
 	addr, stop := start()
 	defer stop()
 	c := dial(addr, "alice")
-	defer c.Close()
+	defer c.Close(context.Background())
 	pub, err := c.Publish(ctx, register(c, client.RoomOptions{}), client.PublishOptions{})
 	if err != nil {
 		log.Fatal(err)
@@ -392,7 +392,7 @@ func ExampleClient_Subscribe() {
 	addr, stop := start()
 	defer stop()
 	c := dial(addr, "bob")
-	defer c.Close()
+	defer c.Close(context.Background())
 	_, err := c.Subscribe(ctx, 12345, client.SubscribeOptions{Counts: true})
 	var no *client.RefusedError
 	if errors.As(err, &no) {
@@ -406,7 +406,7 @@ func ExampleSubscription_Next() {
 	addr, stop := start()
 	defer stop()
 	c := dial(addr, "alice")
-	defer c.Close()
+	defer c.Close(context.Background())
 	sub, err := c.Subscribe(context.Background(), register(c, client.RoomOptions{}), client.SubscribeOptions{})
 	if err != nil {
 		log.Fatal(err)
@@ -423,7 +423,7 @@ func ExampleClient_Unsubscribe() {
 	addr, stop := start()
 	defer stop()
 	c := dial(addr, "alice")
-	defer c.Close()
+	defer c.Close(context.Background())
 	room := register(c, client.RoomOptions{})
 	sub, err := c.Subscribe(ctx, room, client.SubscribeOptions{})
 	if err != nil {
@@ -442,7 +442,7 @@ func ExampleSubscription_Close() {
 	addr, stop := start()
 	defer stop()
 	c := dial(addr, "alice")
-	defer c.Close()
+	defer c.Close(context.Background())
 	sub, err := c.Subscribe(ctx, register(c, client.RoomOptions{}), client.SubscribeOptions{})
 	if err != nil {
 		log.Fatal(err)
@@ -458,13 +458,13 @@ func ExampleClient_SendTo() {
 	addr, stop := start()
 	defer stop()
 	alice, bob := dial(addr, "alice"), dial(addr, "bob")
-	defer alice.Close()
-	defer bob.Close()
+	defer alice.Close(context.Background())
+	defer bob.Close(context.Background())
 	in, err := alice.OpenInbox(ctx, client.InboxOptions{Accept: []string{"bob"}})
 	if err != nil {
 		log.Fatal(err)
 	}
-	if err := bob.SendTo(ctx, "alice", []byte("hello"), 1); err != nil {
+	if err := bob.SendTo(ctx, "alice", 1, []byte("hello")); err != nil {
 		log.Fatal(err)
 	}
 	for {
@@ -478,8 +478,8 @@ func ExampleClient_SendTo() {
 		}
 	}
 	// Nobody is told whether an account is there that does not accept them.
-	fmt.Println(errors.Is(alice.SendTo(ctx, "bob", []byte("hello"), 1), &client.RefusedError{Code: codec.CodeNotAccepted}))
-	fmt.Println(errors.Is(alice.SendTo(ctx, "nobody", []byte("hello"), 1), &client.RefusedError{Code: codec.CodeNotAccepted}))
+	fmt.Println(errors.Is(alice.SendTo(ctx, "bob", 1, []byte("hello")), &client.RefusedError{Code: codec.CodeNotAccepted}))
+	fmt.Println(errors.Is(alice.SendTo(ctx, "nobody", 1, []byte("hello")), &client.RefusedError{Code: codec.CodeNotAccepted}))
 	// Output:
 	// hello from bob
 	// true
@@ -491,7 +491,7 @@ func ExampleClient_OpenInbox() {
 	addr, stop := start()
 	defer stop()
 	alice := dial(addr, "alice")
-	defer alice.Close()
+	defer alice.Close(context.Background())
 	in, err := alice.OpenInbox(ctx, client.InboxOptions{
 		Policy: codec.PolicyLossless, Accept: []string{client.Everyone}, Block: []string{"mallory"},
 	})
@@ -508,14 +508,14 @@ func ExampleClient_Accept() {
 	addr, stop := start()
 	defer stop()
 	alice, bob := dial(addr, "alice"), dial(addr, "bob")
-	defer alice.Close()
-	defer bob.Close()
+	defer alice.Close(context.Background())
+	defer bob.Close(context.Background())
 	if _, err := alice.OpenInbox(ctx, client.InboxOptions{}); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(bob.SendTo(ctx, "alice", []byte("may I?"), 1) == nil)
+	fmt.Println(bob.SendTo(ctx, "alice", 1, []byte("may I?")) == nil)
 	fmt.Println(alice.Accept(ctx, "bob"))
-	fmt.Println(bob.SendTo(ctx, "alice", []byte("thanks"), 1))
+	fmt.Println(bob.SendTo(ctx, "alice", 1, []byte("thanks")))
 	// Output:
 	// false
 	// <nil>
@@ -527,8 +527,8 @@ func ExampleClient_Block() {
 	addr, stop := start()
 	defer stop()
 	alice, bob := dial(addr, "alice"), dial(addr, "bob")
-	defer alice.Close()
-	defer bob.Close()
+	defer alice.Close(context.Background())
+	defer bob.Close(context.Background())
 	if _, err := alice.OpenInbox(ctx, client.InboxOptions{Accept: []string{"bob"}}); err != nil {
 		log.Fatal(err)
 	}
@@ -551,8 +551,8 @@ func ExampleClient_PublishTo() {
 	addr, stop := start()
 	defer stop()
 	alice, bob := dial(addr, "alice"), dial(addr, "bob")
-	defer alice.Close()
-	defer bob.Close()
+	defer alice.Close(context.Background())
+	defer bob.Close(context.Background())
 	if _, err := alice.OpenInbox(ctx, client.InboxOptions{Accept: []string{"bob"}}); err != nil {
 		log.Fatal(err)
 	}

@@ -71,7 +71,7 @@ func (f *fake) connect(o Options) (*Client, *peer) {
 	if r.err != nil {
 		f.t.Fatal(r.err)
 	}
-	f.t.Cleanup(func() { r.c.Close() })
+	f.t.Cleanup(func() { r.c.Close(context.Background()) })
 	return r.c, p
 }
 

@@ -38,6 +38,7 @@ type inbound struct {
 // inPub is one publisher of the room.
 type inPub struct {
 	account string
+	joined  bool // it was announced
 	streams []*inStream
 }
 
@@ -135,8 +136,10 @@ func (in *inbound) take(frame []byte) (ev Event, keep bool, err error) {
 	case codec.TypeJoined:
 		var m codec.Joined
 		m.Parse(frame)
-		in.publisher(m.Pub).account = m.Account
-		return &Joined{m.Room, m.Pub, m.Account}, false, nil
+		p := in.publisher(m.Pub)
+		again := p.joined && p.account == m.Account
+		p.account, p.joined = m.Account, true
+		return &Joined{m.Room, m.Pub, m.Account, again}, false, nil
 	case codec.TypeLeft:
 		var m codec.Left
 		m.Parse(frame)

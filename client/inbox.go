@@ -2,12 +2,13 @@ package client
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/timedge/timedge/codec"
 )
 
-// Everyone stands for all accounts where one is accepted or blocked.
+// Everyone stands for all accounts where one is accepted or blocked, or granted.
 const Everyone = codec.Everyone
 
 // InboxOptions are the wishes for the account's inbox.
@@ -69,13 +70,32 @@ func (in *Inbox) Close() error { return in.s.Close() }
 // Accept lets an account send to the client's, or with Everyone all that are not blocked by name. Some session of the account has to have its
 // inbox open. It is repeated after a reconnection if it was not answered.
 func (c *Client) Accept(ctx context.Context, account string) error {
-	return c.listed(account, true, c.Grant(ctx, codec.InboxOf(c.opts.Account), account))
+	return c.listed(account, true, inboxUnknown(c.Grant(ctx, codec.InboxOf(c.opts.Account), account)))
 }
 
 // Block forbids an account to send to the client's, or with Everyone all that are not accepted by name, and cuts off at once what they send.
 // It is repeated after a reconnection if it was not answered.
 func (c *Client) Block(ctx context.Context, account string) error {
-	return c.listed(account, false, c.Revoke(ctx, codec.InboxOf(c.opts.Account), account))
+	return c.listed(account, false, inboxUnknown(c.Revoke(ctx, codec.InboxOf(c.opts.Account), account)))
+}
+
+// ErrNoInbox says that no session of the client's own account has its inbox open.
+var ErrNoInbox = errors.New("client: the account has no inbox open")
+
+// inboxUnknown says what it means that the room of the client's own inbox is unknown.
+func inboxUnknown(err error) error {
+	if errors.Is(err, ErrRoomUnknown) {
+		return ErrNoInbox
+	}
+	return err
+}
+
+// checkName refuses what can be no single account.
+func checkName(account string) error {
+	if account == "" || account == Everyone {
+		return &RefusedError{codec.CodeBadAccount, "that is no account's name"}
+	}
+	return checkAccount(account)
 }
 
 // listed notes whom the client accepts or blocks, unless err says that it does not, for an inbox that has to be made anew. It returns err.
@@ -109,8 +129,8 @@ func (c *Client) listed(account string, accepted bool, err error) error {
 // the message may still arrive.
 //
 // The client keeps a Publisher for the account. Who sends much uses one of PublishTo, which need not wait for each message.
-func (c *Client) SendTo(ctx context.Context, account string, payload []byte, dtype uint8) error {
-	if err := checkAccount(account); err != nil {
+func (c *Client) SendTo(ctx context.Context, account string, dtype uint8, payload []byte) error {
+	if err := checkName(account); err != nil {
 		return err
 	}
 	p, err := c.publisher(codec.InboxOf(account), account)
@@ -125,7 +145,7 @@ func (c *Client) SendTo(ctx context.Context, account string, payload []byte, dty
 
 // PublishTo makes the client a publisher of an account's inbox. Its errors are those of SendTo; the Publisher is like any other.
 func (c *Client) PublishTo(ctx context.Context, account string, o PublishOptions) (*Publisher, error) {
-	if err := checkAccount(account); err != nil {
+	if err := checkName(account); err != nil {
 		return nil, err
 	}
 	return c.publish(ctx, codec.InboxOf(account), account, o)

@@ -108,21 +108,23 @@ func TestSendTo(t *testing.T) {
 			bob, carol := dialServer(t, "bob", at(1)), dialServer(t, "carol", at(2))
 			ctx := t.Context()
 
-			refusedWith(t, bob.SendTo(ctx, recipient, []byte("x"), 1), codec.CodeNotAccepted)
-			refusedWith(t, hers[0].Accept(ctx, "bob"), codec.CodeRoomUnknown)
+			refusedWith(t, bob.SendTo(ctx, recipient, 1, []byte("x")), codec.CodeNotAccepted)
+			if err := hers[0].Accept(ctx, "bob"); err != client.ErrNoInbox {
+				t.Error(err)
+			}
 			var inboxes []*client.Inbox
 			for _, c := range hers {
 				inboxes = append(inboxes, must[*client.Inbox](t)(c.OpenInbox(ctx, client.InboxOptions{Accept: []string{"bob"}})))
 			}
-			if err := bob.SendTo(ctx, recipient, []byte("hello"), 9); err != nil {
+			if err := bob.SendTo(ctx, recipient, 9, []byte("hello")); err != nil {
 				t.Fatal(err)
 			}
-			refusedWith(t, carol.SendTo(ctx, recipient, []byte("x"), 1), codec.CodeNotAccepted)
+			refusedWith(t, carol.SendTo(ctx, recipient, 1, []byte("x")), codec.CodeNotAccepted)
 			if err := hers[1].Accept(ctx, client.Everyone); err != nil {
 				t.Fatal(err)
 			}
 			large := random(1, 3<<20)
-			if err := carol.SendTo(ctx, recipient, large, 2); err != nil {
+			if err := carol.SendTo(ctx, recipient, 2, large); err != nil {
 				t.Fatal(err)
 			}
 			for i, in := range inboxes {
@@ -137,7 +139,7 @@ func TestSendTo(t *testing.T) {
 				t.Fatal(err)
 			}
 			for { // his publisher ends when he hears of it
-				err := bob.SendTo(ctx, recipient, []byte("x"), 9)
+				err := bob.SendTo(ctx, recipient, 9, []byte("x"))
 				if errors.Is(err, &client.RefusedError{Code: codec.CodeNotAccepted}) {
 					break
 				}
@@ -152,7 +154,7 @@ func TestSendTo(t *testing.T) {
 				in.Close()
 			}
 			for { // carol sends on until all know that nobody is there
-				err := carol.SendTo(ctx, recipient, []byte("x"), 2)
+				err := carol.SendTo(ctx, recipient, 2, []byte("x"))
 				if errors.Is(err, &client.ClosedError{Code: codec.CodeAway}) {
 					break
 				}
@@ -160,7 +162,7 @@ func TestSendTo(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			refusedWith(t, carol.SendTo(ctx, recipient, []byte("x"), 2), codec.CodeAway)
+			refusedWith(t, carol.SendTo(ctx, recipient, 2, []byte("x")), codec.CodeAway)
 		})
 	}
 }
@@ -214,7 +216,7 @@ func TestInboxIsOpenedAgain(t *testing.T) {
 	first, shutdown := serve(t)
 	second, _ := serve(t)
 	alice := dialServer(t, "alice", first)
-	alice.Close()
+	alice.Close(context.Background())
 	for { // random order: until it is the first server that has the client
 		alice = dialServer(t, "alice", first, second)
 		in := must[*client.Inbox](t)(alice.OpenInbox(t.Context(), client.InboxOptions{}))
@@ -222,7 +224,7 @@ func TestInboxIsOpenedAgain(t *testing.T) {
 			in.Close()
 			break
 		}
-		alice.Close()
+		alice.Close(context.Background())
 	}
 	in := must[*client.Inbox](t)(alice.OpenInbox(t.Context(), client.InboxOptions{Accept: []string{"carol"}}))
 	for _, account := range []string{"bob", "dave"} {
@@ -236,14 +238,14 @@ func TestInboxIsOpenedAgain(t *testing.T) {
 		}
 	}
 	before := dialServer(t, "bob", first)
-	if err := before.SendTo(t.Context(), "alice", []byte("one"), 1); err != nil {
+	if err := before.SendTo(t.Context(), "alice", 1, []byte("one")); err != nil {
 		t.Fatal(err)
 	}
-	before.Close()
+	before.Close(context.Background())
 	shutdown()
 	bob := dialServer(t, "bob", second)
 	for {
-		err := bob.SendTo(t.Context(), "alice", []byte("two"), 1)
+		err := bob.SendTo(t.Context(), "alice", 1, []byte("two"))
 		if err == nil {
 			break
 		}
@@ -265,6 +267,6 @@ func TestInboxIsOpenedAgain(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 	for _, account := range []string{"carol", "dave"} {
-		refusedWith(t, dialServer(t, account, second).SendTo(t.Context(), "alice", []byte("x"), 1), codec.CodeNotAccepted)
+		refusedWith(t, dialServer(t, account, second).SendTo(t.Context(), "alice", 1, []byte("x")), codec.CodeNotAccepted)
 	}
 }

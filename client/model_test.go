@@ -286,7 +286,7 @@ func modelPublisher(seed uint64, breaks int, forget bool) []string {
 	if err != nil {
 		return []string{err.Error()}
 	}
-	defer c.Close()
+	defer c.Close(context.Background())
 	ctx := context.Background()
 	p, err := c.Publish(ctx, room, PublishOptions{})
 	if err != nil {
@@ -450,7 +450,7 @@ func modelSubscriber(seed uint64, breaks, buffer int) []string {
 	if err != nil {
 		return []string{err.Error()}
 	}
-	defer c.Close()
+	defer c.Close(context.Background())
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	s, err := c.Subscribe(ctx, room, SubscribeOptions{})

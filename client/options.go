@@ -32,6 +32,11 @@ type Options struct {
 	// TokenSource takes the place of Token where tokens end: it is asked before each connection, and again when the server warns that the
 	// token of the present one is about to end, which is then replaced on the open connection.
 	TokenSource TokenSource
+	// Instance tells this client from others of the account, over all its connections. A program that keeps it over a restart goes on with the
+	// publishers of the one before, while the server keeps them (10 s by default). Default: random.
+	Instance uint64
+	// OnState is told of connections made and lost, one call at a time and in order. It must not block, nor call the client.
+	OnState func(State)
 	// Logger is told of connections made and lost. Default: nobody.
 	Logger *slog.Logger
 
@@ -142,4 +147,7 @@ type PublishOptions struct {
 type SubscribeOptions struct {
 	NoEcho bool // leave out what this client itself publishes
 	Counts bool // send Count events
+	// From is where to go on, as Subscription.Positions told it to a program that has been restarted since: every stream goes on behind it, or
+	// with a Gap. Streams that it does not name begin as for anybody who joins.
+	From []Position
 }

@@ -184,5 +184,5 @@ func (p *Publisher) counted(n codec.Count) {
 	case <-p.counts:
 	default:
 	}
-	p.counts <- n
+	p.counts <- Count{n.Room, n.Subscribers, n.Publishers}
 }

@@ -20,14 +20,15 @@ type Publisher struct {
 	c      *Client
 	room   codec.RoomID
 	to     string // whose inbox the room is; "" if it is none
-	flags  uint8
-	counts chan codec.Count
+	counts chan Count
 	opened chan struct{} // closed when the server has answered for the first time, or p ended
 	ended  chan struct{} // closed when err is set
 
 	streams [256]atomic.Pointer[outStream] // by dtype; made under the client's mutex
 
 	// Guarded by the client's mutex.
+	flags      uint8
+	hidden     bool  // Push and SendTo made it; Publish may still take it over
 	err        error // why it ended
 	fault      error // to be told once: a message was lost
 	pub        uint16
@@ -49,8 +50,8 @@ type Publisher struct {
 }
 
 // Publish makes the client a publisher of the room, which takes its owner or an account that the owner granted. It waits for the
-// server's answer. A client has one Publisher for a room at a time (ErrPublishing). Repeated after a reconnection if it was not
-// answered.
+// server's answer. A client has one Publisher for a room at a time (ErrPublishing); the one that Client.Push or SendTo made for itself becomes
+// it. Repeated after a reconnection if it was not answered.
 func (c *Client) Publish(ctx context.Context, room codec.RoomID, o PublishOptions) (*Publisher, error) {
 	return c.publish(ctx, room, "", o)
 }
@@ -61,17 +62,27 @@ func (c *Client) publish(ctx context.Context, room codec.RoomID, to string, o Pu
 		defer c.mu.Unlock()
 		return nil, c.err
 	}
-	if c.pubs[room] != nil {
+	p := c.pubs[room]
+	switch {
+	case p == nil:
+		p = c.newPublisher(room, to, o)
+	case !p.hidden:
 		c.mu.Unlock()
 		return nil, ErrPublishing
+	default:
+		p.hidden = false
+		if o.Counts { // which is said by publishing again
+			p.flags |= codec.PubCount
+			p.pause()
+			c.askPublish(p)
+		}
 	}
-	p := c.newPublisher(room, to, o)
 	c.mu.Unlock()
 
 	select {
 	case <-p.opened:
 	case <-ctx.Done():
-		p.leave()
+		p.leave(&ClosedError{p.room, codec.CodeLeft})
 		return nil, ctx.Err()
 	}
 	c.mu.Lock()
@@ -86,7 +97,7 @@ func (c *Client) publish(ctx context.Context, room codec.RoomID, to string, o Pu
 func (c *Client) newPublisher(room codec.RoomID, to string, o PublishOptions) *Publisher {
 	p := &Publisher{
 		c: c, room: room, to: to,
-		counts: make(chan codec.Count, 1),
+		counts: make(chan Count, 1),
 		opened: make(chan struct{}),
 		ended:  make(chan struct{}),
 	}
@@ -118,6 +129,7 @@ func (c *Client) publisher(room codec.RoomID, to string) (*Publisher, error) {
 	p := c.pubs[room]
 	if p == nil {
 		p = c.newPublisher(room, to, PublishOptions{})
+		p.hidden = true
 	}
 	return p, nil
 }
@@ -141,7 +153,7 @@ func (p *Publisher) MaxPayload() int {
 
 // Counts returns a channel with the numbers of subscribers and publishers in the room, if PublishOptions asked for them. It holds
 // the newest only, and is closed when p ends.
-func (p *Publisher) Counts() <-chan codec.Count { return p.counts }
+func (p *Publisher) Counts() <-chan Count { return p.counts }
 
 // Push sends one message into the stream of that dtype. It copies the payload, which is the caller's again on return, and returns
 // when the whole message is on its way; Flush tells when it has arrived. While as much is unacknowledged as the server allows,
@@ -154,11 +166,134 @@ func (p *Publisher) Counts() <-chan codec.Count { return p.counts }
 // the publisher up while the connection was broken is told once, as a *ClosedError with CodeGone; the call that tells it has
 // pushed nothing, and the next one works.
 func (p *Publisher) Push(ctx context.Context, dtype uint8, kind Kind, payload []byte) error {
+	st, err := p.begin(ctx, dtype, kind)
+	if err != nil {
+		return err
+	}
+	err = p.push(ctx, st, kind.flags(), payload)
+	<-st.turn
+	return err
+}
+
+// PushBatch sends several messages of one kind as Push does, and returns how many it sent. It is cheaper than as many calls. The payloads are
+// the caller's again on return.
+func (p *Publisher) PushBatch(ctx context.Context, dtype uint8, kind Kind, payloads ...[]byte) (n int, err error) {
+	st, err := p.begin(ctx, dtype, kind)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { <-st.turn }()
+	for _, payload := range payloads {
+		if err := p.push(ctx, st, kind.flags(), payload); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+// TryPush sends one message as Push does, if that takes no waiting: otherwise it sends nothing and returns ErrFull. The payload is the caller's
+// again on return.
+func (p *Publisher) TryPush(dtype uint8, kind Kind, payload []byte) error {
 	if kind > Init {
 		return fmt.Errorf("client: push: unknown kind %d", kind)
 	}
+	st := p.streams[dtype].Load()
+	if st == nil {
+		st = p.stream(dtype)
+	}
+	select {
+	case st.turn <- struct{}{}:
+	default:
+		return ErrFull
+	}
+	defer func() { <-st.turn }()
+	p.c.mu.Lock()
+	if p.err == nil {
+		pieces := max(1, (len(payload)+codec.MaxPiece-1)/codec.MaxPiece)
+		share := (*outStream)(nil)
+		if pieces > 1 {
+			share = st
+		}
+		if n := len(payload) + pieces*codec.StreamHeaderSize; !p.answered || len(p.window.waiting) > 0 || !p.window.fits(n) || p.window.exceeds(n, share) {
+			p.c.mu.Unlock()
+			return ErrFull
+		}
+	}
+	p.c.mu.Unlock()
+	return p.push(context.Background(), st, kind.flags(), payload)
+}
+
+// Receipt is a message on its way.
+type Receipt struct {
+	p   *Publisher
+	st  *outStream
+	seq uint64
+}
+
+// PushAsync sends one message as Push does, and returns a receipt, by which its arrival can be waited for. The payload is the caller's again on
+// return.
+func (p *Publisher) PushAsync(ctx context.Context, dtype uint8, kind Kind, payload []byte) (Receipt, error) {
+	st, err := p.begin(ctx, dtype, kind)
+	if err != nil {
+		return Receipt{}, err
+	}
+	err = p.push(ctx, st, kind.flags(), payload)
+	p.c.mu.Lock()
+	r := Receipt{p, st, st.base + st.next - 1}
+	p.c.mu.Unlock()
+	<-st.turn
+	if err != nil {
+		return Receipt{}, err
+	}
+	return r, nil
+}
+
+// Wait waits until the message has arrived: in a lossless room, until every subscriber has consumed it; in any other, until the servers have
+// it. Its errors are those of Push.
+func (r Receipt) Wait(ctx context.Context) error {
+	r.p.c.mu.Lock()
+	defer r.p.c.mu.Unlock()
+	for r.st.base+r.st.acked < r.seq && r.st.q.front() != nil {
+		if err := r.p.awaitProgress(ctx); err != nil {
+			return err
+		}
+	}
+	if r.st.base+r.st.acked >= r.seq {
+		return nil
+	}
+	if r.p.err != nil {
+		return r.p.err
+	}
+	return r.p.takeFault()
+}
+
+// Acked returns the number of the last frame of a dtype that has arrived, as Message.Last counts them at subscribers; 0 if none has. A message
+// of up to 65516 bytes is one frame.
+func (p *Publisher) Acked(dtype uint8) uint64 {
+	st := p.streams[dtype].Load()
+	if st == nil {
+		return 0
+	}
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	return st.acked
+}
+
+// Buffered returns how many bytes are pushed and not acknowledged, headers included.
+func (p *Publisher) Buffered() int {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	return p.window.used
+}
+
+// begin waits for a stream's turn. The caller gives it back.
+func (p *Publisher) begin(ctx context.Context, dtype uint8, kind Kind) (*outStream, error) {
+	if kind > Init {
+		return nil, fmt.Errorf("client: push: unknown kind %d", kind)
+	}
 	if err := ctx.Err(); err != nil {
-		return err
+		return nil, err
 	}
 	st := p.streams[dtype].Load()
 	if st == nil {
@@ -170,14 +305,12 @@ func (p *Publisher) Push(ctx context.Context, dtype uint8, kind Kind, payload []
 		select {
 		case st.turn <- struct{}{}:
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil, ctx.Err()
 		case <-p.ended:
-			return p.cause()
+			return nil, p.cause()
 		}
 	}
-	err := p.push(ctx, st, kind.flags(), payload)
-	<-st.turn
-	return err
+	return st, nil
 }
 
 // cause returns why p ended.
@@ -356,8 +489,13 @@ func (p *Publisher) Flush(ctx context.Context) error {
 // Close flushes and then ends the publisher, so that subscribers are told that it left. It returns what Flush returns; the
 // publisher ends in any case. Close of a publisher that has ended returns nil if it was closed, otherwise why it ended.
 func (p *Publisher) Close(ctx context.Context) error {
+	return p.close(ctx, &ClosedError{p.room, codec.CodeLeft})
+}
+
+// close is Close with what the calls after it return.
+func (p *Publisher) close(ctx context.Context, cause error) error {
 	if err := p.Flush(ctx); err != nil {
-		p.leave()
+		p.leave(cause)
 		if closed, ok := err.(*ClosedError); ok && closed.Code == codec.CodeLeft {
 			return nil
 		}
@@ -372,7 +510,7 @@ func (p *Publisher) Close(ctx context.Context) error {
 		var no *RefusedError
 		refused := errors.As(err, &no)
 		if err != nil && !refused {
-			p.leave()
+			p.leave(cause)
 			if _, closed := err.(*ClosedError); closed {
 				return nil // the server has ended it, and all had arrived
 			}
@@ -382,7 +520,7 @@ func (p *Publisher) Close(ctx context.Context) error {
 		// A room that has moved meanwhile is left where it is now.
 		again := refused && p.err == nil && (p.asked != asked || no.Retry())
 		if !again {
-			p.end(&ClosedError{p.room, codec.CodeLeft})
+			p.end(cause)
 		}
 		c.mu.Unlock()
 		if !again {
@@ -438,14 +576,14 @@ func (p *Publisher) unpublish(req uint32) codec.Control {
 }
 
 // leave ends the publisher and tells the server without waiting.
-func (p *Publisher) leave() {
+func (p *Publisher) leave(cause error) {
 	c := p.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if p.err != nil {
 		return
 	}
-	p.end(&ClosedError{p.room, codec.CodeLeft})
+	p.end(cause)
 	c.post(settle, p.unpublish)
 }
 

@@ -53,6 +53,7 @@ func (l *link) readFrames() error {
 			return err
 		}
 		end += n
+		l.c.stats.bytesIn.Add(uint64(n))
 		if !l.heard.Load() {
 			l.heard.Store(true)
 		}

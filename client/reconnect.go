@@ -16,6 +16,7 @@ func (c *Client) run(ctx context.Context, l *link) error {
 	log := c.opts.Logger
 	for {
 		log.Info("connected", "server", l.server, "node", l.welcome.Node, "session", l.welcome.Session)
+		c.tell(Connected, l, nil)
 		since := time.Now()
 		next, err := c.serve(ctx, l)
 		l.fail(errEnded)
@@ -27,9 +28,11 @@ func (c *Client) run(ctx context.Context, l *link) error {
 			c.mu.Lock()
 			cause := l.err
 			c.mu.Unlock()
+			c.tell(Disconnected, l, cause)
 			if final(cause) {
 				return cause
 			}
+			c.tell(Connecting, nil, nil)
 			log.Warn("connection lost", "server", l.server, "reason", cause.Error())
 			next, err = c.reconnect(ctx, l, cause, time.Since(since))
 		}
@@ -47,6 +50,7 @@ func (c *Client) attach(l *link) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.link, c.leaving = l, nil
+	c.stats.connections.Add(1)
 	again := make([]*request, 0, len(c.requests))
 	for _, r := range c.requests {
 		again = append(again, r)
@@ -147,6 +151,7 @@ const maxElsewhere = 16
 // leave follows a go-away: it connects elsewhere while l still works.
 func (c *Client) leave(ctx context.Context, l *link, m codec.GoAway) (*link, error) {
 	within := time.Duration(m.WithinMillis) * time.Millisecond
+	c.tell(Draining, l, nil)
 	c.opts.Logger.Info("server asks to leave", "server", l.server, "reason", m.Code.String(), "within", within)
 	if err := pause(ctx, l, rand.N(within/2+1)); err != nil {
 		return nil, err

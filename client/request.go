@@ -111,6 +111,10 @@ func (c *Client) callOnce(ctx context.Context, b broke, build func(req uint32) c
 func (c *Client) answered(num uint32) *request {
 	r := c.requests[num]
 	delete(c.requests, num)
+	if c.answers != nil {
+		close(c.answers)
+		c.answers = nil
+	}
 	c.checkLeave()
 	return r
 }

@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"errors"
+	"iter"
 	"sync"
 	"time"
 
@@ -21,6 +23,7 @@ type Subscription struct {
 	flags  uint8
 	inbox  *codec.Inbox  // what opens the room first, if it is the account's inbox; guarded by the client's mutex
 	opened chan struct{} // closed when the server has answered for the first time, or s ended
+	taken  chan struct{} // closed when s has ended and all that came before was taken
 	ready  chan struct{} // holds a value when there may be something to take
 	space  chan struct{} // holds a value when there may be room for the reader
 	acks   []codec.Ack   // Next's own
@@ -75,11 +78,16 @@ func (s *Subscription) await(ctx context.Context) (*Subscription, error) {
 func (c *Client) newSubscription(room codec.RoomID, o SubscribeOptions, inbox *codec.Inbox) *Subscription {
 	s := &Subscription{
 		c: c, room: room, inbox: inbox,
-		opened: make(chan struct{}), ready: make(chan struct{}, 1), space: make(chan struct{}, 1),
+		opened: make(chan struct{}), taken: make(chan struct{}), ready: make(chan struct{}, 1), space: make(chan struct{}, 1),
 	}
 	s.q.limit, s.q.hard, s.q.now = c.opts.ReceiveBuffer, hardFactor*c.opts.ReceiveBuffer, time.Now
 	s.in.room = room
 	s.in.join = assembly{quota: &c.unfinished, share: c.share()}
+	for _, p := range o.From {
+		if st := s.in.find(p.StreamKey); st != nil {
+			st.expected = p.Last + 1
+		}
+	}
 	if o.NoEcho {
 		s.flags |= codec.SubNoEcho
 	}
@@ -103,11 +111,9 @@ func (c *Client) Unsubscribe(ctx context.Context, room codec.RoomID) error {
 		}
 		return &RefusedError{codec.CodeNotSubscribed, "this client does not subscribe to the room"}
 	}
-	delete(c.subs, room)
 	c.mu.Unlock()
-	s.end(&ClosedError{room, codec.CodeLeft}, true)
-	_, err := c.call(ctx, settle, unsubscribe(room))
-	return err
+	s.Close()
+	return c.settled(ctx)
 }
 
 func unsubscribe(room codec.RoomID) func(req uint32) codec.Control {
@@ -118,17 +124,55 @@ func unsubscribe(room codec.RoomID) func(req uint32) codec.Control {
 	}
 }
 
-// Close ends the subscription as Unsubscribe does, without waiting for the server. It returns nil.
+// Close ends the subscription as Unsubscribe does, without waiting for the server. What Next has returned counts as consumed. It returns nil.
 func (s *Subscription) Close() error {
-	c := s.c
-	c.mu.Lock()
-	if c.subs[s.room] == s {
-		delete(c.subs, s.room)
-		c.post(settle, unsubscribe(s.room))
-	}
-	c.mu.Unlock()
+	s.leave()
 	s.end(&ClosedError{s.room, codec.CodeLeft}, true)
 	return nil
+}
+
+// Pending returns how many bytes of frames wait for Next.
+func (s *Subscription) Pending() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.q.bytes - s.q.dead
+}
+
+// Position is the last frame of a stream that a subscription has seen.
+type Position = codec.Position
+
+// Positions returns where the subscription is, all that Next has returned counted as seen: with it, and the same room, another process goes on
+// by SubscribeOptions.From.
+func (s *Subscription) Positions() []Position {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var at []Position
+	for key, st := range s.in.streams {
+		last := st.expected - 1
+		if st.first != 0 {
+			last = st.first - 1
+		}
+		if st.dropped != 0 {
+			last = st.dropped - 1
+		}
+		if last > 0 {
+			at = append(at, Position{StreamKey: key, Last: last})
+		}
+	}
+	return at
+}
+
+// All returns what Next returns, event by event, until the subscription or ctx ends: the last pair holds the reason. A *StreamError does not end
+// it. Leaving the loop leaves the subscription as it is.
+func (s *Subscription) All(ctx context.Context) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		for {
+			ev, err := s.Next(ctx)
+			if !yield(ev, err) || err != nil && !errors.As(err, new(*StreamError)) {
+				return
+			}
+		}
+	}
 }
 
 // Room returns the room that s receives from.
@@ -159,9 +203,21 @@ func (s *Subscription) end(err error, discard bool) {
 	if s.err == nil {
 		s.err = err
 	}
+	if s.q.front() == nil {
+		s.told()
+	}
 	s.open()
 	signal(s.ready)
 	signal(s.space)
+}
+
+// told says that nothing is left to be taken. s.mu held.
+func (s *Subscription) told() {
+	select {
+	case <-s.taken:
+	default:
+		close(s.taken)
+	}
 }
 
 // open lets Subscribe return. s.mu held.
@@ -231,6 +287,7 @@ func (s *Subscription) step() (ev Event, more bool, err error) {
 		s.q.drained()
 		if s.err != nil {
 			in.join.end()
+			s.told()
 			signal(s.ready) // for whoever else waits
 		}
 		return nil, s.err != nil, s.err

@@ -78,7 +78,7 @@ func TestTokenSource(t *testing.T) {
 			p = f.accept()
 			wantToken(t, p.hello.Token, fmt.Sprintf("token-%d", 5+i))
 		}
-		c.Close()
+		c.Close(context.Background())
 		if strings.Contains(log.String(), "token-") || !strings.Contains(log.String(), "the issuer is busy") {
 			t.Errorf("the log is\n%s", log)
 		}
@@ -89,7 +89,7 @@ func TestTokenSource(t *testing.T) {
 func TestTokenSourceThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, end := range map[string]func(c *Client, p *peer){
-			"closed by the caller": func(c *Client, _ *peer) { c.Close() },
+			"closed by the caller": func(c *Client, _ *peer) { c.Close(context.Background()) },
 			"connection breaks":    func(_ *Client, p *peer) { p.close() },
 			"too late":             func(*Client, *peer) {},
 		} {
@@ -115,7 +115,7 @@ func TestTokenSourceThatHangs(t *testing.T) {
 			if name == "connection breaks" {
 				f.accept()
 			}
-			c.Close()
+			c.Close(context.Background())
 		}
 	})
 }
@@ -133,7 +133,7 @@ func TestTokenThatEnds(t *testing.T) {
 		if err := c.Push(t.Context(), room, 1, nil); !errors.Is(err, &ConnectionError{Code: codec.CodeTokenExpired}) {
 			t.Errorf("push: %v", err)
 		}
-		c.Close()
+		c.Close(context.Background())
 		if s := log.String(); !strings.Contains(s, "will close") || !strings.Contains(s, "1m0s") || strings.Contains(s, "secret") {
 			t.Errorf("the log is\n%s", s)
 		}

@@ -94,7 +94,7 @@ func TestClockSteps(t *testing.T) {
 			if _, err := c.Register(ctx, client.RoomOptions{}); err != nil {
 				t.Errorf("a new client of node %d: %v", i, err)
 			}
-			c.Close()
+			c.Close(context.Background())
 		}
 		if rep := f.report(2, silent.String()); !rep.Known {
 			t.Error("the room that was silent has ended")

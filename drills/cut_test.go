@@ -235,7 +235,7 @@ func TestRevokedAndRemovedStaySo(t *testing.T) {
 			if _, err := c.Subscribe(ctx, gone, client.SubscribeOptions{}); code(err) != codec.CodeRoomUnknown {
 				t.Errorf("%s, node %d: subscribing to the removed room gets %v", when, i, err)
 			}
-			c.Close()
+			c.Close(context.Background())
 		}
 	}
 	check("at first")

@@ -349,6 +349,6 @@ func (f *fleet) clientOf(nodes []int, account string) *client.Client {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	f.t.Cleanup(func() { c.Close() })
+	f.t.Cleanup(func() { c.Close(context.Background()) })
 	return c
 }

@@ -209,7 +209,7 @@ func TestFileWhoseNodesAreKilled(t *testing.T) {
 		if sha256.Sum256(got) != sha256.Sum256(file) {
 			t.Errorf("%d bytes were sent, %d others arrived", len(file), len(got))
 		}
-		alice.Close()
-		bob.Close()
+		alice.Close(context.Background())
+		bob.Close(context.Background())
 	}
 }

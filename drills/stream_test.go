@@ -70,7 +70,7 @@ func (f *fleet) run(p place, every time.Duration) *stream {
 	if s.room, err = registrar.Register(ctx, client.RoomOptions{Policy: p.policy}); err != nil {
 		f.t.Fatal(err)
 	}
-	registrar.Close()
+	registrar.Close(context.Background())
 	for _, at := range p.subscribers {
 		s.subs = append(s.subs, f.watch(s, at))
 	}
@@ -241,15 +241,15 @@ func (s *stream) finish() {
 		s.t.Errorf("room %v: closing the publisher: %v", s.room, err)
 	}
 	for _, v := range s.slow {
-		v.c.Close() // what it still waits for may take long
+		v.c.Close(context.Background()) // what it still waits for may take long
 	}
 	s.done.Wait()
 	if err := s.fault.Load(); err != nil {
 		s.t.Error(*err)
 	}
-	s.owner.Close()
+	s.owner.Close(context.Background())
 	for i, v := range s.subs {
-		v.c.Close()
+		v.c.Close(context.Background())
 		if v.err != nil {
 			s.t.Errorf("room %v, viewer %d: %v", s.room, i, v.err)
 		}

@@ -101,7 +101,7 @@ func joinLate(t *testing.T, addr string, units []unit, viewers int, rnd *rand.Ra
 			subscribed[v] = done
 			c := dialAs(t, addr, fmt.Sprint("viewer", v))
 			g.Go(func() (err error) {
-				defer c.Close()
+				defer c.Close(context.Background())
 				sub, err := c.Subscribe(ctx, room, client.SubscribeOptions{})
 				close(done)
 				if err == nil {

@@ -390,10 +390,10 @@ func (r *Room) Revoke(by, account string, now int64) error {
 // takes reports whether an account may push.
 func (r *Room) takes(account string) bool { return account == r.Owner || r.grantOf(account).granted }
 
-// grantOf returns the grant that holds for an account, in an inbox maybe that of everybody. Its version is 0 if there is none.
+// grantOf returns the grant that holds for an account, maybe that of everybody. Its version is 0 if there is none.
 func (r *Room) grantOf(account string) grant {
 	g, said := r.grants[account]
-	if !said && r.inbox {
+	if !said {
 		return r.grants[codec.Everyone]
 	}
 	return g

@@ -99,7 +99,7 @@ func (c *conn) serve() {
 	c.hangUp(statusOf(err))
 	c.cancel()
 	if c.client != nil {
-		_ = c.client.Close()
+		_ = c.client.Close(context.Background())
 	}
 	c.pumps.Wait()
 	writer.Wait()

@@ -89,7 +89,7 @@ func (g *Gateway) answerCall(ctx context.Context, typ byte, isJSON bool, body []
 		who, _ := g.credentialsOf(&m)
 		c, f := g.dial(ctx, who, remote)
 		if c != nil {
-			_ = c.Close()
+			_ = c.Close(context.Background())
 		}
 		g.answerKnown(a, typ, who, f)
 	}

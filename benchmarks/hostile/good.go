@@ -166,7 +166,7 @@ func (g *good) close() error {
 	g.stop()
 	var errs []error
 	for _, c := range g.clients {
-		errs = append(errs, c.Close())
+		errs = append(errs, c.Close(context.Background()))
 	}
 	g.done.Wait()
 	return errors.Join(errs...)

@@ -220,7 +220,7 @@ func (c *cluster) register(ctx context.Context, home *node, account string) (cod
 	if err != nil {
 		return 0, err
 	}
-	defer cl.Close()
+	defer cl.Close(context.Background())
 	return cl.Register(ctx, client.RoomOptions{})
 }
 

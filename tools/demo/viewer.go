@@ -46,7 +46,7 @@ func watch(ctx context.Context, c *cluster, name string, home *node, room codec.
 	}
 	sub, err := v.c.Subscribe(ctx, room, client.SubscribeOptions{})
 	if err != nil {
-		v.c.Close()
+		v.c.Close(context.Background())
 		return nil, err
 	}
 	go func() {
@@ -65,7 +65,7 @@ func (v *viewer) at() string {
 
 // close ends the viewer, and waits until it has.
 func (v *viewer) close() {
-	v.c.Close()
+	v.c.Close(context.Background())
 	<-v.done
 }
 
