@@ -141,7 +141,7 @@ func TestPanics(t *testing.T) {
 		if err != nil {
 			t.Errorf("a client of %s afterwards: %v", f.nodes[i].name, err)
 		}
-		c.Close()
+		c.Close(context.Background())
 	}
 	f.await(3)
 	s.finish()
@@ -159,7 +159,7 @@ func (f *fleet) visit(ctx context.Context, i int, ws string) error {
 	if err != nil {
 		return err
 	}
-	defer owner.Close()
+	defer owner.Close(context.Background())
 	room, err := owner.Register(ctx, client.RoomOptions{Idle: 5 * time.Second})
 	if err != nil {
 		return err
@@ -179,7 +179,7 @@ func (f *fleet) visit(ctx context.Context, i int, ws string) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer c.Close(context.Background())
 	sub, err := c.Subscribe(ctx, room, client.SubscribeOptions{})
 	if err != nil {
 		return err
