@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/tools/loadgen/over"
 )
 
 // An attacker is this program again, with what it is to do in the environment. It attacks until its standard input ends, and then prints what it
@@ -24,11 +25,13 @@ const (
 	attackEnv      = "TIMEDGE_HOSTILE_ADDR"
 	attackNameEnv  = "TIMEDGE_HOSTILE_ATTACK"
 	attackTokenEnv = "TIMEDGE_HOSTILE_TOKEN"
+	attackOverEnv  = "TIMEDGE_HOSTILE_OVER"
 )
 
 // attack is one attacker's state.
 type attack struct {
 	addr  string
+	over  over.Kind
 	token []byte
 	stop  chan struct{} // closed at the end
 
@@ -86,6 +89,31 @@ var attacks = map[string]struct {
 		})
 	}},
 	"flood": {1, (*attack).flood},
+	"handshakes": {16, func(a *attack) { // with -over tls: the dearest thing that a stranger may ask for
+		if c := a.dial(); c != nil {
+			a.count("handshake")
+			a.drop(c)
+		}
+	}},
+	"bytes": {2, func(a *attack) { // every byte by itself: with -over tls a record each, with -over ws a message
+		ping := enc((&codec.Ping{Echo: 1}).Append(nil))
+		c := a.dial()
+		if c == nil {
+			return
+		}
+		defer a.drop(c)
+		go a.listen(c, func(codec.Control) {})
+		if _, err := c.Write(a.hello(a.token)); err != nil {
+			return
+		}
+		for {
+			for i := range ping {
+				if _, err := c.Write(ping[i : i+1]); err != nil {
+					return
+				}
+			}
+		}
+	}},
 }
 
 // attacker is the process's whole work; it returns its exit status.
@@ -96,7 +124,7 @@ func attacker(addr string) int {
 		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &lim)
 	}
 	a := &attack{
-		addr: addr, token: []byte(os.Getenv(attackTokenEnv)), stop: make(chan struct{}),
+		addr: addr, over: over.Kind(os.Getenv(attackOverEnv)), token: []byte(os.Getenv(attackTokenEnv)), stop: make(chan struct{}),
 		told: make(map[string]int), conns: make(map[net.Conn]struct{}),
 	}
 	how, ok := attacks[os.Getenv(attackNameEnv)]
@@ -151,6 +179,15 @@ func (a *attack) count(what string) {
 // dial connects, nil if that fails or the attack is over. The attack's end closes the connection.
 func (a *attack) dial() net.Conn {
 	c, err := dialer.Dial("tcp", a.addr)
+	if err == nil {
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		sock := c
+		if c, err = over.Wrap(c, a.over); err != nil {
+			_ = sock.Close()
+		} else {
+			_ = sock.SetDeadline(time.Time{})
+		}
+	}
 	if err != nil {
 		a.count("not connected")
 		time.Sleep(10 * time.Millisecond) // its pace

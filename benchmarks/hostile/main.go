@@ -23,6 +23,7 @@ import (
 	"github.com/timedge/timedge/benchmarks/internal/drive"
 	"github.com/timedge/timedge/benchmarks/internal/server"
 	"github.com/timedge/timedge/tools/loadgen/load"
+	"github.com/timedge/timedge/tools/loadgen/over"
 )
 
 // settings of the server beside its defaults: rates that good clients keep to, and that an attacker exceeds tenfold.
@@ -35,6 +36,7 @@ type options struct {
 	duration time.Duration
 	pairs    int
 	limit    bool
+	over     string
 }
 
 func main() {
@@ -48,6 +50,7 @@ func main() {
 	flag.DurationVar(&o.duration, "duration", 5*time.Second, "measured time with and without each attack")
 	flag.IntVar(&o.pairs, "pairs", 3, "how often each is measured")
 	flag.BoolVar(&o.limit, "limit", false, "hold the attacker's address to so many connections as one may make by default; without, it is exempt, as a load balancer's is")
+	flag.StringVar(&o.over, "over", "", "what the attacker speaks below the protocol: tls, ws, wss; good clients are plain")
 	flag.Parse()
 	drive.Prepare()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -97,6 +100,7 @@ func run(ctx context.Context, o options) error {
 		}
 	}
 	kind, s := drive.Timedge(dir, bin, 0)
+	s.Over = o.over != ""
 	srv, err := kind.Start(ctx, s)
 	if err != nil {
 		return err
@@ -122,7 +126,7 @@ func run(ctx context.Context, o options) error {
 			if err != nil {
 				return err
 			}
-			u, err := attacked(ctx, g, srv, name, bad, o.duration, told)
+			u, err := attacked(ctx, g, srv, over.Kind(o.over), name, bad, o.duration, told)
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
@@ -139,9 +143,13 @@ func run(ctx context.Context, o options) error {
 }
 
 // attacked measures while another process attacks.
-func attacked(ctx context.Context, g *good, srv *server.Running, name, token string, d time.Duration, told map[string]int) (sample, error) {
+func attacked(ctx context.Context, g *good, srv *server.Running, over over.Kind, name, token string, d time.Duration, told map[string]int) (sample, error) {
 	cmd := exec.CommandContext(ctx, "chrt", "--idle", "0", os.Args[0]) // what the attacker computes is no cost of the server's
-	cmd.Env = append(os.Environ(), attackEnv+"="+srv.Addr, attackNameEnv+"="+name, attackTokenEnv+"="+token)
+	at := srv.Addr
+	if over != "" {
+		at = srv.Over[over]
+	}
+	cmd.Env = append(os.Environ(), attackEnv+"="+at, attackOverEnv+"="+string(over), attackNameEnv+"="+name, attackTokenEnv+"="+token)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

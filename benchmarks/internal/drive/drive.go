@@ -27,7 +27,7 @@ func Once(ctx context.Context, kind server.Kind, s server.Settings, cfg load.Con
 	if err := os.Chmod(dir, 0o755); err != nil { // mosquitto gives up root before it writes
 		return nil, err
 	}
-	s.Dir = dir
+	s.Dir, s.Over = dir, s.Over || cfg.Over != ""
 	if s.MaxConn == 0 {
 		s.MaxConn = cfg.Rooms*cfg.Subscribers + 2000
 	}
@@ -36,7 +36,7 @@ func Once(ctx context.Context, kind server.Kind, s server.Settings, cfg load.Con
 		return nil, err
 	}
 	defer srv.Stop()
-	cfg.Target, cfg.Addr, cfg.ServerPID = kind.Name, srv.Addr, srv.PID
+	cfg.Target, cfg.Addr, cfg.OverAddr, cfg.ServerPID = kind.Name, srv.Addr, srv.Over[cfg.Over], srv.PID
 	return load.Run(ctx, cfg, load.Hooks{})
 }
 

@@ -5,8 +5,15 @@ package server
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -14,6 +21,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/timedge/timedge/tools/loadgen/over"
 )
 
 // Settings are what a start may choose.
@@ -25,6 +34,7 @@ type Settings struct {
 	MaxConn int      // connections expected at most
 	Admin   string   // timedge: the admin address; empty: a free port
 	Args    []string // timedge: further flags
+	Over    bool     // timedge: listen with TLS, with WebSocket and with both as well
 }
 
 // Kind is one kind of server.
@@ -56,6 +66,7 @@ func Find(name string) (Kind, error) {
 // Running is a server that has been started and accepts connections.
 type Running struct {
 	Addr string
+	Over map[over.Kind]string // if it listens otherwise, too
 	PID  int
 
 	cmd    *exec.Cmd
@@ -75,6 +86,12 @@ func (k Kind) Start(ctx context.Context, s Settings) (*Running, error) {
 	if err != nil {
 		return nil, err
 	}
+	var further map[over.Kind]string
+	if s.Over && k.Name == "timedge" {
+		if further, err = s.listenOver(); err != nil {
+			return nil, err
+		}
+	}
 	cmd, err := k.command(port, s)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", k.Name, err)
@@ -88,7 +105,7 @@ func (k Kind) Start(ctx context.Context, s Settings) (*Running, error) {
 		_ = log.Close()
 		return nil, fmt.Errorf("%s: %w (the Debian packages are nats-server, redis-server, mosquitto)", k.Name, err)
 	}
-	r := &Running{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), PID: cmd.Process.Pid, cmd: cmd, log: log, exited: make(chan struct{})}
+	r := &Running{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Over: further, PID: cmd.Process.Pid, cmd: cmd, log: log, exited: make(chan struct{})}
 	go func() { _ = cmd.Wait(); close(r.exited) }()
 	if err := r.await(ctx); err != nil {
 		r.Stop()
@@ -138,6 +155,48 @@ func freePort() (int, error) {
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// listenOver adds flags for listeners with carriers, and returns where they are. Their certificate is its own authority.
+func (s *Settings) listenOver() (map[over.Kind]string, error) {
+	cert, key := filepath.Join(s.Dir, "cert.pem"), filepath.Join(s.Dir, "key.pem")
+	if err := WriteCertificate(cert, key); err != nil {
+		return nil, err
+	}
+	at := make(map[over.Kind]string)
+	args := append([]string{}, s.Args...)
+	for _, k := range over.Kinds {
+		port, err := freePort()
+		if err != nil {
+			return nil, err
+		}
+		at[k] = fmt.Sprintf("127.0.0.1:%d", port)
+		args = append(args, "--listen-"+string(k), at[k])
+	}
+	s.Args = append(args, "--tls-cert", cert, "--tls-key", key)
+	return at, nil
+}
+
+// WriteCertificate writes a certificate for 127.0.0.1, with a key of ECDSA P-256.
+func WriteCertificate(certFile, keyFile string) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "benchmark"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	if err != nil {
+		return err
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	err = os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
+	return errors.Join(err, os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), 0o644))
 }
 
 func limitCommand(port int, s Settings) (*exec.Cmd, error) {

@@ -94,24 +94,8 @@ func Dial(to netip.AddrPort, kind Kind, receive int) (fd int, c *Conn, err error
 	defer sock.Close() // the descriptor that is returned is another one
 	deadline, _ := ctx.Deadline()
 	_ = sock.SetDeadline(deadline)
-	c = &Conn{}
-	var below net.Conn = sock
-	if kind == TLS || kind == WSS {
-		c.mem = &memory{Conn: sock}
-		c.tls = tls.Client(c.mem, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}) // a server of one's own
-		if err := c.tls.Handshake(); err != nil {
-			return -1, nil, fmt.Errorf("TLS: %w", err)
-		}
-		below = c.tls
-	}
-	if kind == WS || kind == WSS {
-		if err := upgrade(below, to.String()); err != nil {
-			return -1, nil, fmt.Errorf("WebSocket: %w", err)
-		}
-		c.ws = true
-	}
-	if c.mem != nil {
-		c.mem.kept = true
+	if c, err = Shake(sock, kind); err != nil {
+		return -1, nil, err
 	}
 	raw, err := sock.(*net.TCPConn).SyscallConn()
 	if err != nil {
@@ -121,6 +105,30 @@ func Dial(to netip.AddrPort, kind Kind, receive int) (fd int, c *Conn, err error
 		err = failed
 	}
 	return fd, c, err
+}
+
+// Shake shakes hands on a connection. Afterwards what goes over it is for the caller to move.
+func Shake(sock net.Conn, kind Kind) (*Conn, error) {
+	c := &Conn{}
+	below := sock
+	if kind == TLS || kind == WSS {
+		c.mem = &memory{Conn: sock}
+		c.tls = tls.Client(c.mem, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}) // a server of one's own
+		if err := c.tls.Handshake(); err != nil {
+			return nil, fmt.Errorf("TLS: %w", err)
+		}
+		below = c.tls
+	}
+	if kind == WS || kind == WSS {
+		if err := upgrade(below, sock.RemoteAddr().String()); err != nil {
+			return nil, fmt.Errorf("WebSocket: %w", err)
+		}
+		c.ws = true
+	}
+	if c.mem != nil {
+		c.mem.kept = true
+	}
+	return c, nil
 }
 
 // upgrade asks for WebSocket. The server says nothing more before it is spoken to.
@@ -237,4 +245,47 @@ func (c *Conn) Seal(dst, b []byte) ([]byte, error) {
 	c.mem.out = c.mem.out[:0]
 	_, err := c.tls.Write(b)
 	return append(dst, c.mem.out...), err
+}
+
+// Wrap shakes hands on a connection and moves what goes over it: Read and Write are those of the protocol. Each blocks; one goroutine may read
+// while another writes.
+func Wrap(sock net.Conn, kind Kind) (net.Conn, error) {
+	if kind == Plain {
+		return sock, nil
+	}
+	c, err := Shake(sock, kind)
+	if err != nil {
+		return nil, err
+	}
+	return &wrapped{Conn: sock, over: c, raw: make([]byte, 16<<10), buf: make([]byte, 0, 16<<10+Slack)}, nil
+}
+
+type wrapped struct {
+	net.Conn
+	over     *Conn
+	raw, buf []byte
+	rest     []byte // of buf, not yet returned
+}
+
+func (w *wrapped) Read(b []byte) (int, error) {
+	for len(w.rest) == 0 {
+		n, err := w.Conn.Read(w.raw)
+		if err != nil {
+			return 0, err
+		}
+		if w.rest, err = w.over.Open(w.buf[:0], w.raw[:n]); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(b, w.rest)
+	w.rest = w.rest[n:]
+	return n, nil
+}
+
+func (w *wrapped) Write(b []byte) (int, error) {
+	sealed, err := w.over.Seal(nil, b)
+	if err == nil {
+		_, err = w.Conn.Write(sealed)
+	}
+	return len(b), err
 }
