@@ -100,7 +100,7 @@ func run(ctx context.Context, o options) error {
 		}
 	}
 	kind, s := drive.Timedge(dir, bin, 0)
-	s.Over = o.over != ""
+	s.Over = over.Kind(o.over)
 	srv, err := kind.Start(ctx, s)
 	if err != nil {
 		return err

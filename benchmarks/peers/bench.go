@@ -7,10 +7,12 @@ import (
 	"math/rand"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/timedge/timedge/benchmarks/internal/drive"
 	"github.com/timedge/timedge/benchmarks/internal/server"
 	"github.com/timedge/timedge/tools/loadgen/load"
+	"github.com/timedge/timedge/tools/loadgen/over"
 )
 
 // job is one cell of the tables: a load, to be run on every target in every round.
@@ -52,6 +54,13 @@ type bench struct {
 	versions  map[string]string
 	reads     map[size]int // the limit program's best read size
 	rates     map[int]float64
+	seals     []float64 // ns a byte, of each round
+}
+
+// split takes a target apart: its server, and what subscribers speak below the protocol, as in timedge+tls.
+func split(target string) (server string, kind over.Kind) {
+	server, k, _ := strings.Cut(target, "+")
+	return server, over.Kind(k)
 }
 
 func (b *bench) setUp() (err error) {
@@ -60,7 +69,7 @@ func (b *bench) setUp() (err error) {
 			return err
 		}
 	}
-	if slices.Contains(cli.Targets, "timedge") {
+	if slices.ContainsFunc(cli.Targets, func(t string) bool { name, _ := split(t); return name == "timedge" }) {
 		if b.timedge = cli.Timedge; b.timedge == "" {
 			if b.timedge, err = server.BuildTimedge(b.root, b.dir); err != nil {
 				return err
@@ -68,7 +77,8 @@ func (b *bench) setUp() (err error) {
 		}
 	}
 	for _, t := range cli.Targets {
-		k, err := server.Find(t)
+		name, _ := split(t)
+		k, err := server.Find(name)
 		if err != nil {
 			return err
 		}
@@ -138,6 +148,7 @@ func (b *bench) all() ([]outcome, error) {
 	rng := rand.New(rand.NewSource(cli.Seed))
 	var outcomes []outcome
 	for round := range cli.Rounds {
+		b.seals = append(b.seals, sealCost())
 		type step struct {
 			j      *job
 			target string
@@ -174,19 +185,22 @@ const repeats = 2
 // once runs a job on a fresh server.
 func (b *bench) once(j *job, target string, read int) outcome {
 	o := outcome{job: j, target: target}
-	k, err := server.Find(target)
+	name, kind := split(target)
+	k, err := server.Find(name)
 	if err != nil {
 		o.broken = err.Error()
 		return o
 	}
 	s := server.Settings{Dir: b.dir, Read: max(read, 64<<10)}
-	switch target {
+	switch name {
 	case "limit":
 		s.Binary = b.limit
 	case "timedge":
 		s.Binary, s.Loops = b.timedge, cli.Loops
 	}
-	res, err := drive.Once(b.ctx, k, s, j.cfg)
+	cfg := j.cfg
+	cfg.Over = kind
+	res, err := drive.Once(b.ctx, k, s, cfg)
 	switch {
 	case errors.Is(err, load.ErrCannot):
 		o.no = err.Error()

@@ -27,7 +27,7 @@ func Once(ctx context.Context, kind server.Kind, s server.Settings, cfg load.Con
 	if err := os.Chmod(dir, 0o755); err != nil { // mosquitto gives up root before it writes
 		return nil, err
 	}
-	s.Dir, s.Over = dir, s.Over || cfg.Over != ""
+	s.Dir, s.Over = dir, cfg.Over
 	if s.MaxConn == 0 {
 		s.MaxConn = cfg.Rooms*cfg.Subscribers + 2000
 	}

@@ -27,14 +27,14 @@ import (
 
 // Settings are what a start may choose.
 type Settings struct {
-	Dir     string   // for configuration files and logs; the caller removes it
-	Loops   int      // timedge: event loops; limit: threads; redis: I/O threads. 0 is the server's default
-	Read    int      // limit: bytes of one read
-	Binary  string   // timedge and limit: the program
-	MaxConn int      // connections expected at most
-	Admin   string   // timedge: the admin address; empty: a free port
-	Args    []string // timedge: further flags
-	Over    bool     // timedge: listen with TLS, with WebSocket and with both as well
+	Dir     string    // for configuration files and logs; the caller removes it
+	Loops   int       // timedge: event loops; limit: threads; redis: I/O threads. 0 is the server's default
+	Read    int       // limit: bytes of one read
+	Binary  string    // timedge and limit: the program
+	MaxConn int       // connections expected at most
+	Admin   string    // timedge: the admin address; empty: a free port
+	Args    []string  // timedge: further flags
+	Over    over.Kind // timedge and nats: listen with this as well
 }
 
 // Kind is one kind of server.
@@ -87,8 +87,8 @@ func (k Kind) Start(ctx context.Context, s Settings) (*Running, error) {
 		return nil, err
 	}
 	var further map[over.Kind]string
-	if s.Over && k.Name == "timedge" {
-		if further, err = s.listenOver(); err != nil {
+	if s.Over != over.Plain {
+		if further, err = s.listenOver(k.Name, port); err != nil {
 			return nil, err
 		}
 	}
@@ -157,24 +157,42 @@ func freePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// listenOver adds flags for listeners with carriers, and returns where they are. Their certificate is its own authority.
-func (s *Settings) listenOver() (map[over.Kind]string, error) {
+// listenOver adds flags for a listener with a carrier, and returns where it is. Its certificate is its own authority.
+func (s *Settings) listenOver(kind string, plain int) (map[over.Kind]string, error) {
 	cert, key := filepath.Join(s.Dir, "cert.pem"), filepath.Join(s.Dir, "key.pem")
 	if err := WriteCertificate(cert, key); err != nil {
 		return nil, err
 	}
-	at := make(map[over.Kind]string)
-	args := append([]string{}, s.Args...)
-	for _, k := range over.Kinds {
-		port, err := freePort()
-		if err != nil {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	at := fmt.Sprintf("127.0.0.1:%d", port)
+	switch kind {
+	case "timedge":
+		s.Args = append(append([]string{}, s.Args...), "--listen-"+string(s.Over), at)
+		if s.Over != over.WS {
+			s.Args = append(s.Args, "--tls-cert", cert, "--tls-key", key)
+		}
+	case "nats":
+		// TLS first, as timedge has it, on the port of plain clients, too: it has no other.
+		tls := fmt.Sprintf("tls { cert_file: %q, key_file: %q", cert, key)
+		conf := fmt.Sprintf("websocket { listen: %q, no_tls: true }\n", at)
+		switch s.Over {
+		case over.TLS:
+			conf, at = tls+", handshake_first: auto }\nallow_non_tls: true\n", fmt.Sprintf("127.0.0.1:%d", plain)
+		case over.WSS:
+			conf = fmt.Sprintf("websocket { listen: %q, %s } }\n", at, tls)
+		}
+		file := filepath.Join(s.Dir, "nats.conf")
+		if err := os.WriteFile(file, []byte(conf), 0o644); err != nil {
 			return nil, err
 		}
-		at[k] = fmt.Sprintf("127.0.0.1:%d", port)
-		args = append(args, "--listen-"+string(k), at[k])
+		s.Args = []string{"--config", file}
+	default:
+		return nil, fmt.Errorf("%s: not with %s here", kind, s.Over)
 	}
-	s.Args = append(args, "--tls-cert", cert, "--tls-key", key)
-	return at, nil
+	return map[over.Kind]string{s.Over: at}, nil
 }
 
 // WriteCertificate writes a certificate for 127.0.0.1, with a key of ECDSA P-256.
@@ -220,7 +238,7 @@ func timedgeCommand(port int, s Settings) (*exec.Cmd, error) {
 
 // NATS stores nothing and limits nothing here by default but 64 MiB pending per connection, more than any run's window.
 func natsCommand(port int, s Settings) (*exec.Cmd, error) {
-	return exec.Command("nats-server", "--addr", "127.0.0.1", "--port", strconv.Itoa(port)), nil
+	return exec.Command("nats-server", append([]string{"--addr", "127.0.0.1", "--port", strconv.Itoa(port)}, s.Args...)...), nil
 }
 
 // Redis is told to store nothing, and not to cut off subscribers that lag, since the others do not either. It keeps its

@@ -41,6 +41,7 @@ type Conn struct {
 	left uint64 // of the WebSocket frame that is being read
 	head []byte // of the next one, as far as it has come
 	skip uint64 // of a control frame's payload, which is left out
+	rest []byte // of the WebSocket, read with the answer to the request
 }
 
 // memory is what TLS has below it.
@@ -120,10 +121,11 @@ func Shake(sock net.Conn, kind Kind) (*Conn, error) {
 		below = c.tls
 	}
 	if kind == WS || kind == WSS {
-		if err := upgrade(below, sock.RemoteAddr().String()); err != nil {
+		rest, err := upgrade(below, sock.RemoteAddr().String())
+		if err != nil {
 			return nil, fmt.Errorf("WebSocket: %w", err)
 		}
-		c.ws = true
+		c.ws, c.rest = true, rest
 	}
 	if c.mem != nil {
 		c.mem.kept = true
@@ -131,21 +133,23 @@ func Shake(sock net.Conn, kind Kind) (*Conn, error) {
 	return c, nil
 }
 
-// upgrade asks for WebSocket. The server says nothing more before it is spoken to.
-func upgrade(c net.Conn, host string) error {
-	_, err := fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"+
+// upgrade asks for WebSocket, and returns what came behind the answer.
+func upgrade(c net.Conn, host string) (rest []byte, err error) {
+	_, err = fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"+
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: timedge.v1\r\n\r\n", host)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	r := bufio.NewReader(c)
+	resp, err := http.ReadResponse(r, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if resp.StatusCode != http.StatusSwitchingProtocols {
-		return errors.New(resp.Status)
+		return nil, errors.New(resp.Status)
 	}
-	return nil
+	rest, _ = r.Peek(r.Buffered())
+	return rest, nil
 }
 
 // Slack is how many bytes more than it was given Open may return: what a record before has left.
@@ -153,6 +157,13 @@ const Slack = 32 << 10
 
 // Open appends to dst, which has the room, the bytes of the protocol in what was read.
 func (c *Conn) Open(dst, raw []byte) ([]byte, error) {
+	if len(c.rest) > 0 {
+		var err error
+		if dst, err = c.unframe(dst, c.rest); err != nil {
+			return dst, err
+		}
+		c.rest = nil
+	}
 	if c.tls == nil {
 		return c.unframe(dst, raw)
 	}
