@@ -11,6 +11,9 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Programs that tests start, each with the Debian package that holds it.
 TEST_NEEDS := ffmpeg=ffmpeg ip=iproute2 iptables=iptables openssl=openssl haproxy=haproxy nginx=libnginx-mod-stream chromium=chromium
 
+# The peer that Debian has an old version of only.
+NATS := github.com/nats-io/nats-server/v2@v2.15.2
+
 # Flags for "make run", such as ARGS="--listen 127.0.0.1:9000".
 ARGS ?=
 # How long "make fuzz" spends on each target, and which targets it takes (a regular expression).
@@ -111,9 +114,10 @@ bench-compare: ## Compare this tree with BASE=<release or commit>; fails if it i
 	@go run ./benchmarks/compare --base $(BASE)
 
 .PHONY: bench-peers
-bench-peers: ## Run NATS, Redis, Mosquitto and the limit beside timedge
-	@.ci/need nats-server=nats-server redis-server=redis-server mosquitto=mosquitto
-	@go run ./benchmarks/peers
+bench-peers: ## Run NATS, Redis, Mosquitto and the limit beside timedge, plain and by TLS and WebSocket
+	@.ci/need redis-server=redis-server mosquitto=mosquitto
+	@[ -x bin/peers/nats-server ] || { echo "installing $(NATS) into bin/peers"; GOBIN=$(CURDIR)/bin/peers go install $(NATS); }
+	@PATH=$(CURDIR)/bin/peers:$$PATH go run ./benchmarks/peers
 
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME (10m); FUZZ=regexp picks some

@@ -11,10 +11,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/perf/benchfmt"
 
 	"github.com/timedge/timedge/benchmarks/internal/drive"
+	"github.com/timedge/timedge/benchmarks/internal/server"
+	"github.com/timedge/timedge/tools/loadgen/load"
 	"github.com/timedge/timedge/tools/loadgen/report"
 )
 
@@ -39,7 +42,54 @@ func (c *comparison) loads() []drive.Case {
 	if cli.Quick {
 		return cases
 	}
-	return append(cases, drive.Closed(1000, 64, w, d), drive.Closed(100, 16384, w, d), drive.Paced(200, 10, 256, 10, w, d), drive.Idle(3000, d/2))
+	slow := drive.Paced(1, 100, 1024, 500, w, d)
+	slow.Name, slow.Config.Scenario, slow.Config.Stalled, slow.Config.Half = "slow subscribers", "slow", 0.1, 0.1
+	late := drive.Paced(20, 20, 1024, 50, w, d)
+	late.Name, late.Config.Scenario, late.Config.Late = "late joins", "late", 0.5
+	late.Config.Streams[0].KeyEvery = 25
+	return append(cases, drive.Closed(1000, 64, w, d), drive.Closed(100, 16384, w, d), drive.Paced(200, 10, 256, 10, w, d), slow, late,
+		drive.Idle(3000, d/2))
+}
+
+// steps is how many loads and packages a round has for each side.
+func (c *comparison) steps() (loads, packages int) {
+	if has("load") {
+		loads = len(c.loads())
+		if c.spread() {
+			loads += len(clusterLoads())
+		}
+	}
+	if has("go") {
+		for _, p := range cli.Packages {
+			if c.base.tests[p] != "" && c.head.tests[p] != "" {
+				packages++
+			}
+		}
+	}
+	return loads, packages
+}
+
+// A load takes its own time and about so long to start and end, a package about so long in all.
+const (
+	aroundLoad    = 1500 * time.Millisecond
+	packageBenchs = 8 * time.Second
+)
+
+// estimate says how long the comparison is going to take, before it does, as far as that can be told.
+func (c *comparison) estimate() time.Duration {
+	loads, packages := c.steps()
+	round := time.Duration(loads)*(cli.Warmup+cli.Duration+aroundLoad) + time.Duration(packages)*packageBenchs
+	return round * time.Duration(2*cli.Rounds*cli.Repeat)
+}
+
+// spread reports whether loads of clusters are run.
+func (c *comparison) spread() bool { return !cli.Quick && c.base.clusters() && c.head.clusters() }
+
+// clusterLoads are for three nodes: subscribers are spread over all of them.
+func clusterLoads() []drive.Case {
+	c := drive.Paced(10, 30, 256, 50, cli.Warmup, cli.Duration)
+	c.Name, c.Config.Scenario = "three nodes", "cluster"
+	return []drive.Case{c}
 }
 
 // measure runs the rounds: in each, every load and every package's benchmarks on both sides, one right after the other.
@@ -54,6 +104,11 @@ func (c *comparison) measure() error {
 		for _, l := range c.loads() {
 			steps = append(steps, func(s *side) (string, error) { return c.load(s, l) })
 		}
+		if c.spread() {
+			for _, l := range clusterLoads() {
+				steps = append(steps, func(s *side) (string, error) { return c.clusterLoad(s, l) })
+			}
+		}
 	}
 	if has("go") {
 		for _, p := range cli.Packages {
@@ -62,8 +117,14 @@ func (c *comparison) measure() error {
 			}
 		}
 	}
+	fmt.Fprintf(os.Stderr, "this will take about %v\n", c.estimate().Round(time.Minute))
+	began := time.Now()
 	for round := range cli.Rounds {
-		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, cli.Rounds)
+		left := ""
+		if round > 0 {
+			left = fmt.Sprintf(", %v left", (time.Since(began) / time.Duration(round) * time.Duration(cli.Rounds-round)).Round(10*time.Second))
+		}
+		fmt.Fprintf(os.Stderr, "round %d of %d%s\n", round+1, cli.Rounds, left)
 		c.round = make(map[key]*pair)
 		for _, i := range rand.Perm(len(steps)) {
 			// In turn, and there and back again: base head head base. What drifts meets both alike.
@@ -196,3 +257,37 @@ func (c *comparison) add(s *side, lines string) error {
 	}
 	return nil
 }
+
+// clusterLoad is load on three nodes of one cluster.
+func (c *comparison) clusterLoad(s *side, l drive.Case) (string, error) {
+	dir, err := os.MkdirTemp(c.tmp, "cluster")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	nodes, err := server.StartCluster(c.ctx, 3, server.Settings{Dir: dir, Binary: s.bin})
+	if err != nil {
+		return "", err
+	}
+	var addrs []string
+	for _, n := range nodes {
+		defer n.Stop()
+		addrs = append(addrs, n.Addr)
+	}
+	cfg := l.Config
+	cfg.Target, cfg.Addr, cfg.Register, cfg.ServerPID = "timedge", strings.Join(addrs, ","), addrs[0], nodes[0].PID
+	for _, n := range nodes[1:] {
+		cfg.NodePIDs = append(cfg.NodePIDs, n.PID)
+	}
+	r, err := load.Run(c.ctx, cfg, load.Hooks{})
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", l.Name, err)
+	}
+	if len(r.Failed) > 0 {
+		return "", fmt.Errorf("%s: %s", l.Name, r.Failed[0])
+	}
+	return report.BenchLine(r) + "\n", nil
+}
+
+// clusters reports whether a side has clusters at all: the first release has none.
+func (s *side) clusters() bool { return exec.Command(s.bin, "key").Run() == nil }

@@ -4,7 +4,7 @@
 //	go run ./benchmarks/peers
 //	go run ./benchmarks/peers --targets limit,timedge --rounds 5 --sizes 64 --subs 100 --only throughput
 //
-// As it stands it takes about ten minutes; with --rounds 5 --duration 5s --warmup 1s it takes an hour. Every run starts its server afresh. Figures are medians over the rounds. What a server cannot do stands as "no".
+// As it stands it takes about twenty minutes. Every run starts its server afresh. Figures are medians over the rounds. What a server cannot do stands as "no".
 package main
 
 import (
@@ -26,7 +26,7 @@ import (
 )
 
 var cli struct {
-	Targets  []string      `default:"limit,timedge,nats,redis,mosquitto" help:"Servers to compare; timedge+tls, +ws and +wss have subscribers come by these, nats+tls likewise. Publishers are plain."`
+	Targets  []string      `default:"limit,timedge,timedge+tls,timedge+ws,timedge+wss,nats,nats+tls,nats+ws,nats+wss,redis,mosquitto" help:"Servers to compare; timedge+tls, +ws and +wss have subscribers come by these, nats+tls likewise. Publishers are plain."`
 	Only     []string      `default:"throughput,latency,idle,rooms" help:"Parts of the comparison."`
 	Rounds   int           `default:"3" help:"Rounds; the figures are medians."`
 	Duration time.Duration `default:"1s" help:"Measured time of one run."`

@@ -175,12 +175,12 @@ func (s *Settings) listenOver(kind string, plain int) (map[over.Kind]string, err
 			s.Args = append(s.Args, "--tls-cert", cert, "--tls-key", key)
 		}
 	case "nats":
-		// TLS first, as timedge has it, on the port of plain clients, too: it has no other.
+		// TLS behind a first line, on the port of plain clients: it has no other.
 		tls := fmt.Sprintf("tls { cert_file: %q, key_file: %q", cert, key)
 		conf := fmt.Sprintf("websocket { listen: %q, no_tls: true }\n", at)
 		switch s.Over {
 		case over.TLS:
-			conf, at = tls+", handshake_first: auto }\nallow_non_tls: true\n", fmt.Sprintf("127.0.0.1:%d", plain)
+			conf, at = tls+" }\nallow_non_tls: true\n", fmt.Sprintf("127.0.0.1:%d", plain)
 		case over.WSS:
 			conf = fmt.Sprintf("websocket { listen: %q, %s } }\n", at, tls)
 		}

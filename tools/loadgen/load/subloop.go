@@ -502,7 +502,7 @@ func (l *subLoop) shake(s *subscriber, receive int) {
 		to = l.run.over
 	}
 	go func() {
-		fd, c, err := over.Dial(to, l.cfg.Over, receive)
+		fd, c, err := over.Dial(to, l.cfg.Over, receive, l.cfg.Target == "nats" && l.cfg.Over == over.TLS)
 		l.shaken <- shaken{s, fd, c, err}
 		l.poll.wake()
 	}()

@@ -78,8 +78,9 @@ func (m *memory) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Dial connects and shakes hands. It returns a descriptor that does not block, and is the caller's. It blocks for 10 s at most.
-func Dial(to netip.AddrPort, kind Kind, receive int) (fd int, c *Conn, err error) {
+// Dial connects and shakes hands. It returns a descriptor that does not block, and is the caller's. It blocks for 10 s at most. Some servers say a
+// line of their protocol before TLS.
+func Dial(to netip.AddrPort, kind Kind, receive int, line bool) (fd int, c *Conn, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
@@ -95,6 +96,11 @@ func Dial(to netip.AddrPort, kind Kind, receive int) (fd int, c *Conn, err error
 	defer sock.Close() // the descriptor that is returned is another one
 	deadline, _ := ctx.Deadline()
 	_ = sock.SetDeadline(deadline)
+	for b := []byte{0}; line && b[0] != '\n'; {
+		if _, err := sock.Read(b); err != nil {
+			return -1, nil, err
+		}
+	}
 	if c, err = Shake(sock, kind); err != nil {
 		return -1, nil, err
 	}
