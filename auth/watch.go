@@ -86,6 +86,16 @@ func (w *watcher) run() {
 	}
 }
 
+// safely takes a content up. What makes the parsers of it panic is refused like any other that is no good.
+func (w *watcher) safely(content []byte) (err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			err = fmt.Errorf("a fault of this program: %v", fault)
+		}
+	}()
+	return w.take(content)
+}
+
 // poll takes the file up if it has changed since the last poll. It does not try a content twice that could not be taken up.
 func (w *watcher) poll() (changed bool, err error) {
 	info, err := os.Stat(w.path)
@@ -106,7 +116,7 @@ func (w *watcher) poll() (changed bool, err error) {
 	if same {
 		return false, nil
 	}
-	if err := w.take(content); err != nil {
+	if err := w.safely(content); err != nil {
 		return false, fmt.Errorf("auth: %s: %w", w.path, err)
 	}
 	return true, nil

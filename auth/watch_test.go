@@ -282,3 +282,31 @@ func TestConcurrentReload(t *testing.T) {
 	close(done)
 	wg.Wait()
 }
+
+// TestFaultInAFile: a file that makes its parser panic is refused like one that is no good, and the next is taken up.
+func TestFaultInAFile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "file")
+		taken := ""
+		put(t, path, "good")
+		w, err := watch(path, zerolog.Nop(), func(b []byte) error {
+			if string(b) == "bad" {
+				panic("a fault")
+			}
+			taken = string(b)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		for _, content := range []string{"bad", "better"} {
+			put(t, path, content)
+			time.Sleep(2 * pollEvery)
+			synctest.Wait()
+		}
+		if taken != "better" {
+			t.Errorf("taken up: %q", taken)
+		}
+	})
+}

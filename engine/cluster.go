@@ -175,9 +175,8 @@ func (c *cluster) placed() {
 	c.draw.Store(&draw)
 }
 
-// dial opens a link to a member, once.
-func (c *cluster) dial(m node.Member) {
-	defer c.done.Done()
+// connect makes a link to a member. It blocks for about dialTimeout at most.
+func (c *cluster) connect(m node.Member) error {
 	err := errFault
 	c.e.try(inHandshake, func() {
 		var conn *node.Link
@@ -185,6 +184,13 @@ func (c *cluster) dial(m node.Member) {
 			err = c.enroll(conn, node.Peer{Name: m.Name, Birth: m.Birth}, true)
 		}
 	})
+	return err
+}
+
+// dial opens a link to a member, once.
+func (c *cluster) dial(m node.Member) {
+	defer c.done.Done()
+	err := c.connect(m)
 	text := ""
 	if err != nil {
 		text = err.Error()

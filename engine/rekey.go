@@ -4,7 +4,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/timedge/timedge/node"
 )
 
 // What becomes of links when the cluster keys change: each is proved anew that would be proved otherwise today. A new link takes the place of the
@@ -56,10 +55,7 @@ func (c *cluster) renew(k *link, pause time.Duration) {
 			c.done.Add(1)
 			go func() {
 				defer c.done.Done()
-				conn, err := c.member.Dial(m, dialTimeout)
-				if err == nil {
-					err = c.enroll(conn, node.Peer{Name: m.Name, Birth: m.Birth}, true)
-				}
+				err := c.connect(m)
 				if err != nil { // it does not hold the key yet
 					c.renew(k, renewAgain)
 					return

@@ -73,11 +73,15 @@ type absentee struct {
 	since time.Time
 }
 
+// errFault is what came of a call that panicked.
+var errFault = errors.New("a fault of this node")
+
 // seek asks one entry of Config.Join for as long as the cluster runs. first is called when it was asked for the first time.
 func (c *Cluster) seek(entry string, first func()) {
 	defer c.done.Done()
 	for pause := askFirst; ; {
-		why := c.askEntry(entry)
+		why := errFault.Error()
+		c.guard(func() { why = c.askEntry(entry) })
 		first()
 		c.note(entry, why)
 		c.mu.Lock()
@@ -111,7 +115,8 @@ func (c *Cluster) seekLost(name string, a absentee) {
 		if !is {
 			return
 		}
-		err := c.askAddr(a.addr)
+		err := errFault
+		c.guard(func() { err = c.askAddr(a.addr) })
 		if time.Since(a.since) > lostFresh {
 			pause = min(2*pause, askLost)
 		}

@@ -20,7 +20,7 @@ func (t *Table) Mirror(h *codec.RoomHead, now int64) (*Room, error) {
 		r, err := t.Get(h.Room)
 		if err != nil {
 			r = t.newRoom(h.Owner, settingsOf(&h.RoomSettings), now)
-			r.ID, r.mirror, r.part, r.created = h.Room, true, true, int64(h.Created)*int64(time.Millisecond)
+			r.ID, r.mirror, r.part, r.created = h.Room, true, true, int64(min(h.Created, 1<<43))*int64(time.Millisecond)
 			if t.insert(r) {
 				return r, nil
 			}
@@ -39,8 +39,12 @@ func (t *Table) Mirror(h *codec.RoomHead, now int64) (*Room, error) {
 
 func settingsOf(m *codec.RoomSettings) Settings {
 	ms := func(v uint64) time.Duration { return time.Duration(min(v, 1<<40)) * time.Millisecond }
+	policy := m.Policy
+	if !policy.Valid() { // of a later version
+		policy = codec.PolicyLive
+	}
 	return Settings{
-		Policy: m.Policy, Idle: ms(m.IdleMillis), Expire: ms(m.ExpireMillis),
+		Policy: policy, Idle: ms(m.IdleMillis), Expire: ms(m.ExpireMillis),
 		QueueBytes: int(min(m.QueueBytes, 1<<40)), QueueAge: ms(m.QueueMillis), MaxSubs: int(min(m.MaxSubs, 1<<40)),
 	}
 }
