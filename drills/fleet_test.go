@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -74,6 +75,9 @@ type fleet struct {
 type node struct {
 	name, listen, admin, cluster string
 	space                        string    // network namespace; "": the test's own
+	bind                         string    // --cluster; "": cluster, which is where the others reach it
+	join                         []string  // --join; nil: all that run
+	args                         []string  // more arguments for serve
 	cmd                          *exec.Cmd // nil while it does not run
 	log                          string
 }
@@ -155,10 +159,34 @@ func freeAddr(t *testing.T) string {
 func (f *fleet) start(i int) {
 	f.t.Helper()
 	n := f.nodes[i]
-	args := []string{"serve", "--node", n.name, "--listen", n.listen, "--admin", n.admin, "--cluster", n.cluster, "--cluster-key-file", f.key}
-	var join []string
+	f.launch(i)
+	f.until("node "+n.name+" is ready", func() bool { return f.ready(i) != "" })
+}
+
+// ready returns what node i says while it is ready, "" while it is not.
+func (f *fleet) ready(i int) string {
+	res, err := http.Get("http://" + f.nodes[i].admin + "/readyz")
+	if err != nil {
+		return ""
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK {
+		return ""
+	}
+	return string(b)
+}
+
+// launch runs node i and waits for nothing.
+func (f *fleet) launch(i int) {
+	f.t.Helper()
+	n := f.nodes[i]
+	args := []string{
+		"serve", "--node", n.name, "--listen", n.listen, "--admin", n.admin, "--cluster", cmp.Or(n.bind, n.cluster), "--cluster-key-file", f.key,
+	}
+	join := n.join
 	for _, o := range f.nodes {
-		if o != n && o.cmd != nil {
+		if n.join == nil && o != n && o.cmd != nil {
 			join = append(join, o.cluster)
 		}
 	}
@@ -170,7 +198,7 @@ func (f *fleet) start(i int) {
 		f.t.Fatal(err)
 	}
 	defer log.Close()
-	if args = append(args, f.extra...); i == 0 {
+	if args = append(append(args, f.extra...), n.args...); i == 0 {
 		args = append(args, f.first...)
 	}
 	if n.cmd = exec.Command(f.program, args...); n.space != "" {
@@ -184,14 +212,6 @@ func (f *fleet) start(i int) {
 	if err := n.cmd.Start(); err != nil {
 		f.t.Fatal(err)
 	}
-	f.until("node "+n.name+" is ready", func() bool {
-		res, err := http.Get("http://" + n.admin + "/readyz")
-		if err != nil {
-			return false
-		}
-		res.Body.Close()
-		return res.StatusCode == http.StatusOK
-	})
 }
 
 func (f *fleet) signal(i int, s syscall.Signal) {

@@ -97,3 +97,56 @@ func (w *network) close() {
 	}
 	_ = exec.Command("ip", "link", "del", w.tag+"t").Run()
 }
+
+// address gives node i another address instead of its own: the last byte, or the last group of IPv6's.
+func (w *network) address(i, last int) string {
+	w.t.Helper()
+	ip := fmt.Sprintf("%s.%d", w.net, last)
+	w.must("ip", "-n", w.space(i), "addr", "flush", "dev", "eth0")
+	w.must("ip", "-n", w.space(i), "addr", "add", ip+"/24", "dev", "eth0")
+	return ip
+}
+
+// alsoAddress gives node i one more address.
+func (w *network) alsoAddress(i, last int) string {
+	w.t.Helper()
+	ip := fmt.Sprintf("%s.%d", w.net, last)
+	w.must("ip", "-n", w.space(i), "addr", "add", ip+"/24", "dev", "eth0")
+	return ip
+}
+
+// only6 leaves the nodes and the test with addresses of IPv6, and returns those of the nodes.
+func (w *network) only6(n int) (ips []string) {
+	w.t.Helper()
+	add := func(args ...string) { w.must(append([]string{"ip"}, args...)...) }
+	add("addr", "add", "fd77::254/64", "dev", w.tag+"t", "nodad")
+	for i := range n {
+		ip := fmt.Sprintf("fd77::%d", i+1)
+		add("-n", w.space(i), "addr", "flush", "dev", "eth0", "scope", "global")
+		add("-n", w.space(i), "addr", "add", ip+"/64", "dev", "eth0", "nodad")
+		ips = append(ips, ip)
+	}
+	return ips
+}
+
+// mtu has packets of nodes be of so many bytes at most.
+func (w *network) mtu(n, bytes int) {
+	w.t.Helper()
+	for i := range n {
+		w.must("ip", "-n", w.space(i), "link", "set", "eth0", "mtu", fmt.Sprint(bytes))
+	}
+}
+
+// blockUDP has node i drop what comes by UDP, but for answers of name servers.
+func (w *network) blockUDP(i int) {
+	w.must("ip", "netns", "exec", w.space(i), "iptables", "-A", "INPUT", "-p", "udp", "!", "--sport", "53", "-i", "eth0", "-j", "DROP")
+}
+
+// unplug takes node i off the network, as a switch does that fails; plug puts it back.
+func (w *network) unplug(i int) {
+	w.must("ip", "-n", w.tag+"sw", "link", "set", fmt.Sprintf("%sp%d", w.tag, i), "down")
+}
+
+func (w *network) plug(i int) {
+	w.must("ip", "-n", w.tag+"sw", "link", "set", fmt.Sprintf("%sp%d", w.tag, i), "up")
+}
