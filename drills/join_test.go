@@ -365,3 +365,31 @@ func TestKeysChanged(t *testing.T) {
 	g.add(s)
 	t.Log("keys changed:", &g)
 }
+
+// Hosts that stop for a moment, as those of virtual machines do: nobody dies of it, and nothing is lost.
+func TestShortFreezes(t *testing.T) {
+	f := newFleet(t, 3)
+	s := f.run(place{relay: 0, publisher: 1, subscribers: []int{1, 2}}, pace)
+	s.reach(50)
+	changes := func() (n int) {
+		for i := range f.nodes {
+			n += strings.Count(f.log(i), "the cluster has changed")
+		}
+		return n
+	}
+	before := changes()
+	for k := range 5 * *kills {
+		i := k % 3
+		f.signal(i, syscall.SIGSTOP)
+		time.Sleep(time.Duration(100+20*(k%10)) * time.Millisecond) // the pause is what is drilled
+		f.signal(i, syscall.SIGCONT)
+		s.reach(100)
+	}
+	s.finish()
+	if n := changes() - before; n > 0 {
+		t.Errorf("%d views have changed", n)
+	}
+	var g figures
+	g.add(s)
+	t.Log("hosts paused 100 to 280 ms:", &g)
+}

@@ -134,6 +134,16 @@ func (c *Cluster) seekLost(name string, a absentee) {
 	}
 }
 
+// stopped reports whether Shutdown was called. c.mu held, if a goroutine is to be started.
+func (c *Cluster) stopped() bool {
+	select {
+	case <-c.stop:
+		return true
+	default:
+		return false
+	}
+}
+
 // sleep reports false when the cluster has stopped.
 func (c *Cluster) sleep(d time.Duration) bool {
 	t := time.NewTimer(d)
@@ -169,7 +179,8 @@ func (c *Cluster) askEntry(entry string) string {
 	for _, a := range as[:min(len(as), maxAddresses)] {
 		all.Go(func() {
 			addr := net.JoinHostPort(a.Unmap().String(), port)
-			err := c.askAddr(addr)
+			err := errors.New("asking it failed")
+			c.guard(func() { err = c.askAddr(addr) })
 			if err == nil {
 				return
 			}
@@ -284,14 +295,23 @@ func (c *Cluster) introduce() {
 func (c *Cluster) probe(addr string) (Peer, error) {
 	ctx, cancel := context.WithTimeout(c.life, dialFor)
 	defer cancel()
+	return c.call(ctx, addr)
+}
+
+// call is a probe that ends with ctx.
+func (c *Cluster) call(ctx context.Context, addr string) (Peer, error) {
 	conn, err := c.net.dial(ctx, addr)
 	if err != nil {
 		return Peer{}, err
 	}
 	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	_, err = Client(conn, c.creds.Load(), c.self(), anybody)
 	if other, ok := errors.AsType[*otherPeerError](err); ok {
 		return other.is, nil
+	}
+	if ctx.Err() != nil {
+		err = ctx.Err()
 	}
 	return Peer{}, err
 }
@@ -354,17 +374,15 @@ func (c *Cluster) Missing() []string {
 	return c.absent()
 }
 
-// lostOrFound notes a member that is one no more, or is one again. c.mu held.
+// lostOrFound notes a member that is one no more, or is one again. Who has left was draining (memberlist's Node does not say how it ended). c.mu held.
 func (c *Cluster) lostOrFound(n *memberlist.Node, alive bool) {
-	if alive || n.State == memberlist.StateLeft {
+	if alive || c.members[n.Name].Draining {
 		delete(c.lost, n.Name)
 		delete(c.missing, n.Name)
 		return
 	}
-	select {
-	case <-c.stop:
+	if c.stopped() {
 		return
-	default:
 	}
 	if _, was := c.lost[n.Name]; was || len(c.lost) >= maxLost || n.Name == c.cfg.Name {
 		return
@@ -372,7 +390,8 @@ func (c *Cluster) lostOrFound(n *memberlist.Node, alive bool) {
 	a := absentee{n.Address(), time.Now()}
 	c.lost[n.Name] = a
 	c.done.Add(1)
-	go c.seekLost(n.Name, a)
+	name := n.Name
+	go c.guard(func() { c.seekLost(name, a) })
 }
 
 // conflicts hears of nodes of one name at two addresses. memberlist calls it under its lock: note and leave.
