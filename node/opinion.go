@@ -17,7 +17,7 @@ import (
 
 const (
 	// opinionFor is how long a member that counts as dead has for a handshake: three times the way there and back, and the rest of a pause.
-	opinionFor = 180 * time.Millisecond
+	opinionFor = 150 * time.Millisecond
 	// opinionMax is how many members there may be for a second opinion, which costs each of them, and the one in doubt, a handshake (1.3 ms). In larger
 	// clusters verdicts come later.
 	opinionMax = 128

