@@ -88,7 +88,7 @@ func (s *subCmd) receive(ctx context.Context, std *streams, sub *client.Subscrip
 			}
 			sums.message(e)
 			if late.tell(e) {
-				std.note("%s's stream %d cannot be played from here: its fragments count from the beginning of the file; "+
+				std.note("%s's stream %d cannot be played from here: it counts from the beginning of the file; "+
 					"its publisher mends that with default_base_moof", e.Publisher, e.Dtype)
 			}
 			if _, err := out.Write(e.Payload); err != nil {
@@ -129,31 +129,48 @@ func (s *subCmd) wants(publisher string, dtype uint8) bool {
 }
 
 // latecomer looks at streams of which the beginning is missing: whether they can be played without.
-type latecomer map[codec.StreamKey]int // messages that are still looked at
+type latecomer map[codec.StreamKey]*lateStream
+
+type lateStream struct {
+	fixed bool // its header counts from the beginning
+	left  int  // messages that are still looked at
+}
 
 // lookedAt is how many messages of a stream may come before one begins with a fragment.
 const lookedAt = 1 << 10
 
-func (l *latecomer) gap(g *client.Gap) {
-	if g.Reason != codec.GapJoined {
-		return
-	}
+func (l *latecomer) stream(pub uint16, dtype uint8) *lateStream {
+	key := codec.StreamKey{Pub: pub, Dtype: dtype}
 	if *l == nil {
 		*l = make(latecomer)
 	}
-	(*l)[codec.StreamKey{Pub: g.Pub, Dtype: g.Dtype}] = lookedAt
+	s := (*l)[key]
+	if s == nil {
+		s = new(lateStream)
+		(*l)[key] = s
+	}
+	return s
+}
+
+func (l *latecomer) gap(g *client.Gap) {
+	if g.Reason == codec.GapJoined {
+		l.stream(g.Pub, g.Dtype).left = lookedAt
+	}
 }
 
 // tell reports, once, that a stream cannot be played without its beginning.
-func (l latecomer) tell(m *client.Message) bool {
-	key := codec.StreamKey{Pub: m.Pub, Dtype: m.Dtype}
-	left := l[key]
-	if left == 0 || m.Kind == client.Init {
+func (l *latecomer) tell(m *client.Message) bool {
+	s := l.stream(m.Pub, m.Dtype)
+	if m.Kind == client.Init {
+		s.fixed = media.CountsFromStart(m.Payload)
 		return false
 	}
-	if l[key] = left - 1; !media.CountsFromStart(m.Payload) {
+	if s.left == 0 {
 		return false
 	}
-	l[key] = 0
+	if s.left--; !s.fixed && !media.CountsFromStart(m.Payload) {
+		return false
+	}
+	s.left = 0
 	return true
 }

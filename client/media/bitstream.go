@@ -97,6 +97,26 @@ func (c codec) look(b []byte, lengthSize int, whole bool) picture {
 	return picture{}
 }
 
+// onlySets reports whether b, with start codes, has parameter sets and no picture.
+func (c codec) onlySets(b []byte) bool {
+	if c.look(b, startCodes, true).known {
+		return false
+	}
+	for r := (nalReader{b: b, whole: true}); r.next(); {
+		switch c {
+		case codecH264:
+			if h264.NALUType(r.nal[0]&0x1f) == h264.NALUTypeSPS {
+				return true
+			}
+		case codecH265:
+			if h265.NALUType(r.nal[0]>>1&0x3f) == h265.NALUType_SPS_NUT {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // nalReader walks NAL units, or what else start codes set apart.
 type nalReader struct {
 	b          []byte

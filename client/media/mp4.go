@@ -1,7 +1,6 @@
 package media
 
 import (
-	"encoding/binary"
 	"fmt"
 	"strings"
 	"time"
@@ -29,6 +28,7 @@ type mp4Cutter struct {
 	ordinary bool // samples without fragments,
 	tail     bool // with moov behind them
 	fixed    bool // there are offsets that count from the beginning of the file
+	first    bool // the samples of moov itself come
 	damaged  bool
 }
 
@@ -148,11 +148,11 @@ func (c *mp4Cutter) readHead(in *input, off int, h *boxHead) (cut, error) {
 	}
 	c.tracks, c.clock, c.video, c.within = tracks, 0, false, true
 	for i := range tracks {
-		if tracks[i].class == videoTrack {
+		if c.fixed = c.fixed || tracks[i].samples; tracks[i].class == videoTrack && !c.video {
 			c.clock, c.video = i, true
-			break
 		}
 	}
+	c.first = tracks[c.clock].samples
 	if n > MaxUnit {
 		c.left, c.rest, c.track, c.chunk = uint64(n), Init, 0, MaxUnit
 		return c.more(in), nil
@@ -167,8 +167,12 @@ func (c *mp4Cutter) data(in *input, off, moof int, h *boxHead, f *mp4Fragment) (
 	if h.toEnd {
 		c.total = 1 << 62
 	}
-	if moof >= 0 {
-		if c.start(in, off+h.head, moof, f) {
+	if t := &c.tracks[c.clock]; moof < 0 && c.first && t.timescale > 0 {
+		*f = mp4Fragment{timed: true, track: t.id, duration: max(0, ticks(t.next, t.timescale))}
+	}
+	c.first = false
+	if moof >= 0 || f.timed {
+		if moof >= 0 && c.start(in, off+h.head, moof, f) {
 			unit.kind = Key
 		}
 		if f.timed {
@@ -236,7 +240,7 @@ func (c *mp4Cutter) start(in *input, data, moof int, f *mp4Fragment) (key bool) 
 		c.starts.missed++
 		key = c.starts.overdue()
 	}
-	return key && !f.fixed // offsets into the whole file are wrong for whoever did not see all of it
+	return key && !c.fixed // offsets into the whole file are wrong for whoever did not see all of it
 }
 
 // skip returns how many bytes there are until the next fragment or file.
@@ -263,29 +267,27 @@ func (c *mp4Cutter) skip(in *input) int {
 	return max(1, min(len(b), window)-15)
 }
 
-// CountsFromStart reports whether a piece of an MP4 file begins with a fragment whose offsets count from the beginning of the file, so that who
-// does not have all of the file cannot decode it.
+// CountsFromStart reports whether a piece of an MP4 file begins with a fragment, or a head, whose offsets count from the beginning of the file, so
+// that who does not have all of the file cannot decode it.
 func CountsFromStart(b []byte) bool {
 	for {
-		h, ok := parseBox(b)
-		if !ok || h.toEnd || h.size > uint64(len(b)) {
+		typ, body, rest, ok := boxIn(b)
+		if !ok {
 			return false
 		}
-		if h.typ == "moof" {
-			for b = b[h.head:h.size]; ; {
-				typ, body, rest, ok := boxIn(b)
-				if !ok {
-					return false
+		switch typ {
+		case "moof":
+			return readMoof(body, nil, 0).fixed
+		case "moov":
+			tracks, fragmented := readMoov(body)
+			for i := range tracks {
+				if fragmented && tracks[i].samples {
+					return true
 				}
-				if typ == "traf" {
-					if typ, tfhd, _, ok := boxIn(body); ok && typ == "tfhd" && len(tfhd) >= 4 {
-						return binary.BigEndian.Uint32(tfhd)&tfhdBaseOffset != 0
-					}
-				}
-				b = rest
 			}
+			return false
 		}
-		b = b[h.size:]
+		b = rest
 	}
 }
 
@@ -303,6 +305,6 @@ func (c *mp4Cutter) info(d *Info) {
 		d.Format = OrdinaryMP4
 		d.Late = "an MP4 file that is not fragmented can be played from its beginning only"
 	case c.fixed:
-		d.Late = "its fragments count from the beginning of the file"
+		d.Late = "it counts from the beginning of the file"
 	}
 }

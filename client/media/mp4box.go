@@ -19,6 +19,7 @@ type mp4Track struct {
 	flags, size uint32 // of samples that carry none: trex
 	duration    uint32
 	next        uint64 // decode time of the sample after the newest, in ticks
+	samples     bool   // moov itself has some, at places that count from the beginning of the file
 }
 
 // boxIn splits off the first box of b, which holds whole boxes. ok: there is one.
@@ -189,6 +190,11 @@ func (t *mp4Track) readMdia(b []byte) {
 			}
 		case "minf", "stbl":
 			t.readMdia(body)
+		case "stts": // entries of a count and a duration
+			for e := body[min(8, len(body)):]; len(e) >= 8; e = e[8:] {
+				t.next += uint64(binary.BigEndian.Uint32(e)) * uint64(binary.BigEndian.Uint32(e[4:]))
+				t.samples = t.samples || binary.BigEndian.Uint32(e) > 0
+			}
 		case "stsd":
 			if len(body) >= 8 {
 				if typ, entry, _, ok := boxIn(body[8:]); ok {
@@ -350,6 +356,7 @@ func (f *mp4Fragment) readTraf(b []byte, tracks []mp4Track, clock int) {
 			if len(body) < 8 {
 				return
 			}
+			f.fixed = f.fixed || binary.BigEndian.Uint32(body)&tfhdBaseOffset != 0
 			id := binary.BigEndian.Uint32(body[4:])
 			i := slices.IndexFunc(tracks, func(t mp4Track) bool { return t.id == id })
 			if i < 0 {
@@ -378,7 +385,6 @@ func (f *mp4Fragment) readTfhd(b []byte, defaults *mp4Track) {
 	flags := binary.BigEndian.Uint32(b) & 0xffffff
 	at := 8
 	if flags&tfhdBaseOffset != 0 {
-		f.fixed = true
 		at += 8
 	}
 	if flags&tfhdEntry != 0 {

@@ -45,6 +45,7 @@ type tsCutter struct {
 	opening  bool // and is not at its end yet
 	opened   int  // bytes of it so far
 	pictures int  // likewise
+	halved   bool // the next packet goes on with the picture of the one before, which had parameter sets alone
 	follows  bool // the next picture follows that one, so that a decoder can start there, too
 	lacked   bool // a key picture had no parameter sets
 	clean    bool // since the init unit one had
@@ -316,10 +317,20 @@ func (c *tsCutter) discover(in *input, off int) {
 
 // reveal looks at the start of a PES packet of private data, and reports whether it is video.
 func (s *tsStream) reveal(payload []byte) bool {
-	if !isPES(payload) || payload[3]&0xf0 != 0xe0 {
+	if !isPES(payload) {
 		return false
 	}
-	s.class, s.codec, s.name = videoTrack, codecUnknown, "video"
+	codec := codecUnknown
+	switch id := payload[3]; {
+	case id&0xf0 == 0xe0: // a video stream
+	case id == 0xbd, id == 0xfd: // private, extended
+		if codec = sniff(payload[min(pesHeader(payload), len(payload)):]); codec == codecUnknown {
+			return false
+		}
+	default:
+		return false
+	}
+	s.class, s.codec, s.name = videoTrack, codec, "video"
 	return true
 }
 
@@ -335,6 +346,7 @@ func (c *tsCutter) open(rich bool) {
 		}
 	}
 	c.stale, c.rich, c.opening, c.pictures, c.clean, c.follows = false, rich, rich, 0, false, false
+	c.halved = false
 }
 
 func (c *tsCutter) setClock(s *tsStream) {
@@ -347,10 +359,18 @@ func (c *tsCutter) startPicture(in *input) Kind {
 		c.seen.key()
 		return Key
 	}
+	if c.halved {
+		c.halved = false
+		if c.opening {
+			return Init
+		}
+		return Delta
+	}
 	if c.opening && c.pictures > 0 && (c.settled() || c.pictures > 16) {
 		c.opening, c.follows = false, true
 	}
-	p := c.lookAt(in, 0, c.tables.stream(c.clock))
+	p, halved := c.lookAt(in, 0, c.tables.stream(c.clock))
+	c.halved = halved
 	if p.key {
 		c.seen.key()
 	}
@@ -395,15 +415,16 @@ func (c *tsCutter) nextPicture(in *input, off int, s *tsStream) (p picture, ok b
 			return p, false
 		}
 		if h := parsePacket(b); h.start && h.pid == s.pid {
-			return c.lookAt(in, pos, s), true
+			p, _ = c.lookAt(in, pos, s)
+			return p, true
 		}
 	}
 	return p, false
 }
 
 // lookAt looks at the picture that starts in the packet at off. It waits for as much of it as tells what it is, or the next one. What the
-// bitstream does not say it takes from the container.
-func (c *tsCutter) lookAt(in *input, off int, s *tsStream) (p picture) {
+// bitstream does not say it takes from the container. halved: the picture itself comes in the next PES packet.
+func (c *tsCutter) lookAt(in *input, off int, s *tsStream) (p picture, halved bool) {
 	c.head = c.head[:0]
 	random, skip, whole, tried := false, 0, false, 0
 	for pos := off; ; pos += c.stride {
@@ -419,8 +440,11 @@ func (c *tsCutter) lookAt(in *input, off int, s *tsStream) (p picture) {
 			case pos == off:
 				random = h.random
 				if skip = pesHeader(payload); skip < 0 {
-					return picture{key: random, sets: true}
+					return picture{key: random, sets: true}, false
 				}
+			case h.start && !halved && s.codec.hasSets() && s.codec.onlySets(c.head):
+				halved = true
+				skip = max(0, pesHeader(payload))
 			case h.start:
 				whole = true
 				payload = nil
@@ -454,7 +478,7 @@ func (c *tsCutter) lookAt(in *input, off int, s *tsStream) (p picture) {
 	if !s.codec.hasSets() {
 		p.sets = true
 	}
-	return p
+	return p, halved
 }
 
 // identify tells a stream's codec by what its picture looks like, and reports whether that worked.

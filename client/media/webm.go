@@ -54,13 +54,14 @@ func (h *webmHead) track(number uint64) *webmTrack {
 	return nil
 }
 
-func (h *webmHead) video() bool {
+// video returns the number of the track whose key frames count, the first of video; 0 if there is none.
+func (h *webmHead) video() uint64 {
 	for i := range h.tracks {
 		if h.tracks[i].class == videoTrack {
-			return true
+			return h.tracks[i].number
 		}
 	}
-	return false
+	return 0
 }
 
 // What is held of a cluster until its first video block comes. A stream without pictures for longer is not to be kept waiting.
@@ -312,8 +313,8 @@ func (c *webmCutter) nextBlock(in *input) (cut, error) {
 					unit.time = t
 				}
 			}
-			isVideo := track.class == videoTrack
-			if opens && video && !isVideo && size <= MaxUnit-uint64(off) {
+			isVideo := k.track == video
+			if opens && video != 0 && !isVideo && size <= MaxUnit-uint64(off) {
 				if held == NoTime {
 					held = t
 				}
@@ -322,7 +323,7 @@ func (c *webmCutter) nextBlock(in *input) (cut, error) {
 					continue
 				}
 			}
-			unit.kind = c.kind(opens, video, isVideo, k.key, max(t, 0))
+			unit.kind = c.kind(opens, video != 0, isVideo, k.key, max(t, 0))
 			if size > MaxUnit-uint64(off) {
 				c.starts.add(unit.kind, off+int(min(size, 1<<40)))
 				return c.large(in, uint64(off)+size, unit.kind, Delta, unit.time)

@@ -188,6 +188,15 @@ func variants() (all []Input) {
 			return m.ffmpeg("ts", "-f lavfi -i testsrc2=size=320x240:rate=25:duration="+d+" -f lavfi -i sine=sample_rate=48000:duration="+d+
 				" -map 1:a -map 0:v -map 1:a"+h264+aac+"-program title=a:st=0 -program title=b:st=1:st=2")
 		}},
+		{Name: "hybrid.mp4", Format: mp4, Seconds: 8, NoLate: true, What: "samples in the head, fragments behind",
+			make: remuxed("mp4", "base.ts", adts+"-movflags frag_keyframe+default_base_moof")},
+		{Name: "halved.ts", Format: ts, Seconds: 8, Keys: 7, What: "parameter sets in packets of their own", make: edited("base.ts", unmarked, setsApart)},
+		{Name: "priv88.ts", Format: ts, Seconds: 8, Keys: 8, What: "video of a type nobody knows", make: edited("base.ts", typed(0x1b, 0x99), unmarked)},
+		{Name: "twovideos.mkv", Format: webm, Seconds: 5, Keys: 2, What: "two videos, of other groups", make: func(m *Maker) ([]byte, error) {
+			d := m.length(5)
+			return m.ffmpeg("mkv", "-f lavfi -i testsrc2=size=320x240:rate=25:duration="+d+" -f lavfi -i testsrc=size=160x120:rate=25:duration="+d+
+				" -map 0 -map 1 -c:v libx264 -preset veryfast -bf 0 -pix_fmt yuv420p -g:v:0 25 -g:v:1 10 -live 1")
+		}},
 		{Name: "nowandthen.mp4", Format: mp4, Seconds: 8, Keys: 8, What: "decode times now and then", make: edited("base.mp4", untimed(3))},
 		{Name: "wide.mp4", Format: mp4, Seconds: 8, Keys: 8, What: "sizes of 64 bits", make: edited("base.mp4", wideSizes)},
 		{Name: "events.mp4", Format: mp4, Seconds: 8, Keys: 8, What: "event messages", make: edited("base.mp4", withEvents)},

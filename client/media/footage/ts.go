@@ -233,3 +233,38 @@ func setsNowAndThen(b []byte) []byte {
 	}
 	return b
 }
+
+// setsApart puts what comes before the first slice of a key picture of H.264 into a PES packet of its own.
+func setsApart(b []byte) []byte {
+	return eachPacket(func(p []byte) [][]byte {
+		if pidOf(p) != videoPID || !starts(p) {
+			return [][]byte{p}
+		}
+		at := payloadOf(p)
+		begin := at + 9 + int(p[at+8]) // of the elementary stream
+		sei := bytes.Index(p[begin:], []byte{0, 0, 1, 0x06})
+		if !bytes.Contains(p[begin:], []byte{0, 0, 1, 0x67}) || sei < 0 {
+			return [][]byte{p}
+		}
+		sei += begin
+		first := fill(p, p[at:sei], true)
+		second := fill(p, append(bytes.Clone(p[at:begin]), p[sei:]...), true)
+		return [][]byte{first, second}
+	})(b)
+}
+
+// fill makes a packet like p of a payload, with stuffing before it. Continuity is not looked after.
+func fill(p, payload []byte, start bool) []byte {
+	out := bytes.Clone(p[:4])
+	out[3] = out[3]&0x0f | 0x30
+	if start {
+		out[1] |= 0x40
+	}
+	stuffing := packet - 4 - len(payload)
+	out = append(out, byte(stuffing-1))
+	if stuffing > 1 {
+		out = append(out, 0)
+		out = append(out, bytes.Repeat([]byte{0xff}, stuffing-2)...)
+	}
+	return append(out, payload...)
+}
