@@ -16,12 +16,11 @@ type flvCutter struct {
 	video  flvTrack
 	audio  flvTrack
 
-	line    timeline
-	keyed   time.Duration
-	left    uint64
-	rest    Kind
-	seen    keyCount
-	damaged bool
+	line  timeline
+	keyed time.Duration
+	left  uint64
+	rest  Kind
+	seen  keyCount
 }
 
 // flvTrack is what tags have shown of a track.
@@ -282,9 +281,9 @@ func (c *flvCutter) configure(h *flvHead, b, record []byte) bool {
 
 // skip returns how many bytes there are until the next tag.
 func (c *flvCutter) skip(in *input) int {
-	c.damaged = true
 	const window = rawChunk
 	b := in.peek(window)
+	b = b[:min(len(b), window)]
 	for at := 1; at+flvTag <= len(b); at++ {
 		if isFLV(b[at:]) {
 			return at
@@ -296,7 +295,7 @@ func (c *flvCutter) skip(in *input) int {
 		// The size behind it tells, where the input reaches so far.
 		end := at + flvTag + h.size
 		all := in.peek(min(end+flvSize, MaxUnit))
-		b = all[:min(len(all), max(len(b), window))]
+		b = all[:min(len(all), len(b))]
 		if len(all) >= end+flvSize && bigEndian(all[end:end+flvSize]) == uint64(flvTag+h.size) {
 			return at
 		}

@@ -131,3 +131,56 @@ func checkPace(t *testing.T, units []unit, want time.Duration, leaps bool) {
 		t.Errorf("lasts %v, want %v", last, want)
 	}
 }
+
+// TestDamagedInputs damages inputs in many places, each in several ways: there are key units again behind it, the bytes stay, and so does the pace.
+func TestDamagedInputs(t *testing.T) {
+	needFFmpeg(t)
+	made := footage.New(t.TempDir(), true)
+	places := 40
+	if testing.Short() {
+		places = 10
+	}
+	for _, name := range []string{"base.ts", "m2ts.m2ts", "base.mp4", "e.mp4", "base.webm", "unsized.webm", "onecluster.webm", "h264.flv", "opus20.ogg"} {
+		t.Run(name, func(t *testing.T) {
+			path, err := made.File(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			whole, file := splitFile(t, path)
+			keys, lasts := len(keyUnits(whole.units)), lastTime(whole.units)
+			for i := 1; i < places; i++ {
+				at := len(file) * i / places
+				for damage, b := range map[string][]byte{
+					"a byte changed":  edit(file, at, 1, []byte{file[at] ^ 0x55}),
+					"50 bytes out":    edit(file, at, 50, nil),
+					"2,000 bytes out": edit(file, at, 2000, nil),
+					"300 bytes set":   edit(file, at, 300, bytes.Repeat([]byte{0xff}, 300)),
+					"100 bytes in":    edit(file, at, 0, bytes.Repeat([]byte{0x1f, 0x43, 0x47, 0}, 25)),
+				} {
+					_, units := split(t, bytes.NewReader(b))
+					if !bytes.Equal(join(units), b) {
+						t.Fatalf("%s at %d: the units joined are not the input", damage, at)
+					}
+					if got := len(keyUnits(units)); got < keys-2 {
+						t.Errorf("%s at %d: %d key units of %d: %s", damage, at, got, keys, kinds(units))
+					}
+					if got := lastTime(units); got < lasts-time.Second || got > lasts+time.Second {
+						t.Errorf("%s at %d: lasts %v instead of %v", damage, at, got, lasts)
+					}
+				}
+			}
+		})
+	}
+}
+
+// edit replaces n bytes of b.
+func edit(b []byte, at, n int, with []byte) []byte {
+	return bytes.Join([][]byte{b[:at], with, b[min(len(b), at+n):]}, nil)
+}
+
+func lastTime(units []unit) (last time.Duration) {
+	for _, u := range units {
+		last = max(last, u.time)
+	}
+	return last
+}

@@ -1,6 +1,7 @@
 package media
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"time"
@@ -14,13 +15,14 @@ type mp4Cutter struct {
 	video  bool       // whether that is video
 	within bool       // the head is out
 
-	left  uint64 // bytes still to come of a box that was too large for a unit
-	rest  Kind   // of these
-	total uint64 // all bytes of data of the fragment,
-	chunk int    // in units of so many
-	track uint32 // the track that gives their time; 0: they have none
-	begin time.Duration
-	span  time.Duration
+	left    uint64 // bytes still to come of a box that was too large for a unit
+	rest    Kind   // of these
+	samples bool   // they are the data of a fragment
+	total   uint64 // all bytes of data of the fragment,
+	chunk   int    // in units of so many
+	track   uint32 // the track that gives their time; 0: they have none
+	begin   time.Duration
+	span    time.Duration
 
 	line     timeline
 	starts   starts
@@ -29,7 +31,6 @@ type mp4Cutter struct {
 	tail     bool // with moov behind them
 	fixed    bool // there are offsets that count from the beginning of the file
 	first    bool // the samples of moov itself come
-	damaged  bool
 }
 
 const (
@@ -45,7 +46,7 @@ func newMP4Cutter() *mp4Cutter {
 
 func (c *mp4Cutter) next(in *input) (cut, error) {
 	if c.left > 0 {
-		return c.more(in), nil
+		return c.more(in)
 	}
 	unit := cut{kind: Delta, time: NoTime}
 	if !c.within {
@@ -59,7 +60,7 @@ func (c *mp4Cutter) next(in *input) (cut, error) {
 			return unit, nil
 		}
 		h, ok := parseBox(in.peek(off + 16)[off:])
-		if !ok || c.tracks == nil && !opensMP4(&h) {
+		if !ok || !knownBox(&h) && (c.tracks != nil || h.toEnd || h.size > maxMoov) || c.within && c.swallows(in, off, &h) {
 			switch {
 			case c.tracks == nil:
 				return cut{}, errBroken
@@ -100,11 +101,11 @@ func (c *mp4Cutter) next(in *input) (cut, error) {
 			if off > 0 {
 				return end()
 			}
-			c.left, c.rest, c.track, c.chunk = size, unit.kind, 0, MaxUnit
+			c.left, c.rest, c.samples, c.track, c.chunk = size, unit.kind, c.within, 0, MaxUnit
 			if h.toEnd {
 				c.left = 1 << 62
 			}
-			return c.more(in), nil
+			return c.more(in)
 		}
 		n := off + int(h.size)
 		if b := in.peek(n); len(b) < n {
@@ -115,13 +116,41 @@ func (c *mp4Cutter) next(in *input) (cut, error) {
 	}
 }
 
-// opensMP4 reports whether a box may come before moov.
-func opensMP4(h *boxHead) bool {
+// knownBox reports whether a box is one that files are made of. Another one may be damage.
+func knownBox(h *boxHead) bool {
 	switch h.typ {
-	case "ftyp", "styp", "moov", "mdat", "moof", "sidx", "free", "skip", "wide", "pdin", "meta", "uuid", "udta", "emsg", "prft", "ssix":
-		return !h.toEnd && h.size < 1<<40
+	case "ftyp", "styp", "moov", "mdat", "moof", "sidx", "ssix", "emsg", "prft", "mfra", "free", "skip", "wide", "pdin", "meta", "uuid", "udta", "pnot":
+		return h.size < 1<<40
 	}
 	return false
+}
+
+// swallows reports whether a box has a size that is wrong: there is a fragment in it. Data may be too long to be looked at here.
+func (c *mp4Cutter) swallows(in *input, off int, h *boxHead) bool {
+	if h.typ == "mdat" {
+		return false
+	}
+	if h.typ == "moof" && (h.toEnd || h.size > MaxUnit) {
+		return true
+	}
+	n := min(h.size, uint64(max(0, MaxUnit-off)))
+	b := in.peek(off + int(n))
+	return len(b) >= off+h.head && nested(b[off+h.head:min(len(b), off+int(n))]) >= 0
+}
+
+// nested returns where in the data of a fragment the next one begins, as the size of the data is wrong; -1: nowhere.
+func nested(b []byte) int {
+	const head = 12 // size and type of moof, size of mfhd
+	for at := 0; ; {
+		i := bytes.Index(b[at:], []byte("mfhd"))
+		if i < 0 {
+			return -1
+		}
+		if at += i; at >= head && string(b[at-8:at-4]) == "moof" {
+			return at - head
+		}
+		at += 4
+	}
 }
 
 // readHead takes the tracks of the moov box at off, which ends a unit.
@@ -154,8 +183,8 @@ func (c *mp4Cutter) readHead(in *input, off int, h *boxHead) (cut, error) {
 	}
 	c.first = tracks[c.clock].samples
 	if n > MaxUnit {
-		c.left, c.rest, c.track, c.chunk = uint64(n), Init, 0, MaxUnit
-		return c.more(in), nil
+		c.left, c.rest, c.samples, c.track, c.chunk = uint64(n), Init, false, 0, MaxUnit
+		return c.more(in)
 	}
 	return cut{n, Init, NoTime}, nil
 }
@@ -186,30 +215,49 @@ func (c *mp4Cutter) data(in *input, off, moof int, h *boxHead, f *mp4Fragment) (
 	}
 	unit.n = off + h.head + int(min(uint64(c.chunk), c.total))
 	unit.n = min(unit.n, max(MaxUnit, off+h.head))
+	if b := in.peek(unit.n); len(b) > off+h.head {
+		if at := nested(b[off+h.head : min(unit.n, len(b))]); at >= 0 {
+			unit.n, c.total = off+h.head+at, uint64(at)
+		}
+	}
 	if unit.n = min(unit.n, len(in.peek(unit.n))); unit.n > off+h.head {
 		c.left = c.total - uint64(unit.n-off-h.head)
 	} else {
 		c.left = c.total
 	}
-	c.rest = Delta
+	c.rest, c.samples = Delta, true
 	c.starts.add(unit.kind, unit.n+int(min(c.left, 1<<40)))
 	return unit, nil
 }
 
 // more cuts what is left of a box.
-func (c *mp4Cutter) more(in *input) cut {
+func (c *mp4Cutter) more(in *input) (cut, error) {
 	n := int(min(c.left, uint64(c.chunk)))
 	if in.pausedBefore(n) {
 		n = max(1, in.buffered())
 	}
-	n = min(n, len(in.peek(n)))
+	b := in.peek(n)
+	n = min(n, len(b))
+	ends := -1
+	if c.samples {
+		ends = nested(b[:n])
+	}
+	if ends == 0 {
+		c.left = 0
+		return c.next(in)
+	}
+	if ends > 0 {
+		n = ends
+	}
 	unit := cut{n, c.rest, NoTime}
 	if c.track != 0 && c.total > 0 {
 		done := float64(c.total-c.left) / float64(c.total)
 		unit.time = c.line.at(uint64(c.track), c.begin+time.Duration(done*float64(c.span)))
 	}
-	c.left -= uint64(n)
-	return unit
+	if c.left -= uint64(n); ends > 0 {
+		c.left = 0
+	}
+	return unit, nil
 }
 
 // start decides whether a decoder can start with a fragment, whose moof box and whose data begin at the offsets given.
@@ -247,7 +295,7 @@ func (c *mp4Cutter) start(in *input, data, moof int, f *mp4Fragment) (key bool) 
 func (c *mp4Cutter) skip(in *input) int {
 	const window = rawChunk
 	b := in.peek(window)
-	c.damaged = true
+	b = b[:min(len(b), window)]
 	for at := 1; at+16 <= len(b); at++ {
 		if b[at] != 0 || b[at+4] != 'm' && b[at+4] != 's' && b[at+4] != 'f' {
 			continue

@@ -16,7 +16,6 @@ type oggCutter struct {
 	sounded bool // keyed is set
 	starts  starts
 	seen    keyCount
-	damaged bool
 }
 
 // oggStream is a logical stream.
@@ -235,7 +234,7 @@ func (s *oggStream) time(at uint64) time.Duration {
 // skip returns how many bytes there are until the next page.
 func (c *oggCutter) skip(in *input) int {
 	b := in.peek(oggMaxPage)
-	c.damaged = c.damaged || len(b) >= oggHeader
+	b = b[:min(len(b), oggMaxPage)]
 	if len(b) > 1 {
 		if at := bytes.Index(b[1:], []byte("OggS\x00")); at >= 0 {
 			return at + 1

@@ -17,8 +17,12 @@ type timeline struct {
 }
 
 type trackTime struct {
-	id   uint64
-	last time.Duration
+	id    uint64
+	last  time.Duration
+	usual time.Duration // between two timestamps
+	// A timestamp far from the one before is believed when the next one agrees: it may be damaged.
+	doubt   time.Duration
+	doubted bool
 }
 
 // apart is how far tracks may be from each other, and a usual step of one.
@@ -26,6 +30,7 @@ const (
 	apart      = 5 * time.Second
 	usualStep  = 40 * time.Millisecond
 	longStep   = time.Second
+	far        = 2 * time.Second        // a step that is doubted where they are short
 	tsBack     = 500 * time.Millisecond // decode times only go ahead
 	framesBack = 2 * time.Second        // times of display go back by as much as pictures are reordered
 	tsAhead    = time.Minute            // more is a leap: what ffmpeg, too, thinks of transport streams, at 10 s
@@ -48,15 +53,25 @@ func (t *timeline) at(track uint64, stamp time.Duration) time.Duration {
 		}
 		k = &t.tracks[t.n]
 		t.n++
-		*k = trackTime{track, stamp}
+		*k = trackTime{id: track, last: stamp}
 	}
-	switch d := stamp - k.last; {
-	case d < -t.back, d > t.ahead:
-		t.restart()
-		return t.at(track, stamp)
-	case d > 0 && d < longStep:
-		t.step = d
+	d := stamp - k.last
+	over := d < -t.back || d > t.ahead
+	if over || d > far && k.usual < longStep && k.usual > 0 {
+		agrees := k.doubted && stamp >= k.doubt && stamp-k.doubt <= max(far, 2*k.usual)
+		if k.doubt, k.doubted = stamp, !agrees; !agrees {
+			return t.now
+		}
+		if over {
+			t.restart()
+			return t.at(track, stamp)
+		}
+	} else if d > 0 {
+		if k.usual = d; d < longStep {
+			t.step = d
+		}
 	}
+	k.doubted = false
 	k.last = stamp
 	t.now = max(t.now, stamp+t.offset)
 	return t.now

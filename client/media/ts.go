@@ -56,9 +56,7 @@ type tsCutter struct {
 
 	head []byte // of the picture being looked at
 
-	seen     keyCount
-	damaged  bool
-	unmarked int // pictures whose codec says nothing and whose container marks nothing
+	seen keyCount
 }
 
 // pidSections are the sections of a PID in a scan.
@@ -184,9 +182,9 @@ func (c *tsCutter) next(in *input) (cut, error) {
 
 // skip returns how many bytes there are until the next packet.
 func (c *tsCutter) skip(in *input) int {
-	c.damaged = true
 	const enough = 3
 	b := in.peek((enough + 1) * c.stride)
+	b = b[:min(len(b), rawChunk)]
 	for at := 1; at+c.lead < len(b); at++ {
 		if n := c.synced(b, at, enough); n == enough || n > 0 && in.err != nil && at+c.lead+n*c.stride >= len(b) {
 			return at

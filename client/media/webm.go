@@ -1,6 +1,7 @@
 package media
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"strings"
@@ -28,7 +29,6 @@ type webmCutter struct {
 	keyed   time.Duration // when the newest key unit was
 	starts  starts
 	seen    keyCount
-	damaged bool
 }
 
 type webmHead struct {
@@ -112,8 +112,14 @@ func newWebMCutter() *webmCutter {
 func (c *webmCutter) next(in *input) (cut, error) {
 	switch {
 	case c.left > 0:
-		n := int(min(uint64(len(in.peek(1))), c.left, MaxUnit))
+		b := in.peek(1)
+		n := int(min(uint64(len(b)), c.left, MaxUnit))
 		c.left -= uint64(n)
+		if at := c.cluster(b[:n]); c.within && at >= 0 { // the size was wrong
+			if n, c.left = at, 0; n == 0 {
+				return c.nextBlock(in)
+			}
+		}
 		return cut{n, c.rest, NoTime}, nil
 	case c.within:
 		return c.nextBlock(in)
@@ -227,30 +233,115 @@ func (c *webmCutter) broken(in *input, off int) (cut, error) {
 	return cut{c.skip(in), Delta, NoTime}, nil
 }
 
-// skip returns how many bytes there are until the next cluster or file.
+// skip returns how many bytes there are until the next file, cluster or blocks.
 func (c *webmCutter) skip(in *input) int {
-	const window = rawChunk
+	const window, ahead = rawChunk, 3 * longestHead
 	b := in.peek(window)
-	c.damaged = c.damaged || len(b) >= longestHead
+	ended := len(b) < window
+	b = b[:min(len(b), window)]
 	c.known = false
-	for at := 1; at+4 <= len(b); at++ {
-		if b[at] != idCluster>>24 && b[at] != idEBML>>24 {
-			continue
-		}
-		switch bigEndian(b[at : at+4]) {
-		case idCluster:
-			if c.within || len(c.head.tracks) > 0 {
+	for at := 1; at+ahead < len(b) || ended && at+4 <= len(b); at++ {
+		switch b[at] {
+		case idCluster >> 24, idEBML >> 24:
+			if c.enters(b[at:]) {
+				c.within = c.within && b[at] != idEBML>>24
 				return at
 			}
-		case idEBML:
-			c.within = false
+		case idSimpleBlock, idBlockGroup:
+			if c.within && c.chained(in, at) {
+				return at
+			}
+			b = in.peek(window)[:len(b)]
+		}
+	}
+	if ended {
+		return len(b)
+	}
+	return len(b) - ahead
+}
+
+// enters reports whether b begins with the header of a cluster, or of a file.
+func (c *webmCutter) enters(b []byte) bool {
+	e, ok := parseElement(b)
+	if !ok {
+		return false
+	}
+	switch e.id {
+	case idCluster:
+		if len(c.head.tracks) == 0 {
+			return false
+		}
+		if b = b[e.head:]; len(b) == 0 {
+			return true
+		}
+		return b[0] == idTimestamp || b[0] == idCRC || b[0] == idVoid || b[0] == idPosition || b[0] == idPrevSize
+	case idEBML:
+		return !e.unknown && e.size < 1<<10
+	}
+	return false
+}
+
+// chained reports whether three blocks in a row begin at off.
+func (c *webmCutter) chained(in *input, off int) bool {
+	for range 3 {
+		b := in.peek(off + longestHead + 16)[off:]
+		e, ok := parseElement(b)
+		if !ok || e.unknown || e.size > MaxUnit/4 {
+			return false
+		}
+		if e.id == idSimpleBlock {
+			track, n := vint(b[e.head:], 8)
+			if n == 0 || c.head.track(track&^(1<<(7*n))) == nil {
+				return false
+			}
+		} else if e.id != idBlockGroup && e.id != idCluster && e.id != idTimestamp {
+			return false
+		}
+		if off += e.head + int(e.size); off > MaxUnit {
+			return false
+		}
+		if len(in.peek(off)) < off {
+			return false
+		}
+	}
+	return true
+}
+
+// swallows reports whether an element of a damaged size would swallow clusters: what is behind it is no element, and there are
+// others in it. It looks at what is there, without waiting.
+func (c *webmCutter) swallows(in *input, off, size int) bool {
+	b := in.peek(1)
+	if off+size+longestHead <= len(b) {
+		e, ok := parseElement(b[off+size:])
+		if ok && (e.id == idCluster || e.id == idEBML || isBlock(e.id) || e.id == idTimestamp || e.id == idCues || e.id == idVoid || e.id == idTags || e.id == idCRC) {
+			return false
+		}
+	} else if off+size <= len(b) {
+		return false // nothing is known of what is behind it
+	}
+	if c.cluster(b[off:min(len(b), off+size)]) >= 0 {
+		return true
+	}
+	for at := off; at < min(len(b), off+size, off+rawChunk); at++ {
+		if b[at] == idSimpleBlock && c.chained(in, at) {
+			return true
+		}
+		b = in.peek(1)
+	}
+	return false
+}
+
+// cluster returns where in b a cluster begins; -1: nowhere.
+func (c *webmCutter) cluster(b []byte) int {
+	for at := 0; ; at += 4 {
+		i := bytes.Index(b[at:], []byte{0x1f, 0x43, 0xb6, 0x75})
+		if i < 0 {
+			return -1
+		}
+		if at += i; c.enters(b[at:]) {
 			return at
 		}
 	}
-	if in.err != nil {
-		return min(len(b), window)
-	}
-	return max(1, min(len(b), window)-3)
 }
 
 // nextBlock cuts clusters.
@@ -280,9 +371,10 @@ func (c *webmCutter) nextBlock(in *input) (cut, error) {
 			off += e.head
 			continue
 		case isBlock(e.id), e.id == idTimestamp, e.id == idPosition, e.id == idPrevSize, e.id == idSilentTracks:
-			damaged = c.known && uint64(e.head)+e.size > c.inside
+			damaged = c.known && uint64(e.head)+e.size > c.inside || !isBlock(e.id) && e.id != idSilentTracks && e.size > 8
 			c.inside -= min(c.inside, uint64(e.head)+e.size)
 		case e.id == idVoid, e.id == idCRC:
+			damaged = e.id == idCRC && e.size != 4 || e.size > MaxUnit/4 || c.swallows(in, off+e.head, int(min(e.size, MaxUnit)))
 			c.inside -= min(c.inside, uint64(e.head)+e.size)
 		case e.id == idInfo, e.id == idTracks, e.id == idSeekHead, e.id == idCues, e.id == idAttachments, e.id == idChapters, e.id == idTags:
 		default:
@@ -293,7 +385,7 @@ func (c *webmCutter) nextBlock(in *input) (cut, error) {
 		if !damaged && isBlock(e.id) {
 			whole := in.peek(off + int(min(size, uint64(MaxUnit-off))))[off+e.head:]
 			k, ok = c.readBlock(e.id, whole[:min(uint64(len(whole)), e.size)])
-			damaged = !ok
+			damaged = !ok || c.swallows(in, off+e.head, int(min(e.size, MaxUnit)))
 		}
 		if damaged {
 			if off > 0 {
