@@ -318,6 +318,7 @@ func cut(w *World, a *Action) {
 		ways = append(ways, [2]string{to, from})
 	}
 	w.troubles(d, from, to)
+	w.books.cuts = append(w.books.cuts, trouble{w.now, w.now + d})
 	for _, way := range ways {
 		w.net.holes[way]++
 	}

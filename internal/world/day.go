@@ -20,9 +20,6 @@ type Day struct {
 	Only    string // the one invariant to look at; "": all
 }
 
-// Plant has a part of the world misbehave as a faulty node would.
-type Plant string
-
 // Result is how a day went.
 type Result struct {
 	Fault  *Fault

@@ -50,7 +50,12 @@ func (f *effects) Tell(l carry.LinkID, c carry.Cmd) {
 
 // Answer implements carry.Effects.
 func (f *effects) Answer(a carry.Ask, m codec.Control) {
-	f.p().on(a.Session, func(s *session) { s.part.Answered(a, m, s.now()) })
+	f.p().on(a.Session, func(s *session) {
+		s.part.Answered(a, m, s.now())
+		if s.port == nil && s.l.p.w.planted("an answer is given twice", 20) {
+			s.Send(m)
+		}
+	})
 }
 
 // Here implements carry.Effects.
@@ -82,7 +87,12 @@ func (f *effects) Here(a carry.Ask) {
 // Give implements carry.Effects.
 func (f *effects) Give(a carry.Ask, o *room.Outbound, t carry.Ticket) {
 	p := f.p()
-	given := func(held bool) { p.desk.post(func() { p.node.Given(t, held, p.clock()) }) }
+	given := func(held bool) {
+		if p.w.planted("the answer to Give is lost", 2) {
+			return
+		}
+		p.desk.post(func() { p.node.Given(t, held, p.clock()) })
+	}
 	s := p.sessions[a.Session]
 	if s == nil {
 		given(false)
@@ -94,6 +104,9 @@ func (f *effects) Give(a carry.Ask, o *room.Outbound, t carry.Ticket) {
 // Detached implements carry.Effects.
 func (f *effects) Detached(o *room.Outbound) {
 	p := f.p()
+	if p.w.planted("the Node does not hear that an outbound was left", 2) {
+		return
+	}
 	p.desk.post(func() { p.node.Detached(o, p.clock()) })
 }
 

@@ -23,18 +23,19 @@ type World struct {
 	story *[]string // what happened, line by line; nil: nobody reads it
 	quiet bool      // the night: nothing goes wrong any more
 
-	net     network
-	nodes   map[string]*Process
-	births  map[string]uint64
-	views   map[uint64]*node.View
-	names   []string // of nodes, in order
-	clients map[string]actor
-	cast    []string // of clients, in order
-	rooms   map[string]*roomRecord
-	books   ledger
-	armed   []strike
-	parts   int // parts of the network there were
-	plant   Plant
+	net      network
+	nodes    map[string]*Process
+	births   map[string]uint64
+	views    map[uint64]*node.View
+	names    []string // of nodes, in order
+	clients  map[string]actor
+	cast     []string // of clients, in order
+	rooms    map[string]*roomRecord
+	books    ledger
+	armed    []strike
+	suspects []suspect
+	parts    int // parts of the network there were
+	plant    Plant
 
 	scratch []byte // of one frame
 	padding []byte

@@ -195,19 +195,36 @@ func (w *World) census() {
 	w.after(250*time.Millisecond, w.census)
 }
 
+// suspect is a publisher at a relay that no living client is.
+type suspect struct {
+	at    *Process
+	room  *roomRecord
+	num   uint16
+	since time.Duration
+}
+
+// ghost notes a publisher at a relay that is nobody's, and fails when it has been so for longer than any linger.
 func (w *World) ghost(at *Process, r *roomRecord, num uint16, account string) {
-	for _, name := range w.cast {
-		c := w.clients[name].base()
-		if c.room != r || c.account != account {
-			continue
-		}
-		if c.gone == 0 || w.now-c.gone < Config.Linger*2+w.slack() || w.books.troubled(at.name, c.gone, w.now) {
-			return
-		}
-		w.fail("I7", "publisher %d of %s at %s is %s, which left %v ago", num, r.label, at.name, name, w.now-c.gone)
+	p, is := w.clients[account].(*publisher)
+	if !is || p.room != r {
+		w.fail("I7", "publisher %d of %s at %s is %s, whom nobody knows", num, r.label, at.name, account)
 		return
 	}
-	w.fail("I7", "publisher %d of %s at %s is %s, whom nobody knows", num, r.label, at.name, account)
+	i := slices.IndexFunc(w.suspects, func(s suspect) bool { return s.at == at && s.room == r && s.num == num })
+	if p.gone == 0 && p.num == num {
+		if i >= 0 {
+			w.suspects = slices.Delete(w.suspects, i, i+1)
+		}
+		return
+	}
+	if i < 0 {
+		w.suspects = append(w.suspects, suspect{at, r, num, w.now})
+		return
+	}
+	since := w.suspects[i].since
+	if w.now-since > 2*Config.Linger+1500*time.Millisecond && !w.books.kept(at.name, since, w.now, Config.Linger/3) {
+		w.fail("I7", "publisher %d of %s at %s is nobody: %s is %d, and has been for %v", num, r.label, at.name, account, p.num, w.now-since)
+	}
 }
 
 // settled is I13, when the night is over: everybody who is there has everything.
@@ -233,7 +250,7 @@ func (w *World) settled() {
 
 // flushed holds that everything which a publisher has pushed is acknowledged.
 func (w *World) flushed(p *publisher) {
-	if p.gone != 0 || p.done || p.room.id == 0 || p.room.removed != 0 || !p.room.granted(p.account, w.now) {
+	if p.gone != 0 || p.done || p.room.id == 0 || p.room.removed != 0 || !p.room.granted(p.account, w.now) || !p.live && (w.books.disaster(w.now) || w.books.doubted(p.room.settled(p.account), w.now)) {
 		return
 	}
 	if !p.live {
@@ -251,6 +268,9 @@ func (w *World) flushed(p *publisher) {
 // fed holds that a subscriber has everything up to the newest frame, or the word that it will not come.
 func (w *World) fed(s *subscriber) {
 	if s.gone != 0 || s.over || s.room.id == 0 || s.room.removed != 0 {
+		return
+	}
+	if !s.in && w.books.disaster(w.now) {
 		return
 	}
 	if !s.in {

@@ -13,6 +13,7 @@ type ledger struct {
 	troubles map[string][]trouble // by node: when something befell it that excuses it
 	authors  []*publisher         // by number: a payload says who wrote it
 	killed   []time.Duration      // when nodes were killed
+	cuts     []trouble            // when two nodes could not reach each other: a change counts as done when all have it that can be reached
 	splits   []trouble            // when the cluster was, or may have been, of two minds who relays a room
 	controls map[string]int       // control frames that Nodes have sent, by type
 }
@@ -55,6 +56,20 @@ func (l *ledger) divided(from, to time.Duration) bool {
 	const agreement = 3 * time.Second
 	for _, t := range l.splits {
 		if t.from <= to && t.to+agreement >= from {
+			return true
+		}
+	}
+	return false
+}
+
+// doubted reports whether a change that was answered between two moments may be unknown to somebody who matters: the cluster was of two minds, or a
+// standby could not be reached.
+func (l *ledger) doubted(from, to time.Duration) bool {
+	if l.divided(from, to) {
+		return true
+	}
+	for _, t := range l.cuts {
+		if t.from <= to && t.to+2*time.Second >= from {
 			return true
 		}
 	}
@@ -115,6 +130,14 @@ func (r *roomRecord) revoked(account string, pushed time.Duration) bool {
 		}
 	}
 	return false
+}
+
+// settled returns when the last word about an account was asked.
+func (r *roomRecord) settled(account string) time.Duration {
+	if rights := r.rights[account]; len(rights) > 0 {
+		return rights[len(rights)-1].asked
+	}
+	return 0
 }
 
 // granted reports whether an account may publish for sure: the last word about it is a grant, which is answered.

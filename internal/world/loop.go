@@ -145,6 +145,9 @@ func (o *outlet) flush() {
 			if b.Kind == room.KindCount && !m.join.Counts || m.mute != 0 && b.Key.Pub == m.mute && b.Kind != room.KindLeft {
 				continue
 			}
+			if o.l.p.w.plant != "" && o.misbehaves(m, b) {
+				continue
+			}
 			m.Acted(m.s.queue().Push(&m.sub, b, 0, len(b.B), now))
 		}
 		m.s.mark()
@@ -205,6 +208,9 @@ func (m *subscription) admit(rp *room.Replay) {
 	s.Send(m.reply)
 	q := s.queue()
 	for _, it := range rp.Items {
+		if s.l.p.w.planted("init messages are left out of a replay", 1) && it.B.Kind == room.KindStream && codec.Flags(it.B.B[it.Off+2])&codec.FlagInit != 0 {
+			continue
+		}
 		q.Replay(&m.sub, it, now)
 	}
 	for _, mid := range rp.Midway {
@@ -267,4 +273,19 @@ func (m *subscription) detach(gone bool) {
 		delete(s.l.outlets, o.room)
 	}
 	o.room.Unsubscribe(o, m, m.join.Counts, last, gone, s.l.p.clock())
+}
+
+// misbehaves does what is planted to a batch for a member, and reports whether the member does not get it.
+func (o *outlet) misbehaves(m *subscription, b *room.Batch) bool {
+	w := o.l.p.w
+	switch {
+	case m.s.port != nil:
+	case b.Kind == room.KindStream && w.planted("a batch is posted twice to a subscriber", 100):
+		m.Acted(m.s.queue().Push(&m.sub, b, 0, len(b.B), o.l.p.clock()))
+	case b.Kind == room.KindControl && b.First != 0 && w.planted("a gap is not told", 1):
+		return true
+	case b.Kind == room.KindLeft && w.planted("left is not told", 1):
+		return true
+	}
+	return false
 }

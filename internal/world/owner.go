@@ -83,6 +83,7 @@ func (o *owner) answered(account string, answer codec.Control) {
 		o.room.id = m.Room
 		o.w.tell("%s is registered", o.room.label)
 	case *codec.OK:
+		o.w.tell("%s is told ok by %s: %T %s", o.name, o.node, cmd.m, account)
 		if cmd.right != nil {
 			o.says(account, cmd.right.granted)
 		}

@@ -225,7 +225,7 @@ func (p *publisher) again() {
 func (p *publisher) refused(m *codec.Refused, asked time.Duration) {
 	switch {
 	case m.Code == codec.CodeNotGranted:
-		if p.room.granted(p.account, asked) && !p.w.books.divided(asked, p.w.now) {
+		if p.room.granted(p.account, asked) && !p.w.books.doubted(p.room.settled(p.account), p.w.now) {
 			p.w.fail("I5", "%s has been granted to publish into %s and is refused", p.name, p.room.label)
 		}
 		p.tries = max(p.tries, 4)

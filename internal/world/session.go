@@ -144,8 +144,12 @@ func (s *session) broken() {
 		id := carry.LinkID(s.id)
 		p.desk.post(func() { p.node.Unlinked(id, p.clock()) })
 	} else {
-		s.part.Close(s.now())
-		p.desk.post(func() { p.node.Left(s.id, p.clock()) })
+		if !p.w.planted("a publisher that leaves is not detached", 2) {
+			s.part.Close(s.now())
+		}
+		if !p.w.planted("the Node does not hear that a session has closed", 1) {
+			p.desk.post(func() { p.node.Left(s.id, p.clock()) })
+		}
 	}
 	if s.q != nil {
 		s.q.Clear()
@@ -290,6 +294,10 @@ func (s *session) dispatch(m codec.Control) error {
 		_, req := requestOf(m)
 		if req == nil {
 			return &codec.ProtocolError{Code: codec.CodeUnexpected, Text: "a client does not send this frame"}
+		}
+		if _, is := m.(*codec.Revoke); is && s.l.p.w.planted("a revocation is answered and not done", 1) {
+			s.Send(&codec.OK{Req: *req})
+			return nil
 		}
 		s.part.Request(s.ask(*req, m), s.now())
 	}

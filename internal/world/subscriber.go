@@ -302,7 +302,7 @@ func (s *subscriber) check(f *codec.Stream, st *inStream, p *presence, text stam
 		w.fail("I1", "%s gets a frame of %s from publisher %d, who is %s", s.name, author.account, f.Pub, p.account)
 	case text.part > 0 && (st.msg != text.msg || st.part+1 != text.part):
 		w.fail("I1", "%s gets piece %d of message %d after piece %d of %d", s.name, text.part, text.msg, st.part, st.msg)
-	case s.room.revoked(author.account, r.pushed) && !w.books.divided(r.pushed, w.now):
+	case s.room.revoked(author.account, r.pushed) && !w.books.doubted(s.room.settled(author.account), w.now):
 		w.fail("I5", "%s gets what %s pushed at %v, after its right to push into %s had been taken back", s.name, author.name, r.pushed, s.room.label)
 	}
 	if !f.Flags.Start() {
