@@ -176,6 +176,8 @@ func (l *ledger) disaster(now time.Duration) bool {
 
 // census is I7, now and then: who publishes at a relay is somebody.
 func (w *World) census() {
+	before := w.suspects
+	w.suspects = nil
 	for _, name := range w.names {
 		p := w.nodes[name]
 		if p.dead || p.frozen {
@@ -187,7 +189,7 @@ func (w *World) census() {
 				continue
 			}
 			r.Publishers(func(num uint16, account string, _ room.Holder) bool {
-				w.ghost(p, w.rooms[label], num, account)
+				w.ghost(p, w.rooms[label], num, account, before)
 				return true
 			})
 		}
@@ -204,24 +206,20 @@ type suspect struct {
 }
 
 // ghost notes a publisher at a relay that is nobody's, and fails when it has been so for longer than any linger.
-func (w *World) ghost(at *Process, r *roomRecord, num uint16, account string) {
+func (w *World) ghost(at *Process, r *roomRecord, num uint16, account string, before []suspect) {
 	p, is := w.clients[account].(*publisher)
 	if !is || p.room != r {
 		w.fail("I7", "publisher %d of %s at %s is %s, whom nobody knows", num, r.label, at.name, account)
 		return
 	}
-	i := slices.IndexFunc(w.suspects, func(s suspect) bool { return s.at == at && s.room == r && s.num == num })
 	if p.gone == 0 && p.num == num {
-		if i >= 0 {
-			w.suspects = slices.Delete(w.suspects, i, i+1)
-		}
 		return
 	}
-	if i < 0 {
-		w.suspects = append(w.suspects, suspect{at, r, num, w.now})
-		return
+	since := w.now
+	if i := slices.IndexFunc(before, func(s suspect) bool { return s.at == at && s.room == r && s.num == num }); i >= 0 {
+		since = before[i].since
 	}
-	since := w.suspects[i].since
+	w.suspects = append(w.suspects, suspect{at, r, num, since})
 	if w.now-since > 2*Config.Linger+1500*time.Millisecond && !w.books.kept(at.name, since, w.now, Config.Linger/3) {
 		w.fail("I7", "publisher %d of %s at %s is nobody: %s is %d, and has been for %v", num, r.label, at.name, account, p.num, w.now-since)
 	}

@@ -7,7 +7,6 @@ type Plant string
 // Plants are the faults that can be planted, and the invariants one of which finds each.
 var Plants = map[Plant][]string{
 	"the answer to Give is lost":                       {"I7", "I12", "I13"},
-	"the Node does not hear that a session has closed": {"I7", "I12", "I13"},
 	"the Node does not hear that an outbound was left": {"I7", "I13"},
 	"a batch of an outbound is lost on the way":        {"I1", "I3", "I11", "I13"},
 	"a batch is posted twice to a subscriber":          {"I1"},

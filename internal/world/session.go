@@ -147,9 +147,7 @@ func (s *session) broken() {
 		if !p.w.planted("a publisher that leaves is not detached", 2) {
 			s.part.Close(s.now())
 		}
-		if !p.w.planted("the Node does not hear that a session has closed", 1) {
-			p.desk.post(func() { p.node.Left(s.id, p.clock()) })
-		}
+		p.desk.post(func() { p.node.Left(s.id, p.clock()) })
 	}
 	if s.q != nil {
 		s.q.Clear()
