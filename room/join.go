@@ -293,6 +293,9 @@ func (r *Room) forgotten(rp *Replay, j *Join, have positions) {
 // replay adds what a joining or resuming member needs of one stream.
 func (r *Room) replay(rp *Replay, j *Join, s *stream, have positions, seat *seat) {
 	pos, reason := uint64(1), codec.GapJoined
+	if j.Link != "" && !j.New { // its subscribers have not joined late
+		reason = codec.GapExpired
+	}
 	if last, ok := have.last[s.key]; ok {
 		pos, reason = last+1, codec.GapExpired
 	}

@@ -13,6 +13,7 @@ type ledger struct {
 	troubles map[string][]trouble // by node: when something befell it that excuses it
 	authors  []*publisher         // by number: a payload says who wrote it
 	killed   []time.Duration      // when nodes were killed
+	moves    []time.Duration      // when rooms may have moved: nodes came or went
 	cuts     []trouble            // when two nodes could not reach each other: a change counts as done when all have it that can be reached
 	splits   []trouble            // when the cluster was, or may have been, of two minds who relays a room
 	controls map[string]int       // control frames that Nodes have sent, by type
@@ -86,9 +87,12 @@ func (l *ledger) kept(node string, from, to, atLeast time.Duration) bool {
 	return false
 }
 
-// died reports whether a node was killed between two moments.
-func (l *ledger) died(from, to time.Duration) bool {
-	for _, at := range l.killed {
+// died reports whether a node was killed between two moments; moved, whether one came or went.
+func (l *ledger) died(from, to time.Duration) bool  { return within(l.killed, from, to) }
+func (l *ledger) moved(from, to time.Duration) bool { return within(l.moves, from, to) }
+
+func within(times []time.Duration, from, to time.Duration) bool {
+	for _, at := range times {
 		if at >= from && at <= to {
 			return true
 		}

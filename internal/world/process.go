@@ -72,6 +72,7 @@ func (w *World) start(name string, skew time.Duration) *Process {
 	}
 	w.nodes[name] = p
 	w.tell("%s starts", name)
+	w.books.moves = append(w.books.moves, w.now)
 	p.sweep()
 	if v := w.view(p.knows); len(p.knows) > 1 {
 		p.desk.post(func() { p.node.View(v, p.clock()) })
@@ -119,6 +120,7 @@ func (p *Process) sweep() {
 // kill ends a process without a word: its kernel closes what it had.
 func (p *Process) kill() {
 	p.w.tell("%s is killed", p.name)
+	p.w.books.moves = append(p.w.books.moves, p.w.now)
 	p.dead = true
 	p.stuck = nil
 	for _, e := range append([]*socketEnd(nil), p.w.net.conns[p.name]...) {
@@ -170,6 +172,7 @@ func (p *Process) leave() {
 		return
 	}
 	p.w.tell("%s leaves", p.name)
+	p.w.books.moves = append(p.w.books.moves, p.w.now)
 	p.draining = true
 	p.knows[p.name] = p.member()
 	v := p.w.view(p.knows)

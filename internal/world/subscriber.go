@@ -321,7 +321,8 @@ func (s *subscriber) check(f *codec.Stream, st *inStream, p *presence, text stam
 	}
 }
 
-// headed checks that who joins late has the header that it needs.
+// headed checks that who joins late has the header that it needs. A relay that has just taken over is sent what publishers kept, which may begin
+// before the newest header and behind the one before.
 func (s *subscriber) headed(f *codec.Stream, st *inStream, ls *lifeStream, author *publisher) {
 	for seq := f.Seq - 1; seq >= ls.first; seq-- {
 		r := ls.at(seq)
@@ -331,7 +332,7 @@ func (s *subscriber) headed(f *codec.Stream, st *inStream, ls *lifeStream, autho
 		if r.acked == 0 || r.acked > s.first {
 			continue
 		}
-		if st.init < r.msg && !s.w.books.divided(r.acked, s.w.now) && !s.w.books.died(s.first-time.Second, s.w.now) {
+		if st.init < r.msg && !s.w.books.divided(r.acked, s.w.now) && !s.w.books.moved(s.first-time.Second, s.w.now) {
 			s.w.fail("I6", "%s joins late and gets frame %d of %s, dtype %d, of a %v room without the header: message %d, acknowledged %v before it asked",
 				s.name, f.Seq, author.name, f.Dtype, s.room.policy, r.msg, s.first-r.acked)
 		}
