@@ -44,25 +44,26 @@ type attack struct {
 var attacks = map[string]struct {
 	workers int
 	work    func(a *attack)
+	holds   bool // on a server without limits on what is pushed in a time, with a bound on memory
 }{
-	"silence": {10_000, func(a *attack) { // 10,000 connections, each made anew every ten seconds
+	"silence": {workers: 10_000, work: func(a *attack) { // 10,000 connections, each made anew every ten seconds
 		a.session(nil, nil)
 		select {
 		case <-time.After(10 * time.Second):
 		case <-a.stop:
 		}
 	}},
-	"storm": {10_000, func(a *attack) { a.session(nil, nil) }}, // the same, as fast as they can
-	"drip": {1000, func(a *attack) {
+	"storm": {workers: 10_000, work: func(a *attack) { a.session(nil, nil) }}, // the same, as fast as they can
+	"drip": {workers: 1000, work: func(a *attack) {
 		hello := a.hello(a.token)
 		a.session(nil, func(i int) []byte {
 			time.Sleep(50 * time.Millisecond) // its pace
 			return hello[i%len(hello):][:1]
 		})
 	}},
-	"churn":  {8, func(a *attack) { a.session(a.hello(a.token), func(int) []byte { return nil }) }},
-	"forged": {8, func(a *attack) { a.session(a.hello(append(a.token[:len(a.token)-4:len(a.token)-4], "AAAA"...)), nil) }},
-	"guess": {2, func(a *attack) {
+	"churn":  {workers: 8, work: func(a *attack) { a.session(a.hello(a.token), func(int) []byte { return nil }) }},
+	"forged": {workers: 8, work: func(a *attack) { a.session(a.hello(append(a.token[:len(a.token)-4:len(a.token)-4], "AAAA"...)), nil) }},
+	"guess": {workers: 2, work: func(a *attack) {
 		a.session(a.hello(a.token), func(int) (b []byte) {
 			for range 500 {
 				b = enc((&codec.Subscribe{Req: rand.Uint32(), Room: codec.RoomID(rand.Uint64() | 1)}).Append(b))
@@ -70,7 +71,7 @@ var attacks = map[string]struct {
 			return b
 		})
 	}},
-	"pings": {2, func(a *attack) {
+	"pings": {workers: 2, work: func(a *attack) {
 		a.session(a.hello(a.token), func(int) (b []byte) {
 			for range 500 {
 				b = enc((&codec.Ping{Echo: rand.Uint64()}).Append(b))
@@ -78,7 +79,7 @@ var attacks = map[string]struct {
 			return b
 		})
 	}},
-	"garbage": {2, func(a *attack) {
+	"garbage": {workers: 2, work: func(a *attack) {
 		a.session(a.hello(a.token), func(int) []byte {
 			b := make([]byte, 3+rand.IntN(200))
 			for i := range b {
@@ -88,14 +89,14 @@ var attacks = map[string]struct {
 			return b
 		})
 	}},
-	"flood": {1, (*attack).flood},
-	"handshakes": {16, func(a *attack) { // with -over tls: the dearest thing that a stranger may ask for
+	"flood": {workers: 1, work: (*attack).flood},
+	"handshakes": {workers: 16, work: func(a *attack) { // with -over tls: the dearest thing that a stranger may ask for
 		if c := a.dial(); c != nil {
 			a.count("handshake")
 			a.drop(c)
 		}
 	}},
-	"bytes": {2, func(a *attack) { // every byte by itself: with -over tls a record each, with -over ws a message
+	"bytes": {workers: 2, work: func(a *attack) { // every byte by itself: with -over tls a record each, with -over ws a message
 		ping := enc((&codec.Ping{Echo: 1}).Append(nil))
 		c := a.dial()
 		if c == nil {
@@ -114,6 +115,16 @@ var attacks = map[string]struct {
 			}
 		}
 	}},
+
+	"tiny":     {4, (*attack).tiny, true},
+	"caches":   {1, (*attack).caches, true},
+	"partials": {4000, (*attack).partials, true},
+	"streams":  {4, (*attack).streams, true},
+	"grants":   {4, (*attack).grants, true},
+	"have":     {4, (*attack).have, true},
+	"stalled":  {1, (*attack).stalled, true},
+	"acks":     {1, (*attack).acks, true},
+	"deaf":     {8, (*attack).deaf, true},
 }
 
 // attacker is the process's whole work; it returns its exit status.

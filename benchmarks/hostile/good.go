@@ -118,12 +118,23 @@ const settle = time.Second
 
 // measure returns what a time shows of the server and of the good clients.
 func (g *good) measure(ctx context.Context, pid int, d time.Duration) (sample, error) {
-	wait := func(d time.Duration) error {
-		select {
-		case <-time.After(d):
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
+	most := int64(0)
+	wait := func(d time.Duration) error { // what is resident counts from the beginning
+		look := time.NewTicker(20 * time.Millisecond)
+		defer look.Stop()
+		for over := time.After(d); ; {
+			select {
+			case <-over:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-look.C:
+			}
+			_, rss, err := usage(pid)
+			if err != nil {
+				return err
+			}
+			most = max(most, rss)
 		}
 	}
 	if err := wait(settle); err != nil {
@@ -140,7 +151,7 @@ func (g *good) measure(ctx context.Context, pid int, d time.Duration) (sample, e
 	if err := wait(d); err != nil {
 		return sample{}, err
 	}
-	after, rss, err := usage(pid)
+	after, _, err := usage(pid)
 	if err != nil {
 		return sample{}, err
 	}
@@ -158,7 +169,7 @@ func (g *good) measure(ctx context.Context, pid int, d time.Duration) (sample, e
 		return float64(g.took[int(q*float64(len(g.took)-1))]) / float64(time.Millisecond)
 	}
 	return sample{
-		cpu: 100 * (after - before).Seconds() / took.Seconds(), rss: float64(rss) / (1 << 20), p50: at(0.5), p99: at(0.99),
+		cpu: 100 * (after - before).Seconds() / took.Seconds(), rss: float64(most) / (1 << 20), p50: at(0.5), p99: at(0.99),
 	}, nil
 }
 

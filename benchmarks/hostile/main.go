@@ -37,7 +37,11 @@ type options struct {
 	pairs    int
 	limit    bool
 	over     string
+	memory   int64 // bytes, of the server that is to hold much
 }
+
+// bound is how much a server may have resident, whatever clients do.
+func (o *options) bound() int64 { return o.memory + o.memory/4 + 64<<20 }
 
 func main() {
 	if addr := os.Getenv(attackEnv); addr != "" {
@@ -51,7 +55,9 @@ func main() {
 	flag.IntVar(&o.pairs, "pairs", 3, "how often each is measured")
 	flag.BoolVar(&o.limit, "limit", false, "hold the attacker's address to so many connections as one may make by default; without, it is exempt, as a load balancer's is")
 	flag.StringVar(&o.over, "over", "", "what the attacker speaks below the protocol: tls, ws, wss; good clients are plain")
+	memory := flag.Int64("memory", 256, "MiB that clients may make the server hold (--memory), in attacks on that")
 	flag.Parse()
+	o.memory = *memory << 20
 	drive.Prepare()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -86,11 +92,6 @@ func run(ctx context.Context, o options) error {
 	if err := errors.Join(err, err2, err3); err != nil {
 		return fmt.Errorf("making tokens: %w", err)
 	}
-	for k, v := range settings {
-		if err := os.Setenv(k, v); err != nil {
-			return err
-		}
-	}
 	if err := os.Setenv("TIMEDGE_AUTH", "jwt:"+keys); err != nil {
 		return err
 	}
@@ -99,38 +100,80 @@ func run(ctx context.Context, o options) error {
 			return err
 		}
 	}
-	kind, s := drive.Timedge(dir, bin, 0)
+	fmt.Printf("good clients: 1 publisher, %g messages of 1,000 bytes a second, %d subscribers; medians of %d runs of %v\n"+
+		"each figure: without the attack, measured right before -> during it (change); the same server serves both; CPU in percent of one processor;\n"+
+		"memory: the most that was resident\n\n", o.rate, o.subs, o.pairs, o.duration)
+	var rated, holds []string
+	for _, name := range strings.Split(o.only, ",") {
+		how, ok := attacks[name]
+		switch {
+		case !ok:
+			return fmt.Errorf("there is no attack %q", name)
+		case how.holds:
+			holds = append(holds, name)
+		default:
+			rated = append(rated, name)
+		}
+	}
+	s := site{o: o, dir: dir, bin: bin, good: good, bad: bad}
+	if _, err := s.runAll(ctx, rated, settings, 0); err != nil || len(holds) == 0 {
+		return err
+	}
+	fmt.Printf("\n--memory %d MiB; no more than %d MiB may be resident\n", o.memory>>20, o.bound()>>20)
+	most, err := s.runAll(ctx, holds, map[string]string{"TIMEDGE_MEMORY": fmt.Sprint(o.memory)}, o.bound())
+	if err == nil {
+		fmt.Printf("at most %.0f MiB were resident\n", most)
+	}
+	return err
+}
+
+// site is where the attacks run: a program and the tokens of its clients.
+type site struct {
+	o         options
+	dir, bin  string
+	good, bad string
+}
+
+// runAll runs attacks on a server of their own, with settings of its environment. It returns the most that was resident, in MiB, and fails if that is
+// above the bound in bytes; 0: none.
+func (x *site) runAll(ctx context.Context, names []string, env map[string]string, bound int64) (most float64, err error) {
+	if len(names) == 0 {
+		return 0, nil
+	}
+	for k, v := range env {
+		if err := os.Setenv(k, v); err != nil {
+			return 0, err
+		}
+		defer os.Unsetenv(k)
+	}
+	o := x.o
+	kind, s := drive.Timedge(x.dir, x.bin, 0)
 	s.Over = over.Kind(o.over)
 	srv, err := kind.Start(ctx, s)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer srv.Stop()
-	g, err := newGood(ctx, srv.Addr, good, o)
+	g, err := newGood(ctx, srv.Addr, x.good, o)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer g.close()
-
-	fmt.Printf("good clients: 1 publisher, %g messages of 1,000 bytes a second, %d subscribers; medians of %d runs of %v\n"+
-		"each figure: without the attack, measured right before -> during it (change); the same server serves both; CPU in percent of one processor\n\n", o.rate, o.subs, o.pairs, o.duration)
 	fmt.Printf("%-10s %22s %22s %24s %24s  %s\n", "attack", "server CPU %", "server memory MiB", "good p50 ms", "good p99 ms", "the attacker")
-	for _, name := range strings.Split(o.only, ",") {
-		if _, ok := attacks[name]; !ok {
-			return fmt.Errorf("there is no attack %q", name)
-		}
+	for _, name := range names {
 		var calm, under []sample
 		told := map[string]int{}
 		for range o.pairs {
 			c, err := g.measure(ctx, srv.PID, o.duration)
 			if err != nil {
-				return err
+				return most, err
 			}
-			u, err := attacked(ctx, g, srv, over.Kind(o.over), name, bad, o.duration, told)
+			u, err := attacked(ctx, g, srv, over.Kind(o.over), name, x.bad, o.duration, told)
 			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+				return most, fmt.Errorf("%s: %w", name, err)
 			}
 			calm, under = append(calm, c), append(under, u)
+			most = max(most, u.rss)
 		}
 		row := func(f func(sample) float64) string {
 			a, b := median(calm, f), median(under, f)
@@ -138,8 +181,11 @@ func run(ctx context.Context, o options) error {
 		}
 		fmt.Printf("%-10s %22s %22s %24s %24s  %s\n", name, row(func(s sample) float64 { return s.cpu }), row(func(s sample) float64 { return s.rss }),
 			row(func(s sample) float64 { return s.p50 }), row(func(s sample) float64 { return s.p99 }), summary(told))
+		if bound > 0 && most > float64(bound>>20) {
+			return most, fmt.Errorf("%s: %.0f MiB were resident, bound %d", name, most, bound>>20)
+		}
 	}
-	return nil
+	return most, nil
 }
 
 // attacked measures while another process attacks.
@@ -193,7 +239,7 @@ func summary(told map[string]int) string {
 // sample is what a measured time showed.
 type sample struct {
 	cpu      float64 // percent of one processor
-	rss      float64 // MiB, at the end
+	rss      float64 // MiB, the most at once
 	p50, p99 float64 // ms from push to Next, over all good subscribers
 }
 
