@@ -243,17 +243,15 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	}
 	r.forgotten(rp, &j, have)
 	r.attend(now) // now that the member is waited for
-	if r.seats != nil {
-		if j.Link == "" && len(j.Have) > 0 && !sat {
-			r.seats.returned("", 1)
-		}
-	}
 	switch {
 	case seat == nil:
 	case sat || j.Link != "" || r.seats.hold != 0:
 		r.seats.updateAll(r)
 	default:
 		r.seats.sit(seat)
+	}
+	if r.seats != nil && j.Link == "" && len(j.Have) > 0 && !sat { // now that the seat counts: who gives up another has all that are there counted
+		r.seats.returned("", 1)
 	}
 	if !slices.Contains(r.outlets, o) {
 		r.outlets = append(r.outlets, o)

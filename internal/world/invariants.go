@@ -165,6 +165,9 @@ func (w *World) lost(r *roomRecord, who string, code codec.Code) bool {
 
 // disaster reports whether so many nodes were killed of late that a room may be lost.
 func (l *ledger) disaster(now time.Duration) bool {
+	if l.extinct {
+		return true
+	}
 	n := 0
 	for _, at := range l.killed {
 		if now-at < 20*time.Second {
@@ -227,6 +230,9 @@ func (w *World) ghost(at *Process, r *roomRecord, num uint16, account string, be
 
 // settled is I13, when the night is over: everybody who is there has everything.
 func (w *World) settled() {
+	if w.books.extinct {
+		return
+	}
 	for _, name := range w.cast {
 		c := w.clients[name].base()
 		if c.gone == 0 && c.end != nil && len(c.asked) > 0 {

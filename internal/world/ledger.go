@@ -13,6 +13,7 @@ type ledger struct {
 	troubles map[string][]trouble // by node: when something befell it that excuses it
 	authors  []*publisher         // by number: a payload says who wrote it
 	killed   []time.Duration      // when nodes were killed
+	extinct  bool                 // there was a moment without any node
 	moves    []time.Duration      // when rooms may have moved: nodes came or went
 	cuts     []trouble            // when two nodes could not reach each other: a change counts as done when all have it that can be reached
 	splits   []trouble            // when the cluster was, or may have been, of two minds who relays a room

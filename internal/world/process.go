@@ -121,8 +121,7 @@ func (p *Process) sweep() {
 func (p *Process) kill() {
 	p.w.tell("%s is killed", p.name)
 	p.w.books.moves = append(p.w.books.moves, p.w.now)
-	p.dead = true
-	p.stuck = nil
+	p.gone()
 	for _, e := range append([]*socketEnd(nil), p.w.net.conns[p.name]...) {
 		e.sever(time.Millisecond, 5*time.Millisecond)
 	}
@@ -199,10 +198,21 @@ func (p *Process) handOver(until time.Duration) {
 	})
 }
 
+// gone notes the end of a process.
+func (p *Process) gone() {
+	p.dead, p.stuck = true, nil
+	for _, name := range p.w.names {
+		if !p.w.nodes[name].dead {
+			return
+		}
+	}
+	p.w.books.extinct = true // nothing is left of any room
+}
+
 // exit is the end of a process that has left.
 func (p *Process) exit() {
 	p.w.tell("%s has left", p.name)
-	p.dead = true
+	p.gone()
 	for _, e := range append([]*socketEnd(nil), p.w.net.conns[p.name]...) {
 		e.close()
 	}
