@@ -42,7 +42,7 @@ func (w *wire) lastWord() *codec.Error {
 }
 
 func TestMalformedInputClosesWithItsCode(t *testing.T) {
-	e := start(t, func(c *engine.Config) { c.HelloTimeout = 150 * time.Millisecond })
+	k := startCarried(t, func(c *engine.Config) { c.HelloTimeout = 500 * time.Millisecond })
 	open := greeting("mallory")
 	after := func(b []byte) []byte { return append(bytes.Clone(open), b...) }
 	stream := func(zeroFrom, zeroTo int) []byte {
@@ -101,27 +101,31 @@ func TestMalformedInputClosesWithItsCode(t *testing.T) {
 		{"stream frame 0", after(stream(14, 20)), codec.CodeMalformed},
 		{"gap the wrong way round", after(raw(codec.TypeGap, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 1, 0)), codec.CodeMalformed},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			w := dial(t, e)
-			w.write(tc.input)
-			if m := w.lastWord(); m.Code != tc.code || m.Text == "" {
-				t.Errorf("error %v %q, want %v and a text", m.Code, m.Text, tc.code)
-			}
-		})
-		if len(tc.input) > 200 {
-			continue
-		}
-		t.Run(tc.name+", byte by byte", func(t *testing.T) {
-			w := dial(t, e)
-			for _, b := range tc.input {
-				if _, err := w.c.Write([]byte{b}); err != nil {
-					break // the server has heard enough
+		for _, way := range []string{"plain", "tls", "ws", "wss"} {
+			t.Run(tc.name+"/"+way, func(t *testing.T) {
+				t.Parallel()
+				w := &wire{t: t, c: k.connect(t, way)}
+				w.write(tc.input)
+				if m := w.lastWord(); m.Code != tc.code || m.Text == "" {
+					t.Errorf("error %v %q, want %v and a text", m.Code, m.Text, tc.code)
 				}
+			})
+			if len(tc.input) > 200 {
+				continue
 			}
-			if m := w.lastWord(); m.Code != tc.code {
-				t.Errorf("error %v %q, want %v", m.Code, m.Text, tc.code)
-			}
-		})
+			t.Run(tc.name+", byte by byte/"+way, func(t *testing.T) {
+				t.Parallel()
+				w := &wire{t: t, c: k.connect(t, way)}
+				for _, b := range tc.input {
+					if _, err := w.c.Write([]byte{b}); err != nil {
+						break // the server has heard enough
+					}
+				}
+				if m := w.lastWord(); m.Code != tc.code {
+					t.Errorf("error %v %q, want %v", m.Code, m.Text, tc.code)
+				}
+			})
+		}
 	}
 }
 
