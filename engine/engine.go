@@ -274,6 +274,7 @@ func (s *session) turn(b []byte) {
 	l.reading = s
 	var err, end error
 	if s.carrier != nil {
+		s.heard = s.heard || len(b) > 0 // a record that comes slowly is a sign of life
 		b, end = s.carrier.open(s, b)
 	}
 	if len(b) > 0 {
