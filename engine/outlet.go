@@ -107,7 +107,7 @@ func (o *outlet) flush() {
 	l.iov = iov[:0]
 	for _, m := range o.members {
 		l.unit.s = m.s
-		if m.s.q == nil && len(m.s.members) == 1 && !m.sub.Slow() && m.mute == 0 && (o.counts == 0 || !m.counts) {
+		if m.s.q == nil && m.s.pace.bound == 0 && len(m.s.members) == 1 && !m.sub.Slow() && m.mute == 0 && (o.counts == 0 || !m.counts) {
 			m.write(iov, size)
 		} else {
 			m.enqueue()
@@ -218,6 +218,9 @@ func (m *member) admit(rp *room.Replay) {
 	m.o.members = append(m.o.members, m)
 	if rp.Mute != 0 {
 		m.mute = rp.Mute
+	}
+	if m.sub.Policy() == codec.PolicyLatest && m.s.role.client() {
+		m.s.pacedFrom(paceStart)
 	}
 	m.s.role.admit(m, rp)
 }

@@ -52,6 +52,7 @@ type session struct {
 	paused  bool   // its turn is over: it is on the loop's list of turns
 	partial []byte // the beginning of a frame whose end was not read yet; while paused all that was read and not handled
 	q       *room.Queue
+	pace    pace
 	members []*member
 	byRoom  map[codec.RoomID]*member // nil while members are few
 	debt    int32                    // steps of turns to come that requests have taken already

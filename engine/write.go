@@ -117,16 +117,20 @@ func (s *session) flush() {
 			return
 		}
 	}
+	limit := s.allowance()
 	for total := 0; !s.q.Empty(); {
-		if total >= flushBytes { // the others' turn; the blocker brings us back at once
+		if total >= limit { // the others' turn, or the path's; the blocker brings us back
 			s.block()
 			return
 		}
 		l.heads = s.q.Head(l.heads[:0], maxVectors)
 		iov, size := l.iov[:0], 0
 		for _, h := range l.heads {
+			if over := size + len(h) - (limit - total); over > 0 && s.pace.bound > 0 {
+				h = h[:len(h)-over]
+			}
 			iov = append(iov, vector(h))
-			if size += len(h); size >= flushBytes {
+			if size += len(h); size >= limit-total {
 				break
 			}
 		}
@@ -137,6 +141,7 @@ func (s *session) flush() {
 			return
 		}
 		s.q.Advance(n, l.now)
+		s.pace.took += n
 		total += n
 		if n < size {
 			s.block()
@@ -146,6 +151,7 @@ func (s *session) flush() {
 			return
 		}
 	}
+	s.pace.since = 0
 	if !s.q.Idle() {
 		return // somebody waits for a point to resume at
 	}
@@ -170,6 +176,7 @@ func (s *session) block() {
 	}
 	l := s.loop
 	s.blocked = true
+	s.measure()
 	l.blocked[s.id] = s
 	l.stats.blocks.Add(1)
 	l.eng.hot(l)
