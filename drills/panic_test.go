@@ -1,6 +1,7 @@
 package drills
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -9,10 +10,12 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/timedge/timedge/client"
+	"github.com/timedge/timedge/codec"
 )
 
 // plants are the places at which a build panics when it is told to: by a file of that name in PLANT_DIR, whose content is whom it is to cost.
@@ -84,10 +87,22 @@ func TestPanics(t *testing.T) {
 	s := f.run(place{relay: 0, publisher: 1, subscribers: []int{0, 1, 2, 2}}, pace)
 	ctx, cancel := context.WithCancel(t.Context())
 	var mallory sync.WaitGroup
+	visits, last := make([]atomic.Int64, 3), make([]atomic.Pointer[string], 3)
+	defer func() {
+		for i := range visits {
+			if text := last[i].Load(); t.Failed() && text != nil {
+				t.Logf("%d whole visits at node %d; the last that was not: %s", visits[i].Load(), i, *text)
+			}
+		}
+	}()
 	for i := range f.nodes {
 		mallory.Go(func() {
 			for ctx.Err() == nil {
-				_ = f.visit(ctx, i, ws)
+				if err := f.visit(ctx, i, ws); err == nil {
+					visits[i].Add(1)
+				} else if text := err.Error(); ctx.Err() == nil {
+					last[i].Store(&text)
+				}
 			}
 		})
 	}
@@ -175,6 +190,9 @@ func (f *fleet) visit(ctx context.Context, i int, ws string) error {
 	if res, err := http.Get("http://" + f.nodes[i].admin + "/healthz"); err == nil {
 		res.Body.Close()
 	}
+	if err := hangUp(f.nodes[i].listen, room); err != nil {
+		return err
+	}
 	c, err := dial(i)
 	if err != nil {
 		return err
@@ -203,5 +221,41 @@ func (f *fleet) visit(ctx context.Context, i int, ws string) error {
 	case <-time.After(200 * time.Millisecond):
 	case <-ctx.Done():
 	}
-	return nil // the session leaves by itself what it is in
+	return owner.Remove(ctx, room)
+}
+
+// hangUp subscribes and ends the connection as soon as the answer comes.
+func hangUp(addr string, room codec.RoomID) error {
+	conn, err := net.DialTimeout("tcp", addr, time.Second)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(time.Second))
+	b := codec.AppendClientPreface(nil, codec.VersionMin, codec.VersionMax)
+	for _, m := range []codec.Control{&codec.Hello{Account: "mallory", Instance: 9}, &codec.Subscribe{Req: 1, Room: room}} {
+		if b, err = m.Append(b); err != nil {
+			return err
+		}
+	}
+	if _, err := conn.Write(b); err != nil {
+		return err
+	}
+	in := bufio.NewReader(conn)
+	if _, err := in.Discard(codec.PrefaceSize); err != nil {
+		return err
+	}
+	for {
+		head, err := in.Peek(codec.LengthSize + 1)
+		if err != nil {
+			return err
+		}
+		switch head[codec.LengthSize] {
+		case codec.TypeSubscribed, codec.TypeRefused, codec.TypeError:
+			return nil
+		}
+		if _, err := in.Discard(codec.LengthSize + int(head[0])<<8 + int(head[1])); err != nil {
+			return err
+		}
+	}
 }
