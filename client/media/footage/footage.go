@@ -184,15 +184,6 @@ func joined(names ...string) func(*Maker) ([]byte, error) {
 // fraction returns a place in b.
 func fraction(b []byte, part float64) int { return int(float64(len(b)) * part) }
 
-// damage changes a byte at a part of the way.
-func damage(part float64) func([]byte) []byte {
-	return func(b []byte) []byte {
-		b = bytes.Clone(b)
-		b[fraction(b, part)] ^= 0x55
-		return b
-	}
-}
-
 // without cuts n bytes out at a part of the way.
 func without(part float64, n int) func([]byte) []byte {
 	return func(b []byte) []byte {
