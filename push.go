@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"github.com/timedge/timedge/client"
 	"github.com/timedge/timedge/client/media"
 	"github.com/timedge/timedge/codec"
@@ -117,7 +119,7 @@ func (p *input) copy(ctx context.Context, std *streams, pub *client.Publisher, i
 	bar := progress(std, in.size)
 	defer bar.Close()
 	var pace pacer
-	pushed, untimed := 0, 0
+	pushed, untimed, header := 0, 0, 0 // bytes: but for headers, since the last time, of the header that goes on
 	for {
 		u, err := in.next()
 		ended := err == io.EOF
@@ -125,7 +127,11 @@ func (p *input) copy(ctx context.Context, std *streams, pub *client.Publisher, i
 			return fmt.Errorf("read %s: %w", p.File, err)
 		}
 		if recognised != nil && (ended || u.Kind == media.Key || pushed > recognising) {
-			recognised(in.units.Info())
+			d := in.units.Info()
+			if most := pub.MaxPayload(); d.Late == "" && header > most {
+				d.Late = fmt.Sprintf("its header of %s is longer than the server keeps: raise --payload there", humanize.IBytes(uint64(header)))
+			}
+			recognised(d)
 			recognised = nil
 		}
 		if p.Realtime {
@@ -150,8 +156,10 @@ func (p *input) copy(ctx context.Context, std *streams, pub *client.Publisher, i
 		if err := p.pushUnit(ctx, pub, u); err != nil {
 			return err
 		}
-		if u.Kind != media.Init {
-			pushed += len(u.Data)
+		if u.Kind == media.Init {
+			header += len(u.Data)
+		} else {
+			pushed, header = pushed+len(u.Data), 0
 		}
 		_ = bar.Add(len(u.Data))
 	}
@@ -227,7 +235,7 @@ func (p *input) describe(d media.Info) string {
 		says = append(says, "goes as fast as it can")
 	}
 	if d.Late != "" {
-		says = append(says, fmt.Sprintf("who joins late cannot play it, for %s: write it with default_base_moof, '%s'", d.Late, fragmented))
+		says = append(says, "who joins late cannot play it, for "+d.Late)
 	}
 	return strings.Join(says, "; ")
 }

@@ -66,8 +66,7 @@ func TestDescribe(t *testing.T) {
 		{media.Info{Format: media.WebM}, true, "WebM; no tracks known yet; key frames so far: 0; no times known yet"},
 		{media.Info{Format: media.FLV, Tracks: "AAC", Keys: 1, Timed: true}, false, "FLV; AAC; key frames so far: 1; goes as fast as it can"},
 		{media.Info{Format: media.MP4, Tracks: "H.264 (1)", Timed: true, Late: "it counts"}, true,
-			"fragmented MP4; H.264 (1); key frames so far: 0; keeps to its times; who joins late cannot play it, for it counts: " +
-				"write it with default_base_moof, '" + fragmented + "'"},
+			"fragmented MP4; H.264 (1); key frames so far: 0; keeps to its times; who joins late cannot play it, for it counts"},
 		{media.Info{Format: media.OrdinaryMP4}, false,
 			"MP4 that is not fragmented; who joins late cannot play it; '" + fragmented + "' makes one that can be joined"},
 		{media.Info{Format: media.Raw}, false, "not recognised, goes as it comes; who joins late begins anywhere in it"},

@@ -353,6 +353,6 @@ func (c *mp4Cutter) info(d *Info) {
 		d.Format = OrdinaryMP4
 		d.Late = "an MP4 file that is not fragmented can be played from its beginning only"
 	case c.fixed:
-		d.Late = "it counts from the beginning of the file"
+		d.Late = "it counts from the beginning of the file: write it with -movflags frag_keyframe+empty_moov+default_base_moof"
 	}
 }

@@ -34,6 +34,7 @@ const (
 	oggHeader  = 27
 	oggMaxPage = oggHeader + 255 + 255*255
 	oggUnknown = -1
+	oggBegun   = 10 * time.Second // a first page that ends later does not begin at 0
 )
 
 func newOggCutter() *oggCutter {
@@ -133,8 +134,8 @@ func (c *oggCutter) next(in *input) (cut, error) {
 	c.within = true
 	unit := cut{p.size, Delta, NoTime}
 	if s.num > 0 {
-		if s.at == 0 && p.ends {
-			s.at = p.position // where the first page begins is not told
+		if s.at == 0 && p.ends && s.time(p.position) > oggBegun {
+			s.at = p.position // recorded from the midst: where the first page begins is not told
 		}
 		unit.time = c.line.at(uint64(s.serial), s.time(s.at))
 	}
