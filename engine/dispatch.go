@@ -129,7 +129,7 @@ var errGoingAway = &room.Error{Code: codec.CodeGoingAway, Text: "this node is sh
 func extraSteps(c codec.Control) int {
 	switch m := c.(type) {
 	case *codec.Subscribe:
-		return len(m.Have) / perStep
+		return len(m.Have)
 	case *codec.Inbox:
 		return (len(m.Accept) + len(m.Block)) / perStep
 	case *codec.Token:

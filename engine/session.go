@@ -93,7 +93,7 @@ const (
 
 	// What a request takes beside that (owe). docs/limits.md has the table.
 	tokenSteps   = 64  // to check a signature
-	perStep      = 4   // positions of a subscribe, parts of a replay, names of an inbox request, in a step
+	perStep      = 4   // parts of a replay, names of an inbox request, in a step; a position of a subscribe is one
 	crowdPerStep = 128 // subscribers of a lossless room in a step of an acknowledgement, a subscribe or an unsubscribe
 )
 

@@ -1,0 +1,250 @@
+package engine
+
+import (
+	"io"
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/room"
+)
+
+// stepsBench is a session on a loop, whose frames are handled as those that it reads.
+type stepsBench struct {
+	b    *testing.B
+	s    *session
+	l    *loop
+	req  uint32
+	room codec.RoomID // a live one that it publishes into
+	pub  uint16
+	seq  uint64
+}
+
+func newStepsBench(b *testing.B) *stepsBench {
+	e, err := Start(Config{Listen: []string{"127.0.0.1:0"}, Loops: 1, Limits: Limits{Requests: -1}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = e.close() })
+	c, err := net.Dial("tcp", e.Addrs()[0].String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = c.Close() })
+	hello, err := (&codec.Hello{Account: "alice", Instance: 1}).Append(codec.AppendClientPreface(nil, codec.VersionMin, codec.VersionMax))
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := c.Write(hello); err != nil {
+		b.Fatal(err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, c) }()
+	x := &stepsBench{b: b, l: e.loops[0]}
+	for x.s == nil {
+		x.l.onLoop(func() {
+			for _, s := range x.l.sessions {
+				if s.phase == phaseOpen {
+					x.s = s
+				}
+			}
+		})
+	}
+	r, err := e.rooms.Register("alice", &codec.Register{}, e.now())
+	if err != nil {
+		b.Fatal(err)
+	}
+	x.room = r.ID
+	x.handle(&codec.Publish{Req: 1, Room: r.ID})
+	x.l.onLoop(func() { x.pub = x.s.published(r.ID).Num })
+	return x
+}
+
+// handle handles a frame and what follows from it on the loop, and returns how long that took, and how many steps are charged.
+func (x *stepsBench) handle(ms ...codec.Control) (took time.Duration, steps int) {
+	var b []byte
+	for _, m := range ms {
+		var err error
+		if b, err = m.Append(b); err != nil {
+			x.b.Fatal(err)
+		}
+	}
+	return x.handleBytes(b)
+}
+
+func (x *stepsBench) handleBytes(b []byte) (took time.Duration, steps int) {
+	x.l.onLoop(func() {
+		l, s := x.l, x.s
+		s.debt = 0
+		begin := time.Now()
+		for len(b) > 0 {
+			steps += stepsOf(b)
+			n, err := s.step(b)
+			if err != nil {
+				x.b.Error(err)
+				return
+			}
+			b = b[n:]
+			for items := l.box.take(nil); len(items) > 0; items = l.box.take(nil) {
+				for i := range items {
+					l.handle(&items[i])
+				}
+			}
+		}
+		s.sendOut()
+		l.settle()
+		took = time.Since(begin)
+		steps += int(s.debt)
+		s.debt = 0
+	})
+	return took, steps
+}
+
+// frames returns so many frames of 20 bytes, of two streams in turn: each is a run, and a step.
+func (x *stepsBench) frames(n int) (b []byte) {
+	for i := range n {
+		f := codec.Stream{Room: x.room, StreamKey: codec.StreamKey{Pub: x.pub, Dtype: uint8(i % 2)}, Seq: x.seq + uint64(i/2) + 1}
+		var err error
+		if b, err = f.Append(b); err != nil {
+			x.b.Fatal(err)
+		}
+	}
+	x.seq += uint64(n / 2)
+	return b
+}
+
+// register makes a room of the account.
+func (x *stepsBench) register(p codec.Policy) *room.Room {
+	r, err := x.l.eng.rooms.Register("alice", &codec.Register{Policy: p}, x.l.eng.now())
+	if err != nil {
+		x.b.Fatal(err)
+	}
+	return r
+}
+
+func (x *stepsBench) subscribe(r *room.Room, have int) *codec.Subscribe {
+	x.req++
+	m := &codec.Subscribe{Req: x.req, Room: r.ID}
+	for i := range have {
+		m.Have = append(m.Have, codec.Position{StreamKey: codec.StreamKey{Pub: uint16(i + 2), Dtype: uint8(i)}, Last: 1})
+	}
+	return m
+}
+
+func (x *stepsBench) unsubscribe(r *room.Room) *codec.Unsubscribe {
+	m := &codec.Unsubscribe{}
+	m.Req, m.Room = x.req, r.ID
+	return m
+}
+
+// nobody is an outlet of subscribers that are not there.
+type nobody struct{}
+
+func (nobody) Post(b *room.Batch)           { b.Taken(); b.Release() }
+func (nobody) Admit(_ any, rp *room.Replay) { rp.Release() }
+func (nobody) Cut(any, codec.Code)          {}
+
+// BenchmarkSteps compares what each request costs with what it is charged. The unit is a frame of 20 bytes pushed by itself, which is one
+// step. docs/limits.md has the table; no request is to cost more than four times what it is charged.
+func BenchmarkSteps(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		make func(x *stepsBench) func() []codec.Control // one round's frames
+	}{
+		{"ping", func(x *stepsBench) func() []codec.Control {
+			return func() []codec.Control { return []codec.Control{&codec.Ping{Echo: 1}} }
+		}},
+		{"subscribe and unsubscribe", func(x *stepsBench) func() []codec.Control {
+			r := x.register(codec.PolicyLive)
+			return func() []codec.Control { return []codec.Control{x.subscribe(r, 0), x.unsubscribe(r)} }
+		}},
+		{"subscribe with 4,096 positions", func(x *stepsBench) func() []codec.Control {
+			r := x.register(codec.PolicyLive)
+			return func() []codec.Control { return []codec.Control{x.subscribe(r, 4096), x.unsubscribe(r)} }
+		}},
+		{"subscribe to 250 streams", func(x *stepsBench) func() []codec.Control {
+			r, err := x.l.eng.rooms.Get(x.room)
+			if err != nil {
+				x.b.Fatal(err)
+			}
+			for d := 2; d < 252; d++ {
+				f := codec.Stream{Room: x.room, StreamKey: codec.StreamKey{Pub: x.pub, Dtype: uint8(d)}, Seq: 1, Flags: codec.FlagKey}
+				frame, err := f.Append(nil)
+				if err != nil {
+					x.b.Fatal(err)
+				}
+				x.handleBytes(frame)
+			}
+			return func() []codec.Control { return []codec.Control{x.subscribe(r, 0), x.unsubscribe(r)} }
+		}},
+		{"an acknowledgement in 4,096 rooms", func(x *stepsBench) func() []codec.Control {
+			var last *room.Room
+			for range 4096 {
+				last = x.register(codec.PolicyLossless)
+				x.handle(x.subscribe(last, 0))
+			}
+			return func() []codec.Control {
+				return []codec.Control{&codec.Ack{Room: last.ID, StreamKey: codec.StreamKey{Pub: 1}, Seq: 1}}
+			}
+		}},
+		{"subscribe to a lossless room of 1,000", func(x *stepsBench) func() []codec.Control {
+			r := x.register(codec.PolicyLossless)
+			for i := range 1000 {
+				if err := r.Subscribe(nobody{}, room.Join{Member: new(int), Account: "bob", Instance: uint64(i)}, 1); err != nil {
+					x.b.Fatal(err)
+				}
+			}
+			return func() []codec.Control { return []codec.Control{x.subscribe(r, 0), x.unsubscribe(r)} }
+		}},
+		{"register and remove", func(x *stepsBench) func() []codec.Control {
+			return func() []codec.Control {
+				r := x.register(codec.PolicyLive)
+				m := &codec.Remove{}
+				m.Req, m.Room = 1, r.ID
+				return []codec.Control{&codec.Register{Req: 1}, m}
+			}
+		}},
+		{"publish and unpublish", func(x *stepsBench) func() []codec.Control {
+			return func() []codec.Control {
+				r := x.register(codec.PolicyLive)
+				m := &codec.Unpublish{}
+				m.Req, m.Room = 2, r.ID
+				return []codec.Control{&codec.Publish{Req: 1, Room: r.ID}, m}
+			}
+		}},
+		{"grant and revoke", func(x *stepsBench) func() []codec.Control {
+			return func() []codec.Control {
+				g, r := &codec.Grant{}, &codec.Revoke{}
+				g.Req, g.Room, g.Account = 1, x.room, "bob"
+				r.Req, r.Room, r.Account = 2, x.room, "bob"
+				return []codec.Control{g, r}
+			}
+		}},
+		{"stat", func(x *stepsBench) func() []codec.Control {
+			return func() []codec.Control {
+				m := &codec.Stat{}
+				m.Req, m.Room = 1, x.room
+				return []codec.Control{m}
+			}
+		}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			x := newStepsBench(b)
+			next := c.make(x)
+			var ratios []float64
+			for b.Loop() {
+				// The unit is measured right beside, so that what else the machine does meets both.
+				unit, n := x.handleBytes(x.frames(64))
+				var frames []codec.Control
+				for range 16 { // answers go out together, as those of a turn do
+					frames = append(frames, next()...)
+				}
+				took, steps := x.handle(frames...)
+				ratios = append(ratios, float64(took)*float64(n)/(float64(unit)*float64(steps)))
+			}
+			slices.Sort(ratios)
+			b.ReportMetric(ratios[len(ratios)/2], "x-charged")
+		})
+	}
+}
