@@ -229,12 +229,12 @@ func (n *Node) Registered(a Ask, r *room.Room, answer *codec.Registered, now int
 	n.leave()
 }
 
-// Ended makes the cluster know that a room which this node relays has ended by itself: for Table.OnEnd. Of one that its owner has removed Performed
-// tells.
-func (n *Node) Ended(r *room.Room, code codec.Code, now int64) {
+// Changed makes the cluster know that a room which this node relays has ended by itself, or, with code 0, that publishers have left it: for
+// Table.OnChange. Of one that its owner has removed Performed tells.
+func (n *Node) Changed(r *room.Room, ended codec.Code, now int64) {
 	n.enter(now)
-	if code != codec.CodeRemoved {
-		n.end(r, code, func(bool) {})
+	if ended != codec.CodeRemoved {
+		n.end(r, ended, func(bool) {})
 	}
 	n.leave()
 }

@@ -81,7 +81,7 @@ func (e *Engine) startCluster(cfg *ClusterConfig) error {
 	c.node = carry.New(c.member.Self(), e.rooms, &e.pool, (*effects)(c))
 	c.placed()
 	e.cluster = c
-	e.rooms.OnEnd(func(r *room.Room, code codec.Code) { c.post(func(now int64) { c.node.Ended(r, code, now) }) })
+	e.rooms.OnChange(func(r *room.Room, ended codec.Code) { c.post(func(now int64) { c.node.Changed(r, ended, now) }) })
 	close(started)
 	c.done.Add(1)
 	go c.run()

@@ -45,7 +45,7 @@ func TestPanicCostsOneRoom(t *testing.T) {
 				t.Fatal(err)
 			}
 			ended := []codec.Code{}
-			x.table.OnEnd(func(r *Room, code codec.Code) { ended = append(ended, code) })
+			x.table.OnChange(func(r *Room, code codec.Code) { ended = append(ended, code) })
 			p := x.room.pubs[len(x.room.pubs)-1]
 			x.room.mu.Lock()
 			if _, err := p.find(7); err != nil { // as if it had pushed

@@ -303,6 +303,9 @@ func (r *Room) endPublisher(p *Publisher, code codec.Code, now int64) {
 	r.watch(&p.counts, false)
 	p.holder.Store(nil)
 	if r.noted() {
+		if len(r.delta.Left) == 0 {
+			r.table.markLeft(r)
+		}
 		r.delta.left(p.Num)
 	}
 	b := r.table.pool.encodeOwn(&codec.Left{Room: r.ID, Pub: p.Num, Code: code}, p.share)

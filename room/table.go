@@ -39,7 +39,11 @@ type Table struct {
 		sync.Mutex
 		rooms []*Room
 	}
-	onEnd   func(*Room, codec.Code)
+	onChange func(*Room, codec.Code)
+	left     struct { // rooms that publishers have left of which the standbys are to hear
+		sync.Mutex
+		rooms []*Room
+	}
 	onFault func(fault any)
 	swept   int // stripe at which the next sweep starts; Sweep's only caller owns it
 }
@@ -194,8 +198,9 @@ func (t *Table) unwatch(r *Room) {
 	t.hot.rooms.remove(r, watchedAt)
 }
 
-// OnEnd has f called after a room that this node relays has ended by its owner's wish or by itself. Call it before the table is used.
-func (t *Table) OnEnd(f func(r *Room, code codec.Code)) { t.onEnd = f }
+// OnChange has f called after a room that this node relays has changed otherwise than by a request: it has ended, with the code, by its owner's wish
+// or by itself; or publishers have left it, with code 0, as Changes tells. Call it before the table is used.
+func (t *Table) OnChange(f func(r *Room, ended codec.Code)) { t.onChange = f }
 
 func (t *Table) insert(r *Room) bool {
 	r.mu.Lock() // nobody uses it before it is whole
@@ -280,8 +285,8 @@ func (r *Room) removedBy(by string) error {
 }
 
 func (t *Table) told(r *Room, code codec.Code) {
-	if t.onEnd != nil {
-		t.onEnd(r, code)
+	if t.onChange != nil {
+		t.onChange(r, code)
 	}
 }
 
@@ -365,6 +370,11 @@ func (t *Table) Sweep(now int64) {
 	t.counts.rooms = nil
 	t.counts.Unlock()
 	t.each(rooms, (*Room).tellCount)
+	t.left.Lock()
+	rooms = t.left.rooms
+	t.left.rooms = nil
+	t.left.Unlock()
+	t.each(rooms, func(r *Room) { t.told(r, 0) })
 }
 
 // each calls f for every room; a panic costs the one that it was called for, and is told by OnFault.
@@ -415,4 +425,12 @@ func (t *Table) markCount(r *Room) {
 	t.counts.Lock()
 	defer t.counts.Unlock()
 	t.counts.rooms = append(t.counts.rooms, r)
+}
+
+// markLeft makes the next sweep tell that publishers have left a room, unless a request does before. Called under the room's mutex; the list's
+// lock is a leaf.
+func (t *Table) markLeft(r *Room) {
+	t.left.Lock()
+	defer t.left.Unlock()
+	t.left.rooms = append(t.left.rooms, r)
 }

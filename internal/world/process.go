@@ -55,7 +55,7 @@ func (w *World) start(name string, skew time.Duration) *Process {
 	cfg := Config
 	cfg.Clustered, cfg.Draw = true, p.drawRoom
 	p.rooms = room.NewTable(cfg, drawn{w}, &p.pool)
-	p.rooms.OnEnd(func(r *room.Room, code codec.Code) { p.desk.post(func() { p.node.Ended(r, code, p.clock()) }) })
+	p.rooms.OnChange(func(r *room.Room, ended codec.Code) { p.desk.post(func() { p.node.Changed(r, ended, p.clock()) }) })
 	for i := range p.loops {
 		p.loops[i] = newLoop(p)
 	}
