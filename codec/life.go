@@ -36,6 +36,19 @@ type Life struct {
 // Is reports whether two lives are one, as far as is known.
 func (l Life) Is(o Life) bool { return l == o || l.Epoch == 0 || o.Epoch == 0 }
 
+// Covers reports whether who has seen so much knows of a life's beginning, and so of its end. A life that is not told is not covered.
+func Covers(seen []Life, l Life) bool {
+	if l.Epoch == 0 || len(seen) == 0 {
+		return false
+	}
+	for _, s := range seen {
+		if s.Epoch == l.Epoch && s.Birth == l.Birth {
+			return l.Version <= s.Version
+		}
+	}
+	return len(seen) == MaxSeen && l.Epoch < seen[len(seen)-1].Epoch
+}
+
 func (l Life) append(w *writer) {
 	w.varint(uint64(l.Epoch))
 	w.u64(l.Birth)

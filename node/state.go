@@ -89,7 +89,7 @@ func addPublishers(mine, others []codec.PublisherState, seen []codec.Life) []cod
 	mine = slices.Clone(mine)
 	for _, o := range others {
 		taken := func(p codec.PublisherState) bool { return p.Num == o.Num || same(p, o) }
-		if !covers(seen, o.Life) && !slices.ContainsFunc(mine, taken) {
+		if !codec.Covers(seen, o.Life) && !slices.ContainsFunc(mine, taken) {
 			mine = append(mine, o)
 		}
 	}
@@ -117,19 +117,6 @@ func tellLives(mine, others []codec.PublisherState) []codec.PublisherState {
 		}
 	}
 	return mine
-}
-
-// covers reports whether a state that has seen so much knows of a life's beginning, and so of its end. A life that is not told is not covered.
-func covers(seen []codec.Life, l codec.Life) bool {
-	if l.Epoch == 0 || len(seen) == 0 {
-		return false
-	}
-	for _, s := range seen {
-		if s.Epoch == l.Epoch && s.Birth == l.Birth {
-			return l.Version <= s.Version
-		}
-	}
-	return len(seen) == codec.MaxSeen && l.Epoch < seen[len(seen)-1].Epoch
 }
 
 // mergeSeen returns what two states have seen: of each reign as far as either, the newest reigns first.

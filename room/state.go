@@ -111,8 +111,24 @@ func (r *Room) Merge(st *codec.RoomState, now int64) {
 	defer r.mu.Unlock()
 	if r.ended == 0 && !r.mirror {
 		r.epoch, r.birth = st.Epoch, st.Birth
+		r.bury(st, now)
 		r.merge(st, now, false)
 		r.keepAll(now + int64(r.table.cfg.Settle))
+	}
+}
+
+// bury ends the publishers that the state has seen and does not name: another relay has seen them leave, while this one was suspended or cut off. Their clients
+// publish anew, under other numbers. Those stay that have come since the state was written. Room's mutex.
+func (r *Room) bury(st *codec.RoomState, now int64) {
+	for _, p := range r.pubs {
+		if p.ended != 0 || !codec.Covers(st.Seen, p.life) || slices.ContainsFunc(st.Publishers, p.is) || slices.ContainsFunc(r.delta.Came, p.is) {
+			continue
+		}
+		h := p.holder.Load()
+		r.endPublisher(p, codec.CodeGone, now)
+		if h != nil {
+			(*h).Cut(p, codec.CodeMoved)
+		}
 	}
 }
 
