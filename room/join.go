@@ -308,7 +308,8 @@ func (r *Room) replay(rp *Replay, j *Join, s *stream, have positions, seat *seat
 	case s.head < len(s.log):
 		lowest = s.log[s.head].first
 	}
-	if len(have.last) > 0 {
+	// A node that is not new has subscribers who were there before the streams that it does not name.
+	if len(have.last) > 0 || j.Link != "" && !j.New {
 		switch {
 		case pos >= s.next:
 			rp.heads(j, s, lowest)

@@ -12,7 +12,7 @@ var Plants = map[Plant][]string{
 	"a batch is posted twice to a subscriber":          {"I1"},
 	"a publisher is told one frame too many":           {"I4"},
 	"a gap is not told":                                {"I1", "I13"},
-	"left is not told":                                 {"I1", "I13"},
+	"left is not told":                                 {"I1", "I4", "I13"},
 	"a revocation is answered and not done":            {"I5"},
 	"an answer is given twice":                         {"I9"},
 	"a publisher that leaves is not detached":          {"I7"},
