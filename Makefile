@@ -57,7 +57,7 @@ build-all: ## Build static binaries for all platforms into bin: servers for Linu
 	done
 
 .PHONY: test
-test: need check test-race test-short test-drills test-bench ## Install what tests need, then run all checks, tests and, once, benchmarks
+test: need check test-web test-race test-short test-drills test-bench ## Install what tests need, then run all checks, tests and, once, benchmarks
 	@echo "test: all passed"
 
 .PHONY: need
@@ -84,6 +84,12 @@ test-short: need ## Run tests without the race detector, leaving out what they c
 	@go test -short -timeout=15m ./...
 
 # By themselves: beside other packages' tests, nodes would get no processor for longer than it takes to be counted dead.
+.PHONY: test-web
+test-web: bin/timedge ## Check and test the TypeScript SDK, against a server of its own
+	@echo "== the TypeScript SDK"
+	@.ci/need node=nodejs npm=npm
+	@cd web && npm ci --no-audit --no-fund --silent && TIMEDGE=$(CURDIR)/bin/timedge npm test --silent | { grep -E '^(not ok|# (pass|fail))| error' || true; }; exit $${PIPESTATUS[0]}
+
 .PHONY: test-drills
 test-drills: need ## Run each drill a few times, with real processes (see also: make drill)
 	@echo "== drills"

@@ -112,3 +112,25 @@ test("what does not fit is an error of the caller", () => {
   assert.throws(() => codec.encodeControl("subscribe", { req: 1, room: 1n, flags: 0, have }), codec.EncodeError);
   assert.throws(() => codec.encodeStream({ flags: 0, room: 1n, pub: 1, dtype: 0, seq: 1, payload: new Uint8Array(codec.maxPiece + 1) }), codec.EncodeError);
 });
+
+test("any bytes are a frame, more to come, or a fault with a code", () => {
+  let seed = 1;
+  const random = (n: number): number => (seed = (seed * 48271) % 2147483647) % n;
+  for (let round = 0; round < 20_000; round++) {
+    const v = vectors.frame[random(vectors.frame.length)];
+    let b = unhex(v.hex);
+    for (let i = random(4); i >= 0; i--) {
+      if (random(3) === 0) b = b.slice(0, random(b.length + 1));
+      else if (b.length > 0) b[random(b.length)] = random(256);
+    }
+    try {
+      const n = codec.frameLength(b);
+      if (n === 0 || n > b.length) continue;
+      const frame = b.subarray(0, n);
+      if (codec.isStream(frame)) codec.parseStream(frame);
+      else codec.parseControl(frame);
+    } catch (e) {
+      assert.ok(e instanceof ProtocolError, `${hex(b)}: ${String(e)}`);
+    }
+  }
+});

@@ -1,0 +1,480 @@
+import { encodeControl, type Control, type Fields } from "./codec.js";
+import { codes, mayRetry, policies, ProtocolError, type Policy } from "./codes.js";
+import { Connection } from "./connection.js";
+import { ClientClosedError, ClosedError, ConnectionError, RefusedError, UnansweredError } from "./errors.js";
+import { Publisher } from "./publisher.js";
+import { formatRoom, parseRoom, type RoomID } from "./room.js";
+import { Subscription } from "./subscription.js";
+import { webSocket, type Dialer } from "./transport.js";
+
+/** Where to connect, as whom, and within which bounds. */
+export interface Options {
+  /** Addresses of one or several nodes, of which one is used: ws://host/path, wss://host/path, or what {@link dialer} takes. */
+  servers: string | readonly string[];
+  account: string;
+  /** The proof of the account, "" where the server asks for none; or what returns it, asked before each connection and when it is about to end. */
+  token?: string | (() => string | Promise<string>);
+  /** Tells this client from others of the account, over all its connections; a page that keeps it over a reload goes on where it was. Default: random. */
+  instance?: bigint;
+  /** Default: WebSocket. */
+  dialer?: Dialer;
+  /** Told of connections made and lost. */
+  onState?: (s: State) => void;
+  /** How long one attempt may take, ms. Default: 5000. */
+  dialTimeout?: number;
+  /** How long a server may say nothing before another is tried, ms. Default, and at most: twice the server's ping time. */
+  silence?: number;
+  /** Bounds on the random wait before going round the servers again, ms. Defaults: 100 and 10000. */
+  backoffMin?: number;
+  backoffMax?: number;
+  /** Bytes held of a subscription whose events are not taken. Default: 4 MiB. */
+  receiveBuffer?: number;
+  /** The largest message taken, whatever a server allows, bytes. Default: 16 MiB. */
+  maxPayload?: number;
+  /** Bytes held of unfinished messages of a subscription. Default: 64 MiB. */
+  assemblyBuffer?: number;
+}
+
+export type State = { phase: "connecting" } | { phase: "connected"; server: string; node: string } | { phase: "disconnected"; why: string } | { phase: "draining"; server: string };
+
+/** The wishes for a new room; what is left out is the server's to choose. Times in ms, sizes in bytes. */
+export interface RoomOptions {
+  policy?: Policy;
+  idle?: number;
+  expire?: number;
+  queueBytes?: number;
+  queueAge?: number;
+  maxSubscribers?: number;
+}
+
+export interface PublishOptions {
+  /** Tell how many are in the room, by Publisher.onCount. */
+  counts?: boolean;
+}
+
+export interface SubscribeOptions {
+  /** Leave out what this client itself publishes. */
+  noEcho?: boolean;
+  /** Send count events. */
+  counts?: boolean;
+}
+
+/** What there is to know of a room. */
+export interface Info {
+  policy: Policy;
+  owner: string;
+  subscribers: number;
+  publishers: number;
+  frames: bigint;
+  bytes: bigint;
+  ageMillis: number;
+  idleMillis: number;
+}
+
+/** Stands for all accounts where one is granted or accepted. */
+export const everyone = "*";
+
+interface Request {
+  name: string;
+  fields: Fields;
+  repeat: boolean; // after a reconnection
+  resolve(m: Control): void;
+  reject(e: Error): void;
+}
+
+const capToken = 1n;
+
+/**
+ * Client is one connection to one server at a time, and what is done over it: requests, a Publisher and a Subscription for each room. It
+ * reconnects by itself and takes these along. Start at {@link dial}.
+ */
+export class Client {
+  private readonly servers: string[];
+  private readonly dialer: Dialer;
+  private readonly instance: bigint;
+  private readonly publishers = new Map<bigint, Publisher>();
+  private readonly subscriptions = new Map<bigint, Subscription>();
+  private readonly requests = new Map<number, Request>();
+  private readonly expected = new Map<number, (m: Control) => void>(); // answers to what is asked anew on each connection
+  private req = 0;
+  private link: Connection | undefined;
+  private welcome: Fields = {};
+  private over: Error | undefined;
+  private stopped = false;
+  private wake: (() => void) | undefined;
+  private left = ""; // server that the connection was lost with, which is tried last
+
+  private constructor(private readonly o: Options) {
+    this.servers = typeof o.servers === "string" ? [o.servers] : [...o.servers];
+    if (this.servers.length === 0) throw new TypeError("no servers are named");
+    this.dialer = o.dialer ?? webSocket();
+    this.instance = o.instance ?? crypto.getRandomValues(new BigUint64Array(1))[0]!;
+  }
+
+  /**
+   * Connects to one of the servers, each being tried once, in random order. From then on the client reconnects by itself, for ever, until it is
+   * closed or a server says that connecting again is of no use.
+   */
+  static async dial(o: Options): Promise<Client> {
+    const c = new Client(o);
+    const link = await c.round();
+    void c.run(link);
+    return c;
+  }
+
+  /** The node that the client is connected to; undefined while it is not. */
+  get node(): string | undefined {
+    return this.link && (this.welcome.node as string);
+  }
+
+  /** The largest message that the server takes, bytes. */
+  get maxPayload(): number {
+    return Math.min(Number((this.welcome.max_payload as bigint | undefined) ?? 0n), this.o.maxPayload ?? 16 << 20);
+  }
+
+  // Connections
+
+  private state(s: State): void {
+    this.o.onState?.(s);
+  }
+
+  /** Tries each server once. */
+  private async round(): Promise<Connection> {
+    this.state({ phase: "connecting" });
+    const order = shuffle(this.servers.filter((s) => s !== this.left));
+    if (this.servers.includes(this.left)) order.push(this.left);
+    const errors: string[] = [];
+    for (const server of order) {
+      try {
+        return await this.attempt(server);
+      } catch (e) {
+        if (e instanceof ProtocolError && !mayRetry(e.code) && e.code !== codes.token_expired && e.code !== codes.token_revoked) {
+          throw new ConnectionError(server, e.code, e.message);
+        }
+        if (this.stopped) throw new ClientClosedError();
+        errors.push(`${server}: ${(e as Error).message}`);
+      }
+    }
+    throw new Error(errors.join("; "));
+  }
+
+  private async token(): Promise<Uint8Array> {
+    const t = typeof this.o.token === "function" ? await this.o.token() : (this.o.token ?? "");
+    return new TextEncoder().encode(t);
+  }
+
+  private async attempt(server: string): Promise<Connection> {
+    const hello = { account: this.o.account, token: await this.token(), instance: this.instance, caps: capToken };
+    const link = new Connection(server, this.dialer, hello);
+    const timeout = setTimeout(() => link.close(), this.o.dialTimeout ?? 5000);
+    try {
+      this.welcome = await link.welcome;
+    } finally {
+      clearTimeout(timeout);
+    }
+    return link;
+  }
+
+  private async run(link: Connection): Promise<void> {
+    for (let tries = 0; ; ) {
+      const why = await this.serve(link);
+      if (this.stopped) return;
+      this.state({ phase: "disconnected", why: why.message });
+      this.left = link.server;
+      if (why instanceof ProtocolError && !mayRetry(why.code) && why.code >= 100 && why.code < 300 && why.code !== codes.token_expired && why.code !== codes.token_revoked && why.code !== codes.silent) {
+        return this.end(new ConnectionError(link.server, why.code, why.message));
+      }
+      for (let next: Connection | undefined; !next; ) {
+        try {
+          next = await this.round();
+          tries = 0;
+          link = next;
+        } catch (e) {
+          if (this.stopped) return;
+          if (e instanceof ConnectionError) return this.end(e);
+          await this.pause(backoff(tries++, this.o.backoffMin ?? 100, this.o.backoffMax ?? 10_000));
+          if (this.stopped) return;
+        }
+      }
+    }
+  }
+
+  private pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const t = setTimeout(resolve, ms);
+      this.wake = () => {
+        clearTimeout(t);
+        resolve();
+      };
+    });
+  }
+
+  /** Uses a connection until it is over, and returns why it is. */
+  private serve(link: Connection): Promise<Error> {
+    return new Promise((resolve) => {
+      this.link = link;
+      const ping = this.welcome.ping_millis as number;
+      const silence = Math.min(this.o.silence ?? Infinity, 2 * ping);
+      let pinged = false;
+      const timer = setInterval(() => {
+        const quiet = performance.now() - link.heardAt;
+        if (quiet > silence) link.close();
+        else if (quiet <= silence / 2) pinged = false;
+        else if (!pinged) {
+          pinged = true;
+          link.send(encodeControl("ping", { echo: BigInt(Math.floor(performance.now())) }));
+        }
+      }, Math.max(10, silence / 8));
+      link.listen({
+        control: (m) => this.control(m, link),
+        stream: (f) => this.subscriptions.get(f.room)?.stream(f),
+        closed: (code, text) => {
+          clearInterval(timer);
+          this.down();
+          resolve(code ? new ProtocolError(code, text) : new Error(text));
+        },
+      });
+      this.state({ phase: "connected", server: link.server, node: this.welcome.node as string });
+      if (this.stopped) return link.close();
+      for (const p of this.publishers.values()) this.askPublish(p);
+      for (const s of this.subscriptions.values()) this.askSubscribe(s);
+      for (const [req, r] of this.requests) link.send(encodeControl(r.name, { ...r.fields, req }));
+    });
+  }
+
+  private down(): void {
+    this.link = undefined;
+    this.expected.clear();
+    for (const [req, r] of this.requests) {
+      if (r.repeat) continue;
+      this.requests.delete(req);
+      r.reject(new UnansweredError());
+    }
+    for (const p of this.publishers.values()) p.disconnected();
+    for (const s of this.subscriptions.values()) s.disconnected();
+  }
+
+  private control(m: Control, link: Connection): void {
+    const f = m.fields;
+    const room = f.room as bigint;
+    switch (m.name) {
+      case "ping":
+        return link.send(encodeControl("pong", { echo: f.echo }));
+      case "pong":
+        return;
+      case "go_away":
+        this.state({ phase: "draining", server: link.server });
+        if (this.servers.length > 1) setTimeout(() => link.close(), Math.random() * (f.within_millis as number));
+        return;
+      case "expiring":
+        void this.token().then((token) => this.request("token", { token }, false)).catch(() => {}); // the server closes, and says why
+        return;
+      case "joined":
+        return this.subscriptions.get(room)?.joined(f.pub as number, f.account as string);
+      case "left":
+        return this.subscriptions.get(room)?.left(f.pub as number, f.code as number);
+      case "gap":
+        return this.subscriptions.get(room)?.gap(f);
+      case "count":
+        this.publishers.get(room)?.onCount?.(Number(f.subscribers), Number(f.publishers));
+        return this.subscriptions.get(room)?.counted(Number(f.subscribers), Number(f.publishers));
+      case "ack":
+        return this.publishers.get(room)?.acknowledged(f.pub as number, f.dtype as number, f.seq as number);
+      case "push_refused":
+        return this.publishers.get(room)?.pushRefused(f.code as number, f.pub as number);
+      case "closed":
+        return this.closed(room, f.code as number);
+    }
+    this.answer(m);
+  }
+
+  private answer(m: Control): void {
+    const req = m.fields.req as number;
+    const expected = this.expected.get(req);
+    if (expected) {
+      this.expected.delete(req);
+      return expected(m);
+    }
+    const r = this.requests.get(req);
+    if (!r) return; // of a request that was given up
+    this.requests.delete(req);
+    if (m.name === "refused") r.reject(new RefusedError(m.fields.code as number, m.fields.text as string));
+    else r.resolve(m);
+  }
+
+  /** A room's last word, or that of one's part in it. */
+  private closed(room: bigint, code: number): void {
+    const subscription = code !== codes.revoked && code !== codes.superseded && code !== codes.moved && code !== codes.recipient_away;
+    const publishing = code !== codes.too_slow && code !== codes.replaced;
+    if (publishing) this.publishers.get(room)?.closed(code);
+    if (subscription) this.subscriptions.get(room)?.end(new ClosedError(formatRoom(room), code));
+  }
+
+  // Requests
+
+  private request(name: string, fields: Fields, repeat: boolean): Promise<Control> {
+    if (this.over) return Promise.reject(this.over);
+    const req = this.number();
+    const frame = encodeControl(name, { ...fields, req }); // throws for what does not fit
+    return new Promise((resolve, reject) => {
+      this.requests.set(req, { name, fields, repeat, resolve, reject });
+      this.link?.send(frame);
+    });
+  }
+
+  private number(): number {
+    do this.req = (this.req + 1) >>> 0 || 1;
+    while (this.requests.has(this.req) || this.expected.has(this.req));
+    return this.req;
+  }
+
+  private ask(name: string, fields: Fields, expected: (m: Control) => void, ext?: ReadonlyMap<number, Uint8Array>): void {
+    if (!this.link) return; // the next connection begins with it
+    const req = this.number();
+    this.expected.set(req, expected);
+    this.link.send(encodeControl(name, { ...fields, req }, ext));
+  }
+
+  private askPublish(p: Publisher): void {
+    const link = this.link;
+    this.ask("publish", { room: p.number, flags: p.counts ? 1 : 0 }, (m) => {
+      if (m.name === "refused") p.refused(m.fields.code as number, m.fields.text as string);
+      else if (this.link === link) p.take(m.fields, link!);
+    });
+  }
+
+  private askSubscribe(s: Subscription): void {
+    const link = this.link;
+    const { have, gapped } = s.have();
+    const ext = gapped.length > 0 ? new Map([[2, varints(gapped)]]) : undefined;
+    this.ask("subscribe", { room: s.number, flags: s.flags, have }, (m) => {
+      if (m.name === "refused") s.refused(m.fields.code as number, m.fields.text as string);
+      else s.subscribed(m.fields, link!);
+    }, ext);
+  }
+
+  /** Asks again after a pause, if the connection is still the same then: another one begins with it anyhow. */
+  private later(code: number, tries: number, again: () => void): void {
+    const link = this.link;
+    const min = code === codes.moved ? 5 : (this.o.backoffMin ?? 100);
+    setTimeout(() => {
+      if (link && this.link === link) again();
+    }, backoff(tries, min, code === codes.moved ? 200 : (this.o.backoffMax ?? 10_000)));
+  }
+
+  /** Asks for a new room, owned by the client's account. It is not repeated when the connection breaks before the answer. */
+  async register(o: RoomOptions = {}): Promise<RoomID> {
+    const m = await this.request("register", {
+      policy: policies.indexOf(o.policy ?? "live"), idle_millis: o.idle ?? 0, expire_millis: o.expire ?? 0, queue_bytes: o.queueBytes ?? 0,
+      queue_millis: o.queueAge ?? 0, max_subs: o.maxSubscribers ?? 0,
+    }, false);
+    return formatRoom(m.fields.room as bigint);
+  }
+
+  /** Ends a room; only its owner may. It is not repeated when the connection breaks before the answer. */
+  async remove(room: RoomID): Promise<void> {
+    await this.request("remove", { room: numberOf(room) }, false);
+  }
+
+  /** Lets an account push into the room; only its owner may. */
+  async grant(room: RoomID, account: string): Promise<void> {
+    await this.request("grant", { room: numberOf(room), account }, true);
+  }
+
+  /** Takes a grant back and cuts the account's streams off at once. */
+  async revoke(room: RoomID, account: string): Promise<void> {
+    await this.request("revoke", { room: numberOf(room), account }, true);
+  }
+
+  /** Tells what there is to know of a room; anyone who knows its number may ask. */
+  async stat(room: RoomID): Promise<Info> {
+    const { fields: f } = await this.request("stat", { room: numberOf(room) }, true);
+    return {
+      policy: policies[f.policy as number] ?? "live", owner: f.owner as string, subscribers: Number(f.subscribers), publishers: Number(f.publishers),
+      frames: f.frames as bigint, bytes: f.bytes as bigint, ageMillis: Number(f.age_millis), idleMillis: Number(f.idle_millis),
+    };
+  }
+
+  /** Makes the client a publisher of the room, which takes its owner or an account that the owner granted. One for a room at a time. */
+  publish(room: RoomID, o: PublishOptions = {}): Promise<Publisher> {
+    const number = numberOf(room);
+    if (this.over) return Promise.reject(this.over);
+    if (this.publishers.has(number)) return Promise.reject(new Error(`already publishing into room ${room}`));
+    const p: Publisher = new Publisher(room, number, o.counts ?? false, {
+      ask: (_, later) => (later ? this.later(later.code, later.tries, () => this.askPublish(p)) : this.askPublish(p)),
+      unpublish: async () => void (await this.request("unpublish", { room: number }, false)),
+      forget: () => void (this.publishers.get(number) === p && this.publishers.delete(number)),
+    }, () => this.maxPayload);
+    this.publishers.set(number, p);
+    this.askPublish(p);
+    return p.opened;
+  }
+
+  /** Asks for all streams of a room: anyone who knows its number may. One for a room at a time. */
+  subscribe(room: RoomID, o: SubscribeOptions = {}): Promise<Subscription> {
+    const number = numberOf(room);
+    if (this.over) return Promise.reject(this.over);
+    if (this.subscriptions.has(number)) return Promise.reject(new Error(`already subscribed to room ${room}`));
+    const bounds = { receive: this.o.receiveBuffer ?? 4 << 20, payload: this.o.maxPayload ?? 16 << 20, assembly: this.o.assemblyBuffer ?? 64 << 20 };
+    const s: Subscription = new Subscription(room, number, (o.noEcho ? 1 : 0) | (o.counts ? 2 : 0), {
+      ask: (_, later) => (later ? this.later(later.code, later.tries, () => this.askSubscribe(s)) : this.askSubscribe(s)),
+      acknowledge: (_, pub, dtype, seq) => this.link?.send(encodeControl("ack", { room: number, pub, dtype, seq })),
+      unsubscribe: async () => void (await this.request("unsubscribe", { room: number }, false)),
+      forget: () => void (this.subscriptions.get(number) === s && this.subscriptions.delete(number)),
+    }, bounds);
+    this.subscriptions.set(number, s);
+    this.askSubscribe(s);
+    return s.opened;
+  }
+
+  /** Ends the client: it says goodbye to the rooms that it is in, so that nobody waits for it, and closes. Flush publishers before. */
+  async close(): Promise<void> {
+    if (this.over) return;
+    const goodbyes = [...this.subscriptions.values()].map((s) => s.close());
+    await Promise.race([Promise.all(goodbyes), this.pause(1000)]);
+    this.end(new ClientClosedError());
+  }
+
+  private end(why: Error): void {
+    this.over = why;
+    this.stopped = true;
+    for (const r of this.requests.values()) r.reject(why);
+    this.requests.clear();
+    for (const p of [...this.publishers.values()]) p.end(why);
+    for (const s of [...this.subscriptions.values()]) s.end(why);
+    this.wake?.();
+    this.link?.close();
+  }
+}
+
+/** Connects to one of the servers: see {@link Client.dial}. */
+export function dial(o: Options): Promise<Client> {
+  return Client.dial(o);
+}
+
+function numberOf(room: RoomID): bigint {
+  const n = parseRoom(room);
+  if (n === undefined) throw new TypeError(`${JSON.stringify(room)} is no room number`);
+  return n;
+}
+
+function varints(list: readonly number[]): Uint8Array {
+  const out: number[] = [];
+  for (let v of list) {
+    for (; v >= 0x80; v >>= 7) out.push((v & 0x7f) | 0x80);
+    out.push(v);
+  }
+  return Uint8Array.from(out);
+}
+
+function backoff(tries: number, min: number, max: number): number {
+  return Math.random() * Math.min(max, min * 2 ** Math.min(tries, 16));
+}
+
+function shuffle<T>(list: T[]): T[] {
+  for (let i = list.length - 1; i > 0; i--) {
+    const j = Math.floor(Math.random() * (i + 1));
+    [list[i], list[j]] = [list[j]!, list[i]!];
+  }
+  return list;
+}

@@ -1,0 +1,366 @@
+import type { Fields, StreamFrame } from "./codec.js";
+import { codes, gapReason, mayRetry, policies, type GapReason, type Policy } from "./codes.js";
+import type { Connection } from "./connection.js";
+import { ClosedError, RefusedError, StreamError } from "./errors.js";
+import { InStream } from "./instream.js";
+import type { Kind } from "./publisher.js";
+import type { RoomID } from "./room.js";
+
+/** One payload as it was pushed. The payload is the caller's. */
+export interface Message {
+  type: "message";
+  room: RoomID;
+  publisher: string; // account
+  pub: number; // number of the publisher in this room
+  dtype: number;
+  kind: Kind;
+  first: number; // number of its first frame in the stream (room, pub, dtype)
+  last: number;
+  payload: Uint8Array;
+}
+
+/** The frames from to to, both included, do not come. A subscription to a stream that runs already begins with one (`joined`). */
+export interface Gap {
+  type: "gap";
+  room: RoomID;
+  publisher: string;
+  pub: number;
+  dtype: number;
+  from: number;
+  to: number;
+  reason: GapReason;
+  /** First frame of a message that had arrived in part, and is dropped; 0: none. */
+  interrupted: number;
+}
+
+export type Event =
+  | Message
+  | Gap
+  | { type: "joined"; room: RoomID; pub: number; account: string }
+  | { type: "left"; room: RoomID; pub: number; account: string; code: number }
+  | { type: "count"; room: RoomID; subscribers: number; publishers: number }
+  | { type: "resumed"; room: RoomID }
+  | { type: "fault"; room: RoomID; error: StreamError };
+
+/** What a subscription needs of its client. */
+export interface SubscriptionHost {
+  ask(s: Subscription, later?: { code: number; tries: number }): void;
+  acknowledge(s: Subscription, pub: number, dtype: number, seq: number): void;
+  unsubscribe(s: Subscription): Promise<void>;
+  forget(s: Subscription): void;
+}
+
+/** Bounds on what a subscription holds, bytes. */
+export interface Bounds {
+  /** Of messages that the caller has not taken, before the room's policy acts on them. */
+  receive: number;
+  /** Of one message. */
+  payload: number;
+  /** Of all unfinished messages. */
+  assembly: number;
+}
+
+interface Held {
+  event: Event;
+  size: number;
+}
+
+/**
+ * Subscription receives all streams of one room: iterate over it, or call {@link next}. It survives reconnections: every stream goes on after
+ * the last frame received, or with a gap that says what is missing. What the caller does not take is held up to a bound; then the room's policy
+ * acts on it here as the server's does there, and what goes is told by gaps. A lossless room's publisher waits for the caller instead.
+ */
+export class Subscription implements AsyncIterable<Event> {
+  policy: Policy = "live";
+  private readonly streams = new Map<number, InStream>();
+  private readonly publishers = new Map<number, string>();
+  private readonly skipping = new Set<number>(); // streams of which the next key message is waited for
+  private queue: Held[] = [];
+  private size = 0;
+  private assembled = 0;
+  private waiting: Array<{ resolve(e: Event | undefined): void; reject(e: Error): void }> = [];
+  private over: Error | undefined;
+  private tries = 0;
+  private answered = false;
+  private window = 0;
+  private consumed: Message | Gap | undefined; // lossless: what the caller took last, and has not come back for
+  private owed = new Map<number, { seq: number; bytes: number }>();
+  private owedBytes = 0;
+  private opening!: { resolve(s: Subscription): void; reject(e: Error): void };
+  /** @internal */ readonly opened: Promise<Subscription>;
+  /** @internal */ link: Connection | undefined;
+
+  /** @internal */
+  constructor(readonly room: RoomID, readonly number: bigint, readonly flags: number, private readonly host: SubscriptionHost, private readonly bounds: Bounds) {
+    this.opened = new Promise((resolve, reject) => (this.opening = { resolve, reject }));
+    this.opened.catch(() => {}); // its caller sees it
+  }
+
+  /** How many events wait to be taken. */
+  get pending(): number {
+    return this.queue.length;
+  }
+
+  /**
+   * Waits for the next event; undefined once the caller has closed the subscription. It rejects with why the subscription has ended, after all
+   * that came before, on every call. In a lossless room the next call is what tells the publisher that the event before was consumed.
+   */
+  async next(signal?: AbortSignal): Promise<Event | undefined> {
+    signal?.throwIfAborted();
+    this.consume();
+    const held = this.queue.shift();
+    if (held) {
+      this.size -= held.size;
+      return this.hand(held.event);
+    }
+    this.settle();
+    if (this.over) {
+      if (this.over instanceof ClosedError && this.over.number === codes.left) return undefined;
+      throw this.over;
+    }
+    return new Promise((resolve, reject) => {
+      const w = {
+        resolve: (e: Event | undefined) => {
+          signal?.removeEventListener("abort", abort);
+          resolve(e);
+        },
+        reject: (e: Error) => {
+          signal?.removeEventListener("abort", abort);
+          reject(e);
+        },
+      };
+      const abort = (): void => {
+        this.waiting = this.waiting.filter((x) => x !== w);
+        reject(signal!.reason as Error);
+      };
+      signal?.addEventListener("abort", abort, { once: true });
+      this.waiting.push(w);
+    });
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Event> {
+    for (let e = await this.next(); e; e = await this.next()) yield e;
+  }
+
+  /** Ends the subscription, and waits for the server's answer. What was not taken is thrown away. */
+  async close(): Promise<void> {
+    if (this.over) return;
+    this.consume();
+    this.settle();
+    this.queue = [];
+    const told = this.host.unsubscribe(this);
+    this.end(new ClosedError(this.room, codes.left));
+    await told.catch(() => {});
+  }
+
+  private hand(e: Event): Event {
+    if (this.policy === "lossless" && (e.type === "message" || e.type === "gap")) this.consumed = e;
+    return e;
+  }
+
+  /** Notes that the caller is done with what it took last. */
+  private consume(): void {
+    const e = this.consumed;
+    if (!e) return;
+    this.consumed = undefined;
+    const seq = e.type === "message" ? e.last : e.to;
+    const bytes = e.type === "message" ? e.payload.length + 20 * (e.last - e.first + 1) : 0;
+    this.owed.set(keyOf(e.pub, e.dtype), { seq, bytes });
+    this.owedBytes += bytes;
+    if (this.owedBytes >= this.window / 8) this.settle();
+  }
+
+  /** Acknowledges what the caller has consumed. */
+  private settle(): void {
+    for (const [key, { seq }] of this.owed) this.host.acknowledge(this, key >> 8, key & 0xff, seq);
+    this.owed.clear();
+    this.owedBytes = 0;
+  }
+
+  private emit(event: Event, size = 0): void {
+    const w = this.waiting.shift();
+    if (w) return w.resolve(this.hand(event));
+    if (this.policy === "latest" && event.type === "message") this.replace(event);
+    this.queue.push({ event, size });
+    this.size += size;
+    if (this.size > this.bounds.receive && this.policy !== "lossless") this.shed();
+  }
+
+  /** Of a stream in a `latest` room only the newest message waits. */
+  private replace(newer: Message): void {
+    this.dropWhere((m) => m.pub === newer.pub && m.dtype === newer.dtype && m.kind !== "init", "newer");
+  }
+
+  /** Drops whole groups: all before a stream's newest key message; without one, the older half. Nobody but this caller is behind. */
+  private shed(): void {
+    const keys = new Map<number, number>();
+    for (const { event: e } of this.queue) if (e.type === "message" && e.kind === "key") keys.set(keyOf(e.pub, e.dtype), e.first);
+    this.dropWhere((m) => m.kind !== "init" && m.first < (keys.get(keyOf(m.pub, m.dtype)) ?? 0), "slow");
+    if (this.size <= this.bounds.receive) return;
+    // The newest groups alone are too large: they go, and so does what follows of them, up to the next key message.
+    for (const key of keys.keys()) this.skipping.add(key);
+    this.dropWhere((m) => m.kind !== "init" && keys.has(keyOf(m.pub, m.dtype)), "slow");
+    let excess = this.size - this.bounds.receive / 2;
+    this.dropWhere((m) => {
+      if (m.kind === "init" || excess <= 0) return false;
+      excess -= m.payload.length;
+      return true;
+    }, "slow");
+  }
+
+  /** Puts gaps in the place of messages. Neighbours of a stream become one. */
+  private dropWhere(drop: (m: Message) => boolean, reason: GapReason): void {
+    const last = new Map<number, Gap>();
+    const kept: Held[] = [];
+    for (const h of this.queue) {
+      const e = h.event;
+      if (e.type !== "message") {
+        if (e.type === "gap") last.delete(keyOf(e.pub, e.dtype));
+        kept.push(h);
+        continue;
+      }
+      const key = keyOf(e.pub, e.dtype);
+      if (!drop(e)) {
+        last.delete(key);
+        kept.push(h);
+        continue;
+      }
+      this.size -= h.size;
+      const before = last.get(key);
+      if (before && before.to === e.first - 1) {
+        before.to = e.last;
+        continue;
+      }
+      const gap: Gap = { type: "gap", room: e.room, publisher: e.publisher, pub: e.pub, dtype: e.dtype, from: e.first, to: e.last, reason, interrupted: 0 };
+      last.set(key, gap);
+      kept.push({ event: gap, size: 0 });
+    }
+    this.queue = kept;
+  }
+
+  // What the client tells.
+
+  /** @internal The positions to go on from: frames that arrived, and which of them ended a gap. */
+  have(): { have: Fields[]; gapped: number[] } {
+    const have: Fields[] = [];
+    const gapped: number[] = [];
+    for (const s of this.streams.values()) {
+      if (s.gapped) gapped.push(have.length);
+      have.push({ pub: s.pub, dtype: s.dtype, last: s.expected - 1 });
+    }
+    return { have, gapped };
+  }
+
+  /** @internal */
+  subscribed(m: Fields, link: Connection): void {
+    const again = this.answered;
+    this.link = link;
+    this.policy = policies[m.policy as number] ?? "live";
+    this.window = m.window as number;
+    this.tries = 0;
+    this.answered = true;
+    if (again) this.emit({ type: "resumed", room: this.room });
+    this.opening.resolve(this);
+  }
+
+  /** @internal */
+  refused(code: number, text: string): void {
+    if (this.over) return;
+    if (!this.answered && code !== codes.moved) return this.end(new RefusedError(code, text));
+    if (!mayRetry(code)) return this.end(new ClosedError(this.room, code));
+    this.host.ask(this, { code, tries: ++this.tries });
+  }
+
+  /** @internal */
+  stream(f: StreamFrame): void {
+    const s = this.streamOf(f.pub, f.dtype);
+    const expected = s.expected;
+    const before = s.held;
+    const got = s.take(f, this.bounds.payload);
+    this.assembled += s.held - before;
+    if (got === false) return this.emit({ type: "fault", room: this.room, error: new StreamError(this.room, f.pub, f.dtype, expected, f.seq) });
+    if (this.assembled > this.bounds.assembly) return this.dropLargest();
+    if (got && this.skipping.has(keyOf(f.pub, f.dtype))) {
+      if (got.kind === "key") this.skipping.delete(keyOf(f.pub, f.dtype));
+      else if (got.kind === "delta") return this.tellSkipped(f.pub, f.dtype, got.first, got.last);
+    }
+    if (got) this.emit({ type: "message", room: this.room, publisher: this.publishers.get(f.pub) ?? "", pub: f.pub, dtype: f.dtype, ...got }, got.payload.length);
+  }
+
+  private tellSkipped(pub: number, dtype: number, from: number, to: number): void {
+    const last = this.queue.at(-1)?.event;
+    if (last?.type === "gap" && last.pub === pub && last.dtype === dtype && last.to === from - 1) last.to = to;
+    else this.emit({ type: "gap", room: this.room, publisher: this.publishers.get(pub) ?? "", pub, dtype, from, to, reason: "slow", interrupted: 0 });
+  }
+
+  /** Gives up the largest unfinished message: a server, or a publisher, leaves too many of them unfinished. */
+  private dropLargest(): void {
+    const s = [...this.streams.values()].reduce((a, b) => (b.held > a.held ? b : a));
+    this.assembled -= s.held;
+    s.drop();
+    this.emit({ type: "fault", room: this.room, error: new StreamError(this.room, s.pub, s.dtype, s.expected, s.expected) });
+  }
+
+  /** @internal */
+  gap(m: Fields): void {
+    const [pub, dtype, from, to] = [m.pub as number, m.dtype as number, m.from as number, m.to as number];
+    const s = this.streamOf(pub, dtype);
+    const expected = s.expected;
+    this.assembled -= s.held;
+    const { interrupted, inOrder } = s.skip(from, to);
+    if (!inOrder) this.emit({ type: "fault", room: this.room, error: new StreamError(this.room, pub, dtype, expected, from) });
+    this.emit({ type: "gap", room: this.room, publisher: this.publishers.get(pub) ?? "", pub, dtype, from, to, reason: gapReason(m.reason as number), interrupted });
+  }
+
+  private streamOf(pub: number, dtype: number): InStream {
+    const key = keyOf(pub, dtype);
+    let s = this.streams.get(key);
+    if (!s) this.streams.set(key, (s = new InStream(pub, dtype)));
+    return s;
+  }
+
+  /** @internal */
+  joined(pub: number, account: string): void {
+    this.publishers.set(pub, account);
+    this.emit({ type: "joined", room: this.room, pub, account });
+  }
+
+  /** @internal */
+  left(pub: number, code: number): void {
+    const account = this.publishers.get(pub) ?? "";
+    this.publishers.delete(pub);
+    for (const [key, s] of this.streams) {
+      if (s.pub !== pub) continue;
+      this.assembled -= s.held;
+      this.streams.delete(key);
+      this.skipping.delete(key);
+    }
+    this.emit({ type: "left", room: this.room, pub, account, code });
+  }
+
+  /** @internal */
+  counted(subscribers: number, publishers: number): void {
+    this.queue = this.queue.filter((h) => h.event.type !== "count");
+    this.emit({ type: "count", room: this.room, subscribers, publishers });
+  }
+
+  /** @internal */
+  disconnected(): void {
+    this.link = undefined;
+  }
+
+  /** @internal */
+  end(why: Error): void {
+    if (this.over) return;
+    this.over = why;
+    this.link = undefined;
+    this.opening.reject(why);
+    const left = why instanceof ClosedError && why.number === codes.left;
+    for (const w of this.waiting.splice(0)) left ? w.resolve(undefined) : w.reject(why);
+    this.host.forget(this);
+  }
+}
+
+function keyOf(pub: number, dtype: number): number {
+  return (pub << 8) | dtype;
+}
