@@ -46,8 +46,8 @@ func balance(t *testing.T, to string, version byte) string {
 	return ln.Addr().String()
 }
 
-// TestVideoByEveryWayIn pushes a video at its own speed, and receives it, by TLS, WebSocket, both and neither, with a balancer before and without:
-// every copy is the very file, and decodes.
+// TestVideoByEveryWayIn pushes a video at its own speed, and receives it, by TLS, WebSocket, both and neither, with a
+// balancer before and without: every copy is the very file, and decodes.
 func TestVideoByEveryWayIn(t *testing.T) {
 	if os.Getenv("TIMEDGE_NO_FFMPEG") != "" {
 		t.Skip("TIMEDGE_NO_FFMPEG is set")

@@ -21,7 +21,8 @@ type address struct {
 	tls, sock bool   // TLS; WebSocket, within it if both
 }
 
-// parseAddress takes a server's name apart: host:port, tls://host:port, ws://host[:port][/path] or wss://host[:port][/path].
+// parseAddress takes a server's name apart: host:port, tls://host:port, ws://host[:port][/path] or
+// wss://host[:port][/path].
 func parseAddress(name string) (a address, err error) {
 	if !strings.Contains(name, "://") {
 		a.hostPort = name
@@ -119,7 +120,8 @@ func (c *tlsConn) writeVector(v net.Buffers) error {
 	return err
 }
 
-// dialTCP is the Dialer for whoever names none: TCP, by way of the HTTP proxy that the environment names (HTTPS_PROXY, NO_PROXY).
+// dialTCP is the Dialer for whoever names none: TCP, by way of the HTTP proxy that the environment names
+// (HTTPS_PROXY, NO_PROXY).
 func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
 	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "https", Host: addr}})
 	if err != nil {

@@ -17,7 +17,8 @@ import (
 	"time"
 )
 
-// The client's side of RFC 6455, as far as the protocol needs it: a stream of bytes in binary messages, whose boundaries mean nothing.
+// The client's side of RFC 6455, as far as the protocol needs it: a stream of bytes in binary messages, whose
+// boundaries mean nothing.
 
 const (
 	subProtocol = "timedge.v1"
@@ -49,18 +50,19 @@ func upgrade(conn net.Conn, a address) (*webSocket, error) {
 	}
 	u.Host = a.hostPort
 	req := &http.Request{Method: http.MethodGet, URL: u, Host: a.hostPort, Header: http.Header{
-		"Upgrade": {"websocket"}, "Connection": {"Upgrade"}, "Sec-WebSocket-Version": {"13"}, "Sec-WebSocket-Key": {key},
-		"Sec-WebSocket-Protocol": {subProtocol}, "User-Agent": {"timedge"},
+		"Upgrade": {"websocket"}, "Connection": {"Upgrade"}, "Sec-WebSocket-Version": {"13"},
+		"Sec-WebSocket-Key": {key}, "Sec-WebSocket-Protocol": {subProtocol}, "User-Agent": {"timedge"},
 	}}
 	resp, rest, err := ask(conn, req)
 	if err != nil {
 		return nil, fmt.Errorf("WebSocket: %w", err)
 	}
-	proof := sha1.Sum([]byte(key + acceptGUID))
+	sum := sha1.Sum([]byte(key + acceptGUID))
+	proof := base64.StdEncoding.EncodeToString(sum[:])
 	switch h := resp.Header; {
 	case resp.StatusCode != http.StatusSwitchingProtocols:
 		return nil, fmt.Errorf("WebSocket: the server says %s", resp.Status)
-	case !strings.EqualFold(h.Get("Upgrade"), "websocket"), h.Get("Sec-WebSocket-Accept") != base64.StdEncoding.EncodeToString(proof[:]):
+	case !strings.EqualFold(h.Get("Upgrade"), "websocket"), h.Get("Sec-WebSocket-Accept") != proof:
 		return nil, errors.New("WebSocket: the server does not speak it")
 	case h.Get("Sec-WebSocket-Protocol") != subProtocol, h.Get("Sec-WebSocket-Extensions") != "":
 		return nil, errors.New("WebSocket: the server speaks another protocol within it")

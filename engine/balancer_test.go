@@ -125,7 +125,8 @@ func keyPair(t *testing.T) (file string, pool *x509.CertPool) {
 	return file, pool
 }
 
-// streamThrough sends a stream to a client that comes in at addr by some way, and looks for the client's own address in the log.
+// streamThrough sends a stream to a client that comes in at addr by some way, and looks for the client's own address
+// in the log.
 func streamThrough(t *testing.T, k *carried, log *lines, addr, way string) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) { // the balancer starts
@@ -232,7 +233,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// page connects by WebSocket as a program in a browser does, subscribes, and posts what came of it. Its protocol is as little as that takes.
+// page connects by WebSocket as a program in a browser does, subscribes, and posts what came of it. Its protocol is
+// as little as that takes.
 const page = `<!doctype html><title>timedge</title><script>
 const bytes = s => Uint8Array.from(atob(s), c => c.charCodeAt(0))
 const verdict = v => fetch("/verdict", {method: "POST", body: v})
@@ -267,7 +269,8 @@ s.onmessage = e => {
 }
 </script>`
 
-// TestBrowser: a page in Chromium gets 10,000 messages in order, by WebSocket and by WebSocket within TLS; a page of another origin gets none.
+// TestBrowser: a page in Chromium gets 10,000 messages in order, by WebSocket and by WebSocket within TLS; a page of
+// another origin gets none.
 func TestBrowser(t *testing.T) {
 	chromium := program(t, "chromium")
 	if testing.Short() {

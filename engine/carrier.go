@@ -11,13 +11,14 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// carrier is what lies between a session's socket and the protocol: TLS, WebSocket, or WebSocket within TLS. Its handshakes are over (shake.go).
-// A session over plain TCP has none.
+// carrier is what lies between a session's socket and the protocol: TLS, WebSocket, or WebSocket within TLS. Its
+// handshakes are over (shake.go). A session over plain TCP has none.
 //
-// Inbound, open turns what was read into bytes of the protocol. Outbound, send takes the vectors that a plain write takes, and says how
-// many bytes of the protocol it took; of these the socket may not have taken all, and the carrier keeps the rest, sealed or the end of a begun
-// message. A session whose carrier has such a rest is blocked and has a queue, if an empty one: so "has a queue" goes on meaning that something
-// waits, and queues, policies and turns know nothing of carriers. Loop only.
+// Inbound, open turns what was read into bytes of the protocol. Outbound, send takes the vectors that a plain write
+// takes, and says how many bytes of the protocol it took; of these the socket may not have taken all, and the carrier
+// keeps the rest, sealed or the end of a begun message. A session whose carrier has such a rest is blocked and has a
+// queue, if an empty one: so "has a queue" goes on meaning that something waits, and queues, policies and turns know
+// nothing of carriers. Loop only.
 type carrier struct {
 	tls *tls.Conn  // nil: none
 	mem *memory    // below tls
@@ -33,10 +34,11 @@ type carrier struct {
 }
 
 const (
-	// sealAhead is how much is sealed before the socket is asked whether it takes it: what a stalled reader's socket has not taken of it waits
-	// sealed, where no policy can drop it. Less costs more system calls.
+	// sealAhead is how much is sealed before the socket is asked whether it takes it: what a stalled reader's socket
+	// has not taken of it waits sealed, where no policy can drop it. Less costs more system calls.
 	sealAhead = 128 << 10
-	// maxPending bounds what waits sealed of a session: what one write may leave, and answers to what the peer asks of its carrier meanwhile.
+	// maxPending bounds what waits sealed of a session: what one write may leave, and answers to what the peer asks
+	// of its carrier meanwhile.
 	maxPending = 256 << 10
 	// tinyRecord is a record with which a peer costs more than with what it says. It counts as a control frame.
 	tinyRecord = 64
@@ -45,8 +47,9 @@ const (
 // errPeerEnds says that the peer has announced its end, as a carrier does that: it sends nothing more.
 var errPeerEnds = errors.New("the peer ends")
 
-// open takes what was read of the socket and returns the bytes of the protocol in it, in b's own memory or the loop's, valid until the next read.
-// What it returns with an error came before that. errPeerEnds: the peer ends in good order.
+// open takes what was read of the socket and returns the bytes of the protocol in it, in b's own memory or the
+// loop's, valid until the next read. What it returns with an error came before that. errPeerEnds: the peer ends in
+// good order.
 func (c *carrier) open(s *session, b []byte) (protocol []byte, err error) {
 	if c.tls != nil {
 		b, err = c.decrypt(s, b)
@@ -216,8 +219,8 @@ func (c *carrier) hold(s *session) {
 	c.holds = cap(c.pending)
 }
 
-// send is the write of a session with a carrier: it returns how many bytes of the protocol it took, fewer than g has if the socket is full.
-// What waits is out (push).
+// send is the write of a session with a carrier: it returns how many bytes of the protocol it took, fewer than g has
+// if the socket is full. What waits is out (push).
 func (c *carrier) send(s *session, g *gathered) (taken int, err error) {
 	l := s.loop
 	for at := 0; taken < g.size; {
@@ -309,7 +312,8 @@ func (c *carrier) release(s *session) {
 	}
 }
 
-// Spare buffers are what sessions keep unsent bytes in. A loop keeps some, so that a slow reader costs no allocation whenever it blocks.
+// Spare buffers are what sessions keep unsent bytes in. A loop keeps some, so that a slow reader costs no allocation
+// whenever it blocks.
 const (
 	spareBuffers = 16
 	spareBytes   = sealAhead + 4<<10 // with what sealing adds

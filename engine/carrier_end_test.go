@@ -69,8 +69,8 @@ func socketOf(c net.Conn) *net.TCPConn {
 	}
 }
 
-// TestEveryEndAtEveryMoment: whatever way a client comes in and ends, and when, what it pushed before it ended arrives, its session is gone
-// soon, and nothing of it is left.
+// TestEveryEndAtEveryMoment: whatever way a client comes in and ends, and when, what it pushed before it ended
+// arrives, its session is gone soon, and nothing of it is left.
 func TestEveryEndAtEveryMoment(t *testing.T) {
 	for _, way := range ways {
 		t.Run(way, func(t *testing.T) {
@@ -143,7 +143,8 @@ func TestEveryEndAtEveryMoment(t *testing.T) {
 	}
 }
 
-// TestServerEndsInGoodOrder: a client that is closed hears why, in the words of the protocol and of its carrier, before the end.
+// TestServerEndsInGoodOrder: a client that is closed hears why, in the words of the protocol and of its carrier,
+// before the end.
 func TestServerEndsInGoodOrder(t *testing.T) {
 	k := startCarried(t)
 	for _, way := range ways {
@@ -170,7 +171,8 @@ func TestServerEndsInGoodOrder(t *testing.T) {
 	}
 }
 
-// TestWebSocketClosesAreAnswered: what is wrong is told by a close code, and a close is answered by one; nothing follows it.
+// TestWebSocketClosesAreAnswered: what is wrong is told by a close code, and a close is answered by one; nothing
+// follows it.
 func TestWebSocketClosesAreAnswered(t *testing.T) {
 	k := startCarried(t)
 	for _, c := range []struct {
@@ -390,7 +392,8 @@ func TestProxyHeaderOfAStrangerIsRefused(t *testing.T) {
 	}
 }
 
-// TestHandshakesAndHelloHaveOneDeadline: a client that uses nearly all of its time for each step is cut off when the time for all is over.
+// TestHandshakesAndHelloHaveOneDeadline: a client that uses nearly all of its time for each step is cut off when the
+// time for all is over.
 func TestHandshakesAndHelloHaveOneDeadline(t *testing.T) {
 	const limit = 600 * time.Millisecond
 	k := startCarried(t, func(c *engine.Config) { c.HelloTimeout = limit })
@@ -425,8 +428,8 @@ func (c *slowStart) Write(b []byte) (int, error) {
 
 func (c *slowStart) NetConn() net.Conn { return c.Conn }
 
-// TestShutdownWaitsForNoHandshake: half-done handshakes of every kind do not hold a server up, and one that ends at that very moment does not
-// either.
+// TestShutdownWaitsForNoHandshake: half-done handshakes of every kind do not hold a server up, and one that ends at
+// that very moment does not either.
 func TestShutdownWaitsForNoHandshake(t *testing.T) {
 	for range 5 {
 		k := startCarried(t, func(c *engine.Config) { c.HelloTimeout = time.Minute })
@@ -551,7 +554,8 @@ func TestKernelTakesLittleOfEveryCarrier(t *testing.T) {
 	}
 }
 
-// TestStalledReadersGetTheirGaps: a reader that stops and goes on is told what it missed, in every way, and what was sealed for it was bounded.
+// TestStalledReadersGetTheirGaps: a reader that stops and goes on is told what it missed, in every way, and what was
+// sealed for it was bounded.
 func TestStalledReadersGetTheirGaps(t *testing.T) {
 	for _, way := range ways {
 		t.Run(way, func(t *testing.T) {

@@ -91,8 +91,9 @@ func newStack(t testing.TB) *stack {
 	return k
 }
 
-// TestTLSInputMayBeCutAnywhere: 300 times something is sent by WebSocket within TLS and read in pieces of any length: the same comes out. The
-// connection goes on all the while, so that whatever one read leaves behind is there at the next.
+// TestTLSInputMayBeCutAnywhere: 300 times something is sent by WebSocket within TLS and read in pieces of any length:
+// the same comes out. The connection goes on all the while, so that whatever one read leaves behind is there at the
+// next.
 func TestTLSInputMayBeCutAnywhere(t *testing.T) {
 	k := newStack(t)
 	r := weak.New(weak.NewPCG(5, 6))
@@ -133,8 +134,8 @@ func TestTLSInputMayBeCutAnywhere(t *testing.T) {
 	}
 }
 
-// FuzzCarriers changes one byte of what a client has sealed, cuts it, or leaves it as it is: what comes out is what went in, up to where the
-// connection is broken off, and nothing else.
+// FuzzCarriers changes one byte of what a client has sealed, cuts it, or leaves it as it is: what comes out is what
+// went in, up to where the connection is broken off, and nothing else.
 func FuzzCarriers(f *testing.F) {
 	f.Add([]byte("hello"), uint16(0), byte(0), uint64(1))
 	f.Add([]byte("hello"), uint16(7), byte(1), uint64(2))

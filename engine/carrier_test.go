@@ -52,7 +52,8 @@ func startCarried(t testing.TB, change ...func(*engine.Config)) *carried {
 // visitor is the client that a balancer speaks for in tests.
 var visitor = &net.TCPAddr{IP: net.IPv4(203, 0, 113, 7), Port: 4711}
 
-// connect opens a connection in one of the ways, up to the protocol's first byte. mangle, if given, stands between the socket and all else.
+// connect opens a connection in one of the ways, up to the protocol's first byte. mangle, if given, stands between
+// the socket and all else.
 func (k *carried) connect(t testing.TB, way string, mangle ...func(net.Conn) net.Conn) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp", k.addrs[way])
@@ -220,7 +221,8 @@ func (w *wsConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// inPieces puts what is written into fragments of random lengths with control frames between them, which is as bad as a legal client may be.
+// inPieces puts what is written into fragments of random lengths with control frames between them, which is as bad as
+// a legal client may be.
 func inPieces(r *rand.Rand) func([]byte) ([]byte, int) {
 	begun := false
 	return func(b []byte) (out []byte, n int) {
@@ -256,8 +258,8 @@ func (c *inCuts) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// TestEveryWayCarriesTheSameBytes pushes by each way and reads by all others: every frame arrives, in order, byte for byte, whatever the sizes,
-// the cuts of what is sent, and the fragments of messages.
+// TestEveryWayCarriesTheSameBytes pushes by each way and reads by all others: every frame arrives, in order, byte for
+// byte, whatever the sizes, the cuts of what is sent, and the fragments of messages.
 func TestEveryWayCarriesTheSameBytes(t *testing.T) {
 	k := startCarried(t)
 	r := rand.New(rand.NewPCG(1, 2))

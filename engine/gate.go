@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// gate bounds what handshakes take of the processors. One computes at a time, and after it nobody does for so long that handshakes together
-// have their share and no more, however many clients want one: a handshake costs as much as thousands of frames. Those that wait, wait for the
-// others of their kind; streams go on.
+// gate bounds what handshakes take of the processors. One computes at a time, and after it nobody does for so long
+// that handshakes together have their share and no more, however many clients want one: a handshake costs as much as
+// thousands of frames. Those that wait, wait for the others of their kind; streams go on.
 type gate struct {
 	place chan struct{} // holds a value while somebody computes
 	stop  <-chan struct{}

@@ -6,11 +6,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// gathered is what a write is to send, in one piece: as TLS takes it and, for WebSocket, cut into messages. It is made as far as somebody wants
-// it. All members that a room's frames go to in one flush share it, so that it costs one copy, however many they are.
+// gathered is what a write is to send, in one piece: as TLS takes it and, for WebSocket, cut into messages. It is
+// made as far as somebody wants it. All members that a room's frames go to in one flush share it, so that it costs
+// one copy, however many they are.
 //
-// A message takes messageBytes of what is sent, the last one what is left. With its header it fills a TLS record, and no record holds
-// parts of two messages. As a begun message is always finished (carrier.send), no frame waits for a message's end.
+// A message takes messageBytes of what is sent, the last one what is left. With its header it fills a TLS record, and
+// no record holds parts of two messages. As a begun message is always finished (carrier.send), no frame waits for a
+// message's end.
 type gathered struct {
 	messages bool         // for WebSocket
 	iov      []unix.Iovec // what to send; not changed

@@ -5,9 +5,10 @@ import (
 	"time"
 )
 
-// memory is the connection below a tls.Conn. During the handshake it is the socket, which the handshake's goroutine reads and writes, computing
-// only while it has a place at the gate. Afterwards it is a loop's memory: Read takes from what the loop has read, and fails for a while where
-// that ends, which leaves tls.Conn as it was; Write adds to the loop's scratch.
+// memory is the connection below a tls.Conn. During the handshake it is the socket, which the handshake's goroutine
+// reads and writes, computing only while it has a place at the gate. Afterwards it is a loop's memory: Read takes
+// from what the loop has read, and fails for a while where that ends, which leaves tls.Conn as it was; Write adds to
+// the loop's scratch.
 type memory struct {
 	sock *shaking // nil once a loop has it
 	in   []byte   // read of the socket, and not yet by TLS

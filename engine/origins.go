@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Origins are the origins of pages that may connect from a browser, such as https://example.org; a host may be a pattern, as https://*.example.org,
-// and * is every origin. A page of the very host that it connects to may always. Programs that are no browser send no origin, and may, too:
-// what they may do is up to their tokens.
+// Origins are the origins of pages that may connect from a browser, such as https://example.org; a host may be a
+// pattern, as https://*.example.org, and * is every origin. A page of the very host that it connects to may always.
+// Programs that are no browser send no origin, and may, too: what they may do is up to their tokens.
 type Origins []string
 
 // check says what is wrong with them.
@@ -38,7 +38,8 @@ func (o Origins) allow(origin, host string) bool {
 		if p == "*" {
 			return true
 		}
-		if ok, err := path.Match(strings.ToLower(strings.TrimRight(p, "/")), strings.ToLower(origin)); ok && err == nil {
+		p = strings.ToLower(strings.TrimRight(p, "/"))
+		if ok, err := path.Match(p, strings.ToLower(origin)); ok && err == nil {
 			return true
 		}
 	}

@@ -21,9 +21,10 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// What comes before the first byte of the protocol is done here, away from the loops: a PROXY header, a TLS handshake, an HTTP upgrade, in this
-// order, each if the listener asks for it. Each connection has a goroutine until a loop adopts it. Their number is bounded (MaxHandshakes), and so
-// is their time: one deadline, which is the hello's, too. What they compute is bounded by a gate.
+// What comes before the first byte of the protocol is done here, away from the loops: a PROXY header, a TLS
+// handshake, an HTTP upgrade, in this order, each if the listener asks for it. Each connection has a goroutine until
+// a loop adopts it. Their number is bounded (MaxHandshakes), and so is their time: one deadline, which is the
+// hello's, too. What they compute is bounded by a gate.
 
 // transport is what a listener speaks below the protocol.
 type transport struct {
@@ -51,7 +52,8 @@ const (
 // SubProtocol is the WebSocket subprotocol of clients.
 const SubProtocol = "timedge.v1"
 
-// shaking is a connection during its handshakes. It computes at the gate: what it reads and writes, and waits for, it does without a place there.
+// shaking is a connection during its handshakes. It computes at the gate: what it reads and writes, and waits for, it
+// does without a place there.
 type shaking struct {
 	*net.TCPConn
 	gate  *gate
@@ -82,7 +84,8 @@ func (c *shaking) rest() {
 	}
 }
 
-// errSilence is a connection that ends before it has said anything, as those do with which balancers see whether a server is there.
+// errSilence is a connection that ends before it has said anything, as those do with which balancers see whether a
+// server is there.
 var errSilence = errors.New("the connection ended without a word")
 
 // shake takes a connection to the protocol and has a loop adopt it.
@@ -168,8 +171,8 @@ func silence(err error) error {
 	return err
 }
 
-// readProxy reads the PROXY header that a balancer begins with, takes the client's address from it, and returns what was read too far. The client
-// is held to the limits of its own address, the balancer is not.
+// readProxy reads the PROXY header that a balancer begins with, takes the client's address from it, and returns what
+// was read too far. The client is held to the limits of its own address, the balancer is not.
 func (e *Engine) readProxy(c *net.TCPConn, s *session) (early []byte, err error) {
 	r := bufio.NewReaderSize(c, maxProxyBytes)
 	n, err := proxyLength(r)
@@ -257,9 +260,9 @@ func (e *Engine) upgrade(c io.ReadWriter, early []byte) (rest []byte, err error)
 		OnBeforeUpgrade: func() (ws.HandshakeHeader, error) {
 			switch {
 			case !spoken:
-				return nil, ws.RejectConnectionError(ws.RejectionStatus(400), ws.RejectionReason("ask for the WebSocket subprotocol "+SubProtocol+"\n"))
+				return nil, reject(400, "ask for the WebSocket subprotocol "+SubProtocol)
 			case !e.cfg.Origins.allow(origin, host):
-				return nil, ws.RejectConnectionError(ws.RejectionStatus(403), ws.RejectionReason("pages of this origin may not connect\n"))
+				return nil, reject(403, "pages of this origin may not connect")
 			}
 			return nil, nil
 		},
@@ -271,6 +274,10 @@ func (e *Engine) upgrade(c io.ReadWriter, early []byte) (rest []byte, err error)
 		return nil, fmt.Errorf("WebSocket: %w", err)
 	}
 	return rest, nil
+}
+
+func reject(status int, why string) error {
+	return ws.RejectConnectionError(ws.RejectionStatus(status), ws.RejectionReason(why+"\n"))
 }
 
 // readRequest reads until the empty line that ends a request's header.

@@ -6,8 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// webSocket takes the frames of RFC 6455 off what a client sends. It carries bytes: where messages begin and end means nothing, so data is
-// handed on as it comes and nothing is collected, but for a header or a control frame that a read has cut.
+// webSocket takes the frames of RFC 6455 off what a client sends. It carries bytes: where messages begin and end
+// means nothing, so data is handed on as it comes and nothing is collected, but for a header or a control frame that
+// a read has cut.
 //
 //	 0                   1                   2                   3
 //	 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
@@ -78,8 +79,8 @@ type wsHeader struct {
 	size uint64 // of the payload
 }
 
-// parseHeader reads a client's frame header. n is its length; if b does not hold all of it, n is what it needs at least, more than len(b).
-// What is illegal is told by the first bytes that show it.
+// parseHeader reads a client's frame header. n is its length; if b does not hold all of it, n is what it needs at
+// least, more than len(b). What is illegal is told by the first bytes that show it.
 func parseHeader(b []byte) (h wsHeader, n int, err error) {
 	if len(b) < 2 {
 		return h, 2, nil
@@ -134,8 +135,9 @@ func parseHeader(b []byte) (h wsHeader, n int, err error) {
 	return h, n, nil
 }
 
-// read takes frames off b and returns the data in them, unmasked, in b's own memory. Control frames go to on, in their place among the data
-// only as far as a close frame ends it. An error, as one of on, ends the connection; what is returned with it came before and counts.
+// read takes frames off b and returns the data in them, unmasked, in b's own memory. Control frames go to on, in
+// their place among the data only as far as a close frame ends it. An error, as one of on, ends the connection; what
+// is returned with it came before and counts.
 func (w *webSocket) read(b []byte, on func(op opcode, payload []byte) error) (data []byte, err error) {
 	data = b[:0]
 	for len(b) > 0 && !w.over {
@@ -244,7 +246,8 @@ func (w *webSocket) control(h wsHeader, payload []byte, on func(opcode, []byte) 
 	return on(h.op, payload)
 }
 
-// checkClose says what is wrong with a close frame's payload: nothing, or a code, which may be followed by a reason in UTF-8.
+// checkClose says what is wrong with a close frame's payload: nothing, or a code, which may be followed by a reason
+// in UTF-8.
 func checkClose(payload []byte) error {
 	if len(payload) == 0 {
 		return nil

@@ -30,7 +30,8 @@ func maskedFrame(first byte, payload []byte, mask uint32) []byte {
 	return b
 }
 
-// TestWebSocketInputMayBeCutAnywhere: data and control frames come out the same, however what was sent is cut into reads.
+// TestWebSocketInputMayBeCutAnywhere: data and control frames come out the same, however what was sent is cut into
+// reads.
 func TestWebSocketInputMayBeCutAnywhere(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var sent, data []byte
@@ -140,8 +141,9 @@ func frame(first byte, payload string) string {
 	return string(maskedFrame(first, []byte(payload), 0x12345678))
 }
 
-// webSocketCases follow the sections of the Autobahn test suite, as far as a carrier of bytes in binary messages has an answer of its own: text
-// is not spoken here, so what Autobahn has echoed as text is closed with 1003, and what it looks for in text of wrong UTF-8 is not looked at.
+// webSocketCases follow the sections of the Autobahn test suite, as far as a carrier of bytes in binary messages has
+// an answer of its own: text is not spoken here, so what Autobahn has echoed as text is closed with 1003, and what it
+// looks for in text of wrong UTF-8 is not looked at.
 var webSocketCases = []struct {
 	name string
 	sent string

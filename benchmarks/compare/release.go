@@ -34,8 +34,8 @@ func releases(root string) ([]release, error) {
 	return rs, nil
 }
 
-// resolve returns what git is to check out for a name that was asked for: a release's commit, whether or not this clone has its tag, or else
-// the name itself. It fails if the clone does not have it.
+// resolve returns what git is to check out for a name that was asked for: a release's commit, whether or not this
+// clone has its tag, or else the name itself. It fails if the clone does not have it.
 func resolve(root, ref string) (string, error) {
 	rs, err := releases(root)
 	if err != nil {
@@ -48,7 +48,8 @@ func resolve(root, ref string) (string, error) {
 		}
 	}
 	if err := command(root, "git", "rev-parse", "--quiet", "--verify", at+"^{commit}"); err != nil {
-		return "", fmt.Errorf("this clone does not have %s (%s); after a shallow clone, git fetch --unshallow brings it", ref, at)
+		return "", fmt.Errorf("this clone does not have %s (%s); if it is a shallow one, git fetch --unshallow brings it",
+			ref, at)
 	}
 	return at, nil
 }

@@ -13,8 +13,8 @@ import (
 
 var changelogHeading = regexp.MustCompile(`(?m)^## (v\d+\.\d+\.\d+) - `)
 
-// TestReleasesAreThoseOfTheChangelog holds benchmarks/releases to CHANGELOG.md: the same versions in the same order. The newest may still be
-// without its line, as no commit holds its own hash.
+// TestReleasesAreThoseOfTheChangelog holds benchmarks/releases to CHANGELOG.md: the same versions in the same order.
+// The newest may still be without its line, as no commit holds its own hash.
 func TestReleasesAreThoseOfTheChangelog(t *testing.T) {
 	root, err := server.Root()
 	if err != nil {
@@ -44,7 +44,8 @@ func TestReleasesAreThoseOfTheChangelog(t *testing.T) {
 	}
 }
 
-// TestReleasesAreCommitsOfTheirRelease looks whether the changelog of each commit begins with the release that the commit stands for.
+// TestReleasesAreCommitsOfTheirRelease looks whether the changelog of each commit begins with the release that the
+// commit stands for.
 func TestReleasesAreCommitsOfTheirRelease(t *testing.T) {
 	root, err := server.Root()
 	if err != nil {

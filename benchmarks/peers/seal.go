@@ -47,7 +47,10 @@ func threadTime() time.Duration {
 
 // sealed sets what carriers cost beside plain TCP and beside plain TCP with bare sealing, from the same rounds.
 func (b *bench) sealed(w io.Writer, outcomes []outcome) {
-	kinds := slices.DeleteFunc(slices.Clone(cli.Targets), func(t string) bool { name, kind := split(t); return name != "timedge" || kind == "" })
+	kinds := slices.DeleteFunc(slices.Clone(cli.Targets), func(t string) bool {
+		name, kind := split(t)
+		return name != "timedge" || kind == ""
+	})
 	if len(kinds) == 0 || !slices.Contains(cli.Targets, "timedge") || !has("throughput") {
 		return
 	}
@@ -59,7 +62,8 @@ func (b *bench) sealed(w io.Writer, outcomes []outcome) {
 		}
 		return ns
 	}
-	fmt.Fprintf(w, "\nWhat carriers cost: server CPU per delivery against plain TCP, and, with TLS, against plain TCP and sealing the same bytes by AES-128-GCM alone (%.2f ns a byte)\n\n| load | plain | sealing |",
+	fmt.Fprintf(w, "\nWhat carriers cost: server CPU per delivery against plain TCP, and, with TLS, against plain TCP "+
+		"and sealing the same bytes by AES-128-GCM alone (%.2f ns a byte)\n\n| load | plain | sealing |",
 		median(b.seals))
 	for _, k := range kinds {
 		fmt.Fprintf(w, " %s |", k)

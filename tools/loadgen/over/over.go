@@ -1,6 +1,7 @@
-// Package over puts a generator's connections into TLS, WebSocket, or WebSocket within TLS. Handshakes block, on a goroutine of the caller's;
-// what comes after is a state machine without I/O, as lean as it can be: bytes of the socket in, bytes of the protocol out, and the other way.
-// What WebSocket costs beyond plain TCP is a copy; what TLS costs is what crypto/tls takes (go test -bench . ./tools/loadgen/over).
+// Package over puts a generator's connections into TLS, WebSocket, or WebSocket within TLS. Handshakes block, on a
+// goroutine of the caller's; what comes after is a state machine without I/O, as lean as it can be: bytes of the
+// socket in, bytes of the protocol out, and the other way. What WebSocket costs beyond plain TCP is a copy; what TLS
+// costs is what crypto/tls takes (go test -bench . ./tools/loadgen/over).
 package over
 
 import (
@@ -78,8 +79,8 @@ func (m *memory) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Dial connects and shakes hands. It returns a descriptor that does not block, and is the caller's. It blocks for 10 s at most. Some servers say a
-// line of their protocol before TLS.
+// Dial connects and shakes hands. It returns a descriptor that does not block, and is the caller's. It blocks for 10
+// s at most. Some servers say a line of their protocol before TLS.
 func Dial(to netip.AddrPort, kind Kind, receive int, line bool) (fd int, c *Conn, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -87,7 +88,9 @@ func Dial(to netip.AddrPort, kind Kind, receive int, line bool) (fd int, c *Conn
 		if receive == 0 {
 			return nil
 		}
-		return raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, receive) })
+		return raw.Control(func(fd uintptr) {
+			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, receive)
+		})
 	}}
 	sock, err := d.DialContext(ctx, "tcp", to.String())
 	if err != nil {
@@ -108,7 +111,8 @@ func Dial(to netip.AddrPort, kind Kind, receive int, line bool) (fd int, c *Conn
 	if err != nil {
 		return -1, nil, err
 	}
-	if failed := raw.Control(func(own uintptr) { fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0) }); failed != nil {
+	failed := raw.Control(func(own uintptr) { fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0) })
+	if failed != nil {
 		err = failed
 	}
 	return fd, c, err
@@ -120,7 +124,8 @@ func Shake(sock net.Conn, kind Kind) (*Conn, error) {
 	below := sock
 	if kind == TLS || kind == WSS {
 		c.mem = &memory{Conn: sock}
-		c.tls = tls.Client(c.mem, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}) // a server of one's own
+		// The server is one's own: its certificate is not looked at.
+		c.tls = tls.Client(c.mem, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13})
 		if err := c.tls.Handshake(); err != nil {
 			return nil, fmt.Errorf("TLS: %w", err)
 		}
@@ -141,7 +146,8 @@ func Shake(sock net.Conn, kind Kind) (*Conn, error) {
 
 // upgrade asks for WebSocket, and returns what came behind the answer.
 func upgrade(c net.Conn, host string) (rest []byte, err error) {
-	_, err = fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"+
+	_, err = fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\n"+
+		"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"+
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: timedge.v1\r\n\r\n", host)
 	if err != nil {
 		return nil, err
@@ -242,7 +248,8 @@ func (c *Conn) unframe(dst, b []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// Seal appends to dst what goes over the socket for b. With WebSocket b is a message, with a mask of zeros, which is as good as any here.
+// Seal appends to dst what goes over the socket for b. With WebSocket b is a message, with a mask of zeros, which is
+// as good as any here.
 func (c *Conn) Seal(dst, b []byte) ([]byte, error) {
 	if c.ws {
 		var f []byte
@@ -264,8 +271,8 @@ func (c *Conn) Seal(dst, b []byte) ([]byte, error) {
 	return append(dst, c.mem.out...), err
 }
 
-// Wrap shakes hands on a connection and moves what goes over it: Read and Write are those of the protocol. Each blocks; one goroutine may read
-// while another writes.
+// Wrap shakes hands on a connection and moves what goes over it: Read and Write are those of the protocol. Each
+// blocks; one goroutine may read while another writes.
 func Wrap(sock net.Conn, kind Kind) (net.Conn, error) {
 	if kind == Plain {
 		return sock, nil
