@@ -6,7 +6,7 @@
 //	inner.go     connections from within the process
 //	accept.go    connections in, limits before anything is read
 //	loop.go      an event loop and its drain; mailbox.go what others post to it
-//	session.go   one connection: bytes in, frames out of them
+//	session.go   one connection: bytes in, frames out of them; answers.go what it is told; ending.go how it ends
 //	identity.go  who a client is, and whether it still may
 //	dispatch.go  control frames: requests and answers
 //	inbox.go     what is particular to streams from account to account
@@ -19,13 +19,14 @@
 //	tick.go      what time brings
 //	admin.go     health and metrics
 //	limits.go    rates, and what becomes of who goes over one; token.go fresh tokens
-//	request.go   requests that name a room, of clients and of other nodes for theirs
+//	host.go      the session as its part in rooms sees it; role.go what differs between clients and links
+//	holdings.go  what accounts make the process hold, and who gives up something when that is too much
+//	rescue.go    a panic, and who pays for it
 //
 // What makes it a node of a cluster (docs/cluster.md):
 //
-//	cluster.go   the goroutine that decides; actions.go what it does; upkeep.go what time brings
-//	peers.go     connections to the other members; link.go a session on one, uplink.go and downlink.go its two ends
-//	edge.go      rooms that other nodes relay; forward.go what their clients want; outbound.go their publishers' frames
+//	cluster.go   the goroutine that owns the machine which decides (package carry); effects.go what it has done
+//	link.go      a session on a connection with another node; rekey.go when the cluster key changes
 //	inspect.go   who is there, and who carries a room, for people
 //
 // Concurrency: a session, its queue, its memberships and its publications belong to one loop and are touched on that loop
