@@ -153,11 +153,17 @@ func (n *Node) after(d time.Duration, f func()) {
 
 // Due returns when Tick is to be called next, at the latest; 0 if there is nothing to wait for. It may be earlier after any other call.
 func (n *Node) Due() int64 {
-	if len(n.timers) == 0 {
+	switch {
+	case n.core.Pending():
+		return max(1, n.now)
+	case len(n.timers) == 0:
 		return 0
 	}
 	return n.timers[0].at
 }
+
+// reviewSlice is how many rooms a Tick looks at of those that a change of the members concerns: about a millisecond's worth.
+const reviewSlice = 256
 
 // Tick does what time brings.
 func (n *Node) Tick(now int64) {
@@ -165,6 +171,10 @@ func (n *Node) Tick(now int64) {
 	for len(n.timers) > 0 && n.timers[0].at <= n.now {
 		t := heap.Pop(&n.timers).(timer)
 		t.do()
+		n.leave()
+	}
+	if n.core.Pending() {
+		n.core.Step(reviewSlice)
 		n.leave()
 	}
 }

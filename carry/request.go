@@ -26,6 +26,7 @@ func (n *Node) Ask(a Ask, now int64) {
 func (n *Node) ask(a Ask) {
 	a.Tries++
 	q := &request{Ask: a, id: a.room()}
+	n.core.Touch(q.id)
 	switch {
 	case q.id == 0:
 		n.do.Answer(a, refusal(a.Req, room.ErrMalformed))

@@ -33,6 +33,7 @@ func (r wants) tell(n *Node, k *link) {
 // tell tells a node where rooms are that it thinks it mirrors from here.
 func (r lost) tell(n *Node, k *link) {
 	for _, id := range r.rooms {
+		n.core.Touch(id)
 		n.do.Send(k.id, &codec.Moved{Room: id, To: n.core.Where(id)})
 	}
 }
@@ -47,6 +48,7 @@ func (n *Node) serve(k *link, m *codec.Mirror, has *had) {
 	if !k.open {
 		return
 	}
+	n.core.Touch(m.Room)
 	if n.core.Relays(m.Room) && n.core.State(m.Room).Reign().Before(m.Reign) {
 		n.core.Heard(m.Room, m.Reign)
 	}

@@ -2,7 +2,6 @@ package node
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 
 	"github.com/timedge/timedge/codec"
@@ -47,10 +46,11 @@ type Actions interface {
 type Core struct {
 	me    place
 	view  *View
-	ring  *ring.Ring        // of the view, less what is known to be down
-	down  map[string]uint64 // members whose process refused a connection, by birth: dead before the cluster says so
-	away  map[string]bool   // members that this node cannot reach, though the cluster counts them alive
-	rooms map[codec.RoomID]*entry
+	ring  *ring.Ring              // of the view, less what is known to be down
+	down  map[string]uint64       // members whose process refused a connection, by birth: dead before the cluster says so
+	away  map[string]bool         // members that this node cannot reach, though the cluster counts them alive
+	rooms map[codec.RoomID]*entry // by way of at
+	backlog
 	asked map[uint32]question // states that were sent and not answered yet, by req
 	req   uint32              // the last one given
 	rev   uint64              // the last one given: no two states of a room ever have the same, not even after it was forgotten
@@ -82,6 +82,11 @@ type entry struct {
 	waits   []wait           // changes to be answered, in order
 
 	log []change // how state came about, back to a rev that some peers have; only while this node relays the room
+
+	at      int  // place in backlog.order
+	heard   int  // so many losses it has heard of
+	live    bool // somebody publishes into it, or this node has sessions of it
+	relayed bool // it is counted in backlog.relayed
 
 	edge   bool  // this node has sessions of the room
 	target place // where they are attached; none if this node relays the room
@@ -124,7 +129,8 @@ type wait struct {
 func NewCore(self Member, do Actions) *Core {
 	c := &Core{
 		me: place{self.Name, self.Birth}, do: do, down: make(map[string]uint64), away: make(map[string]bool),
-		rooms: make(map[codec.RoomID]*entry), asked: make(map[uint32]question),
+		rooms:   make(map[codec.RoomID]*entry),
+		backlog: backlog{live: make(map[codec.RoomID]struct{}), atOnce: reviewAtOnce}, asked: make(map[uint32]question),
 	}
 	c.SetView(NewView([]Member{self}))
 	return c
@@ -200,26 +206,6 @@ func (c *Core) Away(name string, away bool) {
 	}
 }
 
-// lose forgets what a process was sent and what it waits for; and if it is gone, what it must be told.
-func (c *Core) lose(name string, gone bool) {
-	for req, q := range c.asked {
-		if q.to == name {
-			delete(c.asked, req)
-		}
-	}
-	for _, e := range c.rooms {
-		for i := range e.peers {
-			if p := &e.peers[i]; p.name == name {
-				*p = peer{place: p.place, tell: p.tell && !gone, whole: p.whole}
-			}
-		}
-		e.peers = slices.DeleteFunc(e.peers, func(p peer) bool { return p.name == name && !p.tell })
-		if gone { // else it may still wait: its own link need not have broken
-			e.owed = slices.DeleteFunc(e.owed, func(d debt) bool { return d.to == name })
-		}
-	}
-}
-
 func (c *Core) place() {
 	c.ring = c.view.Ring
 	if len(c.down) > 0 {
@@ -232,13 +218,6 @@ func (c *Core) place() {
 		c.ring = ring.New(ms)
 	}
 	c.review()
-}
-
-// review does for every room what the placement asks for.
-func (c *Core) review() {
-	for _, id := range slices.Sorted(maps.Keys(c.rooms)) {
-		c.settle(id, c.rooms[id])
-	}
 }
 
 // Create makes this node the relay of a new room. done is as with Change. It reports false, and does not call done, if
@@ -262,7 +241,7 @@ func (c *Core) Create(st *codec.RoomState, done func(ok bool)) bool {
 // before it returns: true when every standby within reach has the change and all before it, false if this node is not the room's relay, or was not
 // any more before that. While a standby's answer is outstanding nothing more is sent to it: what comes meanwhile goes together.
 func (c *Core) Change(id codec.RoomID, d room.Delta, done func(ok bool)) {
-	e := c.rooms[id]
+	e := c.at(id)
 	if e == nil || !e.relay || e.state.Ended != 0 {
 		done(false)
 		return
@@ -313,7 +292,7 @@ func (e *entry) since(rev uint64) (d room.Delta, ok bool) {
 // Heard says that somebody knows of a reign of a room that this node relays in an older one. If the process whose reign that is is gone and this node
 // the first in the chain, it goes on above that; otherwise the two will meet.
 func (c *Core) Heard(id codec.RoomID, reign codec.Reign) {
-	e := c.rooms[id]
+	e := c.at(id)
 	if e == nil || !e.relay || e.state.Ended != 0 || !e.state.Reign().Before(reign) || c.alive(place{reign.Relay, reign.Birth}) {
 		return
 	}
@@ -334,7 +313,7 @@ func (c *Core) Revive(st *codec.RoomState, done func(ok bool)) bool {
 	if !c.Buried(st.Room) {
 		return false
 	}
-	e := c.rooms[st.Room]
+	e := c.at(st.Room)
 	old, next := e.state, *st
 	next.Epoch, next.Relay, next.Birth, next.Ended = old.Epoch+1, c.me.name, c.me.birth, 0
 	next.Grants = mergeGrants(sortGrants(st.Grants), old.Grants)
@@ -346,7 +325,7 @@ func (c *Core) Revive(st *codec.RoomState, done func(ok bool)) bool {
 
 // Buried reports whether this node keeps the tombstone of a room that may be revived.
 func (c *Core) Buried(id codec.RoomID) bool {
-	e := c.rooms[id]
+	e := c.at(id)
 	return e != nil && e.relay && e.state.Ended != 0 && !final(e.state.Ended)
 }
 
@@ -367,36 +346,20 @@ func (c *Core) write(e *entry, st *codec.RoomState) {
 
 // Forget drops the tombstone of an ended room.
 func (c *Core) Forget(id codec.RoomID) {
-	if e := c.rooms[id]; e != nil && e.state != nil && e.state.Ended != 0 {
+	if e := c.at(id); e != nil && e.state != nil && e.state.Ended != 0 {
 		c.drop(id, e)
 	}
 }
 
 func (c *Core) drop(id codec.RoomID, e *entry) {
 	c.keep(e)
-	*e = entry{edge: e.edge, target: e.target, hint: e.hint}
+	*e = entry{at: e.at, heard: e.heard, live: e.live, relayed: e.relayed, edge: e.edge, target: e.target, hint: e.hint}
 	c.tidy(id, e)
-}
-
-// tidy forgets a room that is no business of this node any more.
-func (c *Core) tidy(id codec.RoomID, e *entry) {
-	if e.state == nil && !e.edge {
-		delete(c.rooms, id)
-	}
-}
-
-func (c *Core) entry(id codec.RoomID) *entry {
-	e := c.rooms[id]
-	if e == nil {
-		e = &entry{}
-		c.rooms[id] = e
-	}
-	return e
 }
 
 // State returns the state that this node has of a room, nil if it has none. It may be that of a room that has ended.
 func (c *Core) State(id codec.RoomID) *codec.RoomState {
-	if e := c.rooms[id]; e != nil {
+	if e := c.at(id); e != nil {
 		return e.state
 	}
 	return nil
@@ -404,25 +367,19 @@ func (c *Core) State(id codec.RoomID) *codec.RoomState {
 
 // Relays reports whether this node relays the room.
 func (c *Core) Relays(id codec.RoomID) bool {
-	e := c.rooms[id]
+	e := c.at(id)
 	return e != nil && e.relay && e.state.Ended == 0
 }
 
 // Relayed returns how many rooms this node relays: a draining node may go when there are none left.
-func (c *Core) Relayed() (n int) {
-	for _, e := range c.rooms {
-		if e.relay && e.state.Ended == 0 {
-			n++
-		}
-	}
-	return n
-}
+func (c *Core) Relayed() int { return c.relayed }
 
 // Edge says whether this node has sessions of a room that another relays. It returns the node to attach to; "" if there is none, or
 // this node relays the room itself. Attach is not called for it.
 func (c *Core) Edge(id codec.RoomID, is bool) (target string) {
 	e := c.entry(id)
 	e.edge = is
+	c.count(id, e)
 	if !is {
 		e.target, e.hint = place{}, place{}
 		c.tidy(id, e)
@@ -436,7 +393,7 @@ func (c *Core) Edge(id codec.RoomID, is bool) (target string) {
 
 // Attached says who relays the room, by the answer of the node that this one is attached to.
 func (c *Core) Attached(id codec.RoomID, relay string) {
-	if e := c.rooms[id]; e != nil && e.edge {
+	if e := c.at(id); e != nil && e.edge {
 		e.hint = c.find(relay)
 		c.settle(id, e)
 	}
@@ -444,7 +401,7 @@ func (c *Core) Attached(id codec.RoomID, relay string) {
 
 // Moved says that a node does not relay the room; to does, as far as that node knows.
 func (c *Core) Moved(id codec.RoomID, from, to string) {
-	e := c.rooms[id]
+	e := c.at(id)
 	if e == nil || !e.edge {
 		return
 	}
@@ -461,7 +418,7 @@ func (c *Core) Moved(id codec.RoomID, from, to string) {
 
 // Where returns who relays a room, as far as this node knows: what it tells an edge that asks it in vain. "" if it does not know.
 func (c *Core) Where(id codec.RoomID) string {
-	e := c.rooms[id]
+	e := c.at(id)
 	switch {
 	case e != nil && e.relay:
 		return c.me.name

@@ -28,6 +28,7 @@ func (c *Core) settle(id codec.RoomID, e *entry) {
 			c.do.Attach(id, to.name)
 		}
 	}
+	c.count(id, e)
 }
 
 // promote begins a reign of this node: it is the first in the room's chain, and the relay that wrote the state is gone or asked for it.
@@ -188,7 +189,7 @@ func (c *Core) GotChange(from string, ch *codec.Change) {
 	if sender == (place{}) || sender == c.me {
 		return
 	}
-	e := c.rooms[ch.Room]
+	e := c.at(ch.Room)
 	if e == nil || e.state == nil || e.relay || e.state.Reign() != (codec.Reign{Epoch: ch.Epoch, Relay: ch.Relay, Birth: ch.Birth}) ||
 		writer(e.state) != sender || e.state.Version != ch.From {
 		c.do.Decline(from, ch.Req)
@@ -219,7 +220,7 @@ func (c *Core) Declined(from string, req uint32) {
 		return
 	}
 	delete(c.asked, req)
-	if e := c.rooms[q.room]; e != nil && e.state != nil {
+	if e := c.at(q.room); e != nil && e.state != nil {
 		p := e.peer(c.find(from))
 		p.whole, p.sent, p.acked = true, 0, 0
 		c.settle(q.room, e)
@@ -405,7 +406,7 @@ func (c *Core) Acked(from string, req uint32) {
 		return
 	}
 	delete(c.asked, req)
-	e := c.rooms[q.room]
+	e := c.at(q.room)
 	if e == nil || e.state == nil {
 		return
 	}
