@@ -112,6 +112,15 @@ func (r *ledger) over(w *world, room codec.RoomID) bool {
 
 // touched checks, after an event at a process, that it gave nothing away that nobody else has.
 func (p *proc) touched() {
+	if p.core.Pending() && !p.steps {
+		p.steps = true
+		p.w.after(3*time.Millisecond, func() {
+			if p.steps = false; !p.dead {
+				p.core.Step(1)
+				p.touched()
+			}
+		})
+	}
 	for _, room := range slices.Sorted(maps.Keys(p.had)) {
 		if p.core.State(room) != nil {
 			continue

@@ -60,6 +60,7 @@ func (w *world) live(seed uint64) {
 	}
 	kind := w.rng.IntN(4) // 0: kills only, and never so many that anything could get lost
 	w.records.strict = kind == 0 && size > 4
+	w.slices = true
 	names := make([]string, size+size/2)
 	for i := range names {
 		names[i] = fmt.Sprintf("n%02d", i)

@@ -31,6 +31,7 @@ type world struct {
 	cut     map[[2]string]bool
 	views   map[uint64]*View // by members: many nodes see the same
 	killed  time.Duration    // when a process was last killed
+	slices  bool             // Cores review in slices
 	strike  bool             // the next relay that answers something is killed
 	records ledger
 	fault   string // the first invariant that was broken
@@ -71,6 +72,7 @@ type proc struct {
 	edges map[codec.RoomID]string           // that it has sessions of: the node that answered last that it relays it
 	fed   map[codec.RoomID]map[string]*link // that it relays: the edges attached to it, by their links
 	had   map[codec.RoomID]bool             // rooms that it had a state of before the current event
+	steps bool                              // a Step is on its way
 }
 
 // link is a connection that from has dialed, or dials.
@@ -157,6 +159,9 @@ func (w *world) start(name string) *proc {
 		had: map[codec.RoomID]bool{},
 	}
 	p.core = NewCore(p.me, p)
+	if w.slices { // for most of one room, to show what lies between them
+		p.core.atOnce = []int{0, 1, reviewAtOnce}[w.count%3]
+	}
 	p.knows[name] = p.me
 	w.procs[name] = p
 	w.trace("%s starts", name)
