@@ -37,7 +37,6 @@ type Node struct {
 	ended map[codec.RoomID]int64 // tombstones, and since when
 
 	digestAt int64
-	buryAt   int64
 }
 
 const (

@@ -61,7 +61,8 @@ func (k *link) open(s *session) {
 func (k *link) Resume() {
 	s, l := k.session, k.loop
 	b := s.partial
-	s.phase, s.partial = phaseOpen, nil
+	s.phase = phaseOpen
+	s.setPartial(nil)
 	l.reading = s
 	err := s.feed(b)
 	l.reading = nil
