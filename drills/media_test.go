@@ -101,7 +101,7 @@ func pushInput(t *testing.T, server string, in *footage.Input, path string, last
 	if tail := part[max(0, len(part)-512):]; len(part) == 0 || !bytes.HasSuffix(whole, tail) {
 		t.Errorf("who joins late has %d bytes of %d, and not the end: %s", len(part), len(whole), second.said.String())
 	}
-	for _, line := range in.Faults(part, whole) {
+	for _, line := range in.Faults(dir, part, whole) {
 		t.Errorf("who joins late has a decoder say: %s", line)
 	}
 }

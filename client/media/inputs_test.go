@@ -55,7 +55,7 @@ func TestInputs(t *testing.T) {
 				t.Errorf("%d key units, want %d at least: %s", len(keys), made.Keys(&in), kinds(s.units))
 			}
 			for n := 0; n < len(keys); n += max(1, (len(keys)+joins-1)/joins) {
-				for _, line := range in.Faults(lateCopy(s.units, keys[n]), file) {
+				for _, line := range in.Faults(t.TempDir(), lateCopy(s.units, keys[n]), file) {
 					t.Errorf("who joins at unit %d of %d (%v) has a decoder say: %s", keys[n], len(s.units), s.units[keys[n]].time, line)
 				}
 			}

@@ -1,30 +1,40 @@
 package footage
 
 import (
-	"bytes"
+	"os"
 	"os/exec"
 	"strings"
 )
 
-// Complaints decodes a file from memory and returns what the decoder says, line by line; "": nothing.
-func Complaints(b []byte) string {
-	cmd := exec.Command("ffmpeg", "-v", "error", "-i", "pipe:0", "-f", "null", "-")
-	cmd.Stdin = bytes.NewReader(b)
-	out, err := cmd.CombinedOutput()
+// Complaints decodes b, as a file in dir that a decoder can look around in, and returns what it says, line by line; "": nothing.
+func Complaints(dir string, b []byte) string {
+	f, err := os.CreateTemp(dir, "decoded-*")
 	if err != nil {
-		return string(out) + err.Error() + "\n"
+		return err.Error() + "\n"
 	}
-	return string(out)
+	defer os.Remove(f.Name())
+	if _, err = f.Write(b); err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		return err.Error() + "\n"
+	}
+	out, err := exec.Command("ffmpeg", "-nostdin", "-v", "error", "-i", f.Name(), "-f", "null", "-").CombinedOutput()
+	said := strings.ReplaceAll(string(out), f.Name(), "input")
+	if err != nil {
+		said += err.Error() + "\n"
+	}
+	return said
 }
 
-// Faults decodes what a late joiner got of an input and returns what a decoder says that is the pusher's fault: not what it says
+// Faults decodes what a late joiner got of an input, with files in dir, and returns what a decoder says that is the pusher's fault: not what it says
 // of the whole, too, and not what the container makes it say.
-func (in *Input) Faults(late, whole []byte) (lines []string) {
+func (in *Input) Faults(dir string, late, whole []byte) (lines []string) {
 	said := ""
 	if in.Damaged {
-		said = Complaints(whole)
+		said = Complaints(dir, whole)
 	}
-	for line := range strings.Lines(Complaints(late)) {
+	for line := range strings.Lines(Complaints(dir, late)) {
 		switch words := firstWords(line); {
 		case in.Damaged && (strings.Contains(said, words) || words == "exit status"): // of most that decodes the larger part may be damaged
 		case in.Sized && strings.Contains(line, "File ended prematurely"):
