@@ -10,6 +10,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/node"
 )
 
 // Action is one thing that is done to the world from outside. Its text form is what stories are written in:
@@ -81,7 +82,7 @@ func init() {
 		"quit":      {"CLIENT", 1, func(w *World, a *Action) { w.with(a.Args[0], func(c *client) { c.quit() }) }},
 		"rest":      {"PUBLISHER TIME", 2, rest},
 		"stall":     {"SUBSCRIBER TIME", 2, stall},
-		"start":     {"NODE [SKEW]", 1, start},
+		"start":     {"NODE [SKEW [old]]", 1, start},
 		"kill":      {"NODE", 1, kill},
 		"freeze":    {"NODE TIME [stands]", 2, freeze},
 		"hiccup":    {"NODE TIME", 2, freeze},
@@ -264,7 +265,11 @@ func start(w *World, a *Action) {
 	if len(a.Args) > 1 {
 		skew = a.time(1)
 	}
-	w.start(a.Args[0], skew)
+	level := uint8(node.Level)
+	if len(a.Args) > 2 { // to the others it is of the version before
+		level = 0
+	}
+	w.start(a.Args[0], skew, level)
 }
 
 func kill(w *World, a *Action) {

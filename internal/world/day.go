@@ -150,6 +150,23 @@ func Cluster(seed uint64) *Day { return cluster(seed, false) }
 // the others wait.
 func Parted(seed uint64) *Day { return cluster(seed, true) }
 
+// Mixed draws days like those of Cluster on which every other node is of the version before, as to the others: they send it what that understands.
+func Mixed(seed uint64) *Day {
+	d := cluster(seed, false)
+	old := 0
+	for i := range d.Actions {
+		if a := &d.Actions[i]; a.Verb == "start" {
+			if len(a.Args) == 1 {
+				a.Args = append(a.Args, "0s")
+			}
+			if old++; old%2 == 0 {
+				a.Args = append(a.Args, "old")
+			}
+		}
+	}
+	return d
+}
+
 func cluster(seed uint64, parted bool) *Day {
 	g := newDraw(seed)
 	g.parted = parted

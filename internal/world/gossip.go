@@ -59,6 +59,7 @@ func (w *World) view(knows map[string]node.Member) *node.View {
 		if m.Draining {
 			one = mix(one + 1)
 		}
+		one = mix(one + uint64(m.Level)<<8)
 		key ^= one
 	}
 	v := w.views[key]

@@ -45,13 +45,14 @@ type Process struct {
 	node     *carry.Node
 	tickAt   time.Duration // when the Node's next tick is to be; 0: none is
 	draining bool
+	level    uint8 // what others believe it understands on links
 	knows    map[string]node.Member
 }
 
 // start begins a process under a name that no living one has.
-func (w *World) start(name string, skew time.Duration) *Process {
+func (w *World) start(name string, skew time.Duration, level uint8) *Process {
 	w.births[name]++
-	p := &Process{w: w, name: name, birth: mix(xxhash.Sum64String(name)+w.births[name]) | 1, skew: skew, sessions: make(map[carry.SessionID]*session)}
+	p := &Process{w: w, level: level, name: name, birth: mix(xxhash.Sum64String(name)+w.births[name]) | 1, skew: skew, sessions: make(map[carry.SessionID]*session)}
 	cfg := Config
 	cfg.Clustered, cfg.Draw = true, p.drawRoom
 	p.rooms = room.NewTable(cfg, drawn{w}, &p.pool)
