@@ -24,7 +24,6 @@ var mutants = []struct {
 	{"a revoked publisher is not cut off", "../room/room.go", "r.setGrant(account, grant{r.grantRev + 1, false})\n\tr.expel(now)", "r.setGrant(account, grant{r.grantRev + 1, false})", false},
 	{"a publisher never runs out of time", "../room/room.go", "if p.since != 0 && now-p.since > int64(cfg.Linger) {", "if p.since != 0 && now-p.since > 100*int64(cfg.Linger) {", false},
 	{"a claim is never taken back", "outbound.go", "o.given--", "o.given += 0", false},
-	{"an outbound has no deadline", "outbound.go", "o.until = n.now + int64(n.rooms.Config().Linger)", "o.until = n.now + 1000*int64(n.rooms.Config().Linger)", false},
 	{"bad_pieces is kept from the client", "up.go", "if why != codec.CodeBadPieces {\n\t\t\twhy = codec.CodeMoved\n\t\t}", "why = codec.CodeMoved", false},
 	{"an older state counts for more than the last word", "../node/core.go", "case e != nil && c.alive(e.hint):", "case false:", false},
 	{"a seat is counted before it is there", "../room/join.go", "default:\n\t\tr.seats.sit(seat)", "default:\n\t\tr.seats.sit(seat)\n\t\tr.seats.sit(seat)", false},
