@@ -82,6 +82,7 @@ test-race: need ## Run all tests and fuzz seeds in random order under the race d
 test-short: need ## Run tests without the race detector, leaving out what they call long
 	@echo "== tests without the race detector"
 	@go test -short -timeout=15m ./...
+	@cd timedgetest && go test -short -timeout=5m ./...
 
 # By themselves: beside other packages' tests, nodes would get no processor for longer than it takes to be counted dead.
 .PHONY: test-web

@@ -60,6 +60,7 @@ var layers = []layer{
 		"github.com/prometheus/client_golang",
 		"github.com/rs/zerolog",
 	}},
+	{path: "examples", project: []string{"client", "client/media"}},
 	{path: "promises"}, // tests and nothing else
 	{path: "drills"},   // likewise
 	{path: "tools/ringsim", project: []string{"ring"}},
