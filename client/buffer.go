@@ -36,6 +36,7 @@ type buffer struct {
 	shedAt   int       // below that shedding is of no use
 	over     time.Time // since when more than limit has been waiting; zero: it is not
 	until    uint64    // what was waiting then ends here
+	look     uint64    // not before that place is looked again whether the caller keeps up
 }
 
 // waiting is what a buffer knows of a stream.
@@ -75,6 +76,9 @@ const (
 // bufferAge is how long more than the limit may wait, as in a server's queue by default.
 const bufferAge = 2 * time.Second
 
+// lookEvery is how many bytes come between two looks whether a caller keeps up.
+const lookEvery = 64 << 10
+
 // outcome is what became of a frame that was offered.
 type outcome uint8
 
@@ -90,8 +94,8 @@ func (b *buffer) offer(frame []byte) outcome {
 		if o := b.overfull(len(frame)); o != taken {
 			return o
 		}
-	} else {
-		b.over = time.Time{}
+	} else if b.look != 0 {
+		b.over, b.look = time.Time{}, 0
 	}
 	b.add(frame)
 	return taken
@@ -114,7 +118,7 @@ func (b *buffer) overfull(n int) outcome {
 		if b.bytes+n > b.hard && b.dead > b.bytes/8 {
 			b.sweep()
 		}
-	case b.bytes+n > b.shedAt && b.late():
+	case b.bytes+n > b.shedAt && b.ripe(n) && b.late():
 		if b.policy == codec.PolicyDisconnect {
 			return cutOff
 		}
@@ -126,6 +130,15 @@ func (b *buffer) overfull(n int) outcome {
 		return full
 	}
 	return taken
+}
+
+// ripe reports whether it is worth to look whether the caller keeps up: for that a clock is read.
+func (b *buffer) ripe(n int) bool {
+	if !b.behind && b.bytes+n <= b.hard && b.end() < b.look {
+		return false
+	}
+	b.look = b.end() + lookEvery
+	return true
 }
 
 // late reports whether the caller does not keep up. The buffer is overfull.
