@@ -260,3 +260,30 @@ func TestRollingRestart(t *testing.T) {
 	}
 	t.Log("rolling restart:", &g)
 }
+
+// The relay of very many rooms is killed, of which one carries a stream: how long that stops does not depend on the others.
+func TestRelayOfManyRoomsKilled(t *testing.T) {
+	f := newFleet(t, 3)
+	s := f.run(place{relay: 0, publisher: 1, subscribers: []int{1, 2}}, pace)
+	var all sync.WaitGroup
+	const at = 16
+	for k := range at {
+		c := f.client(0, "owner")
+		all.Go(func() {
+			for i := k; i < *idle; i += at {
+				if _, err := c.Register(t.Context(), client.RoomOptions{}); err != nil {
+					t.Errorf("room %d: %v", i, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	s.reach(50)
+	f.kill(0)
+	s.reach(100)
+	s.finish()
+	var g figures
+	g.add(s)
+	t.Logf("relay of %d rooms killed: %v", *idle, &g)
+}
