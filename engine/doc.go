@@ -7,7 +7,6 @@
 //	accept.go    connections in, limits before anything is read
 //	loop.go      an event loop and its drain; mailbox.go what others post to it
 //	session.go   one connection: bytes in, frames out of them; answers.go what it is told; ending.go how it ends
-//	role.go      what a session is for: a client's, or a link; host.go a session as its part in rooms sees it
 //	identity.go  who a client is, and whether it still may
 //	dispatch.go  control frames: requests and answers
 //	inbox.go     what is particular to streams from account to account
@@ -28,7 +27,6 @@
 //
 //	cluster.go   the goroutine that owns the machine which decides (package carry); effects.go what it has done
 //	link.go      a session on a connection with another node; rekey.go when the cluster key changes
-//	role.go      what a session is for: a client's, or a link; host.go a session as its part in rooms sees it
 //	inspect.go   who is there, and who carries a room, for people
 //
 // Concurrency: a session, its queue, its memberships and its publications belong to one loop and are touched on that loop
