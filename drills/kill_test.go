@@ -78,6 +78,30 @@ func TestRelayFrozen(t *testing.T) {
 	t.Log("relay frozen:", &g)
 }
 
+// A node that is relay and publisher's node is suspended for longer than a publisher whose connection broke is waited for, as a virtual machine may
+// be, and goes on. The others have seen the publisher leave meanwhile; its client, which has noticed nothing, goes on with its stream.
+func TestRelayAndPublishersNodeSuspended(t *testing.T) {
+	f := newFleet(t, 3)
+	var g figures
+	for k := range max(2, *kills/10) {
+		own := k % 3
+		p := place{relay: own, publisher: own, subscribers: []int{(own + 1) % 3, (own + 2) % 3}}
+		if k%2 == 1 {
+			p.policy = codec.PolicyLossless
+		}
+		s := f.run(p, pace)
+		s.reach(50)
+		f.signal(own, syscall.SIGSTOP)
+		<-time.After([]time.Duration{12 * time.Second, 22 * time.Second}[k/2%2])
+		f.signal(own, syscall.SIGCONT)
+		s.reach(100)
+		s.finish()
+		g.add(s)
+		f.await(3)
+	}
+	t.Log("relay and publisher's node suspended:", &g)
+}
+
 // The node is killed that the publisher's client is connected to.
 func TestPublishersNodeKilled(t *testing.T) {
 	f := newFleet(t, 3)
