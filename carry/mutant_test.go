@@ -14,7 +14,8 @@ import (
 
 var mutantsFlag = flag.Bool("mutants", false, "Mutants: plant faults in copies of the code; takes minutes")
 
-// mutants are faults planted in the code itself, in copies that only the compiler sees (go test -overlay): a line, and what it becomes.
+// mutants are faults planted in the code itself, in copies that only the compiler sees (go test -overlay): a line, and
+// what it becomes.
 var mutants = []struct {
 	what, file, from, to string
 	alone                bool // it shows on days of one node

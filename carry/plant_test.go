@@ -8,8 +8,8 @@ import (
 	"github.com/timedge/timedge/internal/world"
 )
 
-// TestPlanted plants faults in the seams of the world, one at a time, and sees that each is found: a simulation that finds nothing shows nothing. Those
-// that are planted in the code itself are in mutant_test.go.
+// TestPlanted plants faults in the seams of the world, one at a time, and sees that each is found: a simulation that
+// finds nothing shows nothing. Those that are planted in the code itself are in mutant_test.go.
 func TestPlanted(t *testing.T) {
 	if testing.Short() || raceEnabled {
 		t.Skip("long")

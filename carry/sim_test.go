@@ -14,8 +14,8 @@ import (
 	"github.com/timedge/timedge/internal/world"
 )
 
-// The simulation: package world plays days of nodes and clients around real rooms and the machines of this package. docs/simulation.md tells how
-// to read what it finds.
+// The simulation: package world plays days of nodes and clients around real rooms and the machines of this package.
+// docs/simulation.md tells how to read what it finds.
 var (
 	seedFlag   = flag.Uint64("seed", 0, "Sim: the one seed to play, with its story")
 	seedsFlag  = flag.Int("seeds", 0, "Sim: how many seeds to play; 0: as many as there is time for in every test")
@@ -34,7 +34,8 @@ var kinds = []struct {
 	{"mixed", world.Mixed, 20, 5},
 }
 
-// TestSim plays days of seeds from 1 on. To see one: -run Sim/cluster -seed=N -v, and with -shrink the least of it that fails.
+// TestSim plays days of seeds from 1 on. To see one: -run Sim/cluster -seed=N -v, and with -shrink the least of it that
+// fails.
 func TestSim(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
@@ -54,7 +55,8 @@ func TestSim(t *testing.T) {
 	}
 }
 
-// TestSimParted plays days on which the nodes are of two minds, if it is asked to: what is known to fail then is among the stories of testdata.
+// TestSimParted plays days on which the nodes are of two minds, if it is asked to: what is known to fail then is among
+// the stories of testdata.
 func TestSimParted(t *testing.T) {
 	switch {
 	case *seedFlag != 0:

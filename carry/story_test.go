@@ -12,9 +12,9 @@ import (
 	"github.com/timedge/timedge/internal/world"
 )
 
-// TestStories plays the days of testdata/stories: faults that seeds have found, shrunk, and mended since, or not yet. Read the files. Their form is that of
-// a day that -shrink prints; what follows ---- is "holds", or "fails" and the invariant. After a change that is meant,
-// go test -run Stories -rewrite ./carry writes that anew.
+// TestStories plays the days of testdata/stories: faults that seeds have found, shrunk, and mended since, or not yet.
+// Read the files. Their form is that of a day that -shrink prints; what follows ---- is "holds", or "fails" and the
+// invariant. After a change that is meant, go test -run Stories -rewrite ./carry writes that anew.
 func TestStories(t *testing.T) {
 	datadriven.Walk(t, "testdata/stories", func(t *testing.T, path string) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {

@@ -232,7 +232,8 @@ func subscribe(w *World, a *Action) {
 	s.come(a.Args[2])
 }
 
-// breakOff breaks a client's connection: both ends notice, each in its own time. It comes back at once, at the node named or any.
+// breakOff breaks a client's connection: both ends notice, each in its own time. It comes back at once, at the node
+// named or any.
 func breakOff(w *World, a *Action) {
 	w.with(a.Args[0], func(c *client) {
 		if c.end != nil {

@@ -89,8 +89,8 @@ func (w *World) rest() {
 	}
 }
 
-// Shrink leaves out what a day's fault does not need: it returns a day with as few actions as it finds in which the same invariant fails.
-// tries bounds the days that are played.
+// Shrink leaves out what a day's fault does not need: it returns a day with as few actions as it finds in which the
+// same invariant fails. tries bounds the days that are played.
 func (d *Day) Shrink(invariant string, tries int) *Day {
 	small := *d
 	small.Only = invariant
@@ -130,7 +130,8 @@ func (d *Day) String() string {
 	return b.String()
 }
 
-// Alone draws a day of one node: rooms of all policies, publishers and subscribers that come, break off, stall, rest and leave.
+// Alone draws a day of one node: rooms of all policies, publishers and subscribers that come, break off, stall, rest
+// and leave.
 func Alone(seed uint64) *Day {
 	g := newDraw(seed)
 	g.length = 10 * time.Second
@@ -142,15 +143,16 @@ func Alone(seed uint64) *Day {
 	return g.day(seed)
 }
 
-// Cluster draws three days of three to seven nodes, one after the other: nodes are killed, restarted, drained and held up, links break, are cut
-// and slow, and clients do what they do. The nodes agree on who is there but for a moment.
+// Cluster draws three days of three to seven nodes, one after the other: nodes are killed, restarted, drained and held
+// up, links break, are cut and slow, and clients do what they do. The nodes agree on who is there but for a moment.
 func Cluster(seed uint64) *Day { return cluster(seed, false) }
 
-// Parted draws days like those of Cluster in which the nodes are also of two minds: the network is parted, and nodes stand still for longer than
-// the others wait.
+// Parted draws days like those of Cluster in which the nodes are also of two minds: the network is parted, and nodes
+// stand still for longer than the others wait.
 func Parted(seed uint64) *Day { return cluster(seed, true) }
 
-// Mixed draws days like those of Cluster on which every other node is of the version before, as to the others: they send it what that understands.
+// Mixed draws days like those of Cluster on which every other node is of the version before, as to the others: they
+// send it what that understands.
 func Mixed(seed uint64) *Day {
 	d := cluster(seed, false)
 	old := 0

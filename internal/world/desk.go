@@ -9,7 +9,8 @@ import (
 	"github.com/timedge/timedge/room"
 )
 
-// The desk is the goroutine of a process that decides: the Node behind its mailbox. What it decides goes to the loops' mailboxes.
+// The desk is the goroutine of a process that decides: the Node behind its mailbox. What it decides goes to the loops'
+// mailboxes.
 
 // effects is a process as its Node sees it.
 type effects Process

@@ -171,8 +171,9 @@ func (w *World) pop() event {
 	return top
 }
 
-// mailbox is a queue that keeps its order, and that its owner empties when it wakes. Whatever production posts from one goroutine to
-// another is posted here, and waits for a time that is drawn: the seams between goroutines are where the faults were.
+// mailbox is a queue that keeps its order, and that its owner empties when it wakes. Whatever production posts from one
+// goroutine to another is posted here, and waits for a time that is drawn: the seams between goroutines are where the
+// faults were.
 type mailbox struct {
 	w     *World
 	host  *Process

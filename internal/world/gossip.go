@@ -8,7 +8,8 @@ import (
 	"github.com/timedge/timedge/node"
 )
 
-// Membership: every node learns in its own time what is true of another, as gossip has it. Nobody is told of what did not last.
+// Membership: every node learns in its own time what is true of another, as gossip has it. Nobody is told of what did
+// not last.
 
 // suspicion is how long a node may be silent before another takes it for dead.
 const suspicion = 300 * time.Millisecond
@@ -74,7 +75,8 @@ func (w *World) view(knows map[string]node.Member) *node.View {
 	return v
 }
 
-// silence has the peers of a node that says nothing give its links up, each in its own time; and on what it cannot reach it gives up itself.
+// silence has the peers of a node that says nothing give its links up, each in its own time; and on what it cannot
+// reach it gives up itself.
 func (w *World) silence(e *socketEnd, still func() bool) {
 	w.after(w.between(600*time.Millisecond, 1100*time.Millisecond), func() {
 		if !e.closed && still() {

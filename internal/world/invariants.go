@@ -30,8 +30,8 @@ var Invariants = map[string]string{
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
 
-// lifeOf returns the life in which a publisher wrote a frame under a number in a room: the newest in which that has the words it has, or the
-// newest in which it has others.
+// lifeOf returns the life in which a publisher wrote a frame under a number in a room: the newest in which that has the
+// words it has, or the newest in which it has others.
 func (p *publisher) lifeOf(r *roomRecord, f *codec.Stream, text stamp) (other *life) {
 	lives := r.lives[f.Pub]
 	for i := len(lives) - 1; i >= 0; i-- {
@@ -96,7 +96,8 @@ func (s *subscriber) excuse(m *codec.Gap, st *inStream) {
 	}
 }
 
-// acknowledged is I4, for lossless rooms: who was there when a frame was pushed has consumed it when it is acknowledged.
+// acknowledged is I4, for lossless rooms: who was there when a frame was pushed has consumed it when it is
+// acknowledged.
 func (w *World) acknowledged(p *publisher, dtype uint8, seq uint64, r *frameRecord) {
 	if r.pushed == 0 && !r.gap {
 		w.fail("I4", "frame %d of %s, dtype %d, is acknowledged, and was never pushed", seq, p.name, dtype)
@@ -147,8 +148,8 @@ func (w *World) leftGone(s *subscriber, num uint16) {
 // slack is what news may take to get around while nodes come and go.
 func (w *World) slack() time.Duration { return Config.Settle + Config.Linger }
 
-// lost takes the word that a room is no more, and reports whether that is so: if its owner has ended it, or if those are gone that could have
-// carried on. From a node that is cut off from all who know the room it means nothing.
+// lost takes the word that a room is no more, and reports whether that is so: if its owner has ended it, or if those
+// are gone that could have carried on. From a node that is cut off from all who know the room it means nothing.
 func (w *World) lost(r *roomRecord, who string, code codec.Code) bool {
 	switch {
 	case r.removed != 0:

@@ -42,7 +42,8 @@ func (l *ledger) befalls(node string, from, to time.Duration) {
 	l.troubles[node] = append(l.troubles[node], trouble{from, to})
 }
 
-// troubled reports whether something befell a node between two moments, or so short a time before that it may still lag.
+// troubled reports whether something befell a node between two moments, or so short a time before that it may still
+// lag.
 func (l *ledger) troubled(node string, from, to time.Duration) bool {
 	const aftermath = 3 * time.Second
 	for _, t := range l.troubles[node] {
@@ -53,7 +54,8 @@ func (l *ledger) troubled(node string, from, to time.Duration) bool {
 	return false
 }
 
-// divided reports whether there may have been two relays of one room between two moments: what one has answered the other does not know.
+// divided reports whether there may have been two relays of one room between two moments: what one has answered the
+// other does not know.
 func (l *ledger) divided(from, to time.Duration) bool {
 	const agreement = 3 * time.Second
 	for _, t := range l.splits {
@@ -64,8 +66,8 @@ func (l *ledger) divided(from, to time.Duration) bool {
 	return false
 }
 
-// doubted reports whether a change that was answered between two moments may be unknown to somebody who matters: the cluster was of two minds, or a
-// standby could not be reached.
+// doubted reports whether a change that was answered between two moments may be unknown to somebody who matters: the
+// cluster was of two minds, or a standby could not be reached.
 func (l *ledger) doubted(from, to time.Duration) bool {
 	if l.divided(from, to) {
 		return true

@@ -32,7 +32,8 @@ type reader interface {
 	broken()           // nothing comes any more
 }
 
-// socketEnd is one end of a connection: bytes in order both ways, each way with a delay of its own, until something breaks it.
+// socketEnd is one end of a connection: bytes in order both ways, each way with a delay of its own, until something
+// breaks it.
 type socketEnd struct {
 	w      *World
 	place  string   // where it is: a node's name, or a client's
@@ -212,8 +213,8 @@ func (e *socketEnd) pause(is bool) {
 // framed cuts what was read into frames. It keeps the beginning of one that is not whole.
 type framed struct{ rest []byte }
 
-// read calls each for every whole frame. Each frame has a cause of its own: what comes with it, before or after, does not matter for
-// what it leads to.
+// read calls each for every whole frame. Each frame has a cause of its own: what comes with it, before or after, does
+// not matter for what it leads to.
 func (f *framed) read(w *World, b []byte, each func(frames []byte) (n int, err error)) error {
 	if len(f.rest) > 0 {
 		b = append(f.rest, b...)

@@ -1,7 +1,7 @@
 package world
 
-// Plant has a seam of the world misbehave, as a faulty node would: what must be found, whatever else is right. It is named by what it does; see
-// Plants.
+// Plant has a seam of the world misbehave, as a faulty node would: what must be found, whatever else is right. It is
+// named by what it does; see Plants.
 type Plant string
 
 // Plants are the faults that can be planted, and the invariants one of which finds each.

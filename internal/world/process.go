@@ -82,7 +82,8 @@ func (w *World) start(name string, skew time.Duration, level uint8) *Process {
 	return p
 }
 
-// member returns the process as others see it: in one of five cases as one of the level before, to which nothing goes that came since.
+// member returns the process as others see it: in one of five cases as one of the level before, to which nothing goes
+// that came since.
 func (p *Process) member() node.Member {
 	level := uint8(node.Level)
 	if p.birth%5 == 0 {
@@ -100,7 +101,8 @@ func (p *Process) drawRoom() (codec.RoomID, bool) {
 // clock returns what the process takes for the time, in nanoseconds.
 func (p *Process) clock() int64 { return int64(1_700_000_000*time.Second + p.w.now + p.skew) }
 
-// run does something on the process: now, or when it goes on, or never. A nil Process is a client's machine, which always works.
+// run does something on the process: now, or when it goes on, or never. A nil Process is a client's machine, which
+// always works.
 func (p *Process) run(do func()) {
 	switch {
 	case p == nil:

@@ -6,8 +6,9 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// publisher is a client that pushes into a room, as PROTOCOL.md has it ("Publishing"): it numbers its frames, keeps what is not
-// acknowledged, and for some seconds what is, goes on from what a server has, and begins anew under another number.
+// publisher is a client that pushes into a room, as PROTOCOL.md has it ("Publishing"): it numbers its frames, keeps
+// what is not acknowledged, and for some seconds what is, goes on from what a server has, and begins anew under another
+// number.
 type publisher struct {
 	client
 	author uint16
@@ -269,7 +270,8 @@ func (p *publisher) published(m *codec.Published) {
 	p.ready()
 }
 
-// begin starts a life under a number: what is not acknowledged is numbered anew, from where the server is with that number.
+// begin starts a life under a number: what is not acknowledged is numbered anew, from where the server is with that
+// number.
 func (p *publisher) begin(num uint16, next map[uint8]uint64) {
 	w := p.w
 	p.num = num

@@ -9,8 +9,8 @@ import (
 	"github.com/timedge/timedge/room"
 )
 
-// session is one connection of a process: a client's, or a link to another node. It lives on one loop. To its Part, or Port, it is the
-// host.
+// session is one connection of a process: a client's, or a link to another node. It lives on one loop. To its Part, or
+// Port, it is the host.
 type session struct {
 	l        *loop
 	id       carry.SessionID
@@ -326,7 +326,8 @@ func (s *session) register(m *codec.Register) {
 	p.desk.post(func() { p.node.Registered(ask, r, a, p.clock()) })
 }
 
-// subscribe makes the session a member of a room, if that is here and has all that its relay had; otherwise the Node is asked.
+// subscribe makes the session a member of a room, if that is here and has all that its relay had; otherwise the Node is
+// asked.
 func (s *session) subscribe(m *codec.Subscribe) {
 	if s.member(m.Room) != nil {
 		s.refuse(m.Req, room.ErrSubscribed)

@@ -7,8 +7,9 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// subscriber is a client that subscribes to a room and checks all that the protocol promises it ("The order of a stream"). It comes
-// back after a broken connection and names what it has; it may stop reading for a while, and then has no claim to keep up.
+// subscriber is a client that subscribes to a room and checks all that the protocol promises it ("The order of a
+// stream"). It comes back after a broken connection and names what it has; it may stop reading for a while, and then
+// has no claim to keep up.
 type subscriber struct {
 	client
 	asking  bool
@@ -321,8 +322,8 @@ func (s *subscriber) check(f *codec.Stream, st *inStream, p *presence, text stam
 	}
 }
 
-// headed checks that who joins late has the header that it needs. A relay that has just taken over is sent what publishers kept, which may begin
-// before the newest header and behind the one before.
+// headed checks that who joins late has the header that it needs. A relay that has just taken over is sent what
+// publishers kept, which may begin before the newest header and behind the one before.
 func (s *subscriber) headed(f *codec.Stream, st *inStream, ls *lifeStream, author *publisher) {
 	for seq := f.Seq - 1; seq >= ls.first; seq-- {
 		r := ls.at(seq)
