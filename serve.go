@@ -144,7 +144,7 @@ func (c *serveCmd) config(log zerolog.Logger, who auth.Authenticator, secure *tl
 
 // heapMargin is what Go's runtime may take beside what clients may make the server hold: the server's own, and an eighth for what
 // waits to be collected.
-const heapMargin = 32 << 20
+const heapMargin = 24 << 20
 
 // boundHeap has the runtime collect garbage more often when it comes near the bound on memory, rather than let it grow to twice what
 // is in use. A limit that the environment sets (GOMEMLIMIT) is left alone if it is lower.

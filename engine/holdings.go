@@ -7,7 +7,7 @@ import (
 
 // What sessions take beside their buffers, in bytes: the struct, what gnet has of the connection, entries in lists and maps.
 const (
-	sessionCost = 1024
+	sessionCost = 1536
 	tlsCost     = 10 << 10
 	memberCost  = 512 // with its part of an outlet
 )
@@ -57,6 +57,13 @@ func (s *session) settleIn() error {
 	return nil
 }
 
+// greedy reports whether the session has to be cut off at once if it makes the server hold more: the bound on memory is passed, and its
+// account holds too much, or most of all that there is.
+func (s *session) greedy() bool {
+	e := s.loop.eng
+	return e.pool.Held() > e.cfg.MemoryBound && s.role.client() && (s.share.Over() || s.share.Held() > e.cfg.MemoryBound/2)
+}
+
 // leave takes back what enter and settleIn counted, of a session that is closed.
 func (s *session) leave() {
 	e := s.loop.eng
@@ -91,7 +98,7 @@ const looksPerStep = 4
 
 // lookAt is which part of the bound on memory is in use before anybody has to give up anything: what comes between two looks must
 // find room.
-func lookAt(bound int64) int64 { return bound - bound/8 }
+func lookAt(bound int64) int64 { return bound - bound/4 }
 
 // balance keeps what the process holds below its bound. The ticker calls it.
 func (e *Engine) balance() {
@@ -105,13 +112,13 @@ func (e *Engine) balance() {
 		e.relief, e.looks = reliefNone, 0
 		return
 	}
-	// A step has some looks' time to show in what is held. While there is some room left nobody is closed: what is new is refused, and
-	// who pushes is slowed.
-	last := reliefLossless
+	// A step has some looks' time to show in what is held, as long as the bound is not passed. While there is some room left nobody is
+	// closed: what is new is refused, and who pushes is slowed.
+	last, looks := reliefLossless, looksPerStep
 	if e.pool.Held() > e.cfg.MemoryBound {
-		last = reliefRooms
+		last, looks = reliefRooms, 1
 	}
-	if e.looks++; e.relief < last && (e.relief == reliefNone || e.looks >= looksPerStep) {
+	if e.looks++; e.relief < last && (e.relief == reliefNone || e.looks >= looks) {
 		e.relief++
 		e.looks = 0
 	}

@@ -65,6 +65,9 @@ type loop struct {
 // reads its sockets.
 const drainRounds = 4
 
+// maxSpareItems bounds the empty list of items that a loop keeps for its mailbox.
+const maxSpareItems = 1 << 14
+
 var wakeByte = []byte{1}
 
 // post hands an item to the loop. Any goroutine.
@@ -105,7 +108,7 @@ func (l *loop) drain() {
 		}
 		clear(items)
 		l.spare = items
-		if cap(items) > 1<<16 {
+		if cap(items) > maxSpareItems {
 			l.spare = nil // a burst must not pin its size
 		}
 		l.settle()

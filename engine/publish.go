@@ -10,6 +10,9 @@ import (
 
 // push routes a run of frames to its room. An error closes the session.
 func (client) push(s *session, run room.Run) error {
+	if e := s.loop.eng; s.share.Over() && e.pool.Held() > e.cfg.MemoryBound+e.cfg.MemoryBound/4 {
+		return room.ErrOverloaded // it has not waited for acknowledgements
+	}
 	l, ps := s.loop, s.pushes()
 	l.stats.framesIn.Add(uint64(run.Frames))
 	l.stats.bytesIn.Add(uint64(len(run.Raw)))

@@ -131,6 +131,9 @@ func (s *session) feed(b []byte) error {
 		}
 	}
 	rest, err := s.steps(b)
+	if len(rest) > smallPartial && s.greedy() {
+		return room.ErrOverloaded
+	}
 	s.retain(rest)
 	if s.paused {
 		s.loop.turns = append(s.loop.turns, s)
@@ -237,6 +240,9 @@ func (s *session) retain(b []byte) {
 	}
 }
 
+// smallPartial is how much of a frame whose end was not read yet anybody may have waiting.
+const smallPartial = 4096
+
 // setPartial makes b the partial frame, and counts what it takes.
 func (s *session) setPartial(b []byte) {
 	s.share.Hold(cap(b) - cap(s.partial))
@@ -269,13 +275,16 @@ func (s *session) complete(b []byte) (n int, more bool, err error) {
 		s.loop.stats.copied.Add(uint64(k))
 		n += k
 		_, err := s.step(s.partial)
+		if err == codec.ErrIncomplete && len(s.partial) > smallPartial && s.greedy() {
+			return n, false, room.ErrOverloaded
+		}
 		if err == codec.ErrIncomplete {
 			if n == len(b) {
 				return n, true, nil
 			}
 			continue // the length is known now
 		}
-		if p := s.role.part(s); cap(s.partial) > 4096 && (p == nil || p.Len() == 0) {
+		if p := s.role.part(s); cap(s.partial) > smallPartial && (p == nil || p.Len() == 0) {
 			s.setPartial(nil)
 		}
 		s.partial = s.partial[:0]

@@ -52,7 +52,7 @@ const (
 
 	// batchOverhead is what a batch costs beside its buffer: the struct, the buffer's, an entry in a log, in a mailbox and
 	// in a list of what is on its way.
-	batchOverhead = 256
+	batchOverhead = 384
 	// segCost is an entry of a Queue.
 	segCost  = int(unsafe.Sizeof(seg{}))
 	viewCost = int(unsafe.Sizeof(view{})) + 48
