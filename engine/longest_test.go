@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -166,11 +167,15 @@ func TestManyStreamsMove(t *testing.T) {
 			t.Fatal("nobody took the room over")
 		}
 	}
+	var following sync.WaitGroup
+	defer following.Wait()
 	for _, src := range sources {
 		for dtype := range 256 {
 			src.frame(uint8(dtype), codec.FlagKey, []byte("second"))
 		}
 		src.flush()
+		following.Go(src.follow)
+		defer src.c.Close()
 	}
 	second := 0
 	for second < want {
@@ -183,6 +188,43 @@ func TestManyStreamsMove(t *testing.T) {
 		}
 		if f, ok := x.(*codec.Stream); ok && string(f.Payload) == "second" {
 			second++
+		}
+	}
+}
+
+// follow publishes again whenever the room has moved, and sends the second frames that are not there, until the connection is closed.
+func (s *source) follow() {
+	publish := enc((&codec.Publish{Req: 99, Room: s.room}).Append(nil))
+	_ = s.c.SetReadDeadline(time.Time{})
+	chunk := make([]byte, 64<<10)
+	for {
+		b, _, err := codec.Next(s.wire.buf, codec.MaxFrame)
+		if err != nil {
+			n, err := s.c.Read(chunk)
+			if err != nil {
+				return
+			}
+			s.wire.buf = append(s.wire.buf, chunk[:n]...)
+			continue
+		}
+		s.wire.buf = s.wire.buf[len(b):]
+		switch m, _ := codec.ParseControl(b); m := m.(type) {
+		case *codec.Closed, *codec.Refused:
+			_, _ = s.c.Write(publish)
+		case *codec.Published:
+			next := make(map[uint8]uint64)
+			for _, st := range m.Streams {
+				next[st.Dtype] = st.Next
+			}
+			var out []byte
+			for dtype := range 256 {
+				f := codec.Stream{Room: s.room, StreamKey: codec.StreamKey{Pub: m.Pub, Dtype: uint8(dtype)}, Flags: codec.FlagKey}
+				for f.Seq = max(1, next[f.Dtype]); f.Seq <= 2; f.Seq++ {
+					f.Payload = []byte([]string{"first", "second"}[f.Seq-1])
+					out = enc(f.Append(out))
+				}
+			}
+			_, _ = s.c.Write(out)
 		}
 	}
 }
