@@ -152,7 +152,7 @@ const maxBacklog = 256 << 10
 
 // sendAcks sends the acknowledgements that s has put together. It returns false if they are to be put together again, later: s is told when
 // that is worth the while.
-func (c *Client) sendAcks(s *Subscription) bool {
+func (c *Client) sendAcks(s *Subscription, acks []codec.Ack) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.link == nil || c.subs[s.room] != s {
@@ -162,8 +162,8 @@ func (c *Client) sendAcks(s *Subscription) bool {
 		c.link.late = append(c.link.late, s)
 		return false
 	}
-	for i := range s.acks {
-		c.link.send(&s.acks[i])
+	for i := range acks {
+		c.link.send(&acks[i])
 	}
 	return true
 }

@@ -26,13 +26,13 @@ type Subscription struct {
 	taken  chan struct{} // closed when s has ended and all that came before was taken
 	ready  chan struct{} // holds a value when there may be something to take
 	space  chan struct{} // holds a value when there may be room for the reader
-	acks   []codec.Ack   // Next's own
 
 	mu       sync.Mutex // a leaf: taken under the client's mutex, never the other way round
 	err      error      // why it ended; told when q is empty
 	gone     bool       // closed by the caller: what comes is thrown away
 	answered bool
 	retries  int
+	acks     []codec.Ack // memory for those that Next puts together
 	starved  bool
 	overrun  bool   // the server sends more streams than there can be
 	slow     bool   // the room's policy ends s, for its caller does not keep up
@@ -243,7 +243,10 @@ func (s *Subscription) Next(ctx context.Context) (Event, error) {
 	for {
 		s.mu.Lock()
 		ev, more, err := s.step()
-		s.acks = s.in.takeAcks(s.acks[:0], !more)
+		acks := s.in.takeAcks(s.acks[:0], !more)
+		if len(acks) > 0 {
+			s.acks = nil // they are in use
+		}
 		wake := s.starved && s.q.bytes <= s.q.limit/2
 		if wake {
 			s.starved = false
@@ -254,8 +257,8 @@ func (s *Subscription) Next(ctx context.Context) (Event, error) {
 		if wake {
 			signal(s.space)
 		}
-		if len(s.acks) > 0 {
-			s.sendAcks()
+		if len(acks) > 0 {
+			s.sendAcks(acks)
 		}
 		if overrun {
 			s.cut(err)
@@ -314,13 +317,14 @@ func (s *Subscription) step() (ev Event, more bool, err error) {
 }
 
 // sendAcks sends the acknowledgements that Next has put together. Those that cannot go out now are put together again later.
-func (s *Subscription) sendAcks() {
-	if s.c.sendAcks(s) {
-		return
-	}
+func (s *Subscription) sendAcks(acks []codec.Ack) {
+	sent := s.c.sendAcks(s, acks)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.in.restore(s.acks)
+	if !sent {
+		s.in.restore(acks)
+	}
+	s.acks = acks[:0]
 }
 
 // cut ends the subscription, for a reason of this side, and tells the server.
