@@ -3,7 +3,6 @@ package engine
 import (
 	"math/rand/v2"
 	"time"
-
 )
 
 // What becomes of links when the cluster keys change: each is proved anew that would be proved otherwise today. A new link takes the place of the

@@ -57,7 +57,7 @@ func childNode(text string) error {
 	}
 	e, err := engine.Start(engine.Config{
 		Listen: []string{"127.0.0.1:0"}, Loops: 2, Log: zerolog.Nop(), Node: spec.Node, DrainSpread: 10 * time.Millisecond,
-		Cluster: &engine.ClusterConfig{Bind: "127.0.0.1:0", Key: key, Join: spec.Join},
+		Cluster: &engine.ClusterConfig{Bind: "127.0.0.1:0", Keys: node.Keys{key}, Join: spec.Join},
 	})
 	if err != nil {
 		return err

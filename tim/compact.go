@@ -95,14 +95,6 @@ func (r *reader) integer(typ byte) int64 {
 	return 0
 }
 
-// boolean returns a field's truth, which lies in its header.
-func (r *reader) boolean(typ byte) bool {
-	if typ != wireTrue && typ != wireFalse {
-		r.skip(typ)
-	}
-	return typ == wireTrue
-}
-
 // bytes returns a field's bytes, which alias the input; nil if it has none.
 func (r *reader) bytes(typ byte) []byte {
 	if typ != wireBytes {

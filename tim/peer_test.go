@@ -53,6 +53,14 @@ func (m *stream) append(dst []byte) []byte {
 	return m.tail(append(m.head(dst), m.Body...))
 }
 
+// boolean returns a field's truth, which lies in its header.
+func (r *reader) boolean(typ byte) bool {
+	if typ != wireTrue && typ != wireFalse {
+		r.skip(typ)
+	}
+	return typ == wireTrue
+}
+
 func (m *ack) parse(b []byte) error {
 	r, last := reader{b: b}, 0
 	for typ, more := r.next(&last); more; typ, more = r.next(&last) {
