@@ -76,6 +76,42 @@ func TestMoved(t *testing.T) {
 	})
 }
 
+// A publisher that is given a number back that it had before goes on as it counted then: what arrived then does not come again, the rest does.
+func TestMovedBack(t *testing.T) {
+	named(t, map[string]struct {
+		next   uint64
+		frames []string
+	}{
+		"one message is there":    {2, []string{"1:2 b", "1:3 c", "1:4 d"}},
+		"two messages are there":  {3, []string{"1:3 c", "1:4 d"}},
+		"all but the last one is": {4, []string{"1:4 d"}},
+	}, func(t *testing.T, c struct {
+		next   uint64
+		frames []string
+	}) {
+		f := newFake(t)
+		cl, p := f.connect(f.options())
+		pub := publish(cl, p, 4*codec.MaxFrame, PublishOptions{})
+		for _, m := range []string{"a", "b", "c"} {
+			push(t, pub, 1, m)
+			wantFrames(p, "1:"+string('1'+m[0]-'a')+" "+m)
+		}
+		p.send(ack(1, 1), moved)
+		p.published(9, 4*codec.MaxFrame)
+		wantFrames(p, "1:1 pub 9 b", "1:2 pub 9 c")
+		push(t, pub, 1, "d")
+		wantFrames(p, "1:3 pub 9 d")
+		p.send(&codec.Closed{Room: room, Code: codec.CodeMoved})
+		p.published(1, 4*codec.MaxFrame, codec.StreamNext{Dtype: 1, Next: c.next})
+		wantFrames(p, c.frames...)
+		flushed := background(func() error { return pub.Flush(t.Context()) })
+		p.send(ack(1, 4))
+		if err := <-flushed; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // While the window is full and a message is half sent, a move changes nothing but where it goes.
 func TestMovedInMessage(t *testing.T) {
 	bubble(t, func(t *testing.T) {

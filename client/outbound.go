@@ -26,24 +26,25 @@ func (p *Publisher) published(m *codec.Published, l *link) error {
 		next[s.Dtype] = s.Next
 		p.makeStream(s.Dtype)
 	}
+	was := p.pub
 	p.on, p.pub, p.policy, p.maxPayload = l, m.Pub, m.Policy, l.maxPayload()
 	p.inflight = 0
 	p.since = time.Now()
 	freed, lost := 0, false
 	for _, st := range p.all {
 		var n, kept int
-		var was bool
+		var broken bool
 		if fresh {
-			n, was = st.restart(m.Pub)
+			n, broken = st.restart(was, m.Pub, next[st.dtype])
 		}
-		freed, lost = freed+n, lost || was
+		freed, lost = freed+n, lost || broken
 		from := st.oldest() // a stream that the server does not know begins with the oldest frame there is
 		if known := next[st.dtype]; known != 0 {
 			from = known
 		}
 		var begin uint64
-		begin, kept, n, was = st.resume(from, p.headless)
-		freed, lost = freed+n, lost || was
+		begin, kept, n, broken = st.resume(from, p.headless)
+		freed, lost = freed+n, lost || broken
 		p.inflight += kept
 		if begin > from {
 			l.send(st.gap(from, begin-1))

@@ -18,12 +18,13 @@ type outStream struct {
 	dtype uint8
 	turn  chan struct{} // full while a Push is at work, for the pieces of a message stand together
 
-	open    bool   // the last frame's message goes on
-	stopped bool   // what a Push is at work on can no longer be completed
-	base    uint64 // how many frames were numbered before the numbers began anew
-	next    uint64 // number of the next frame
-	acked   uint64 // highest number acknowledged
-	wrote   uint64 // highest number that any connection took: a server may have it
+	open    bool              // the last frame's message goes on
+	stopped bool              // what a Push is at work on can no longer be completed
+	base    uint64            // how many frames were numbered before the numbers began anew
+	bases   map[uint16]uint64 // base under publisher numbers that the client had before
+	next    uint64            // number of the next frame
+	acked   uint64            // highest number acknowledged
+	wrote   uint64            // highest number that any connection took: a server may have it
 	q       frameQueue
 	kept    kept
 	cur     *chunk // nil: where the queue begins
@@ -243,12 +244,17 @@ func (st *outStream) pass(next uint64) (n int) {
 	return n
 }
 
-// restart makes the stream a new one, numbered from 1, of the publisher number pub.
-func (st *outStream) restart(pub uint16) (freed int, lost bool) {
+// restart numbers the stream as that of another publisher, pub; was is the number before. It begins at 1; but where the server gives back a
+// number that the client had before, it goes on as it was numbered then, and where it knows a stream that the client does not, with next.
+func (st *outStream) restart(was, pub uint16, next uint64) (freed int, lost bool) {
 	st.rewind()
 	freed, lost = st.behead()
 	st.forgo()
-	less := st.first() - 1
+	less := st.first() - max(1, next) // may wrap around, here and below: what counts is the sum
+	base, before := st.bases[pub]
+	if before {
+		less = base - st.base
+	}
 	for ch, off := st.q.head, st.q.off; ch != nil; ch, off = ch.next, 0 {
 		for off < len(ch.b) {
 			f := frameAt(ch.b[off:])
@@ -257,9 +263,19 @@ func (st *outStream) restart(pub uint16) (freed int, lost bool) {
 		}
 		ch.last -= less
 	}
+	if st.bases == nil {
+		st.bases = make(map[uint16]uint64)
+	}
+	if len(st.bases) >= maxBases {
+		clear(st.bases)
+	}
+	st.bases[was] = st.base
 	st.base, st.next, st.acked, st.wrote = st.base+less, st.next-less, 0, 0
 	return freed, lost
 }
+
+// maxBases is how many of its former numbers a publisher remembers.
+const maxBases = 16
 
 // first returns the number that the queue begins with, or would begin with.
 func (st *outStream) first() uint64 {

@@ -27,6 +27,8 @@ export class OutStream {
   bytes = 0; // of queue
   /** How many frames were numbered before the numbers began anew: what a caller was told stays right. */
   base = 0;
+  /** base, under publisher numbers that the client had before. */
+  private readonly bases = new Map<number, number>();
   private queue: OutFrame[] = [];
   private kept: OutFrame[] = [];
   private keptBytes = 0;
@@ -108,7 +110,7 @@ export class OutStream {
     const before = this.bytes;
     let lost = false;
     this.sent = 0;
-    if (fresh) lost = this.restart(pub);
+    if (fresh) lost = this.restart(pub, known);
     else if (headless) this.forget(known ?? this.first());
     else this.recall(known ?? this.kept[0]?.seq ?? this.first());
     const from = known ?? this.begin(send);
@@ -161,10 +163,26 @@ export class OutStream {
     return lost;
   }
 
-  /** Makes the stream a new one, numbered from 1, of another publisher number. Its init messages come first. */
-  private restart(pub: number): boolean {
+  /**
+   * Numbers the stream as that of another publisher: from 1, its init messages first. Where the server gives back a number that the client had
+   * before it goes on as it was numbered then, and where it knows a stream that the client does not, with the number that it names.
+   */
+  private restart(pub: number, known: number | undefined): boolean {
     const lost = this.behead();
+    const before = this.bases.get(pub);
+    this.bases.set(this.pub, this.base);
     this.pub = pub;
+    if (before !== undefined || known !== undefined) {
+      const less = before !== undefined ? before - this.base : this.first() - known!;
+      for (const f of [...this.queue, ...this.init.filter((f) => !this.queue.includes(f))]) {
+        f.seq -= less;
+        f.bytes = readdress(f.bytes, pub, f.seq);
+      }
+      [this.kept, this.keptBytes, this.acked] = [[], 0, 0];
+      this.next -= less;
+      this.base += less;
+      return lost;
+    }
     this.kept = [];
     this.keptBytes = 0;
     const first = this.first();
