@@ -19,11 +19,10 @@ import (
 // nameServer is the system's network with a name server of the test's own.
 type nameServer struct {
 	system
-	mu    sync.Mutex
-	list  map[string][]string
-	err   map[string]error
-	own   []netip.Addr
-	asked chan string // nil: nobody waits for lookups
+	mu   sync.Mutex
+	list map[string][]string
+	err  map[string]error
+	own  []netip.Addr
 }
 
 func (n *nameServer) set(name string, addrs ...string) {

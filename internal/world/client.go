@@ -25,16 +25,15 @@ type client struct {
 	instance uint64
 	room     *roomRecord
 
-	node    string // where it is, or tries to be
-	end     *socketEnd
-	in      framed
-	open    bool
-	since   time.Duration // when the connection opened
-	left    time.Duration // when the last one ended; 0: there was none
-	gone    time.Duration // when it left for good; 0: it did not
-	patient time.Duration // when it began to wait for a silent node
-	dials   int           // connection attempts, to tell old from new
-	heard   time.Duration
+	node  string // where it is, or tries to be
+	end   *socketEnd
+	in    framed
+	open  bool
+	since time.Duration // when the connection opened
+	left  time.Duration // when the last one ended; 0: there was none
+	gone  time.Duration // when it left for good; 0: it did not
+	dials int           // connection attempts, to tell old from new
+	heard time.Duration
 
 	asked map[uint32]*request
 	req   uint32

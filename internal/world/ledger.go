@@ -31,9 +31,6 @@ func (l *ledger) sent(m codec.Control) {
 // trouble is a time during which a node may have lagged: it stood still, was cut off, or slow.
 type trouble struct{ from, to time.Duration }
 
-// forever is a trouble without an end yet.
-const forever = 1 << 62
-
 // befalls notes that something happens to a node until a moment.
 func (l *ledger) befalls(node string, from, to time.Duration) {
 	if l.troubles == nil {
