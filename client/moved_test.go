@@ -175,6 +175,28 @@ func TestMovedOverAndOver(t *testing.T) {
 }
 
 // A publisher that is closed while its room moves leaves it where it is then; one whose time is up leaves no right behind.
+// Nor is a server asked without a pause that acknowledges, moves the room, gives another number, and so on: two nodes that disagree do that.
+func TestMovedAndAcknowledgedOverAndOver(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFake(t)
+		c, p := f.connect(f.options())
+		pub := publish(c, p, codec.MaxFrame, PublishOptions{})
+		start, num := time.Now(), uint16(1)
+		for range 20 {
+			push(t, pub, 1, "a")
+			want[*codec.Stream](p)
+			a := ack(1, 1)
+			a.Pub = num
+			p.send(a, moved)
+			num++
+			p.published(num, codec.MaxFrame)
+		}
+		if took := time.Since(start); took < 20*c.opts.BackoffMin/4 {
+			t.Errorf("asked 20 times within %v", took)
+		}
+	})
+}
+
 func TestCloseWhileMoved(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFake(t)

@@ -160,7 +160,10 @@ func (p *Publisher) acknowledged(dtype uint8, seq uint64) {
 	if n == 0 {
 		return
 	}
-	p.retries, p.astray = 0, 0
+	p.astray = 0
+	if time.Since(p.since) > p.c.opts.BackoffMin { // otherwise a node that acknowledges and sends away in turn would be asked without a pause
+		p.retries = 0
+	}
 	p.inflight -= n
 	p.window.release(n)
 	for _, st := range p.all { // those that the window held back

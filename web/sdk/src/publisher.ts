@@ -20,6 +20,9 @@ export interface PublisherHost {
 const maxAstray = 3;
 const maxWindow = 16 << 20;
 
+/** How long a publisher has to be there before it is sent away again for that to be done at once, ms: two nodes may disagree, and each sends it to the other. */
+const settledMillis = 100;
+
 /**
  * Publisher pushes messages into one room. It survives reconnections, and its room's move to another node: what is not acknowledged is kept
  * and sent again. Messages of one dtype are sent in the order of their pushes; those of different dtypes take turns piece by piece.
@@ -37,6 +40,7 @@ export class Publisher {
   private answered = false;
   private astray = 0;
   private tries = 0;
+  private since = 0; // of the server's last answer, ms
   private headless = false;
   private lost: Error | undefined;
   private over: Error | undefined;
@@ -160,6 +164,7 @@ export class Publisher {
     }
     this.headless = false;
     this.answered = true;
+    this.since = performance.now();
     this.link = link;
     this.window.used += used;
     this.window.resize(Math.max(maxFrame, Math.min(published.window as number, maxWindow)));
@@ -205,7 +210,8 @@ export class Publisher {
     if (pub !== this.pub || !this.link) return;
     const freed = this.streams.get(dtype)?.acknowledge(seq, performance.now()) ?? 0;
     if (freed === 0) return;
-    this.tries = this.astray = 0;
+    this.astray = 0;
+    if (performance.now() - this.since > settledMillis) this.tries = 0;
     this.window.release(freed);
     this.wake();
   }
