@@ -83,12 +83,13 @@ func (s *lineSink) run() {
 		for {
 			s.mu.Lock()
 			lines, ending := s.wait, s.ending
-			s.wait = spare[:0]
+			s.wait, spare = spare[:0], nil // one buffer is filled while the other is written
 			s.mu.Unlock()
 			if len(lines) == 0 {
 				if ending {
 					return
 				}
+				spare = lines
 				break
 			}
 			if n, err := s.w.Write(lines); err != nil {

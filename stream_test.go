@@ -79,7 +79,7 @@ func TestVideo(t *testing.T) {
 			if len(joined) < len(video)/4 || len(joined) == len(video) || !bytes.HasSuffix(video, tail) {
 				t.Errorf("the late subscriber has %d bytes that are not the end of the video's %d", len(joined), len(video))
 			}
-			if said := late.errors.String(); !strings.Contains(said, "pushed before this subscriber joined") {
+			if said := late.errors.String(); !strings.Contains(said, "had begun: it comes from frame") {
 				t.Errorf("the late subscriber is not told what it misses, but %q", said)
 			}
 			ffmpeg(t, test.tolerated, joined, "-v", "error", "-xerror", "-i", "pipe:0", "-f", "null", "-")

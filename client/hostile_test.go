@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -207,8 +208,8 @@ func TestPesteringServer(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFake(t)
 		o := f.options()
-		asked := 0
-		o.Token, o.TokenSource = "", func(context.Context) (string, error) { asked++; return "secret", nil }
+		var asked atomic.Int64
+		o.Token, o.TokenSource = "", func(context.Context) (string, error) { asked.Add(1); return "secret", nil }
 		c, p := f.connect(o)
 		_ = c
 		go func() {
@@ -221,8 +222,8 @@ func TestPesteringServer(t *testing.T) {
 			p.send(&codec.Expiring{WithinMillis: 50, Code: codec.CodeTokenExpired})
 			time.Sleep(time.Millisecond)
 		}
-		if asked > 15 {
-			t.Errorf("the token source was asked %d times in 10 s", asked)
+		if asked.Load() > 15 {
+			t.Errorf("the token source was asked %d times in 10 s", asked.Load())
 		}
 	})
 	bubble(t, func(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -277,11 +278,11 @@ func TestBrowser(t *testing.T) {
 		t.Skip("starts a browser")
 	}
 	verdicts := make(chan string, 4)
-	var html []byte
+	var html atomic.Pointer[[]byte]
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
-		_, _ = w.Write(html)
+		_, _ = w.Write(*html.Load())
 	})
 	mux.HandleFunc("POST /verdict", func(_ http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
@@ -307,8 +308,9 @@ func TestBrowser(t *testing.T) {
 			p := owner.publish(room)
 			say := enc((&codec.Hello{Account: "page", Instance: 7}).Append(codec.AppendClientPreface(nil, codec.VersionMin, codec.VersionMax)))
 			say = enc((&codec.Subscribe{Req: 1, Room: room}).Append(say))
-			html = fmt.Appendf(nil, page, c.way+"://"+k.addrs[c.way]+"/", base64.StdEncoding.EncodeToString(say), codec.PrefaceSize, codec.PrefaceSize,
+			filled := fmt.Appendf(nil, page, c.way+"://"+k.addrs[c.way]+"/", base64.StdEncoding.EncodeToString(say), codec.PrefaceSize, codec.PrefaceSize,
 				codec.TypeStream, codec.StreamHeaderSize, count)
+			html.Store(&filled)
 			profile, err := os.MkdirTemp("", "chromium")
 			if err != nil {
 				t.Fatal(err)

@@ -45,6 +45,7 @@ var mayName = map[string]string{
 	"token.go":                "the same, for people",
 	"node/handshake.go":       "a certificate that never ends",
 	"tim/inbox.go":            "when a message was sent, which goes with it",
+	"examples/":               "the age of what another process has sent",
 	"tools/":                  "they measure, and stamp what they send to other processes; they are no servers",
 	"benchmarks/":             "results have a date",
 }
