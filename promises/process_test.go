@@ -125,6 +125,18 @@ func (p *process) end() string {
 	return p.said.String()
 }
 
+// endMissing is end of a subscriber that must say, by its status, that something is missing.
+func (p *process) endMissing() string {
+	p.t.Helper()
+	_, _ = io.Copy(io.Discard, p.out)
+	p.waited = true
+	const exitMissing = 3
+	if _ = p.cmd.Wait(); p.cmd.ProcessState.ExitCode() != exitMissing {
+		p.t.Errorf("timedge %s: %v, though something is missing\n%s", p.cmd.Args[1], p.cmd.ProcessState, &p.said)
+	}
+	return p.said.String()
+}
+
 // line returns the rest of the first line that begins with prefix.
 func (p *process) line(prefix string) string {
 	p.t.Helper()
