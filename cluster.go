@@ -56,7 +56,8 @@ func (c *clusterFlags) config(log zerolog.Logger) (*engine.ClusterConfig, error)
 // keysEvery is how often the file of cluster keys is looked at.
 const keysEvery = time.Second
 
-// watchKeys hands the cluster keys on when their file changes, until ctx ends. What is not in order is logged, and the old ones stay.
+// watchKeys hands the cluster keys on when their file changes, until ctx ends. What is not in order is logged, and the
+// old ones stay.
 func (c *clusterFlags) watchKeys(ctx context.Context, old node.Keys, log zerolog.Logger, set func(node.Keys) error) {
 	t := time.NewTicker(keysEvery)
 	defer t.Stop()

@@ -14,8 +14,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// spell is what a hostile server, or another account, says where people read it: it would set the terminal's title, clear it, and forge a
-// line of ours.
+// spell is what a hostile server, or another account, says where people read it: it would set the terminal's title,
+// clear it, and forge a line of ours.
 const spell = "\x1b]0;gone\x07\x1b[2J\u009b31mroot# \u202e\r\ntimedge: all is well"
 
 // hostile is a server that puts the spell wherever a text goes.

@@ -10,8 +10,8 @@ import (
 	"github.com/timedge/timedge/engine"
 )
 
-// limitFlags are the limits that serve has beside --conns, --payload, --queue and --memory. docs/limits.md tells what each is for, and what
-// becomes of who meets it.
+// limitFlags are the limits that serve has beside --conns, --payload, --queue and --memory. docs/limits.md tells what
+// each is for, and what becomes of who meets it.
 type limitFlags struct {
 	Hello        time.Duration  `placeholder:"TIME" default:"2s" env:"TIMEDGE_LIMIT_HELLO" help:"From the connection to its hello (${default})."`
 	Handshakes   int            `placeholder:"N" default:"4096" env:"TIMEDGE_LIMIT_HANDSHAKES" help:"Connections without a hello at once (${default})."`
@@ -37,7 +37,8 @@ type limitFlags struct {
 	SessionQueue  size  `placeholder:"SIZE" default:"64MiB" env:"TIMEDGE_LIMIT_SESSION_QUEUE" help:"Bytes queued for one session (${default})."`
 }
 
-// rates are the limits on how much in a time, as the engine takes them: where 0 is its default, what is below means none.
+// rates are the limits on how much in a time, as the engine takes them: where 0 is its default, what is below means
+// none.
 func (f *limitFlags) rates() engine.Limits {
 	none := func(n int) int {
 		if n == 0 {

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// lineSink passes lines on to a writer in a goroutine of its own, so that whoever logs, an event loop among them, never waits for the reader
-// of a pipe. While that reader stops, as many bytes as sinkBytes wait for it; further lines are dropped and counted. So are lines that cannot
-// be written because the reader is gone.
+// lineSink passes lines on to a writer in a goroutine of its own, so that whoever logs, an event loop among them, never
+// waits for the reader of a pipe. While that reader stops, as many bytes as sinkBytes wait for it; further lines are
+// dropped and counted. So are lines that cannot be written because the reader is gone.
 type lineSink struct {
 	w    io.Writer
 	json bool          // lines are JSON: what a terminal would obey in them is escaped

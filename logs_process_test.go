@@ -16,7 +16,8 @@ import (
 	"testing"
 )
 
-// loggingTo starts a server whose standard output and error go to a pipe of the test's, as under a supervisor that collects both.
+// loggingTo starts a server whose standard output and error go to a pipe of the test's, as under a supervisor that
+// collects both.
 func loggingTo(t *testing.T, pipe *os.File) (cmd *exec.Cmd, addr, admin string) {
 	t.Helper()
 	addr, admin = freeAddr(t), freeAddr(t)
@@ -71,7 +72,8 @@ func serves(t *testing.T, cmd *exec.Cmd, addr string) {
 	}
 }
 
-// A reader of the log that goes away costs its lines, which are counted, and nothing else. Nor does SIGHUP end a server.
+// A reader of the log that goes away costs its lines, which are counted, and nothing else. Nor does SIGHUP end a
+// server.
 func TestLogReaderGone(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -109,7 +111,8 @@ func TestLogReaderStops(t *testing.T) {
 	if _, err := bufio.NewReaderSize(r, 16).ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
-	// From here on the pipe is full, whatever the server writes. The test's end has a description of its own, which alone does not block.
+	// From here on the pipe is full, whatever the server writes. The test's end has a description of its own, which alone
+	// does not block.
 	full, err := syscall.Open(fmt.Sprintf("/proc/self/fd/%d", w.Fd()), syscall.O_WRONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		t.Fatal(err)

@@ -1,8 +1,8 @@
 // Command timedge is an edge server for live stream data, and its command line.
 //
 // This file holds the flags and the configuration, nothing else. Each command has a file of its own: serve.go, push.go,
-// sub.go, send.go, inbox.go, and rooms.go for the small ones; connect.go is how the client commands reach a server, explain.go turns errors into
-// one plain line.
+// sub.go, send.go, inbox.go, and rooms.go for the small ones; connect.go is how the client commands reach a server,
+// explain.go turns errors into one plain line.
 package main
 
 import (
@@ -27,8 +27,8 @@ import (
 // version is set by the linker: see the Makefile.
 var version = "unknown"
 
-// commandLine is all that can be set. A flag comes before its environment variable, that before the default; what is not
-// known, flag or variable, is an error.
+// commandLine is all that can be set. A flag comes before its environment variable, that before the default; what is
+// not known, flag or variable, is an error.
 type commandLine struct {
 	serverCommands
 	Push     pushCmd     `cmd:"" help:"Push a file, or standard input, into a room."`
@@ -271,8 +271,8 @@ func usageError(err error) error {
 	return fmt.Errorf("%w; see timedge%s --help", err, command)
 }
 
-// unknownVariables finds what looks like a setting and is none, for a misspelt one would be passed over in silence. Kubernetes
-// puts some of the kind into every process beside a service of the same name.
+// unknownVariables finds what looks like a setting and is none, for a misspelt one would be passed over in silence.
+// Kubernetes puts some of the kind into every process beside a service of the same name.
 func unknownVariables(parser *kong.Kong, environ []string) error {
 	var known, unknown []string
 	for _, n := range parser.Model.Leaves(false) {

@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// nodeReport and roomReport are what the commands read of a node's admin pages; engine.NodeReport and engine.RoomReport tell all of it.
+// nodeReport and roomReport are what the commands read of a node's admin pages; engine.NodeReport and engine.RoomReport
+// tell all of it.
 type nodeReport struct {
 	Name     string `json:"name"`
 	Addr     string `json:"addr"`
@@ -80,8 +81,8 @@ func (c *nodesCmd) Run(ctx context.Context, std *streams) error {
 	return w.flush()
 }
 
-// showNodes prints what the nodes of a cluster know of a room. It prints nothing if the admin address does not answer or its node is in
-// no cluster, unless somebody named it.
+// showNodes prints what the nodes of a cluster know of a room. It prints nothing if the admin address does not answer
+// or its node is in no cluster, unless somebody named it.
 func (r *roomCmd) showNodes(ctx context.Context, std *streams) error {
 	var rep roomReport
 	raw, err := askAdmin(ctx, r.Admin, "/rooms/"+url.PathEscape(r.Room.String()), &rep)

@@ -8,7 +8,8 @@ import (
 	"sync"
 )
 
-// notes writes what the SDK logs as plain lines, and none twice in a row: "no server to be had" is said once, not at each try.
+// notes writes what the SDK logs as plain lines, and none twice in a row: "no server to be had" is said once, not at
+// each try.
 type notes struct {
 	std   *streams
 	level slog.Level

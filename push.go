@@ -19,9 +19,9 @@ import (
 // partingTime is how long a push that has been interrupted may take to remove its room.
 const partingTime = 2 * time.Second
 
-// Run pushes a file. A room registered for it is removed once all has been delivered, when the command is interrupted, and
-// when its times are not known though they are to be kept. It is left to run idle when the file cannot be read to its end,
-// so that nobody takes the part for the whole.
+// Run pushes a file. A room registered for it is removed once all has been delivered, when the command is interrupted,
+// and when its times are not known though they are to be kept. It is left to run idle when the file cannot be read to
+// its end, so that nobody takes the part for the whole.
 func (p *pushCmd) Run(ctx context.Context, std *streams) error {
 	if p.Room.RoomID != 0 && p.roomFlags != (roomFlags{}) {
 		return errors.New("--room names a room that exists: --policy and other wishes for a new room go with 'timedge register'")
@@ -61,8 +61,8 @@ func (p *pushCmd) Run(ctx context.Context, std *streams) error {
 	return p.explain(err, room)
 }
 
-// push pushes the input and waits until it is delivered. It returns early when ctx or the publisher ends. heard: there was
-// a subscriber.
+// push pushes the input and waits until it is delivered. It returns early when ctx or the publisher ends. heard: there
+// was a subscriber.
 func (p *pushCmd) push(ctx context.Context, std *streams, c *client.Client, room codec.RoomID, in *source) (heard bool, err error) {
 	// Counts also tell, by their end, that the publisher ended.
 	pub, err := c.Publish(ctx, room, client.PublishOptions{Counts: true})
@@ -79,8 +79,9 @@ func (p *pushCmd) push(ctx context.Context, std *streams, c *client.Client, room
 	return heard || p.Wait > 0, err
 }
 
-// feed pushes the input, waits until it is delivered, and closes the publisher. It returns early when ctx or the publisher,
-// which was asked for counts, ends. recognised, if there is one, is told what the input is. heard: there was a subscriber.
+// feed pushes the input, waits until it is delivered, and closes the publisher. It returns early when ctx or the
+// publisher, which was asked for counts, ends. recognised, if there is one, is told what the input is. heard: there was
+// a subscriber.
 func (p *input) feed(ctx context.Context, std *streams, pub *client.Publisher, in *source, recognised func(media.Info)) (heard bool, err error) {
 	// Nothing interrupts a read of standard input: it is left behind for the process's end.
 	copied := make(chan error, 1)
@@ -167,8 +168,8 @@ func (p *input) copy(ctx context.Context, std *streams, pub *client.Publisher, i
 
 var kinds = [...]client.Kind{media.Delta: client.Delta, media.Key: client.Key, media.Init: client.Init}
 
-// pushUnit pushes a unit: in several messages if the server takes none so large, for a decoder starts with the first part
-// of a key unit.
+// pushUnit pushes a unit: in several messages if the server takes none so large, for a decoder starts with the first
+// part of a key unit.
 func (p *input) pushUnit(ctx context.Context, pub *client.Publisher, u media.Unit) error {
 	most := max(pub.MaxPayload(), 1)
 	for b, kind := u.Data, u.Kind; len(b) > 0; {
@@ -267,8 +268,8 @@ type pacer struct {
 	running bool
 }
 
-// until waits for the time of a unit, counted from the first one's. Units without a time go at once, and so do those that
-// are late.
+// until waits for the time of a unit, counted from the first one's. Units without a time go at once, and so do those
+// that are late.
 func (p *pacer) until(ctx context.Context, t time.Duration) error {
 	if t == media.NoTime {
 		return nil

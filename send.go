@@ -12,8 +12,8 @@ import (
 // sendAgain is how long a send that waits for its recipient lies between two attempts.
 const sendAgain = 200 * time.Millisecond
 
-// Run sends a file to an account and waits until that has all of it. When the command is interrupted, or the file cannot be read to its end,
-// the recipient is not told that it ended: nobody takes the part for the whole.
+// Run sends a file to an account and waits until that has all of it. When the command is interrupted, or the file
+// cannot be read to its end, the recipient is not told that it ended: nobody takes the part for the whole.
 func (s *sendCmd) Run(ctx context.Context, std *streams) error {
 	in, err := s.open(ctx, std)
 	if err != nil {

@@ -63,8 +63,8 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	if err != nil {
 		return errors.Join(err, closeIf(admin))
 	}
-	// A loop that waits in the kernel keeps its processor, in the runtime's sense, for up to 10 ms. One more lets everything else go on
-	// meanwhile: links between nodes, TLS, gossip. See docs/decisions/processors.md.
+	// A loop that waits in the kernel keeps its processor, in the runtime's sense, for up to 10 ms. One more lets
+	// everything else go on meanwhile: links between nodes, TLS, gossip. See docs/decisions/processors.md.
 	if cfg.Loops == 0 {
 		cfg.Loops = runtime.GOMAXPROCS(0)
 	}
@@ -105,7 +105,8 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	return err
 }
 
-// logger writes for people where people look, JSON elsewhere. From now on neither it nor what std says waits for a reader.
+// logger writes for people where people look, JSON elsewhere. From now on neither it nor what std says waits for a
+// reader.
 func (c *serveCmd) logger(std *streams) zerolog.Logger {
 	level, _ := zerolog.ParseLevel(c.LogLevel)                // one of the flag's enum
 	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00" // several nodes' logs are read side by side
@@ -142,12 +143,12 @@ func (c *serveCmd) config(log zerolog.Logger, who auth.Authenticator, secure *tl
 	}
 }
 
-// heapMargin is what Go's runtime may take beside what clients may make the server hold: the server's own, and an eighth for what
-// waits to be collected.
+// heapMargin is what Go's runtime may take beside what clients may make the server hold: the server's own, and an
+// eighth for what waits to be collected.
 const heapMargin = 24 << 20
 
-// boundHeap has the runtime collect garbage more often when it comes near the bound on memory, rather than let it grow to twice what
-// is in use. A limit that the environment sets (GOMEMLIMIT) is left alone if it is lower.
+// boundHeap has the runtime collect garbage more often when it comes near the bound on memory, rather than let it grow
+// to twice what is in use. A limit that the environment sets (GOMEMLIMIT) is left alone if it is lower.
 func boundHeap(memory int64) {
 	if limit := memory + memory/8 + heapMargin; debug.SetMemoryLimit(-1) > limit {
 		debug.SetMemoryLimit(limit)

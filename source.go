@@ -18,8 +18,8 @@ type source struct {
 	first *media.Unit // read already
 }
 
-// open opens the input. Of a file it looks at the beginning, so that one that cannot be pushed as wanted is refused before
-// anybody is told of it. It returns early when ctx ends, though whoever is to write to a pipe has not come.
+// open opens the input. Of a file it looks at the beginning, so that one that cannot be pushed as wanted is refused
+// before anybody is told of it. It returns early when ctx ends, though whoever is to write to a pipe has not come.
 func (p *input) open(ctx context.Context, std *streams) (*source, error) {
 	if p.File == "-" {
 		return &source{ReadCloser: io.NopCloser(std.in), size: -1}, nil

@@ -17,9 +17,9 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// TestVideo streams ten seconds of real video with sound, at its own speed, to two subscribers: both get the very file, and
-// it decodes from the first frame to the last. A third joins in the middle: it starts with a clean picture, and has all that
-// comes after.
+// TestVideo streams ten seconds of real video with sound, at its own speed, to two subscribers: both get the very file,
+// and it decodes from the first frame to the last. A third joins in the middle: it starts with a clean picture, and has
+// all that comes after.
 func TestVideo(t *testing.T) {
 	if os.Getenv("TIMEDGE_NO_FFMPEG") != "" {
 		t.Skip("TIMEDGE_NO_FFMPEG is set")
@@ -122,8 +122,8 @@ func expect(t *testing.T, who string, p *process, status, want int) {
 	}
 }
 
-// TestCopy pushes a file larger than every queue and window as fast as it goes: its room is lossless without being told, so
-// both subscribers have all of it.
+// TestCopy pushes a file larger than every queue and window as fast as it goes: its room is lossless without being
+// told, so both subscribers have all of it.
 func TestCopy(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
@@ -193,8 +193,8 @@ func pipe(t *testing.T) (r, w *os.File) {
 	return r, w
 }
 
-// TestInterrupt: a push that is interrupted while it waits for input says so, and takes its room with it; a subscriber has what
-// came until then.
+// TestInterrupt: a push that is interrupted while it waits for input says so, and takes its room with it; a subscriber
+// has what came until then.
 func TestInterrupt(t *testing.T) {
 	t.Parallel()
 	s := serve(t)

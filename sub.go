@@ -15,8 +15,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// Run receives a room until it ends. It succeeds if the room was removed, and everything before that has come and is written; a
-// *missingError says that the room was removed and not all has come.
+// Run receives a room until it ends. It succeeds if the room was removed, and everything before that has come and is
+// written; a *missingError says that the room was removed and not all has come.
 func (s *subCmd) Run(ctx context.Context, std *streams) error {
 	c, err := s.dial(ctx, std)
 	if err != nil {
@@ -45,7 +45,8 @@ func (s *subCmd) open(std *streams) (io.WriteCloser, error) {
 	return os.Create(s.Output)
 }
 
-// receive writes what is wanted of the room, and reports what is missing. It returns nil when the room was removed and nothing is.
+// receive writes what is wanted of the room, and reports what is missing. It returns nil when the room was removed and
+// nothing is.
 func (s *subCmd) receive(ctx context.Context, std *streams, sub *client.Subscription, out io.Writer) (err error) {
 	bar := hiddenIf(s.Output == "-" && std.toTerminal(), std)
 	defer bar.Close()

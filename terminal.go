@@ -16,9 +16,10 @@ import (
 	"golang.org/x/term"
 )
 
-// streams are the process's own, for the commands to use. Names, texts and reasons come from servers and from other accounts, who may put
-// control characters into them that a terminal obeys. So whatever people read goes through say, note, table and page, which print those
-// escaped; a test holds that no command prints in another way. What is not for people, a payload, goes to out as it is.
+// streams are the process's own, for the commands to use. Names, texts and reasons come from servers and from other
+// accounts, who may put control characters into them that a terminal obeys. So whatever people read goes through say,
+// note, table and page, which print those escaped; a test holds that no command prints in another way. What is not for
+// people, a payload, goes to out as it is.
 type streams struct {
 	in       io.Reader
 	out, err *os.File
@@ -89,8 +90,9 @@ func progress(std *streams, total int64) *progressbar.ProgressBar {
 	)
 }
 
-// printable returns s with everything escaped that is neither a graphic character nor a space, as strconv.Quote does: control characters
-// of both sets, line and paragraph separators, marks that turn the direction of writing, and what is not UTF-8.
+// printable returns s with everything escaped that is neither a graphic character nor a space, as strconv.Quote does:
+// control characters of both sets, line and paragraph separators, marks that turn the direction of writing, and what is
+// not UTF-8.
 func printable(s string) string {
 	i := strings.IndexFunc(s, func(r rune) bool { return r == utf8.RuneError || !strconv.IsPrint(r) })
 	if i < 0 {
@@ -113,7 +115,8 @@ func printable(s string) string {
 	return string(b)
 }
 
-// printableJSON appends a JSON text to dst with such characters escaped as JSON has it; white space between tokens stays.
+// printableJSON appends a JSON text to dst with such characters escaped as JSON has it; white space between tokens
+// stays.
 func printableJSON(dst, raw []byte) []byte {
 	for i := 0; i < len(raw); {
 		r, n := utf8.DecodeRune(raw[i:])

@@ -35,8 +35,8 @@ type timGateway struct {
 	log       zerolog.Logger
 }
 
-// timOverhead is how much longer than its payload a frame may be, bytes. JSON makes a payload a third longer, so one that is close to the
-// largest fits in compact encoding only.
+// timOverhead is how much longer than its payload a frame may be, bytes. JSON makes a payload a third longer, so one
+// that is close to the largest fits in compact encoding only.
 const timOverhead = 64 << 10
 
 // timSpread is over how long clients are told to go, as the engine's are.

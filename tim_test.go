@@ -15,8 +15,8 @@ import (
 	"testing"
 )
 
-// TestTimListeners: accounts of the server's own, TLS, and a balancer that says who its clients are. What clients do beyond that is tested in
-// package tim.
+// TestTimListeners: accounts of the server's own, TLS, and a balancer that says who its clients are. What clients do
+// beyond that is tested in package tim.
 func TestTimListeners(t *testing.T) {
 	dir := t.TempDir()
 	accounts := filepath.Join(dir, "accounts")

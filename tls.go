@@ -40,8 +40,9 @@ func (f *tlsFlags) tlsConfig(log zerolog.Logger) (*tls.Config, error) {
 	return &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: certs.get}, nil
 }
 
-// certificates hold what the server proves itself by, and asks of clients, and take up new ones when the files' contents change: whatever their
-// times say, as an archive or a symbolic link that is moved brings a new file with an old time.
+// certificates hold what the server proves itself by, and asks of clients, and take up new ones when the files'
+// contents change: whatever their times say, as an archive or a symbolic link that is moved brings a new file with an
+// old time.
 type certificates struct {
 	files []string // certificate, key, and perhaps the authorities of clients
 	log   zerolog.Logger

@@ -102,7 +102,8 @@ func TestCertificateIsTakenUpWhenItChanges(t *testing.T) {
 	}
 }
 
-// TestAuthoritiesOfClientsAreTakenUpWhenTheyChange: a client whose authority is new is let in, one whose authority is gone is not any more.
+// TestAuthoritiesOfClientsAreTakenUpWhenTheyChange: a client whose authority is new is let in, one whose authority is
+// gone is not any more.
 func TestAuthoritiesOfClientsAreTakenUpWhenTheyChange(t *testing.T) {
 	dir := t.TempDir()
 	f := tlsFlags{ListenTLS: []string{"127.0.0.1:0"}, ClientCA: filepath.Join(dir, "ca.pem")}

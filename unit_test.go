@@ -77,7 +77,8 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
-// TestLatecomer: only who lacks the beginning of a stream, and finds that its fragments count from there, is told, once.
+// TestLatecomer: only who lacks the beginning of a stream, and finds that its fragments count from there, is told,
+// once.
 func TestLatecomer(t *testing.T) {
 	box := func(typ, body string) string {
 		return string(binary.BigEndian.AppendUint32(nil, uint32(8+len(body)))) + typ + body

@@ -18,10 +18,11 @@ const MaxToken = codec.MaxHandshakeFrame
 
 // Authenticator says whether a client is who it says it is. Its methods may be called from many goroutines at once.
 type Authenticator interface {
-	// Authenticate returns who holds account and token at the time now, connected from remote. It may run on an event loop, so
-	// it neither blocks nor does I/O: an authenticator that has to ask somebody must have asked before. Those of this package
-	// take less than a microsecond (open, file), some tens (jwt with HS256) or about a hundred (EdDSA), refusals included: at
-	// most what twenty writes to subscribers take, once a connection. BenchmarkAuthenticate measures it.
+	// Authenticate returns who holds account and token at the time now, connected from remote. It may run on an event
+	// loop, so it neither blocks nor does I/O: an authenticator that has to ask somebody must have asked before. Those of
+	// this package take less than a microsecond (open, file), some tens (jwt with HS256) or about a hundred (EdDSA),
+	// refusals included: at most what twenty writes to subscribers take, once a connection. BenchmarkAuthenticate measures
+	// it.
 	//
 	// It neither keeps nor changes token. Every error is an *Error. The identity is shared and must not be changed.
 	Authenticate(account string, token []byte, remote netip.Addr, now time.Time) (*Identity, error)
@@ -30,8 +31,8 @@ type Authenticator interface {
 	Close() error
 }
 
-// New makes an authenticator of "open", "file:PATH" or "jwt:PATH". The file must be there and in order; from then on its
-// changes are taken up, and logged, as they come. The caller closes the authenticator.
+// New makes an authenticator of "open", "file:PATH" or "jwt:PATH". The file must be there and in order; from then on
+// its changes are taken up, and logged, as they come. The caller closes the authenticator.
 func New(spec string, log zerolog.Logger) (Authenticator, error) {
 	kind, path, _ := strings.Cut(spec, ":")
 	switch {
@@ -76,9 +77,9 @@ func (id *Identity) Expired(now time.Time) bool {
 	return !id.Expires.IsZero() && !now.Before(id.Expires)
 }
 
-// Current returns what the identity has become since: itself or an equal one, one with other rights or expiry, or ErrRevoked if
-// the account, its token or the key that signed it is no longer in the file. It neither blocks nor looks at the time, and
-// costs tens of nanoseconds, so that a session can ask every few seconds.
+// Current returns what the identity has become since: itself or an equal one, one with other rights or expiry, or
+// ErrRevoked if the account, its token or the key that signed it is no longer in the file. It neither blocks nor looks
+// at the time, and costs tens of nanoseconds, so that a session can ask every few seconds.
 func (id *Identity) Current() (*Identity, error) {
 	if id.current == nil {
 		return id, nil

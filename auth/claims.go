@@ -20,8 +20,8 @@ type claims struct {
 	rights    Rights
 }
 
-// parseClaims reads a payload. It is stricter than encoding/json, which would take the last of several claims of one name,
-// "SUB" for "sub" and null for anything: what one program checks and another signed must be the same.
+// parseClaims reads a payload. It is stricter than encoding/json, which would take the last of several claims of one
+// name, "SUB" for "sub" and null for anything: what one program checks and another signed must be the same.
 func parseClaims(payload []byte) (*claims, error) {
 	members, err := members(payload)
 	if err != nil {

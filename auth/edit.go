@@ -27,8 +27,9 @@ type Account struct {
 	Expires time.Time // zero: never
 }
 
-// Add puts an account into the file, which it makes if need be, and returns the account's token: nowhere else is it kept. A name
-// that is there already is ErrAccountExists. The file is replaced in one step, readable by its owner alone; servers take it up.
+// Add puts an account into the file, which it makes if need be, and returns the account's token: nowhere else is it
+// kept. A name that is there already is ErrAccountExists. The file is replaced in one step, readable by its owner
+// alone; servers take it up.
 func Add(path string, a Account) (token string, err error) {
 	if err := CheckAccount(a.Name); err != nil {
 		return "", err
@@ -58,7 +59,8 @@ func Add(path string, a Account) (token string, err error) {
 	return token, nil
 }
 
-// Remove takes an account out of the file; ErrNoAccount if it is not there. Comments and all other lines stay as they are.
+// Remove takes an account out of the file; ErrNoAccount if it is not there. Comments and all other lines stay as they
+// are.
 func Remove(path, account string) error {
 	return edit(path, func(content []byte) ([]byte, error) {
 		all, err := parseAccounts(content)
@@ -104,9 +106,9 @@ func read(path string) ([]byte, error) {
 	return content, nil
 }
 
-// edit replaces the content of a file in one step: whoever reads it finds the old content or the new one. The file need not be
-// there. It ends up with mode 0600 and the owner that it had, so that an administrator who edits a server's file does not take
-// it from the server. Processes that edit at once take turns, by a lock on the directory.
+// edit replaces the content of a file in one step: whoever reads it finds the old content or the new one. The file need
+// not be there. It ends up with mode 0600 and the owner that it had, so that an administrator who edits a server's file
+// does not take it from the server. Processes that edit at once take turns, by a lock on the directory.
 func edit(path string, change func(content []byte) ([]byte, error)) error {
 	// A link stays, and what it names is replaced.
 	if target, err := filepath.EvalSymlinks(path); err == nil {

@@ -11,14 +11,14 @@ type Error struct {
 
 func (e *Error) Error() string { return "auth: " + e.Text + " (" + e.Reason + ")" }
 
-// The peer is told the same of all that is wrong with account and token, so that it cannot find out which accounts or keys
-// there are.
+// The peer is told the same of all that is wrong with account and token, so that it cannot find out which accounts or
+// keys there are.
 func failed(reason string) *Error {
 	return &Error{codec.CodeAuthFailed, "account and token do not fit", reason}
 }
 
-// Refusals that a caller may want to tell apart. The first two come only after the token has proved genuine, so they tell
-// its holder nothing that is not written in it.
+// Refusals that a caller may want to tell apart. The first two come only after the token has proved genuine, so they
+// tell its holder nothing that is not written in it.
 var (
 	ErrExpired     = &Error{codec.CodeTokenExpired, "the token has expired", "expired"}
 	ErrNotYetValid = &Error{codec.CodeAuthFailed, "the token is not valid yet", "not_yet_valid"}

@@ -17,9 +17,10 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// A file's tokens are 256 random bits each, drawn by newToken, and the file has their SHA-256. That is enough: a slow hash
-// (bcrypt, Argon2) makes up for passwords that can be guessed, and nobody guesses 256 random bits, however fast each guess. So
-// a hash that costs a microsecond keeps the file as safe, and the event loop from being held up by whoever sends bad tokens.
+// A file's tokens are 256 random bits each, drawn by newToken, and the file has their SHA-256. That is enough: a slow
+// hash (bcrypt, Argon2) makes up for passwords that can be guessed, and nobody guesses 256 random bits, however fast
+// each guess. So a hash that costs a microsecond keeps the file as safe, and the event loop from being held up by
+// whoever sends bad tokens.
 const (
 	hashPrefix  = "sha256:"
 	tokenPrefix = "tdg_" // lets people and secret scanners see what it is

@@ -38,8 +38,8 @@ func (a *signed) take(content []byte) error {
 	return nil
 }
 
-// parser does not look at the claims: that waits until the signature has proved them, and goes by the caller's clock. Nor does it
-// have a list of valid methods: key is stricter, as each key is valid for one.
+// parser does not look at the claims: that waits until the signature has proved them, and goes by the caller's clock.
+// Nor does it have a list of valid methods: key is stricter, as each key is valid for one.
 var parser = jwt.NewParser(jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation())
 
 func (a *signed) Authenticate(account string, token []byte, _ netip.Addr, now time.Time) (*Identity, error) {
@@ -115,8 +115,8 @@ func refusal(err error) *Error {
 	return errMalformed
 }
 
-// unparsed keeps the payload as it is until the signature is known to be right. The embedded claims are never filled: they
-// make it what the parser takes.
+// unparsed keeps the payload as it is until the signature is known to be right. The embedded claims are never filled:
+// they make it what the parser takes.
 type unparsed struct {
 	jwt.RegisteredClaims
 	json []byte

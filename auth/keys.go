@@ -15,8 +15,8 @@ import (
 // minSecret is the size of the shortest secret for HS256, bytes: RFC 7518, section 3.2.
 const minSecret = 32
 
-// key is a key for the one algorithm that it is pinned to by its kind: what a token says of its algorithm only ever has to
-// match. So a public key can never be taken for a secret.
+// key is a key for the one algorithm that it is pinned to by its kind: what a token says of its algorithm only ever has
+// to match. So a public key can never be taken for a secret.
 type key struct {
 	kid     string // empty: for tokens that name none
 	method  jwt.SigningMethod
@@ -60,8 +60,8 @@ var (
 	errPrivate = errors.New("its private half (d) is not base64url of 32 bytes, or not that of x")
 )
 
-// parseKeys reads a JWK set. As RFC 7517, section 5, asks, it passes over keys of other kinds, algorithms and uses. Errors quote
-// nothing of the content.
+// parseKeys reads a JWK set. As RFC 7517, section 5, asks, it passes over keys of other kinds, algorithms and uses.
+// Errors quote nothing of the content.
 func parseKeys(content []byte) (keySet, error) {
 	var file struct{ Keys []jwk }
 	if json.Unmarshal(content, &file) != nil || file.Keys == nil {

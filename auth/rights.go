@@ -19,8 +19,8 @@ type Rights struct {
 	Accept    Accounts // accounts to receive from
 }
 
-// Rooms is a set of rooms. The zero value is empty. As text it is "*" for all, or room numbers with commas between; in JSON
-// the same "*", or an array of strings.
+// Rooms is a set of rooms. The zero value is empty. As text it is "*" for all, or room numbers with commas between; in
+// JSON the same "*", or an array of strings.
 type Rooms struct{ set[codec.RoomID] }
 
 // Accounts is a set of accounts, written as Rooms are.
@@ -106,7 +106,8 @@ func (a Accounts) texts() []string {
 	return a.items
 }
 
-// set is all values, or a sorted list of some: sets are made once, small and often asked, and a list takes the least memory.
+// set is all values, or a sorted list of some: sets are made once, small and often asked, and a list takes the least
+// memory.
 type set[T cmp.Ordered] struct {
 	all   bool
 	items []T

@@ -12,8 +12,9 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// AddKey draws a key for alg, "HS256" or "EdDSA", and puts it at the end of a file of keys, which it makes if need be. Sign uses
-// the last key unless told otherwise. A kid may be empty, for tokens that name no key, but not be in the file already.
+// AddKey draws a key for alg, "HS256" or "EdDSA", and puts it at the end of a file of keys, which it makes if need be.
+// Sign uses the last key unless told otherwise. A kid may be empty, for tokens that name no key, but not be in the file
+// already.
 func AddKey(path, kid, alg string) error {
 	k, err := newKey(kid, alg)
 	if err != nil {
@@ -44,8 +45,8 @@ func AddKey(path, kid, alg string) error {
 	})
 }
 
-// Sign makes a token for an account with the key of that kid, or the last of the file that can sign if kid is empty. now
-// goes into the token as the time of issue. A token that would not fit into a hello is an error.
+// Sign makes a token for an account with the key of that kid, or the last of the file that can sign if kid is empty.
+// now goes into the token as the time of issue. A token that would not fit into a hello is an error.
 func Sign(path, kid string, a Account, now time.Time) (token string, err error) {
 	if err := CheckAccount(a.Name); err != nil {
 		return "", err

@@ -17,8 +17,8 @@ const (
 	// pollEvery is how often a file is looked at: one stat(2). That also works where notifications do not: on network file
 	// systems, and through the links by which Kubernetes exchanges mounted secrets.
 	pollEvery = time.Second
-	// unsettled is how long after its last change a file is read again though it looks the same, for two changes within one
-	// tick of the file system's clock do look the same.
+	// unsettled is how long after its last change a file is read again though it looks the same, for two changes within
+	// one tick of the file system's clock do look the same.
 	unsettled = 2 * time.Second
 	// maxFile is the size of the largest file, bytes.
 	maxFile = 64 << 20
@@ -28,7 +28,8 @@ const (
 type watcher struct {
 	path string
 	log  zerolog.Logger
-	// take puts a content in force, or returns why not and leaves in force what is. Its errors quote nothing of the content.
+	// take puts a content in force, or returns why not and leaves in force what is. Its errors quote nothing of the
+	// content.
 	take func(content []byte) error
 
 	stop    chan struct{} // closed to end run
@@ -96,7 +97,8 @@ func (w *watcher) safely(content []byte) (err error) {
 	return w.take(content)
 }
 
-// poll takes the file up if it has changed since the last poll. It does not try a content twice that could not be taken up.
+// poll takes the file up if it has changed since the last poll. It does not try a content twice that could not be taken
+// up.
 func (w *watcher) poll() (changed bool, err error) {
 	info, err := os.Stat(w.path)
 	if err != nil {

@@ -9,15 +9,15 @@ import (
 // Ticket names one attempt: to mirror a room, to have a publisher taken, to do a request. No process gives one twice.
 type Ticket uint64
 
-// LinkID names a connection with another node, SessionID a client's, for as long as this process lives. A link has a SessionID, too: requests come
-// by it.
+// LinkID names a connection with another node, SessionID a client's, for as long as this process lives. A link has a
+// SessionID, too: requests come by it.
 type (
 	LinkID    uint64
 	SessionID uint64
 )
 
-// Ask is a request that somebody makes of a room, and where the answer goes: a client of this node, or a client of the node at the other end of
-// a link.
+// Ask is a request that somebody makes of a room, and where the answer goes: a client of this node, or a client of the
+// node at the other end of a link.
 type Ask struct {
 	Session  SessionID // whose loop the answer goes to
 	Link     LinkID    // by which another node asks; 0: a client of this node does
@@ -44,10 +44,11 @@ type Effects interface {
 	Tell(l LinkID, c Cmd)
 	// Answer ends a request (Part.Answered). Once for each Ask, unless Here or Give is called for it, or Left comes first.
 	Answer(a Ask, m codec.Control)
-	// Here ends a request by sending it back: the room is here now, or might be. A client's Subscribe is for its session, any other for Part.Request.
-	// For a Subscribe Node.Seated follows, when the session has its seat or will not have one.
+	// Here ends a request by sending it back: the room is here now, or might be. A client's Subscribe is for its session,
+	// any other for Part.Request. For a Subscribe Node.Seated follows, when the session has its seat or will not have one.
 	Here(a Ask)
-	// Give ends a publish request: its session may hold the outbound (Part.Given). Node.Given follows, also if the session is closed.
+	// Give ends a publish request: its session may hold the outbound (Part.Given). Node.Given follows, also if the session
+	// is closed.
 	Give(a Ask, o *room.Outbound, t Ticket)
 	// Detached has Node.Detached called. Any goroutine calls it.
 	Detached(o *room.Outbound)
@@ -70,11 +71,13 @@ type Note struct {
 type Host interface {
 	// Send has the session send a frame, in order with all that it is sent.
 	Send(m codec.Control)
-	// Acks sends the acknowledgements of a publication that are due (Publication.Acks), unless the session holds them back for a while.
+	// Acks sends the acknowledgements of a publication that are due (Publication.Acks), unless the session holds them back
+	// for a while.
 	Acks(p *Publication)
 	// Await has the host's ticks call Acks until nothing is outstanding (Publication.Pending).
 	Await(p *Publication)
-	// Numbered says that the session publishes under a number now: a subscription of it that wants no echoes is not sent that.
+	// Numbered says that the session publishes under a number now: a subscription of it that wants no echoes is not sent
+	// that.
 	Numbered(p *Publication)
 	// Refuse answers a request with an error.
 	Refuse(a Ask, err error)
@@ -83,8 +86,8 @@ type Host interface {
 	// Performed hands an answer to the Node, which gives it when the standbys know what was done (Node.Performed).
 	Performed(a Ask, r *room.Room, answer codec.Control)
 
-	// PostCut has Publication.Ended called on the loop, PostAcks Acks, PostCount Publication.SendCount. They append to the loop's mailbox. Any
-	// goroutine.
+	// PostCut has Publication.Ended called on the loop, PostAcks Acks, PostCount Publication.SendCount. They append to the
+	// loop's mailbox. Any goroutine.
 	PostCut(p *Publication, of room.Pusher, code codec.Code)
 	PostAcks(p *Publication)
 	PostCount(p *Publication, c codec.Count)
@@ -98,8 +101,8 @@ type LinkHost interface {
 	Report(r Report)
 	// Stray counts frames that were not taken. On a link that the other node dialed that one is told, by push_refused.
 	Stray(id codec.RoomID, num uint16, code codec.Code, frames int)
-	// Admit makes the link a member of a room: mirrored with req and the head, the replay, then ok are sent when it is admitted. Join.Member is the
-	// callee's to fill in.
+	// Admit makes the link a member of a room: mirrored with req and the head, the replay, then ok are sent when it is
+	// admitted. Join.Member is the callee's to fill in.
 	Admit(req uint32, r *room.Room, j room.Join, head codec.RoomHead) (Member, error)
 	// Resume says that Port.Ready has become true: frames that waited may come.
 	Resume()

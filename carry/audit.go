@@ -6,8 +6,9 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// Audit returns the first broken invariant that can be seen in the Node, for tests to call after every event: each outbound has an owner, each
-// request a place and no two, what hangs on a link hangs on one that is open, and a mirror is whole or admits nobody.
+// Audit returns the first broken invariant that can be seen in the Node, for tests to call after every event: each
+// outbound has an owner, each request a place and no two, what hangs on a link hangs on one that is open, and a mirror
+// is whole or admits nobody.
 func (n *Node) Audit() error {
 	place := make(map[*request]string)
 	put := func(q *request, where string) error {

@@ -1,6 +1,7 @@
-// Package carry is what a node of a cluster does for rooms that it does not relay, and for its links: pure machines, without clock, network or
-// goroutine. Events go in as method calls, what follows comes out by interfaces ([Effects], [Host]), in an order that depends on nothing else. So all
-// of it runs under seeds, with real rooms and whole frames (internal/world), and engine only executes it.
+// Package carry is what a node of a cluster does for rooms that it does not relay, and for its links: pure machines,
+// without clock, network or goroutine. Events go in as method calls, what follows comes out by interfaces ([Effects],
+// [Host]), in an order that depends on nothing else. So all of it runs under seeds, with real rooms and whole frames
+// (internal/world), and engine only executes it.
 //
 // Start at [Node], which decides; [Port] is what happens at once on a link, [Part] on any session:
 //
@@ -16,11 +17,13 @@
 //	part.go       a session's publications, and requests done at a room that is here
 //	port.go       a link's loop: up.go the end that dialed, down.go the other
 //
-// Four rules hold everywhere. Each attempt has a number that a process never gives twice, and who does not hold that number any more does not hear
-// of it (tickets). An outbound always has a holder, a claim or a deadline; a request a session and a deadline (owners). What must be in order
-// with frames is done by the link's loop at once, and the Node hears of it afterwards (order). An edge never attaches to an older reign than
-// the newest it has heard of (reigns). Node.Audit checks what of this can be seen in a Node.
+// Four rules hold everywhere. Each attempt has a number that a process never gives twice, and who does not hold that
+// number any more does not hear of it (tickets). An outbound always has a holder, a claim or a deadline; a request a
+// session and a deadline (owners). What must be in order with frames is done by the link's loop at once, and the Node
+// hears of it afterwards (order). An edge never attaches to an older reign than the newest it has heard of (reigns).
+// Node.Audit checks what of this can be seen in a Node.
 //
-// Concurrency: a Node belongs to one goroutine, a Part and a Port to their session's loop. What one wants of the other goes through mailboxes
-// that keep order: all that a Node tells one link through one, all that one loop tells the Node through one.
+// Concurrency: a Node belongs to one goroutine, a Part and a Port to their session's loop. What one wants of the other
+// goes through mailboxes that keep order: all that a Node tells one link through one, all that one loop tells the Node
+// through one.
 package carry

@@ -9,8 +9,8 @@ import (
 	"github.com/timedge/timedge/room"
 )
 
-// edge is a room that this node does not relay and has clients of. Its mirror and its outbounds hang on one link, that to the target
-// which the core has named.
+// edge is a room that this node does not relay and has clients of. Its mirror and its outbounds hang on one link, that
+// to the target which the core has named.
 type edge struct {
 	id     codec.RoomID
 	target string // the node to attach to; "" if there is none at the moment
@@ -57,7 +57,8 @@ type detour struct {
 }
 
 const (
-	// unknownFor is how long an edge that has been attached goes on looking for its room when everybody says that there is none.
+	// unknownFor is how long an edge that has been attached goes on looking for its room when everybody says that there is
+	// none.
 	unknownFor = 3 * time.Second
 	// idleFor is how long an edge that nobody needs is kept.
 	idleFor = time.Second
@@ -188,19 +189,21 @@ func (n *Node) drive(e *edge) {
 	}
 }
 
-// circular reports whether what another node asks for by way of this one would go round in circles: this node would ask the other, or does not
-// reach the relay either.
+// circular reports whether what another node asks for by way of this one would go round in circles: this node would ask
+// the other, or does not reach the relay either.
 func (n *Node) circular(e *edge, by *link) bool {
 	return by == nil || e.target == by.Name || n.cutOffFromRelay(e)
 }
 
-// cutOffFromRelay reports whether the target is not the room's relay, as far as this node knows, but somebody who can reach it.
+// cutOffFromRelay reports whether the target is not the room's relay, as far as this node knows, but somebody who can
+// reach it.
 func (n *Node) cutOffFromRelay(e *edge) bool {
 	relay := n.core.Where(e.id)
 	return relay != "" && relay != e.target && relay != n.self && n.core.Unreachable(relay)
 }
 
-// askMirror subscribes this node at the relay, with the positions that it has or, at first, those of the client who waits.
+// askMirror subscribes this node at the relay, with the positions that it has or, at first, those of the client who
+// waits.
 func (n *Node) askMirror(e *edge) {
 	t := n.next()
 	m := &codec.Mirror{Req: t.wire(), Room: e.id}
@@ -247,7 +250,8 @@ func (n *Node) askMirror(e *edge) {
 	n.do.Tell(e.at.id, feedRoom{t, e.id, e.reign, append(frames, m)})
 }
 
-// awaited returns what the first has who waits for the mirror and has anything: a client that resumes, or a node that comes this way.
+// awaited returns what the first has who waits for the mirror and has anything: a client that resumes, or a node that
+// comes this way.
 func (e *edge) awaited() []codec.Position {
 	for _, q := range e.waiting {
 		if sub, is := q.M.(*codec.Subscribe); is && len(sub.Have) > 0 {
@@ -327,8 +331,8 @@ func (n *Node) filled(e *edge) {
 	n.tally(e)
 }
 
-// Seated says that a subscriber that was sent back (Effects.Here) has its seat in the mirror, or will not have one. When all of them have, what they
-// have acknowledged counts.
+// Seated says that a subscriber that was sent back (Effects.Here) has its seat in the mirror, or will not have one.
+// When all of them have, what they have acknowledged counts.
 func (n *Node) Seated(id codec.RoomID, now int64) {
 	n.enter(now)
 	if e := n.edges[id]; e != nil && e.seats > 0 {
@@ -487,7 +491,8 @@ func (r strayed) tell(n *Node, k *link) {
 	}
 }
 
-// hidden follows the relay's word that the room is an inbox, of none of those who wait for it here as far as they had said then.
+// hidden follows the relay's word that the room is an inbox, of none of those who wait for it here as far as they had
+// said then.
 func (n *Node) hidden(e *edge) {
 	n.turnStrangersAway(e)
 	e.through = slices.DeleteFunc(e.through, func(d detour) bool {

@@ -134,8 +134,8 @@ func (n *Node) report(id codec.RoomID) []byte {
 	}
 }
 
-// Inspect asks all nodes for what they know of a room, this one included, and calls yield for each answer, on the Node's goroutine. It returns how many
-// answers there will be.
+// Inspect asks all nodes for what they know of a room, this one included, and calls yield for each answer, on the
+// Node's goroutine. It returns how many answers there will be.
 func (n *Node) Inspect(id codec.RoomID, now int64, yield func(rep RoomReport)) (answers int) {
 	n.enter(now)
 	own := n.Room(id)

@@ -10,8 +10,8 @@ import (
 	"github.com/timedge/timedge/room"
 )
 
-// Node decides what this node does for rooms that others relay, and executes what [node.Core] decides. After each call it has done all that
-// follows, so far as it can be done at that moment.
+// Node decides what this node does for rooms that others relay, and executes what [node.Core] decides. After each call
+// it has done all that follows, so far as it can be done at that moment.
 type Node struct {
 	self  string
 	birth uint64
@@ -49,10 +49,12 @@ const (
 	// askFor is how long a request may look for its room; maxAsks is how many one session may have on their way.
 	askFor  = 10 * time.Second
 	maxAsks = 1024
-	// tombstoneFor is how long a room that ended is remembered, so that it does not come back; buryEvery how often that is looked at.
+	// tombstoneFor is how long a room that ended is remembered, so that it does not come back; buryEvery how often that is
+	// looked at.
 	tombstoneFor = 10 * time.Minute
 	buryEvery    = 10 * time.Second
-	// settleHold is how long a new relay acknowledges nothing, so that every edge has come back before anything is let go of.
+	// settleHold is how long a new relay acknowledges nothing, so that every edge has come back before anything is let go
+	// of.
 	settleHold = 200 * time.Millisecond
 )
 
@@ -85,8 +87,8 @@ func (n *Node) leave() {
 	n.later = nil
 }
 
-// try calls f for the edge of a room. If that panics the room is given up here, as far as that can be done, and the panic goes on: the caller of
-// the machine counts it, and may go on with the machine.
+// try calls f for the edge of a room. If that panics the room is given up here, as far as that can be done, and the
+// panic goes on: the caller of the machine counts it, and may go on with the machine.
 func (n *Node) try(id codec.RoomID, f func()) {
 	done := false
 	defer func() {
@@ -150,7 +152,8 @@ func (n *Node) after(d time.Duration, f func()) {
 	heap.Push(&n.timers, timer{n.now + int64(d), n.count, f})
 }
 
-// Due returns when Tick is to be called next, at the latest; 0 if there is nothing to wait for. It may be earlier after any other call.
+// Due returns when Tick is to be called next, at the latest; 0 if there is nothing to wait for. It may be earlier after
+// any other call.
 func (n *Node) Due() int64 {
 	switch {
 	case n.core.Pending():
@@ -161,7 +164,8 @@ func (n *Node) Due() int64 {
 	return n.timers[0].at
 }
 
-// reviewSlice is how many rooms a Tick looks at of those that a change of the members concerns: about a millisecond's worth.
+// reviewSlice is how many rooms a Tick looks at of those that a change of the members concerns: about a millisecond's
+// worth.
 const reviewSlice = 256
 
 // Tick does what time brings.
@@ -198,8 +202,8 @@ func (n *Node) Report(l LinkID, r Report, now int64) {
 	n.leave()
 }
 
-// Performed takes the answer to a request that was done at a room here. Effects.Answer follows when the standbys know what has changed; if this node
-// is not the relay any more, the request is as one of Ask.
+// Performed takes the answer to a request that was done at a room here. Effects.Answer follows when the standbys know
+// what has changed; if this node is not the relay any more, the request is as one of Ask.
 func (n *Node) Performed(a Ask, r *room.Room, answer codec.Control, now int64) {
 	n.enter(now)
 	done := func(ok bool) {
@@ -238,8 +242,8 @@ func (n *Node) Registered(a Ask, r *room.Room, answer *codec.Registered, now int
 	n.leave()
 }
 
-// Changed makes the cluster know that a room which this node relays has ended by itself, or, with code 0, that publishers have left it: for
-// Table.OnChange. Of one that its owner has removed Performed tells.
+// Changed makes the cluster know that a room which this node relays has ended by itself, or, with code 0, that
+// publishers have left it: for Table.OnChange. Of one that its owner has removed Performed tells.
 func (n *Node) Changed(r *room.Room, ended codec.Code, now int64) {
 	n.enter(now)
 	if ended != codec.CodeRemoved {

@@ -236,7 +236,8 @@ func TestHungUpWhilePublishing(t *testing.T) {
 	}
 }
 
-// A client publishes again while the session that it had before closes: whichever the Node hears of first, the publisher lives.
+// A client publishes again while the session that it had before closes: whichever the Node hears of first, the
+// publisher lives.
 func TestPublishedAgainWhileTheOlderSessionCloses(t *testing.T) {
 	for _, when := range []string{"before it asks", "before the relay's answer", "before it is given", "afterwards"} {
 		t.Run(when, func(t *testing.T) {
@@ -405,7 +406,8 @@ func TestOlderReignsAreNotTaken(t *testing.T) {
 	}
 }
 
-// However many streams a mirror has, what it asks with fits: all of it where the other node understands that, otherwise what does.
+// However many streams a mirror has, what it asks with fits: all of it where the other node understands that, otherwise
+// what does.
 func TestMirrorOfManyStreams(t *testing.T) {
 	for level := range uint8(node.Level + 1) {
 		t.Run(fmt.Sprint("level=", level), func(t *testing.T) {

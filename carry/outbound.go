@@ -7,8 +7,8 @@ import (
 	"github.com/timedge/timedge/room"
 )
 
-// outbound is a publisher of a room that another node relays. It has a way to the relay or none, and always an owner: the session that holds it,
-// requests for it, or else a deadline. The frames' part is room.Outbound's.
+// outbound is a publisher of a room that another node relays. It has a way to the relay or none, and always an owner:
+// the session that holds it, requests for it, or else a deadline. The frames' part is room.Outbound's.
 type outbound struct {
 	out    *room.Outbound
 	e      *edge

@@ -202,8 +202,8 @@ func (p *Part) Answered(a Ask, m codec.Control, now int64) {
 	}
 }
 
-// Given is Effects.Give on the session's loop. It reports whether the session holds the outbound now. If it does not the request is on its way
-// again. The session is open; for a closed one nothing is held.
+// Given is Effects.Give on the session's loop. It reports whether the session holds the outbound now. If it does not
+// the request is on its way again. The session is open; for a closed one nothing is held.
 func (p *Part) Given(a Ask, o *room.Outbound, now int64) (held bool) {
 	pub := p.by[a.client()]
 	if pub != nil && pub.out != o {
@@ -226,8 +226,8 @@ func (p *Part) Given(a Ask, o *room.Outbound, now int64) (held bool) {
 	return true
 }
 
-// Push routes a run of frames to its room, and returns whose they are: nil if nobody publishes here under that number. A *room.Error is the
-// publisher's to know.
+// Push routes a run of frames to its room, and returns whose they are: nil if nobody publishes here under that number.
+// A *room.Error is the publisher's to know.
 func (p *Part) Push(run room.Run, now int64) (*Publication, error) {
 	pub := p.last
 	if pub == nil || pub.Num != run.Key.Pub || pub.Room != run.Room {
@@ -271,8 +271,8 @@ func (p *Part) Close(now int64) {
 	}
 }
 
-// Publication is a session's right to push into a room under a number. It implements room.Holder. The sessions of links have one for each
-// publisher that they carry. Loop only, but for the methods of room.Holder.
+// Publication is a session's right to push into a room under a number. It implements room.Holder. The sessions of links
+// have one for each publisher that they carry. Loop only, but for the methods of room.Holder.
 type Publication struct {
 	Room     codec.RoomID
 	Num      uint16

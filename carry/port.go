@@ -10,8 +10,9 @@ import (
 	"github.com/timedge/timedge/room"
 )
 
-// Port is what a link does at once, in order with its frames: it knows where they go. At the end that dialed it feeds mirrors and takes what
-// outbounds send; at the other end it has memberships and carries the other node's publishers. Loop only.
+// Port is what a link does at once, in order with its frames: it knows where they go. At the end that dialed it feeds
+// mirrors and takes what outbounds send; at the other end it has memberships and carries the other node's publishers.
+// Loop only.
 type Port struct {
 	Part
 	link  LinkID
@@ -49,7 +50,8 @@ func NewPort(l LinkID, peer string, dialed bool, rooms *room.Table, h LinkHost) 
 	return p
 }
 
-// Ready reports whether frames may come: not before the other node is in this one's view. What comes before that is to be kept, as bytes.
+// Ready reports whether frames may come: not before the other node is in this one's view. What comes before that is to
+// be kept, as bytes.
 func (p *Port) Ready() bool { return p.ready }
 
 // Push routes a run of frames. A fault concerns the publisher, never the link.
@@ -59,8 +61,8 @@ func (p *Port) Push(run room.Run, now int64) {
 	}
 }
 
-// Frame handles any other frame but ping and pong. It may keep it, but not what it aliases. An error is a breach of the protocol: the link is to
-// be closed.
+// Frame handles any other frame but ping and pong. It may keep it, but not what it aliases. An error is a breach of the
+// protocol: the link is to be closed.
 func (p *Port) Frame(m codec.Control, now int64) error {
 	if g, is := m.(*codec.Gap); is {
 		if err := p.Gap(*g, now); err != nil {
@@ -96,8 +98,9 @@ func (p *Port) Close(now int64) {
 	clear(p.wanted)
 }
 
-// stray is what becomes of frames that could not be taken. An edge is told, and has its client begin anew. What comes for a mirror that is no
-// more, or that another link feeds now, is nothing to care for; anything else means that mirror and relay do not agree.
+// stray is what becomes of frames that could not be taken. An edge is told, and has its client begin anew. What comes
+// for a mirror that is no more, or that another link feeds now, is nothing to care for; anything else means that mirror
+// and relay do not agree.
 func (p *Port) stray(id codec.RoomID, num uint16, err error, frames int) {
 	code := codeOf(err)
 	p.lh.Stray(id, num, code, frames)
@@ -133,7 +136,8 @@ type Report interface{ tell(n *Node, k *link) }
 type (
 	// open lets the frames of a link come, now that the other node is in the view.
 	open struct{}
-	// feedRoom begins an attempt to mirror a room: it sends frames, the last of which asks for it. No reign below the one given is taken.
+	// feedRoom begins an attempt to mirror a room: it sends frames, the last of which asks for it. No reign below the one
+	// given is taken.
 	feedRoom struct {
 		ticket Ticket
 		room   codec.RoomID
@@ -227,8 +231,8 @@ type (
 		room   codec.RoomID
 		code   codec.Code
 	}
-	// wants is another node's wish to mirror a room; tells a state that it sends, changes what of one has changed; lost are rooms that it thinks it
-	// mirrors from here; inspects asks what this node knows of a room.
+	// wants is another node's wish to mirror a room; tells a state that it sends, changes what of one has changed; lost
+	// are rooms that it thinks it mirrors from here; inspects asks what this node knows of a room.
 	wants struct {
 		m   *codec.Mirror
 		has *had

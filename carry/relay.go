@@ -10,7 +10,8 @@ type relay Node
 
 func (a *relay) node() *Node { return (*Node)(a) }
 
-// Promote implements node.Actions: the room is made of its state, or the mirror becomes the room. Who publishes by a link does so here now.
+// Promote implements node.Actions: the room is made of its state, or the mirror becomes the room. Who publishes by a
+// link does so here now.
 func (a *relay) Promote(st *codec.RoomState) {
 	n := a.node()
 	r, err := n.rooms.Restore(st, n.now)
@@ -32,7 +33,8 @@ func (n *Node) arrived(id codec.RoomID) {
 	delete(n.edges, id)
 	n.sweep = nil
 	if e.at != nil {
-		// No word of this part's end: until the old relay knows of the new one, what it takes must not arrive without this node.
+		// No word of this part's end: until the old relay knows of the new one, what it takes must not arrive without this
+		// node.
 		n.do.Tell(e.at.id, unfeed{room: id, quiet: true})
 		n.unplug(e, true)
 	}
@@ -47,7 +49,8 @@ func (n *Node) arrived(id codec.RoomID) {
 	}
 }
 
-// Demote implements node.Actions. Those links that are members are told who relays the room now, before they are sent away.
+// Demote implements node.Actions. Those links that are members are told who relays the room now, before they are sent
+// away.
 func (a *relay) Demote(id codec.RoomID, to string) {
 	n := a.node()
 	r, err := n.rooms.Get(id)

@@ -7,8 +7,8 @@ import (
 	"github.com/timedge/timedge/room"
 )
 
-// request is a client's request for a room that another node relays: it waits for the mirror or for a link, was sent, or claims an outbound. It is
-// answered once, at the latest when its time is over, unless its session has left.
+// request is a client's request for a room that another node relays: it waits for the mirror or for a link, was sent,
+// or claims an outbound. It is answered once, at the latest when its time is over, unless its session has left.
 type request struct {
 	Ask
 	id   codec.RoomID
@@ -208,7 +208,8 @@ func (n *Node) forward(e *edge, q *request) {
 	n.do.Send(at.id, asked)
 }
 
-// unpublished ends an outbound whose publisher has left at its own wish. Its session, which knows by now, is not told (Part.Answered).
+// unpublished ends an outbound whose publisher has left at its own wish. Its session, which knows by now, is not told
+// (Part.Answered).
 func (n *Node) unpublished(e *edge, q *request) {
 	for _, o := range slices.Clone(e.outs) {
 		if o.out.Account == q.Account && o.out.Instance == q.Instance && len(o.claims)+o.given == 0 {

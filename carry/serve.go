@@ -43,7 +43,8 @@ func (r inspects) tell(n *Node, k *link) {
 	n.do.Send(k.id, &codec.Report{Req: r.m.Req, JSON: n.report(r.m.Room)})
 }
 
-// serve answers a node that wants to mirror a room: as its relay, as an edge that can reach the relay, or by saying who does.
+// serve answers a node that wants to mirror a room: as its relay, as an edge that can reach the relay, or by saying who
+// does.
 func (n *Node) serve(k *link, m *codec.Mirror, has *had) {
 	if !k.open {
 		return

@@ -12,7 +12,8 @@ import (
 
 // A link that this node has dialed: the other relays rooms that have clients here, or is asked for them.
 
-// fillHold bounds how long a fresh mirror waits for the subscriber it was made for to take its seat, before what comes counts as arrived.
+// fillHold bounds how long a fresh mirror waits for the subscriber it was made for to take its seat, before what comes
+// counts as arrived.
 const fillHold = 2 * time.Second
 
 // feed is a room whose mirror was asked for on this link.
@@ -298,7 +299,8 @@ func (p *Port) dropped(at lane, code codec.Code) {
 	p.lh.Report(dropped{c.ticket, c.out, code})
 }
 
-// anew ends an outbound whose client has to begin anew, behind the message whose beginning the relay does not know if that is why.
+// anew ends an outbound whose client has to begin anew, behind the message whose beginning the relay does not know if
+// that is why.
 func (p *Port) anew(at lane, why codec.Code) {
 	if c := p.outs[at]; c != nil {
 		p.endOut(at, false)

@@ -13,11 +13,12 @@ import (
 	"github.com/timedge/timedge/client"
 )
 
-// quick is how long what takes no waiting for others may take on a busy machine: much less than the 10 s after which a server gives up on
-// who went without a word.
+// quick is how long what takes no waiting for others may take on a busy machine: much less than the 10 s after which a
+// server gives up on who went without a word.
 const quick = 5 * time.Second
 
-// Who leaves cleanly holds nobody up, however it leaves: the publisher of a lossless room goes on at once, and others are told that it left.
+// Who leaves cleanly holds nobody up, however it leaves: the publisher of a lossless room goes on at once, and others
+// are told that it left.
 func TestCleanExit(t *testing.T) {
 	addr, shutdown := serve(t)
 	defer shutdown()
@@ -281,7 +282,8 @@ func TestTwoCallersOfNext(t *testing.T) {
 	}
 }
 
-// A program that is restarted goes on where it was, as subscriber and as publisher; what happens to connections can be seen.
+// A program that is restarted goes on where it was, as subscriber and as publisher; what happens to connections can be
+// seen.
 func TestRestart(t *testing.T) {
 	addr, shutdown := serve(t)
 	defer shutdown()

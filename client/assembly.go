@@ -7,9 +7,10 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// assembly joins the pieces of messages, and bounds what is held of those that are not whole yet: a publisher may begin one in each of its
-// streams, and a hostile one ends none of them. A subscription may hold share bytes, and all of a client together what the quota has, but for
-// minShare each. Where that is too little, the publisher that holds the most loses its largest.
+// assembly joins the pieces of messages, and bounds what is held of those that are not whole yet: a publisher may begin
+// one in each of its streams, and a hostile one ends none of them. A subscription may hold share bytes, and all of a
+// client together what the quota has, but for minShare each. Where that is too little, the publisher that holds the
+// most loses its largest.
 type assembly struct {
 	quota *quota
 	share int
@@ -31,8 +32,8 @@ const minShare = 256 << 10
 // maxSpare is how much memory is kept from message to message.
 const maxSpare = 4 << 20
 
-// add appends a piece to a stream's message, which grows to no more than most. If that is too much, it adds nothing and returns the stream
-// whose message has to be dropped before.
+// add appends a piece to a stream's message, which grows to no more than most. If that is too much, it adds nothing and
+// returns the stream whose message has to be dropped before.
 func (a *assembly) add(st *inStream, piece []byte, most int) (victim *inStream) {
 	if a.out != nil {
 		a.recycle(a.out)

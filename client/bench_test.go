@@ -9,8 +9,9 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// sink is a server on loopback that takes one publisher and acknowledges a quarter of its window at a time, or one subscriber
-// whom it sends the same frames over and over. It allocates nothing per frame, so that what is measured is the client's.
+// sink is a server on loopback that takes one publisher and acknowledges a quarter of its window at a time, or one
+// subscriber whom it sends the same frames over and over. It allocates nothing per frame, so that what is measured is
+// the client's.
 func sink(tb testing.TB, payload int) *Client {
 	tb.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -6,18 +6,20 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// buffer holds the frames of one room between the reader, who adds, and Next, which takes. What it holds is bounded, and the room's policy
-// says what becomes of the rest, as the server's queue does for what a connection does not take: so no subscription that is not read holds
-// up the others on its connection, and what is read is as new as the policy promises.
+// buffer holds the frames of one room between the reader, who adds, and Next, which takes. What it holds is bounded,
+// and the room's policy says what becomes of the rest, as the server's queue does for what a connection does not take:
+// so no subscription that is not read holds up the others on its connection, and what is read is as new as the policy
+// promises.
 //
 //	latest      a message is replaced by a newer one of its stream
 //	live        whole groups are dropped; streams without key messages lose the oldest
 //	disconnect  the subscription ends
 //	lossless    nothing is dropped: the server sends no more than its window before it is acknowledged
 //
-// In a latest room what waits is the newest of each stream, so that there is nothing to drop. Elsewhere a burst is no reason to drop anything: live
-// and disconnect act only when more than limit has been waiting for bufferAge, or, where the caller
-// has been behind since it last took all there was, more than limit. Until then hard is the bound, at which the reader pauses.
+// In a latest room what waits is the newest of each stream, so that there is nothing to drop. Elsewhere a burst is no
+// reason to drop anything: live and disconnect act only when more than limit has been waiting for bufferAge, or, where
+// the caller has been behind since it last took all there was, more than limit. Until then hard is the bound, at which
+// the reader pauses.
 //
 // What is dropped is marked in its place, for take to turn into a Gap. The subscription's mutex guards all of it.
 type buffer struct {
@@ -67,7 +69,8 @@ type span struct {
 	frames int // 0: there is none
 }
 
-// What is dropped is marked by its type byte: a stream frame by a bit that is never set on the wire, a gap by a type that is none.
+// What is dropped is marked by its type byte: a stream frame by a bit that is never set on the wire, a gap by a type
+// that is none.
 const (
 	deadBit = 0x40
 	deadGap = 0x3f
@@ -195,7 +198,8 @@ func (b *buffer) sort(frame []byte) {
 	}
 }
 
-// admit reports whether a frame of a stream of which something is left out goes in, and ends the leaving out if it does for good.
+// admit reports whether a frame of a stream of which something is left out goes in, and ends the leaving out if it does
+// for good.
 func (b *buffer) admit(w *waiting, frame []byte) bool {
 	f := flagsOf(frame)
 	switch {
@@ -211,7 +215,8 @@ func (b *buffer) admit(w *waiting, frame []byte) bool {
 	return true
 }
 
-// note takes down where a frame is, and reports whether a message is whole with it that replaces those before. Init messages replace nothing.
+// note takes down where a frame is, and reports whether a message is whole with it that replaces those before. Init
+// messages replace nothing.
 func (w *waiting) note(f codec.Flags, at place) (whole bool) {
 	if f&codec.FlagInit != 0 {
 		return false
@@ -313,8 +318,9 @@ func ofStream(frame []byte) bool {
 	return isStream(frame) || frame[offType] == codec.TypeGap || frame[offType] == deadGap
 }
 
-// shed drops of each stream what lies before its newest key message, or where it has none, all but the newest part; and all, if that is too
-// much still. Of a stream that loses its newest messages, what comes is left out until it can be begun with.
+// shed drops of each stream what lies before its newest key message, or where it has none, all but the newest part; and
+// all, if that is too much still. Of a stream that loses its newest messages, what comes is left out until it can be
+// begun with.
 func (b *buffer) shed() {
 	begin := make(map[codec.StreamKey]uint64) // from where on a stream is kept
 	skipped := make(map[codec.StreamKey]bool) // what is left out of it lies behind what waits

@@ -52,8 +52,9 @@ func (p *producer) frame(t *rapid.T) []byte {
 	return b
 }
 
-// TestBufferLaws: whatever is dropped, nothing is missing without a gap, no message is cut or changed, a stream with key messages goes on at one
-// of these, and the bounds hold. In a latest room a caller that has taken all has the newest.
+// TestBufferLaws: whatever is dropped, nothing is missing without a gap, no message is cut or changed, a stream with
+// key messages goes on at one of these, and the bounds hold. In a latest room a caller that has taken all has the
+// newest.
 func TestBufferLaws(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		clock := time.Unix(1, 0)

@@ -53,7 +53,8 @@ func (ch *chunk) release() {
 	}
 }
 
-// frameQueue is a queue of frames in chunks: first in, first out, each frame in one piece of memory. It has no lock of its own.
+// frameQueue is a queue of frames in chunks: first in, first out, each frame in one piece of memory. It has no lock of
+// its own.
 type frameQueue struct {
 	head, tail *chunk
 	off        int    // of the first frame in head
@@ -61,7 +62,8 @@ type frameQueue struct {
 	passed     uint64 // bytes that were ever taken off
 }
 
-// place is where a frame is: at counts all bytes that ever went into the queue. Once these have been taken off, it is nowhere.
+// place is where a frame is: at counts all bytes that ever went into the queue. Once these have been taken off, it is
+// nowhere.
 type place struct {
 	ch  *chunk
 	off int

@@ -9,8 +9,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// Client is one connection to one server at a time, and what is done over it: requests, a Publisher and a Subscription for each
-// room. Close it when it is no longer needed.
+// Client is one connection to one server at a time, and what is done over it: requests, a Publisher and a Subscription
+// for each room. Close it when it is no longer needed.
 type Client struct {
 	// Fixed.
 	opts     Options
@@ -37,9 +37,9 @@ type Client struct {
 	firstReady, lastReady *outStream
 }
 
-// Dial connects to one of the servers, each being tried once, in random order, and says hello. When none can be had it returns the
-// error of each. From then on the client reconnects by itself, trying for ever, until Close is called or a server says that
-// connecting again is of no use, as when the account is not let in.
+// Dial connects to one of the servers, each being tried once, in random order, and says hello. When none can be had it
+// returns the error of each. From then on the client reconnects by itself, trying for ever, until Close is called or a
+// server says that connecting again is of no use, as when the account is not let in.
 //
 // ctx bounds Dial alone.
 func Dial(ctx context.Context, o Options) (*Client, error) {
@@ -82,8 +82,8 @@ func newInstance() uint64 {
 	return binary.BigEndian.Uint64(b[:])
 }
 
-// finish ends everything, for want of a connection. Close discards what subscriptions hold; after any other end it is still to be
-// had.
+// finish ends everything, for want of a connection. Close discards what subscriptions hold; after any other end it is
+// still to be had.
 func (c *Client) finish(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -147,11 +147,12 @@ func (c *Client) dequeue(p *Publisher) {
 	}
 }
 
-// maxBacklog is how much may wait for a server that does not read before acknowledgements, which are cumulative, are put off.
+// maxBacklog is how much may wait for a server that does not read before acknowledgements, which are cumulative, are
+// put off.
 const maxBacklog = 256 << 10
 
-// sendAcks sends the acknowledgements that s has put together. It returns false if they are to be put together again, later: s is told when
-// that is worth the while.
+// sendAcks sends the acknowledgements that s has put together. It returns false if they are to be put together again,
+// later: s is told when that is worth the while.
 func (c *Client) sendAcks(s *Subscription, acks []codec.Ack) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -168,5 +169,6 @@ func (c *Client) sendAcks(s *Subscription, acks []codec.Ack) bool {
 	return true
 }
 
-// share is how much of unfinished messages one subscription may hold: not all that the client may, but always one message.
+// share is how much of unfinished messages one subscription may hold: not all that the client may, but always one
+// message.
 func (c *Client) share() int { return max(c.opts.AssemblyBuffer/4*3, c.opts.MaxPayload) }

@@ -19,9 +19,9 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// modelCluster is two nodes that carry one room, by the rules of PROTOCOL.md. One relays the room: its log is the order of all
-// frames. What is acknowledged is on both; the rest is forgotten when the room moves without a hand-over, though a subscriber may
-// have it already.
+// modelCluster is two nodes that carry one room, by the rules of PROTOCOL.md. One relays the room: its log is the order
+// of all frames. What is acknowledged is on both; the rest is forgotten when the room moves without a hand-over, though
+// a subscriber may have it already.
 type modelCluster struct {
 	mu     sync.Mutex
 	rnd    *rand.Rand
@@ -275,8 +275,8 @@ func (m *modelCluster) unacked() (sum int) {
 	return sum
 }
 
-// move has the other node relay the room from now on: with all that there is, or, after the death of the one that did, with what
-// both have. Who was connected with the dead one has to come to the other, too.
+// move has the other node relay the room from now on: with all that there is, or, after the death of the one that did,
+// with what both have. Who was connected with the dead one has to come to the other, too.
 func (m *modelCluster) move(c *modelConn) {
 	if m.rnd.IntN(3) > 0 {
 		m.known = false
@@ -321,8 +321,8 @@ func (m *modelCluster) tick(c *modelConn) {
 	}
 }
 
-// Whatever breaks, moves and is refused: every message whose Push succeeded comes to the subscriber once, whole and in order, and
-// nothing is missing but what the publisher gave up.
+// Whatever breaks, moves and is refused: every message whose Push succeeded comes to the subscriber once, whole and in
+// order, and nothing is missing but what the publisher gave up.
 func TestModelCluster(t *testing.T) {
 	again, early := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {

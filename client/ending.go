@@ -12,11 +12,12 @@ import (
 // closeTime bounds Close for a caller that sets no deadline.
 const closeTime = 3 * time.Second
 
-// Close says goodbye and ends the client: it waits until what was pushed is acknowledged, ends its publishers, acknowledges what Next has
-// returned, ends its subscriptions, and waits for the server's answers, so that nobody waits for this client afterwards. That takes until ctx
-// ends at most, or 3 s where ctx has no deadline; without a connection, and with nothing pushed, it takes no time. Then, in any case, it ends
-// publishers and subscriptions, whose methods return ErrClosed, and joins the client's goroutines. It returns nil if all could be said, and
-// otherwise what was left: a second call returns nil.
+// Close says goodbye and ends the client: it waits until what was pushed is acknowledged, ends its publishers,
+// acknowledges what Next has returned, ends its subscriptions, and waits for the server's answers, so that nobody waits
+// for this client afterwards. That takes until ctx ends at most, or 3 s where ctx has no deadline; without a
+// connection, and with nothing pushed, it takes no time. Then, in any case, it ends publishers and subscriptions, whose
+// methods return ErrClosed, and joins the client's goroutines. It returns nil if all could be said, and otherwise what
+// was left: a second call returns nil.
 func (c *Client) Close(ctx context.Context) error {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
@@ -38,8 +39,8 @@ func (c *Client) Close(ctx context.Context) error {
 	return err
 }
 
-// Drain ends the client without losing what is on its way: it ends the subscriptions at the server, so that nothing more comes, waits until
-// Next has returned all that had come, and then closes as Close does. ctx bounds all of it.
+// Drain ends the client without losing what is on its way: it ends the subscriptions at the server, so that nothing
+// more comes, waits until Next has returned all that had come, and then closes as Close does. ctx bounds all of it.
 func (c *Client) Drain(ctx context.Context) error {
 	c.mu.Lock()
 	var subs []*Subscription
@@ -54,7 +55,8 @@ func (c *Client) Drain(ctx context.Context) error {
 	return errors.Join(append(errs, c.Close(ctx))...)
 }
 
-// goodbye tells the server that the client is about to end. It returns the subscriptions that the server has been told of, which are to be ended.
+// goodbye tells the server that the client is about to end. It returns the subscriptions that the server has been told
+// of, which are to be ended.
 func (c *Client) goodbye(ctx context.Context) (subs []*Subscription, err error) {
 	c.mu.Lock()
 	if c.err != nil {
@@ -112,7 +114,8 @@ func (c *Client) settled(ctx context.Context) error {
 	}
 }
 
-// acknowledge returns the acknowledgements for all that Next has returned, the event that the caller has now among it. s.mu held.
+// acknowledge returns the acknowledgements for all that Next has returned, the event that the caller has now among it.
+// s.mu held.
 func (s *Subscription) acknowledge() []codec.Ack {
 	if s.in.held > 0 {
 		s.in.consume(s.in.held)
@@ -120,8 +123,8 @@ func (s *Subscription) acknowledge() []codec.Ack {
 	return s.in.takeAcks(nil, true)
 }
 
-// leave tells the server that the subscription ends, and what was consumed before: nobody is to wait for the rest. It does not wait, and
-// returns whether there was something to tell.
+// leave tells the server that the subscription ends, and what was consumed before: nobody is to wait for the rest. It
+// does not wait, and returns whether there was something to tell.
 func (s *Subscription) leave() bool {
 	c := s.c
 	c.mu.Lock()

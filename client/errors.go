@@ -7,8 +7,9 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// Code is a numbered error of the protocol. It is an error by itself, for errors.Is: errors.Is(err, client.ErrNotAccepted) holds for whatever
-// error of this package carries that code, be it a refusal, the end of a room or that of a connection.
+// Code is a numbered error of the protocol. It is an error by itself, for errors.Is: errors.Is(err,
+// client.ErrNotAccepted) holds for whatever error of this package carries that code, be it a refusal, the end of a room
+// or that of a connection.
 type Code codec.Code
 
 func (c Code) Error() string { return "client: " + describe(codec.Code(c), "") }
@@ -106,9 +107,9 @@ func (e *RefusedError) Is(target error) bool {
 	return ok && t.Code == e.Code || target == Code(e.Code)
 }
 
-// ClosedError says why a subscription, or a publisher's part in a room, ended after it had begun: ErrLeft if the caller closed it, one of 4xx
-// if the room ended or ended it, otherwise why the room did not take it back after a reconnection, as ErrRoomUnknown or ErrRevoked, or why
-// its recipient is gone, ErrRecipientAway.
+// ClosedError says why a subscription, or a publisher's part in a room, ended after it had begun: ErrLeft if the caller
+// closed it, one of 4xx if the room ended or ended it, otherwise why the room did not take it back after a
+// reconnection, as ErrRoomUnknown or ErrRevoked, or why its recipient is gone, ErrRecipientAway.
 //
 // errors.Is matches its code, whatever the room: errors.Is(err, ErrRemoved).
 type ClosedError struct {
@@ -129,8 +130,8 @@ func (e *ClosedError) Is(target error) bool {
 	return ok && t.Code == e.Code || target == Code(e.Code)
 }
 
-// ConnectionError is the server's reason for closing the connection, or for not opening it. A client ends with it when the
-// code is not worth trying again; every call then returns it.
+// ConnectionError is the server's reason for closing the connection, or for not opening it. A client ends with it when
+// the code is not worth trying again; every call then returns it.
 //
 // errors.Is matches its code: errors.Is(err, ErrAuthFailed).
 type ConnectionError struct {
@@ -152,8 +153,8 @@ func (e *ConnectionError) Is(target error) bool {
 	return ok && t.Code == e.Code || target == Code(e.Code)
 }
 
-// StreamError says that the server broke the rule of streams: the next thing on a stream is the frame expected, or a gap
-// that begins there. Next returns it in the place of the fault; the subscription goes on behind it.
+// StreamError says that the server broke the rule of streams: the next thing on a stream is the frame expected, or a
+// gap that begins there. Next returns it in the place of the fault; the subscription goes on behind it.
 type StreamError struct {
 	Room     codec.RoomID
 	Pub      uint16

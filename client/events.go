@@ -50,8 +50,8 @@ type Event interface {
 	In() codec.RoomID
 }
 
-// Message is one payload as it was pushed, joined from its pieces. The message and its payload are the caller's until the
-// next call of Next; whoever needs them longer copies them.
+// Message is one payload as it was pushed, joined from its pieces. The message and its payload are the caller's until
+// the next call of Next; whoever needs them longer copies them.
 type Message struct {
 	Room      codec.RoomID
 	Publisher string // account of the publisher
@@ -73,13 +73,13 @@ type Gap struct {
 	From, To  uint64
 	Reason    codec.GapReason
 
-	// Interrupted is the number of the first frame of a message that had arrived in part when the gap cut it off, and that is
-	// therefore dropped: the frames Interrupted to From-1 are lost to the caller, too. 0: none.
+	// Interrupted is the number of the first frame of a message that had arrived in part when the gap cut it off, and that
+	// is therefore dropped: the frames Interrupted to From-1 are lost to the caller, too. 0: none.
 	Interrupted uint64
 }
 
-// Joined announces a publisher before its first message. After Resumed those present are announced again. An account that publishes from
-// several clients at once has a number for each.
+// Joined announces a publisher before its first message. After Resumed those present are announced again. An account
+// that publishes from several clients at once has a number for each.
 type Joined struct {
 	Room    codec.RoomID
 	Pub     uint16
@@ -102,8 +102,8 @@ type Count struct {
 	Publishers  uint64
 }
 
-// Resumed says that the connection broke, or moved to another server, and that the subscription goes on. Every stream goes on
-// with the frame after the last one, or with a gap.
+// Resumed says that the connection broke, or moved to another server, and that the subscription goes on. Every stream
+// goes on with the frame after the last one, or with a gap.
 type Resumed struct {
 	Room codec.RoomID
 }

@@ -17,8 +17,8 @@ import (
 // TestMain fails if a goroutine is left; those that run before the tests are of a library of the real server.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, goleak.IgnoreCurrent()) }
 
-// fake is the servers' side of a test: each connection that the client opens is handed to the test, which plays the server frame
-// by frame. It is used inside a synctest bubble, over pipes, so that time and order are the test's own.
+// fake is the servers' side of a test: each connection that the client opens is handed to the test, which plays the
+// server frame by frame. It is used inside a synctest bubble, over pipes, so that time and order are the test's own.
 type fake struct {
 	t          *testing.T
 	conns      chan *peer

@@ -6,7 +6,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// Where the fields of stream frames, and of the control frames about a room, lie: the room at the same place in all of them.
+// Where the fields of stream frames, and of the control frames about a room, lie: the room at the same place in all of
+// them.
 const (
 	offType = codec.LengthSize
 	offRoom = offType + 1

@@ -28,8 +28,8 @@ func held() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// What a hostile server, or publisher, makes a client hold of messages that do not end is bounded: in a subscription, and in all. Whole messages of
-// others go on.
+// What a hostile server, or publisher, makes a client hold of messages that do not end is bounded: in a subscription,
+// and in all. Whole messages of others go on.
 func TestUnfinishedMessages(t *testing.T) {
 	const rooms, streams = 6, 40
 	bubble(t, func(t *testing.T) {

@@ -9,8 +9,8 @@ import (
 )
 
 // inbound turns the frames of one room, in the order in which they came, into events. It checks the rule of streams
-// (docs/architecture.md): the next thing on a stream is the frame expected, or a gap that begins there. It has no lock, no clock
-// but for delaying acknowledgements, and does no I/O.
+// (docs/architecture.md): the next thing on a stream is the frame expected, or a gap that begins there. It has no lock,
+// no clock but for delaying acknowledgements, and does no I/O.
 type inbound struct {
 	room       codec.RoomID
 	policy     codec.Policy
@@ -66,12 +66,12 @@ type inStream struct {
 	gapped bool // a gap came, and no message since but init messages: the server may have waited for a key message
 }
 
-// ackDelay is how long consumed frames may wait for an acknowledgement while the caller finds the next event ready each time. It
-// must be well below the server's bound for a stalled subscriber.
+// ackDelay is how long consumed frames may wait for an acknowledgement while the caller finds the next event ready each
+// time. It must be well below the server's bound for a stalled subscriber.
 const ackDelay = 250 * time.Millisecond
 
-// resume notes the terms of a subscription, the first time and after each reconnection, when the server may have missed what was
-// acknowledged.
+// resume notes the terms of a subscription, the first time and after each reconnection, when the server may have missed
+// what was acknowledged.
 func (in *inbound) resume(m *codec.Subscribed, maxPayload int) {
 	in.policy, in.maxPayload = m.Policy, maxPayload
 	in.lossless, in.window = m.Policy == codec.PolicyLossless, int(m.Window)
@@ -117,8 +117,8 @@ func (in *inbound) publisher(num uint16) *inPub {
 	return p
 }
 
-// take reads the next frame. keep says that it is to be given once more: only what comes before it was told. An event that is not kept may
-// alias the frame, and is valid until the next call.
+// take reads the next frame. keep says that it is to be given once more: only what comes before it was told. An event
+// that is not kept may alias the frame, and is valid until the next call.
 func (in *inbound) take(frame []byte) (ev Event, keep bool, err error) {
 	in.cur = nil
 	if isDead(frame) {
@@ -305,7 +305,8 @@ func (in *inbound) settle(st *inStream) *Gap {
 	return g
 }
 
-// ended returns what is to be told of a stream before its end, one thing at each call: what the buffer dropped, and a message that was begun.
+// ended returns what is to be told of a stream before its end, one thing at each call: what the buffer dropped, and a
+// message that was begun.
 func (in *inbound) ended(st *inStream) *Gap {
 	switch {
 	case st.dropped != 0:
@@ -337,8 +338,9 @@ type departed struct {
 // maxDeparted is how many publishers that left are remembered.
 const maxDeparted = 64
 
-// forget drops the streams of a publisher that left: the number means nobody now. In a lossless room the server may not have heard
-// yet that all was consumed, and would send it again after a reconnection: until others have left, too, their ends are remembered.
+// forget drops the streams of a publisher that left: the number means nobody now. In a lossless room the server may not
+// have heard yet that all was consumed, and would send it again after a reconnection: until others have left, too,
+// their ends are remembered.
 func (in *inbound) forget(pub uint16, p *inPub) {
 	delete(in.pubs, pub)
 	gone := departed{pub: pub}
@@ -380,8 +382,8 @@ func (in *inbound) mark(st *inStream) {
 	}
 }
 
-// takeAcks adds the acknowledgements that are due to dst: all that are owed if the caller is about to wait, or if they make a
-// quarter of the window or are older than ackDelay; otherwise none.
+// takeAcks adds the acknowledgements that are due to dst: all that are owed if the caller is about to wait, or if they
+// make a quarter of the window or are older than ackDelay; otherwise none.
 func (in *inbound) takeAcks(dst []codec.Ack, waits bool) []codec.Ack {
 	if len(in.dirty) == 0 {
 		return dst
@@ -408,9 +410,9 @@ func (in *inbound) restore(acks []codec.Ack) {
 	}
 }
 
-// positions returns, per stream, the last frame or gap end received: what take has seen, and then what still waits in q. In a
-// lossless room a position is an acknowledgement, too, so what waits is dropped: the server still has it and sends it again.
-// gapped are the indexes of those where a gap ended and no message has come since.
+// positions returns, per stream, the last frame or gap end received: what take has seen, and then what still waits in
+// q. In a lossless room a position is an acknowledgement, too, so what waits is dropped: the server still has it and
+// sends it again. gapped are the indexes of those where a gap ended and no message has come since.
 func (in *inbound) positions(q *buffer) (have []codec.Position, gapped []uint32, err error) {
 	if in.lossless {
 		q.keep(in.held)

@@ -2,8 +2,9 @@ package client
 
 import "time"
 
-// kept is what a stream keeps of its acknowledged frames for a while. An acknowledgement says that all nodes have a frame that need it. When
-// one of them that had fallen behind, or was cut off, takes the room over all the same, it asks for more than what is not acknowledged.
+// kept is what a stream keeps of its acknowledged frames for a while. An acknowledgement says that all nodes have a
+// frame that need it. When one of them that had fallen behind, or was cut off, takes the room over all the same, it
+// asks for more than what is not acknowledged.
 //
 // The frames in it, those before the queue's first in its first chunk, and those of the queue follow one another.
 type kept struct {
@@ -64,7 +65,8 @@ func (st *outStream) oldest() uint64 {
 	return st.next
 }
 
-// recall makes the queue begin with frame seq, if it begins behind that; if there is none any more, with the oldest message of which all is there.
+// recall makes the queue begin with frame seq, if it begins behind that; if there is none any more, with the oldest
+// message of which all is there.
 func (st *outStream) recall(seq uint64) {
 	oldest, first, was := st.oldest(), st.first(), st.q.bytes
 	cut := seq < oldest

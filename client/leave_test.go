@@ -15,8 +15,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// The nodes leave one after the other while a file is pushed into a lossless room, and while one is sent to an account: the publisher's, the
-// subscriber's and the relay among them.
+// The nodes leave one after the other while a file is pushed into a lossless room, and while one is sent to an account:
+// the publisher's, the subscriber's and the relay among them.
 func TestNodesLeave(t *testing.T) {
 	for _, to := range []string{"room", "inbox"} {
 		t.Run(to, func(t *testing.T) {

@@ -12,8 +12,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// link is one connection, from its welcome to its end. It has a reader and a writer goroutine; fail stops them, from any goroutine,
-// and Client.run, which owns the link, joins them by wait.
+// link is one connection, from its welcome to its end. It has a reader and a writer goroutine; fail stops them, from
+// any goroutine, and Client.run, which owns the link, joins them by wait.
 type link struct {
 	// Fixed after the handshake.
 	c       *Client
@@ -71,7 +71,8 @@ func (l *link) maxPayload() int {
 // largest returns the largest message that is taken from the server, whatever it says of itself.
 func (l *link) largest() int { return min(l.maxPayload(), l.c.opts.MaxPayload) }
 
-// open connects to a server and says hello, within a limit. It returns a *ConnectionError if the server answers with an error.
+// open connects to a server and says hello, within a limit. It returns a *ConnectionError if the server answers with an
+// error.
 func (c *Client) open(ctx context.Context, server string, limit time.Duration) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -260,8 +261,8 @@ func (l *link) write() {
 	}
 }
 
-// gather fills vec with what waits: control frames, then the streams in turn, a chunk of each. It returns false if there is
-// nothing.
+// gather fills vec with what waits: control frames, then the streams in turn, a chunk of each. It returns false if
+// there is nothing.
 func (l *link) gather() bool {
 	c := l.c
 	c.mu.Lock()

@@ -23,8 +23,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// The tests of this file run a client against servers that keep the rules of PROTOCOL.md and break the connection whenever they
-// like. The seed of a failing run is printed, and found again with -rapid.seed.
+// The tests of this file run a client against servers that keep the rules of PROTOCOL.md and break the connection
+// whenever they like. The seed of a failing run is printed, and found again with -rapid.seed.
 
 // modelServer is what all connections of a run share: the memory of the room.
 type modelServer struct {
@@ -260,9 +260,9 @@ func digest(p []byte) string {
 	return fmt.Sprintf("%d/%d %d bytes", p[0], binary.BigEndian.Uint32(p[1:]), len(p))
 }
 
-// Whatever breaks: the server gets every message whose Push succeeded, whole, in order and once, within the window; and nothing
-// of those that were given up. If the server forgets the publisher, messages that were under way may come a second time under its
-// new number, and one that was cut may be lost, which is told.
+// Whatever breaks: the server gets every message whose Push succeeded, whole, in order and once, within the window; and
+// nothing of those that were given up. If the server forgets the publisher, messages that were under way may come a
+// second time under its new number, and one that was cut may be lost, which is told.
 func TestModelPublisher(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		seed := rapid.Uint64().Draw(rt, "seed")
@@ -365,8 +365,8 @@ func modelPublisher(seed uint64, breaks int, forget bool) []string {
 	return m.faults
 }
 
-// subscribe answers with what comes after the positions, partly fallen out of the cache, up to the end of all streams. A server
-// that is to break the connection sends a part of it.
+// subscribe answers with what comes after the positions, partly fallen out of the cache, up to the end of all streams.
+// A server that is to break the connection sends a part of it.
 func (m *modelServer) subscribe(c *codec.Subscribe) []byte {
 	have := map[uint8]uint64{}
 	for _, p := range c.Have {
@@ -428,8 +428,8 @@ func begins(frames []appender, i int) bool {
 	return !ok || f.Flags.Start()
 }
 
-// Whatever breaks: what Next returns covers every number of every stream once, in order, by messages that are as they were sent,
-// and gaps.
+// Whatever breaks: what Next returns covers every number of every stream once, in order, by messages that are as they
+// were sent, and gaps.
 func TestModelSubscriber(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		seed := rapid.Uint64().Draw(rt, "seed")

@@ -16,8 +16,9 @@ var (
 	forgotten  = &codec.PushRefused{Room: room, Pub: 1, Code: codec.CodeNotPublishing, Frames: 2}
 )
 
-// A room that moves to another node, or a server that has forgotten its publisher: that publishes again on the same connection and sends again
-// what is not acknowledged, whatever number it is given, and its subscription is not touched.
+// A room that moves to another node, or a server that has forgotten its publisher: that publishes again on the same
+// connection and sends again what is not acknowledged, whatever number it is given, and its subscription is not
+// touched.
 func TestMoved(t *testing.T) {
 	has := func(next uint64) []codec.StreamNext { return []codec.StreamNext{{Dtype: 1, Next: next}} }
 	named(t, map[string]struct {
@@ -76,7 +77,8 @@ func TestMoved(t *testing.T) {
 	})
 }
 
-// A publisher that is given a number back that it had before goes on as it counted then: what arrived then does not come again, the rest does.
+// A publisher that is given a number back that it had before goes on as it counted then: what arrived then does not
+// come again, the rest does.
 func TestMovedBack(t *testing.T) {
 	named(t, map[string]struct {
 		next   uint64
@@ -139,7 +141,8 @@ func TestMovedInMessage(t *testing.T) {
 	})
 }
 
-// A server that moves the room over and over is asked at growing intervals; one that refuses for now is asked until it does not.
+// A server that moves the room over and over is asked at growing intervals; one that refuses for now is asked until it
+// does not.
 func TestMovedOverAndOver(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFake(t)
@@ -174,8 +177,9 @@ func TestMovedOverAndOver(t *testing.T) {
 	})
 }
 
-// A publisher that is closed while its room moves leaves it where it is then; one whose time is up leaves no right behind.
-// Nor is a server asked without a pause that acknowledges, moves the room, gives another number, and so on: two nodes that disagree do that.
+// A publisher that is closed while its room moves leaves it where it is then; one whose time is up leaves no right
+// behind. Nor is a server asked without a pause that acknowledges, moves the room, gives another number, and so on: two
+// nodes that disagree do that.
 func TestMovedAndAcknowledgedOverAndOver(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFake(t)
@@ -226,8 +230,8 @@ func TestCloseWhileMoved(t *testing.T) {
 	})
 }
 
-// A subscription that comes back while its room moves tries until it is taken, and names what it has, also if the gap it was told
-// last still waits for the caller.
+// A subscription that comes back while its room moves tries until it is taken, and names what it has, also if the gap
+// it was told last still waits for the caller.
 func TestSubscribeRefusedWhileMoving(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFake(t)
@@ -255,8 +259,8 @@ func TestSubscribeRefusedWhileMoving(t *testing.T) {
 	})
 }
 
-// After a lost connection the other servers are tried at once, and the same one too, as a load balancer has others behind it; but not
-// where the server itself said that it cannot be had.
+// After a lost connection the other servers are tried at once, and the same one too, as a load balancer has others
+// behind it; but not where the server itself said that it cannot be had.
 func TestReconnectAtOnce(t *testing.T) {
 	named(t, map[string]struct {
 		servers []string

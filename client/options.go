@@ -22,50 +22,54 @@ const ServerEnv = "TIMEDGE_SERVER"
 
 // Options say where to connect, as whom, and within which bounds. The zero value of every field is its default.
 type Options struct {
-	// Servers are tried in random order: host:port, tls://host:port, ws://host/path or wss://host/path. Default: TIMEDGE_SERVER,
-	// comma-separated, otherwise 127.0.0.1:7400.
+	// Servers are tried in random order: host:port, tls://host:port, ws://host/path or wss://host/path. Default:
+	// TIMEDGE_SERVER, comma-separated, otherwise 127.0.0.1:7400.
 	Servers []string
-	// Account is the name to authenticate as, at most codec.MaxAccount bytes; Token is the proof of it, empty where the server
-	// asks for none.
+	// Account is the name to authenticate as, at most codec.MaxAccount bytes; Token is the proof of it, empty where the
+	// server asks for none.
 	Account string
 	Token   string
-	// TokenSource takes the place of Token where tokens end: it is asked before each connection, and again when the server warns that the
-	// token of the present one is about to end, which is then replaced on the open connection.
+	// TokenSource takes the place of Token where tokens end: it is asked before each connection, and again when the server
+	// warns that the token of the present one is about to end, which is then replaced on the open connection.
 	TokenSource TokenSource
-	// Instance tells this client from others of the account, over all its connections. A program that keeps it over a restart goes on with the
-	// publishers of the one before, while the server keeps them (10 s by default). Default: random.
+	// Instance tells this client from others of the account, over all its connections. A program that keeps it over a
+	// restart goes on with the publishers of the one before, while the server keeps them (10 s by default). Default:
+	// random.
 	Instance uint64
-	// OnState is told of connections made and lost, one call at a time and in order. It must not block, nor call the client.
+	// OnState is told of connections made and lost, one call at a time and in order. It must not block, nor call the
+	// client.
 	OnState func(State)
 	// Logger is told of connections made and lost. Default: nobody.
 	Logger *slog.Logger
 
 	// DialTimeout bounds one attempt with one server, from the first packet to its welcome. Default: 5 s.
 	DialTimeout time.Duration
-	// Silence is how long a server may say nothing before the connection is given up for another; from half of it on the client
-	// pings. It is never more than twice the ping time that the server names, which is the default. Where there are several servers
-	// about 1 s has a frozen one found out soon; an attempt with one of them then takes no longer either, while others are left.
+	// Silence is how long a server may say nothing before the connection is given up for another; from half of it on the
+	// client pings. It is never more than twice the ping time that the server names, which is the default. Where there are
+	// several servers about 1 s has a frozen one found out soon; an attempt with one of them then takes no longer either,
+	// while others are left.
 	Silence time.Duration
-	// BackoffMin and BackoffMax bound the wait before going round the servers again: before the n-th round a random time between 0
-	// and min(BackoffMax, BackoffMin * 2^n). The first round after a connection is lost begins at once, with the other servers.
-	// Defaults: 100 ms and 10 s.
+	// BackoffMin and BackoffMax bound the wait before going round the servers again: before the n-th round a random time
+	// between 0 and min(BackoffMax, BackoffMin * 2^n). The first round after a connection is lost begins at once, with the
+	// other servers. Defaults: 100 ms and 10 s.
 	BackoffMin time.Duration
 	BackoffMax time.Duration
 
-	// ReceiveBuffer is how many bytes of frames are held for a subscription whose Next is not called, before its room's policy acts: see
-	// Subscription. A burst may exceed it by three times as much for two seconds. Default: 4 MiB.
+	// ReceiveBuffer is how many bytes of frames are held for a subscription whose Next is not called, before its room's
+	// policy acts: see Subscription. A burst may exceed it by three times as much for two seconds. Default: 4 MiB.
 	ReceiveBuffer int
 	// MaxPayload is the largest message that is taken, whatever a server allows. Default: 16 MiB.
 	MaxPayload int
-	// AssemblyBuffer is how many bytes of messages whose last piece has not come are held in all, at least one of MaxPayload. Where it is too
-	// little the largest message of the publisher that holds the most is dropped, and told of by a *StreamError. Default: 64 MiB.
+	// AssemblyBuffer is how many bytes of messages whose last piece has not come are held in all, at least one of
+	// MaxPayload. Where it is too little the largest message of the publisher that holds the most is dropped, and told of
+	// by a *StreamError. Default: 64 MiB.
 	AssemblyBuffer int
 
-	// TLS is for servers that are named with tls:// or wss://: authorities, certificates. Default: the system's authorities. It is not less
-	// than TLS 1.3.
+	// TLS is for servers that are named with tls:// or wss://: authorities, certificates. Default: the system's
+	// authorities. It is not less than TLS 1.3.
 	TLS *tls.Config
-	// Dialer opens a connection to host:port, on which TLS and WebSocket follow if the server's name says so. Default: TCP, through the HTTP
-	// proxy that the environment names (HTTPS_PROXY, NO_PROXY).
+	// Dialer opens a connection to host:port, on which TLS and WebSocket follow if the server's name says so. Default:
+	// TCP, through the HTTP proxy that the environment names (HTTPS_PROXY, NO_PROXY).
 	Dialer func(ctx context.Context, addr string) (net.Conn, error)
 }
 
@@ -147,7 +151,7 @@ type PublishOptions struct {
 type SubscribeOptions struct {
 	NoEcho bool // leave out what this client itself publishes
 	Counts bool // send Count events
-	// From is where to go on, as Subscription.Positions told it to a program that has been restarted since: every stream goes on behind it, or
-	// with a Gap. Streams that it does not name begin as for anybody who joins.
+	// From is where to go on, as Subscription.Positions told it to a program that has been restarted since: every stream
+	// goes on behind it, or with a Gap. Streams that it does not name begin as for anybody who joins.
 	From []Position
 }

@@ -84,8 +84,8 @@ func (p *Publisher) publishRefused(code codec.Code, text string) {
 	p.askLater(code)
 }
 
-// pushRefused takes a refusal of frames. What may succeed when tried again, and a server that has lost the thread, are met with
-// another publish, whose answer tells what the server has; the rest ends p.
+// pushRefused takes a refusal of frames. What may succeed when tried again, and a server that has lost the thread, are
+// met with another publish, whose answer tells what the server has; the rest ends p.
 func (p *Publisher) pushRefused(code codec.Code, l *link) {
 	thread := code == codec.CodeSequence || code == codec.CodeBadPieces
 	switch {
@@ -107,12 +107,14 @@ func (p *Publisher) pushRefused(code codec.Code, l *link) {
 	}
 }
 
-// maxAstray is how often a publisher is brought in line with the server again before anything is acknowledged in between.
+// maxAstray is how often a publisher is brought in line with the server again before anything is acknowledged in
+// between.
 const maxAstray = 3
 
-// moved takes the word that the publisher's part in the room has ended on l though nobody wants it to: another node relays the room now, an
-// older publish of this client overtook the last one, or the server has forgotten it. It publishes again, as on a new connection, and may be
-// given another number. The first time that is done at once, and only later if nothing was acknowledged meanwhile.
+// moved takes the word that the publisher's part in the room has ended on l though nobody wants it to: another node
+// relays the room now, an older publish of this client overtook the last one, or the server has forgotten it. It
+// publishes again, as on a new connection, and may be given another number. The first time that is done at once, and
+// only later if nothing was acknowledged meanwhile.
 func (p *Publisher) moved(l *link) {
 	if p.err != nil || p.c.link != l {
 		return

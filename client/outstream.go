@@ -6,8 +6,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// outStream is one dtype of a publisher: the frames that are not acknowledged, and how many of them the connection has; and for a while those
-// that are acknowledged.
+// outStream is one dtype of a publisher: the frames that are not acknowledged, and how many of them the connection has;
+// and for a while those that are acknowledged.
 //
 //	kept, acknowledged | taken by the writer | waiting
 //	                   head                  cur
@@ -34,7 +34,8 @@ type outStream struct {
 	after  *outStream // next in that list
 }
 
-// push adds one frame of a message. It fails, and adds nothing, when the stream has had as many frames as there are numbers.
+// push adds one frame of a message. It fails, and adds nothing, when the stream has had as many frames as there are
+// numbers.
 func (st *outStream) push(flags codec.Flags, payload []byte) error {
 	if st.next >= codec.MaxSeq {
 		return &RefusedError{codec.CodeSequence, "the stream has no numbers left"}
@@ -93,8 +94,8 @@ func (st *outStream) waits() bool {
 	return ch != nil
 }
 
-// take hands out the waiting frames of one chunk, at most limit bytes of them but at least one frame if limit is that of
-// an unused window. The chunk is retained for the caller.
+// take hands out the waiting frames of one chunk, at most limit bytes of them but at least one frame if limit is that
+// of an unused window. The chunk is retained for the caller.
 func (st *outStream) take(limit int, first bool) (part []byte, held *chunk) {
 	ch, off := st.cursor()
 	if ch == nil {
@@ -147,8 +148,8 @@ func (st *outStream) acknowledge(seq uint64) (n int) {
 	return n
 }
 
-// retract takes the waiting frames back that no connection ever took and that are not below first. It returns their size.
-// They must be the last ones of the queue.
+// retract takes the waiting frames back that no connection ever took and that are not below first. It returns their
+// size. They must be the last ones of the queue.
 func (st *outStream) retract(first uint64) (n int) {
 	from := max(first, st.wrote+1)
 	if from >= st.next {
@@ -200,10 +201,11 @@ func (st *outStream) cut(ch *chunk, off int, from uint64) (n int) {
 // rewind makes the next connection begin with the first unacknowledged frame.
 func (st *outStream) rewind() { st.cur, st.curOff = nil, 0 }
 
-// resume brings the stream in line with a server that expects frame next: what it has is not sent again, the rest is. What it has is
-// kept, and counts, until it is acknowledged: a node that takes the server's place may not have it. If the server wants frames that
-// are no longer here resume returns the first number that is, otherwise next: what lies between is to be given up by a gap. A message
-// whose beginning is lost that way goes with it, and so does, if headless is set, one whose beginning the server has forgotten.
+// resume brings the stream in line with a server that expects frame next: what it has is not sent again, the rest is.
+// What it has is kept, and counts, until it is acknowledged: a node that takes the server's place may not have it. If
+// the server wants frames that are no longer here resume returns the first number that is, otherwise next: what lies
+// between is to be given up by a gap. A message whose beginning is lost that way goes with it, and so does, if headless
+// is set, one whose beginning the server has forgotten.
 func (st *outStream) resume(next uint64, headless bool) (from uint64, kept, freed int, lost bool) {
 	st.rewind()
 	if !headless {
@@ -244,8 +246,9 @@ func (st *outStream) pass(next uint64) (n int) {
 	return n
 }
 
-// restart numbers the stream as that of another publisher, pub; was is the number before. It begins at 1; but where the server gives back a
-// number that the client had before, it goes on as it was numbered then, and where it knows a stream that the client does not, with next.
+// restart numbers the stream as that of another publisher, pub; was is the number before. It begins at 1; but where the
+// server gives back a number that the client had before, it goes on as it was numbered then, and where it knows a
+// stream that the client does not, with next.
 func (st *outStream) restart(was, pub uint16, next uint64) (freed int, lost bool) {
 	st.rewind()
 	freed, lost = st.behead()

@@ -10,12 +10,12 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// Publisher pushes messages into one room. Its methods may be called at once, also Push: messages of one dtype are sent in the
-// order in which their pushes began, and those of different dtypes take turns piece by piece, so that a large one does not hold
-// up the small ones of another dtype. For that, give each dtype a goroutine of its own.
+// Publisher pushes messages into one room. Its methods may be called at once, also Push: messages of one dtype are sent
+// in the order in which their pushes began, and those of different dtypes take turns piece by piece, so that a large
+// one does not hold up the small ones of another dtype. For that, give each dtype a goroutine of its own.
 //
-// It survives reconnections, and its room's move to another node: what is not acknowledged is kept and sent again. It ends by Close,
-// with its room, when its right is taken back, and with its client; Push then says why.
+// It survives reconnections, and its room's move to another node: what is not acknowledged is kept and sent again. It
+// ends by Close, with its room, when its right is taken back, and with its client; Push then says why.
 type Publisher struct {
 	c      *Client
 	room   codec.RoomID
@@ -49,9 +49,9 @@ type Publisher struct {
 	progress   chan struct{} // closed at the next acknowledgement; nil if nobody waits
 }
 
-// Publish makes the client a publisher of the room, which takes its owner or an account that the owner granted. It waits for the
-// server's answer. A client has one Publisher for a room at a time (ErrPublishing); the one that Client.Push or SendTo made for itself becomes
-// it. Repeated after a reconnection if it was not answered.
+// Publish makes the client a publisher of the room, which takes its owner or an account that the owner granted. It
+// waits for the server's answer. A client has one Publisher for a room at a time (ErrPublishing); the one that
+// Client.Push or SendTo made for itself becomes it. Repeated after a reconnection if it was not answered.
 func (c *Client) Publish(ctx context.Context, room codec.RoomID, o PublishOptions) (*Publisher, error) {
 	return c.publish(ctx, room, "", o)
 }
@@ -109,8 +109,8 @@ func (c *Client) newPublisher(room codec.RoomID, to string, o PublishOptions) *P
 	return p
 }
 
-// Push pushes a delta message through a publisher that the client opens at the first call and keeps for the room. It is for those
-// who push now and then; see Publisher.Push for what it waits for.
+// Push pushes a delta message through a publisher that the client opens at the first call and keeps for the room. It is
+// for those who push now and then; see Publisher.Push for what it waits for.
 func (c *Client) Push(ctx context.Context, room codec.RoomID, dtype uint8, payload []byte) error {
 	p, err := c.publisher(room, "")
 	if err != nil {
@@ -151,20 +151,20 @@ func (p *Publisher) MaxPayload() int {
 	return p.maxPayload
 }
 
-// Counts returns a channel with the numbers of subscribers and publishers in the room, if PublishOptions asked for them. It holds
-// the newest only, and is closed when p ends.
+// Counts returns a channel with the numbers of subscribers and publishers in the room, if PublishOptions asked for
+// them. It holds the newest only, and is closed when p ends.
 func (p *Publisher) Counts() <-chan Count { return p.counts }
 
-// Push sends one message into the stream of that dtype. It copies the payload, which is the caller's again on return, and returns
-// when the whole message is on its way; Flush tells when it has arrived. While as much is unacknowledged as the server allows,
-// Push waits: for the slowest subscriber in a lossless room, for the server in any other, and for a new connection if there is
-// none.
+// Push sends one message into the stream of that dtype. It copies the payload, which is the caller's again on return,
+// and returns when the whole message is on its way; Flush tells when it has arrived. While as much is unacknowledged as
+// the server allows, Push waits: for the slowest subscriber in a lossless room, for the server in any other, and for a
+// new connection if there is none.
 //
-// A payload above the server's limit is refused with payload_size before anything is sent. When ctx ends in the middle of a large
-// message, what was not sent of it is taken back, and if some was, subscribers are told by a gap. Once p has ended every call
-// returns why: a *RefusedError, a *ClosedError, a *ConnectionError or ErrClosed. A message that got lost because the server gave
-// the publisher up while the connection was broken is told once, as a *ClosedError with CodeGone; the call that tells it has
-// pushed nothing, and the next one works.
+// A payload above the server's limit is refused with payload_size before anything is sent. When ctx ends in the middle
+// of a large message, what was not sent of it is taken back, and if some was, subscribers are told by a gap. Once p has
+// ended every call returns why: a *RefusedError, a *ClosedError, a *ConnectionError or ErrClosed. A message that got
+// lost because the server gave the publisher up while the connection was broken is told once, as a *ClosedError with
+// CodeGone; the call that tells it has pushed nothing, and the next one works.
 func (p *Publisher) Push(ctx context.Context, dtype uint8, kind Kind, payload []byte) error {
 	st, err := p.begin(ctx, dtype, kind)
 	if err != nil {
@@ -175,8 +175,8 @@ func (p *Publisher) Push(ctx context.Context, dtype uint8, kind Kind, payload []
 	return err
 }
 
-// PushBatch sends several messages of one kind as Push does, and returns how many it sent. It is cheaper than as many calls. The payloads are
-// the caller's again on return.
+// PushBatch sends several messages of one kind as Push does, and returns how many it sent. It is cheaper than as many
+// calls. The payloads are the caller's again on return.
 func (p *Publisher) PushBatch(ctx context.Context, dtype uint8, kind Kind, payloads ...[]byte) (n int, err error) {
 	st, err := p.begin(ctx, dtype, kind)
 	if err != nil {
@@ -192,8 +192,8 @@ func (p *Publisher) PushBatch(ctx context.Context, dtype uint8, kind Kind, paylo
 	return n, nil
 }
 
-// TryPush sends one message as Push does, if that takes no waiting: otherwise it sends nothing and returns ErrFull. The payload is the caller's
-// again on return.
+// TryPush sends one message as Push does, if that takes no waiting: otherwise it sends nothing and returns ErrFull. The
+// payload is the caller's again on return.
 func (p *Publisher) TryPush(dtype uint8, kind Kind, payload []byte) error {
 	if kind > Init {
 		return fmt.Errorf("client: push: unknown kind %d", kind)
@@ -231,8 +231,8 @@ type Receipt struct {
 	seq uint64
 }
 
-// PushAsync sends one message as Push does, and returns a receipt, by which its arrival can be waited for. The payload is the caller's again on
-// return.
+// PushAsync sends one message as Push does, and returns a receipt, by which its arrival can be waited for. The payload
+// is the caller's again on return.
 func (p *Publisher) PushAsync(ctx context.Context, dtype uint8, kind Kind, payload []byte) (Receipt, error) {
 	st, err := p.begin(ctx, dtype, kind)
 	if err != nil {
@@ -249,8 +249,8 @@ func (p *Publisher) PushAsync(ctx context.Context, dtype uint8, kind Kind, paylo
 	return r, nil
 }
 
-// Wait waits until the message has arrived: in a lossless room, until every subscriber has consumed it; in any other, until the servers have
-// it. Its errors are those of Push.
+// Wait waits until the message has arrived: in a lossless room, until every subscriber has consumed it; in any other,
+// until the servers have it. Its errors are those of Push.
 func (r Receipt) Wait(ctx context.Context) error {
 	r.p.c.mu.Lock()
 	defer r.p.c.mu.Unlock()
@@ -268,8 +268,8 @@ func (r Receipt) Wait(ctx context.Context) error {
 	return r.p.takeFault()
 }
 
-// Acked returns the number of the last frame of a dtype that has arrived, as Message.Last counts them at subscribers; 0 if none has. A message
-// of up to 65516 bytes is one frame.
+// Acked returns the number of the last frame of a dtype that has arrived, as Message.Last counts them at subscribers; 0
+// if none has. A message of up to 65516 bytes is one frame.
 func (p *Publisher) Acked(dtype uint8) uint64 {
 	st := p.streams[dtype].Load()
 	if st == nil {
@@ -371,8 +371,8 @@ func (p *Publisher) push(ctx context.Context, st *outStream, flags codec.Flags, 
 	}
 }
 
-// awaitOpen waits until the server has answered for the first time and returns what is to be told before a push. c.mu held, but
-// not while it waits.
+// awaitOpen waits until the server has answered for the first time and returns what is to be told before a push. c.mu
+// held, but not while it waits.
 func (p *Publisher) awaitOpen(ctx context.Context) error {
 	if !p.answered && p.err == nil {
 		p.c.mu.Unlock()
@@ -424,8 +424,8 @@ func (p *Publisher) awaitWindow(ctx context.Context, n int, share *outStream) er
 	return err
 }
 
-// giveUp takes back what it can of the unfinished message that began with frame first, counted over all restarts of the stream, and
-// gives up the rest. c.mu held.
+// giveUp takes back what it can of the unfinished message that began with frame first, counted over all restarts of the
+// stream, and gives up the rest. c.mu held.
 func (p *Publisher) giveUp(st *outStream, first uint64) {
 	if first == 0 || st.stopped || p.err != nil {
 		return
@@ -456,8 +456,8 @@ func (p *Publisher) makeStream(dtype uint8) *outStream {
 	return st
 }
 
-// Flush waits until all that was pushed before the call is acknowledged: in a lossless room until every subscriber has consumed
-// it, in any other until the server has it. Its errors are those of Push.
+// Flush waits until all that was pushed before the call is acknowledged: in a lossless room until every subscriber has
+// consumed it, in any other until the server has it. Its errors are those of Push.
 func (p *Publisher) Flush(ctx context.Context) error {
 	c := p.c
 	c.mu.Lock()
@@ -486,8 +486,9 @@ func (p *Publisher) Flush(ctx context.Context) error {
 	}
 }
 
-// Close flushes and then ends the publisher, so that subscribers are told that it left. It returns what Flush returns; the
-// publisher ends in any case. Close of a publisher that has ended returns nil if it was closed, otherwise why it ended.
+// Close flushes and then ends the publisher, so that subscribers are told that it left. It returns what Flush returns;
+// the publisher ends in any case. Close of a publisher that has ended returns nil if it was closed, otherwise why it
+// ended.
 func (p *Publisher) Close(ctx context.Context) error {
 	return p.close(ctx, &ClosedError{p.room, codec.CodeLeft})
 }

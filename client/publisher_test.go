@@ -14,7 +14,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// wantFrames reads stream frames and gaps and compares them with a line each: dtype, number, flags, payload or its length.
+// wantFrames reads stream frames and gaps and compares them with a line each: dtype, number, flags, payload or its
+// length.
 func wantFrames(p *peer, want ...string) {
 	p.t.Helper()
 	for i, w := range want {
@@ -117,8 +118,8 @@ func TestClientPush(t *testing.T) {
 	})
 }
 
-// What the server has and did not acknowledge, a publisher that reconnects does not send again, and yet counts it, and waits for it:
-// in a lossless room the subscribers have not got it, in a cluster the other nodes.
+// What the server has and did not acknowledge, a publisher that reconnects does not send again, and yet counts it, and
+// waits for it: in a lossless room the subscribers have not got it, in a cluster the other nodes.
 func TestReconnectUnacknowledged(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFake(t)
@@ -380,8 +381,8 @@ func TestPublisherResumes(t *testing.T) {
 	})
 }
 
-// What is acknowledged is kept for a while: a server that has forgotten it, or never knew, is sent it again, and told of what is not there any
-// more, in the middle of a message, too. Afterwards everything goes on as if nothing had been.
+// What is acknowledged is kept for a while: a server that has forgotten it, or never knew, is sent it again, and told
+// of what is not there any more, in the middle of a message, too. Afterwards everything goes on as if nothing had been.
 func TestPublisherKeeps(t *testing.T) {
 	const messages, size = 40, piece + 1 // of two frames
 	named(t, map[string]struct {
@@ -486,7 +487,8 @@ func TestBreakInMessage(t *testing.T) {
 	})
 }
 
-// A publisher that the server counts anew numbers anew, also what a push is at work on; giving that up still leaves a gap.
+// A publisher that the server counts anew numbers anew, also what a push is at work on; giving that up still leaves a
+// gap.
 func TestGivenUpAfterRestart(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFake(t)

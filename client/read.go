@@ -60,8 +60,8 @@ func (l *link) readFrames() error {
 	}
 }
 
-// dispatch takes the whole frames at the front of b and returns how many bytes they are. Stream frames of one room that follow
-// one another are handed over in one go.
+// dispatch takes the whole frames at the front of b and returns how many bytes they are. Stream frames of one room that
+// follow one another are handed over in one go.
 func (l *link) dispatch(b []byte) (used int, err error) {
 	var s *Subscription // whose run it is
 	begin := 0
@@ -106,10 +106,12 @@ func (l *link) dispatch(b []byte) (used int, err error) {
 	}
 }
 
-// retryDelivery is how long a full buffer is left alone before it is asked again whether its caller has fallen behind by now.
+// retryDelivery is how long a full buffer is left alone before it is asked again whether its caller has fallen behind
+// by now.
 const retryDelivery = 50 * time.Millisecond
 
-// deliver hands frames to a subscription. It waits while that holds as much as it may, which is until its caller counts as behind: see buffer.
+// deliver hands frames to a subscription. It waits while that holds as much as it may, which is until its caller counts
+// as behind: see buffer.
 func (l *link) deliver(s *Subscription, frames []byte) error {
 	for {
 		n, gone := s.deliver(frames)
@@ -217,8 +219,8 @@ func (l *link) event(m codec.Control, frame []byte) error {
 		switch m.Code {
 		case codec.CodeTooSlow, codec.CodeReplaced: // the subscription alone
 		case codec.CodeMoved, codec.CodeSuperseded:
-			// The publishing alone, for now. Superseded on the connection in use it is by an older publish of this client, which came late
-			// by way of another node.
+			// The publishing alone, for now. Superseded on the connection in use it is by an older publish of this client, which
+			// came late by way of another node.
 			s = nil
 			if p := c.pubs[room]; p != nil {
 				p.moved(l)

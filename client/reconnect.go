@@ -10,8 +10,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// run keeps the client connected, beginning with l, until ctx ends or it is of no use. It returns why. When it returns, no
-// goroutine of any connection is left.
+// run keeps the client connected, beginning with l, until ctx ends or it is of no use. It returns why. When it returns,
+// no goroutine of any connection is left.
 func (c *Client) run(ctx context.Context, l *link) error {
 	log := c.opts.Logger
 	for {
@@ -44,8 +44,8 @@ func (c *Client) run(ctx context.Context, l *link) error {
 	}
 }
 
-// attach makes a new connection the one in use and takes up again on it what is going on: publishers, subscriptions, and requests
-// that are not answered.
+// attach makes a new connection the one in use and takes up again on it what is going on: publishers, subscriptions,
+// and requests that are not answered.
 func (c *Client) attach(l *link) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -92,8 +92,8 @@ func (c *Client) detach() {
 	}
 }
 
-// serve watches over a connection until it breaks, or until the server asks to leave and another connection is there. It returns
-// that other one, or the error that ends the client.
+// serve watches over a connection until it breaks, or until the server asks to leave and another connection is there.
+// It returns that other one, or the error that ends the client.
 func (c *Client) serve(ctx context.Context, l *link) (*link, error) {
 	t := time.NewTicker(max(c.silence(l)/silentTicks, 1))
 	defer t.Stop()
@@ -191,8 +191,8 @@ func (c *Client) leave(ctx context.Context, l *link, m codec.GoAway) (*link, err
 // steady is how long a connection must have stood for the next one to be tried without a pause.
 const steady = time.Second
 
-// reconnect follows the loss of l, which stood for a while. The servers are tried at once, the one lost last, and not before a pause
-// if it closed the connection by a word of its own, or is silent.
+// reconnect follows the loss of l, which stood for a while. The servers are tried at once, the one lost last, and not
+// before a pause if it closed the connection by a word of its own, or is silent.
 func (c *Client) reconnect(ctx context.Context, l *link, cause error, stood time.Duration) (*link, error) {
 	servers := order(c.opts.Servers, l.server)
 	first := servers
@@ -233,7 +233,8 @@ func (c *Client) connect(ctx context.Context, servers []string) (*link, error) {
 	}
 }
 
-// round tries each server once. It returns the errors of all if none takes the client, and at once the one error that is final.
+// round tries each server once. It returns the errors of all if none takes the client, and at once the one error that
+// is final.
 func (c *Client) round(ctx context.Context, servers []string) (*link, error) {
 	var errs []error
 	for i, s := range servers {
@@ -257,8 +258,8 @@ func (c *Client) round(ctx context.Context, servers []string) (*link, error) {
 	return nil, errors.Join(errs...)
 }
 
-// jitter returns a random time before the n-th attempt, n from 0: full jitter, as in "Exponential Backoff And Jitter" (AWS
-// Architecture Blog, 2015).
+// jitter returns a random time before the n-th attempt, n from 0: full jitter, as in "Exponential Backoff And Jitter"
+// (AWS Architecture Blog, 2015).
 func (c *Client) jitter(n int) time.Duration { return rand.N(c.backoff(n) + 1) }
 
 func (c *Client) backoff(n int) time.Duration {
@@ -268,8 +269,8 @@ func (c *Client) backoff(n int) time.Duration {
 	return min(c.opts.BackoffMax, c.opts.BackoffMin<<n)
 }
 
-// patience returns how long to wait before a request is made again that was refused for now, for the n-th time, n from 1. A room that has
-// moved is found within milliseconds as a rule, so that these attempts begin early and stay close.
+// patience returns how long to wait before a request is made again that was refused for now, for the n-th time, n from
+// 1. A room that has moved is found within milliseconds as a rule, so that these attempts begin early and stay close.
 func (c *Client) patience(code codec.Code, n int) time.Duration {
 	if code == codec.CodeMoved {
 		return rand.N(c.backoff(1)>>max(0, 5-n) + 1)

@@ -63,8 +63,8 @@ func (c *Client) post(b broke, build func(req uint32) codec.Control) *request {
 	return r
 }
 
-// call makes a request and waits for its answer: as long as ctx lasts, over any number of connections, and again while the room is on its way
-// from one node to another.
+// call makes a request and waits for its answer: as long as ctx lasts, over any number of connections, and again while
+// the room is on its way from one node to another.
 func (c *Client) call(ctx context.Context, b broke, build func(req uint32) codec.Control) (codec.Control, error) {
 	for n := 1; ; n++ {
 		a, err := c.callOnce(ctx, b, build)
@@ -174,9 +174,9 @@ func (c *Client) askSubscribe(s *Subscription) {
 	r.s = s
 }
 
-// Register asks for a new room, owned by the client's account, and returns its number. It is not repeated when the connection
-// breaks before the answer (ErrUnanswered): the room may exist then, unused until it is idle. A room that comes after ctx has
-// ended is removed again.
+// Register asks for a new room, owned by the client's account, and returns its number. It is not repeated when the
+// connection breaks before the answer (ErrUnanswered): the room may exist then, unused until it is idle. A room that
+// comes after ctx has ended is removed again.
 func (c *Client) Register(ctx context.Context, o RoomOptions) (codec.RoomID, error) {
 	if o.Idle < 0 || o.Expire < 0 || o.QueueAge < 0 || o.QueueBytes < 0 || o.MaxSubscribers < 0 {
 		return 0, &RefusedError{codec.CodeBadOption, "negative option"}
@@ -200,8 +200,8 @@ func (c *Client) Register(ctx context.Context, o RoomOptions) (codec.RoomID, err
 // millis rounds up, for zero has a meaning of its own.
 func millis(d time.Duration) uint64 { return uint64((d + time.Millisecond - 1) / time.Millisecond) }
 
-// Remove ends a room; only its owner may. Its publishers and subscribers are told. It is not repeated when the connection breaks
-// before the answer (ErrUnanswered).
+// Remove ends a room; only its owner may. Its publishers and subscribers are told. It is not repeated when the
+// connection breaks before the answer (ErrUnanswered).
 func (c *Client) Remove(ctx context.Context, room codec.RoomID) error {
 	return c.callOK(ctx, fail, func(req uint32) codec.Control {
 		m := new(codec.Remove)
@@ -210,8 +210,8 @@ func (c *Client) Remove(ctx context.Context, room codec.RoomID) error {
 	})
 }
 
-// Grant lets account push into the room; only the room's owner may. Granting twice is no error, and a Grant is repeated after a
-// reconnection if it was not answered.
+// Grant lets account push into the room; only the room's owner may. Granting twice is no error, and a Grant is repeated
+// after a reconnection if it was not answered.
 func (c *Client) Grant(ctx context.Context, room codec.RoomID, account string) error {
 	if err := checkAccount(account); err != nil {
 		return err
@@ -223,8 +223,8 @@ func (c *Client) Grant(ctx context.Context, room codec.RoomID, account string) e
 	})
 }
 
-// Revoke takes a grant back and cuts the account's streams off at once, also in the middle of a message; only the room's owner may.
-// It is repeated after a reconnection if it was not answered.
+// Revoke takes a grant back and cuts the account's streams off at once, also in the middle of a message; only the
+// room's owner may. It is repeated after a reconnection if it was not answered.
 func (c *Client) Revoke(ctx context.Context, room codec.RoomID, account string) error {
 	if err := checkAccount(account); err != nil {
 		return err

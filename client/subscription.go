@@ -12,11 +12,12 @@ import (
 
 // Subscription receives all streams of one room, as events from Next, which has one caller at a time.
 //
-// What arrives while Next is not called is held, about Options.ReceiveBuffer bytes of it; then the room's policy says what becomes of the
-// rest, and a Gap stands for it. Other subscriptions of the client do not wait for this one, nor does anything else on its connection.
+// What arrives while Next is not called is held, about Options.ReceiveBuffer bytes of it; then the room's policy says
+// what becomes of the rest, and a Gap stands for it. Other subscriptions of the client do not wait for this one, nor
+// does anything else on its connection.
 //
-// It survives reconnections: every stream goes on after the last frame received, or with a Gap that says what is missing. It ends
-// by Close, with its room, and with its client; Next says why, after all that came before.
+// It survives reconnections: every stream goes on after the last frame received, or with a Gap that says what is
+// missing. It ends by Close, with its room, and with its client; Next says why, after all that came before.
 type Subscription struct {
 	c      *Client
 	room   codec.RoomID
@@ -40,9 +41,9 @@ type Subscription struct {
 	in       inbound
 }
 
-// Subscribe asks for all streams of a room: anyone who knows its number may. It waits for the server's answer. Streams that are
-// going on already begin with their init messages and their newest group, see Gap. A client has one subscription to a room at a
-// time.
+// Subscribe asks for all streams of a room: anyone who knows its number may. It waits for the server's answer. Streams
+// that are going on already begin with their init messages and their newest group, see Gap. A client has one
+// subscription to a room at a time.
 func (c *Client) Subscribe(ctx context.Context, room codec.RoomID, o SubscribeOptions) (*Subscription, error) {
 	c.mu.Lock()
 	if c.err != nil {
@@ -99,8 +100,8 @@ func (c *Client) newSubscription(room codec.RoomID, o SubscribeOptions, inbox *c
 	return s
 }
 
-// Unsubscribe ends the client's subscription to the room and waits for the server's answer. What was received and not yet taken is
-// thrown away; Next returns a *ClosedError with CodeLeft.
+// Unsubscribe ends the client's subscription to the room and waits for the server's answer. What was received and not
+// yet taken is thrown away; Next returns a *ClosedError with CodeLeft.
 func (c *Client) Unsubscribe(ctx context.Context, room codec.RoomID) error {
 	c.mu.Lock()
 	s := c.subs[room]
@@ -124,7 +125,8 @@ func unsubscribe(room codec.RoomID) func(req uint32) codec.Control {
 	}
 }
 
-// Close ends the subscription as Unsubscribe does, without waiting for the server. What Next has returned counts as consumed. It returns nil.
+// Close ends the subscription as Unsubscribe does, without waiting for the server. What Next has returned counts as
+// consumed. It returns nil.
 func (s *Subscription) Close() error {
 	s.leave()
 	s.end(&ClosedError{s.room, codec.CodeLeft}, true)
@@ -141,8 +143,8 @@ func (s *Subscription) Pending() int {
 // Position is the last frame of a stream that a subscription has seen.
 type Position = codec.Position
 
-// Positions returns where the subscription is, all that Next has returned counted as seen: with it, and the same room, another process goes on
-// by SubscribeOptions.From.
+// Positions returns where the subscription is, all that Next has returned counted as seen: with it, and the same room,
+// another process goes on by SubscribeOptions.From.
 func (s *Subscription) Positions() []Position {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -162,8 +164,8 @@ func (s *Subscription) Positions() []Position {
 	return at
 }
 
-// All returns what Next returns, event by event, until the subscription or ctx ends: the last pair holds the reason. A *StreamError does not end
-// it. Leaving the loop leaves the subscription as it is.
+// All returns what Next returns, event by event, until the subscription or ctx ends: the last pair holds the reason. A
+// *StreamError does not end it. Leaving the loop leaves the subscription as it is.
 func (s *Subscription) All(ctx context.Context) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		for {
@@ -185,8 +187,8 @@ func (s *Subscription) Policy() codec.Policy {
 	return s.q.policy
 }
 
-// end ends the subscription. What waits in the queue is still to be had unless discard is set. The first end counts, but for
-// discard.
+// end ends the subscription. What waits in the queue is still to be had unless discard is set. The first end counts,
+// but for discard.
 func (s *Subscription) end(err error, discard bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -229,13 +231,14 @@ func (s *Subscription) open() {
 	}
 }
 
-// Next waits for the next event and returns it. An event, with its payload, is the caller's until the next call of Next; whoever
-// needs it longer copies it. In a lossless room that next call is also what tells the publisher that the event was consumed, so a
-// caller that keeps one for longer than the server's bound for stalled subscribers (10 s by default) is cut off with too_slow.
+// Next waits for the next event and returns it. An event, with its payload, is the caller's until the next call of
+// Next; whoever needs it longer copies it. In a lossless room that next call is also what tells the publisher that the
+// event was consumed, so a caller that keeps one for longer than the server's bound for stalled subscribers (10 s by
+// default) is cut off with too_slow.
 //
-// It returns a *StreamError in the place where the server broke the rule of streams; the subscription goes on. It returns ctx's
-// error when ctx ends before there is an event; nothing is lost by that. After the end it returns the reason on every call: a
-// *ClosedError, a *ConnectionError, ErrTooManyStreams or ErrClosed.
+// It returns a *StreamError in the place where the server broke the rule of streams; the subscription goes on. It
+// returns ctx's error when ctx ends before there is an event; nothing is lost by that. After the end it returns the
+// reason on every call: a *ClosedError, a *ConnectionError, ErrTooManyStreams or ErrClosed.
 func (s *Subscription) Next(ctx context.Context) (Event, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -316,7 +319,8 @@ func (s *Subscription) step() (ev Event, more bool, err error) {
 	return ev, true, err
 }
 
-// sendAcks sends the acknowledgements that Next has put together. Those that cannot go out now are put together again later.
+// sendAcks sends the acknowledgements that Next has put together. Those that cannot go out now are put together again
+// later.
 func (s *Subscription) sendAcks(acks []codec.Ack) {
 	sent := s.c.sendAcks(s, acks)
 	s.mu.Lock()
@@ -348,8 +352,8 @@ func (s *Subscription) tooSlow() bool {
 // hardFactor is by how much a buffer may exceed ReceiveBuffer for as long as a caller may yet keep up.
 const hardFactor = 4
 
-// deliver takes a run of whole frames from the reader. It returns how many bytes it took, fewer than given when the buffer is full,
-// and whether nobody wants them any more.
+// deliver takes a run of whole frames from the reader. It returns how many bytes it took, fewer than given when the
+// buffer is full, and whether nobody wants them any more.
 func (s *Subscription) deliver(run []byte) (n int, gone bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -382,8 +386,8 @@ func (s *Subscription) append(frame []byte) {
 	}
 }
 
-// subscribed takes the server's answer: from now on frames of the room belong to s. frame is the answer itself; it marks the place
-// in the order of events.
+// subscribed takes the server's answer: from now on frames of the room belong to s. frame is the answer itself; it
+// marks the place in the order of events.
 func (s *Subscription) subscribed(m *codec.Subscribed, frame []byte, maxPayload int) {
 	s.mu.Lock()
 	s.q.policy, s.retries = m.Policy, 0
@@ -417,8 +421,8 @@ func (s *Subscription) refused(code codec.Code, text string) {
 	}
 }
 
-// askLater asks for the subscription again after a pause, if the connection is still the same then: a new one begins with that anyhow. c.mu
-// held.
+// askLater asks for the subscription again after a pause, if the connection is still the same then: a new one begins
+// with that anyhow. c.mu held.
 func (s *Subscription) askLater(code codec.Code) {
 	c, l := s.c, s.c.link
 	s.mu.Lock()

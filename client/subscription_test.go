@@ -288,7 +288,8 @@ func TestResumeLossless(t *testing.T) {
 	})
 }
 
-// A publisher has left, and what it pushed is consumed, but the connection breaks before the server knows: nothing is told twice.
+// A publisher has left, and what it pushed is consumed, but the connection breaks before the server knows: nothing is
+// told twice.
 func TestResumeLosslessDeparted(t *testing.T) {
 	for name, answer := range map[string][]appender{
 		"the server knows the publisher": {&codec.Joined{Room: room, Pub: 1, Account: "bob"}, &codec.Left{Room: room, Pub: 1, Code: codec.CodeLeft}},
@@ -455,7 +456,8 @@ func TestAcks(t *testing.T) {
 	})
 }
 
-// A subscription whose caller takes nothing holds up nothing else, whatever the policy, and holds no more than its bound; what it lost it is told.
+// A subscription whose caller takes nothing holds up nothing else, whatever the policy, and holds no more than its
+// bound; what it lost it is told.
 func TestUnreadSubscription(t *testing.T) {
 	const frames = 400
 	payload := strings.Repeat("x", 100)

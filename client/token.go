@@ -9,8 +9,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// A TokenSource returns the token to use from now on. It may take its time, until ctx ends, and is called by one goroutine at a time for each
-// connection. It must not put the token into its errors.
+// A TokenSource returns the token to use from now on. It may take its time, until ctx ends, and is called by one
+// goroutine at a time for each connection. It must not put the token into its errors.
 type TokenSource func(ctx context.Context) (string, error)
 
 // token returns what the next connection says hello with.
@@ -86,7 +86,8 @@ func (l *link) keepToken() {
 	}
 }
 
-// renew hands in a fresh token within a time, asking the source as often as it takes. A server that is handed the old one again warns again.
+// renew hands in a fresh token within a time, asking the source as often as it takes. A server that is handed the old
+// one again warns again.
 func (l *link) renew(within time.Duration) {
 	c := l.c
 	ctx, cancel := context.WithTimeout(context.Background(), within)

@@ -46,7 +46,8 @@ func wantToken(t *testing.T, got []byte, want string) {
 	}
 }
 
-// A client with a token source stays on its connection when its token is about to end, and comes back with another one if that fails.
+// A client with a token source stays on its connection when its token is about to end, and comes back with another one
+// if that fails.
 func TestTokenSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, source := newFake(t), &tokens{fail: map[int]error{3: errors.New("the issuer is busy")}}
@@ -120,7 +121,8 @@ func TestTokenSourceThatHangs(t *testing.T) {
 	})
 }
 
-// Without a source there is only a word in the log, and the server's last word is final, as it is for who is not let in at all.
+// Without a source there is only a word in the log, and the server's last word is final, as it is for who is not let in
+// at all.
 func TestTokenThatEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t)

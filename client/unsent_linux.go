@@ -5,9 +5,9 @@ import (
 	"syscall"
 )
 
-// limitUnsent keeps the kernel from taking more than a few frames that it cannot send yet (TCP_NOTSENT_LOWAT, see tcp(7)): what
-// waits there can no longer be overtaken by another stream's frame. It costs no throughput, for what is in flight is not counted.
-// Connections that have no TCP below are left as they are.
+// limitUnsent keeps the kernel from taking more than a few frames that it cannot send yet (TCP_NOTSENT_LOWAT, see
+// tcp(7)): what waits there can no longer be overtaken by another stream's frame. It costs no throughput, for what is
+// in flight is not counted. Connections that have no TCP below are left as they are.
 func limitUnsent(conn net.Conn) {
 	tcp, ok := socketOf(conn).(*net.TCPConn)
 	if !ok {

@@ -2,9 +2,9 @@ package client
 
 import "slices"
 
-// window is a budget of bytes for what is pushed and not acknowledged. Pushes that find it used up are served in the order in
-// which they came. A stream may have three quarters of it for messages of several pieces, so that a picture larger than the
-// window leaves room for the sound. The client's mutex guards it.
+// window is a budget of bytes for what is pushed and not acknowledged. Pushes that find it used up are served in the
+// order in which they came. A stream may have three quarters of it for messages of several pieces, so that a picture
+// larger than the window leaves room for the sound. The client's mutex guards it.
 type window struct {
 	size, used int
 	waiting    []*waiter

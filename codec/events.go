@@ -61,8 +61,8 @@ func (m *Left) Parse(b []byte) error {
 	return r.done()
 }
 
-// Gap says that the frames From to To of a stream, both included, will not come. It stands in the stream's order: before
-// it comes From-1, after it To+1. A publisher sends it for frames that it numbered and gave up.
+// Gap says that the frames From to To of a stream, both included, will not come. It stands in the stream's order:
+// before it comes From-1, after it To+1. A publisher sends it for frames that it numbered and gave up.
 type Gap struct {
 	Room RoomID
 	StreamKey

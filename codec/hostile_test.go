@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestTruncated cuts every valid frame at every byte: as bytes on a connection it is incomplete; with its length made to
-// fit it breaks the layout, unless the cut takes off optional fields or payload only.
+// TestTruncated cuts every valid frame at every byte: as bytes on a connection it is incomplete; with its length made
+// to fit it breaks the layout, unless the cut takes off optional fields or payload only.
 func TestTruncated(t *testing.T) {
 	for _, v := range loadVectors(t).Frame {
 		whole := unhex(t, v.Hex)

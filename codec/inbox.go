@@ -18,8 +18,9 @@ func InboxOf(account string) RoomID {
 	return max(1, RoomID(binary.BigEndian.Uint64(sum[:]))) // 0 is no room
 }
 
-// Inbox asks for the session's account's own inbox, which is made if it is not there. The lists say who is accepted and who is blocked
-// where the inbox itself says nothing of them yet. The frame is at most MaxRequest bytes long, each list at most MaxEntries.
+// Inbox asks for the session's account's own inbox, which is made if it is not there. The lists say who is accepted and
+// who is blocked where the inbox itself says nothing of them yet. The frame is at most MaxRequest bytes long, each list
+// at most MaxEntries.
 type Inbox struct {
 	Req    uint32
 	Room   RoomID // InboxOf the account

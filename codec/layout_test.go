@@ -13,8 +13,8 @@ import (
 	"unicode/utf8"
 )
 
-// This file reads the layout notation of PROTOCOL.md, section "Conventions", and encodes fields by it. It shares no code
-// with the package, so that a mistake in either shows.
+// This file reads the layout notation of PROTOCOL.md, section "Conventions", and encodes fields by it. It shares no
+// code with the package, so that a mistake in either shows.
 
 // layoutField is one name:type of a layout.
 type layoutField struct {

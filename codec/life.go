@@ -12,7 +12,8 @@ type Reign struct {
 	Birth uint64
 }
 
-// Before reports whether a reign is older than another. Of two with the same epoch the name decides, since something must.
+// Before reports whether a reign is older than another. Of two with the same epoch the name decides, since something
+// must.
 func (r Reign) Before(o Reign) bool { return r.Compare(o) < 0 }
 
 // Compare returns the order of two reigns: -1, 0 or 1.
@@ -23,8 +24,8 @@ func (r Reign) Compare(o Reign) int {
 // Reign returns the reign in which a state was written.
 func (h *RoomHead) Reign() Reign { return Reign{h.Epoch, h.Relay, h.Birth} }
 
-// Life tells a publisher from others that had, or will have, its number: the reign in which it was admitted, (Epoch, Birth), and a version
-// that no other publisher has that was admitted in the same. Epoch 0 says that nothing is known.
+// Life tells a publisher from others that had, or will have, its number: the reign in which it was admitted, (Epoch,
+// Birth), and a version that no other publisher has that was admitted in the same. Epoch 0 says that nothing is known.
 //
 // In a list of what was seen it stands for all that were admitted in that reign, up to that version.
 type Life struct {
@@ -36,7 +37,8 @@ type Life struct {
 // Is reports whether two lives are one, as far as is known.
 func (l Life) Is(o Life) bool { return l == o || l.Epoch == 0 || o.Epoch == 0 }
 
-// Covers reports whether who has seen so much knows of a life's beginning, and so of its end. A life that is not told is not covered.
+// Covers reports whether who has seen so much knows of a life's beginning, and so of its end. A life that is not told
+// is not covered.
 func Covers(seen []Life, l Life) bool {
 	if l.Epoch == 0 || len(seen) == 0 {
 		return false
@@ -67,7 +69,8 @@ const (
 	tagReign = 2 // of mirror
 )
 
-// Have says what a node has of the streams of a room, before the Mirror with the same number, whose own list is empty then. Any number of them may come.
+// Have says what a node has of the streams of a room, before the Mirror with the same number, whose own list is empty
+// then. Any number of them may come.
 type Have struct {
 	Req  uint32
 	Room RoomID
@@ -124,7 +127,8 @@ func (m *Have) Parse(b []byte) error {
 	return r.done()
 }
 
-// HaveFrames returns the frames that tell of positions, those of a publisher one after the other, and of the lives of their publishers.
+// HaveFrames returns the frames that tell of positions, those of a publisher one after the other, and of the lives of
+// their publishers.
 func HaveFrames(req uint32, room RoomID, have []Position, lives map[uint16]Life) (ms []*Have) {
 	const (
 		entry = 2 + 5 + 8 + 10 + 2 // most bytes of a publisher without its streams

@@ -12,7 +12,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// What is written can be read, and what cannot be written is an error: the tests in this file fill the frames to their limits and beyond.
+// What is written can be read, and what cannot be written is an error: the tests in this file fill the frames to their
+// limits and beyond.
 
 // fullest returns the highest value of a field, with lists as long as they may be.
 func (f layoutField) fullest() any {
@@ -52,8 +53,9 @@ func parseFrame(b []byte) (Control, error) {
 	return c, c.Parse(b)
 }
 
-// TestFullest fills every field of every frame to its limit. The frame is read as it was written, but for those whose lists may be too long
-// together: an inbox is refused, a state is split, what a node has goes in several, and a change that does not fit goes as a state.
+// TestFullest fills every field of every frame to its limit. The frame is read as it was written, but for those whose
+// lists may be too long together: an inbox is refused, a state is split, what a node has goes in several, and a change
+// that does not fit goes as a state.
 func TestFullest(t *testing.T) {
 	for name, d := range allControls(t) {
 		t.Run(name, func(t *testing.T) {

@@ -74,7 +74,8 @@ func NewLink(typ byte) Control {
 	return nil
 }
 
-// ParseLink reads a frame that only links carry; any other type is unknown_type. A session of a client must not call it.
+// ParseLink reads a frame that only links carry; any other type is unknown_type. A session of a client must not call
+// it.
 func ParseLink(b []byte) (Control, error) {
 	if len(b) <= LengthSize {
 		return nil, errMalformed
@@ -86,14 +87,14 @@ func ParseLink(b []byte) (Control, error) {
 	return c, c.Parse(b)
 }
 
-// As carries one request frame of a client of the sending node. The sender gives the request a number (req) that is its own on
-// this link, so that the answer finds its way.
+// As carries one request frame of a client of the sending node. The sender gives the request a number (req) that is its
+// own on this link, so that the answer finds its way.
 type As struct {
 	Account  string
 	Instance uint64
 	Frame    []byte // a whole request frame, its length included; aliases the input when parsed
-	// Renew marks a publish that the node makes again by itself, for a client that has published before: it must not take the place of
-	// another session of that client, which may be the newer one.
+	// Renew marks a publish that the node makes again by itself, for a client that has published before: it must not take
+	// the place of another session of that client, which may be the newer one.
 	Renew bool
 }
 
@@ -174,7 +175,8 @@ func (m *Mirror) Parse(b []byte) error {
 	return r.err
 }
 
-// Mirrored answers Mirror with what the room is, but for its lists: who publishes is told by joined, who may is the relay's to know.
+// Mirrored answers Mirror with what the room is, but for its lists: who publishes is told by joined, who may is the
+// relay's to know.
 type Mirrored struct {
 	Req uint32
 	RoomHead
@@ -222,8 +224,8 @@ func (m *Moved) Parse(b []byte) error {
 	return r.done()
 }
 
-// Drop says that a publisher's part on this link has ended. From the edge: its session is gone and may come back elsewhere (gone). From
-// the relay: revoked, superseded, moved.
+// Drop says that a publisher's part on this link has ended. From the edge: its session is gone and may come back
+// elsewhere (gone). From the relay: revoked, superseded, moved.
 type Drop struct {
 	Room RoomID
 	Pub  uint16

@@ -103,7 +103,8 @@ func TestLinkVectors(t *testing.T) {
 	}
 }
 
-// TestLinkVerdicts changes every byte of every short vector, and cuts it at every byte: the code and PROTOCOL.md must agree.
+// TestLinkVerdicts changes every byte of every short vector, and cuts it at every byte: the code and PROTOCOL.md must
+// agree.
 func TestLinkVerdicts(t *testing.T) {
 	frames := documentTables(t, "link type")
 	for _, v := range loadVectors(t).LinkFrame {

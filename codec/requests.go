@@ -167,13 +167,13 @@ type Subscribe struct {
 	Room  RoomID
 	Flags uint8      // SubNoEcho, SubCount
 	Have  []Position // when resuming; at most MaxPositions
-	// Gapped lists, in rising order, the indexes of those in Have whose Last is the end of a gap, so that the stream goes on
-	// where a decoder can start.
+	// Gapped lists, in rising order, the indexes of those in Have whose Last is the end of a gap, so that the stream goes
+	// on where a decoder can start.
 	Gapped []uint32
 }
 
-// tagGapped is the optional field of subscribe that holds Gapped, as varints. What is no index above those before it is passed
-// over, so that the field names no more than Have does.
+// tagGapped is the optional field of subscribe that holds Gapped, as varints. What is no index above those before it is
+// passed over, so that the field names no more than Have does.
 const tagGapped = 2
 
 func (*Subscribe) Type() byte { return TypeSubscribe }

@@ -27,8 +27,9 @@ func AppendServerPreface(dst []byte, chosen uint8) []byte {
 	return append(append(dst, magic...), chosen, VersionMin, VersionMax, 0)
 }
 
-// ParsePreface reads the 8 bytes of either preface. It fails with CodeBadMagic as soon as a byte differs from the magic,
-// so that a stranger is turned away without waiting for the rest, and with ErrIncomplete when more bytes are needed.
+// ParsePreface reads the 8 bytes of either preface. It fails with CodeBadMagic as soon as a byte differs from the
+// magic, so that a stranger is turned away without waiting for the rest, and with ErrIncomplete when more bytes are
+// needed.
 func ParsePreface(b []byte) (p Preface, err error) {
 	for i := range min(len(b), len(magic)) {
 		if b[i] != magic[i] {

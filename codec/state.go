@@ -2,8 +2,8 @@ package codec
 
 // What a room is, as nodes tell one another: whole (State), or its head only (Mirrored).
 
-// State copies a room's state to another node, or hands the room over. A state whose lists do not fit into a frame travels in several,
-// each with the same head: see Split and Join.
+// State copies a room's state to another node, or hands the room over. A state whose lists do not fit into a frame
+// travels in several, each with the same head: see Split and Join.
 type State struct {
 	Req   uint32 // the same in all frames of one state; the last is answered
 	Flags uint8  // StateHandover or StateReturn, StateMore
@@ -81,8 +81,8 @@ func (m *State) Split() []State {
 	}
 }
 
-// Join adds the next frame of a state that was split. It reports false if next is no continuation of m, which then is unchanged.
-// How much a peer may send so is for the caller to bound.
+// Join adds the next frame of a state that was split. It reports false if next is no continuation of m, which then is
+// unchanged. How much a peer may send so is for the caller to bound.
 func (m *State) Join(next *State) bool {
 	if m.Flags&StateMore == 0 || next.Req != m.Req || next.Flags&^StateMore != m.Flags&^StateMore || next.RoomHead != m.RoomHead {
 		return false
@@ -104,7 +104,8 @@ type RoomSettings struct {
 	MaxSubs      uint64
 }
 
-// RoomHead is a room's state without its lists. (Epoch, Relay, Birth) names a reign: the time of one process as the room's relay.
+// RoomHead is a room's state without its lists. (Epoch, Relay, Birth) names a reign: the time of one process as the
+// room's relay.
 type RoomHead struct {
 	Room    RoomID
 	Epoch   uint32 // rises with every change of relay

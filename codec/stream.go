@@ -55,8 +55,8 @@ func (f Flags) End() bool { return f&FlagMore == 0 }
 // KeyStart reports whether a decoder can start with this very frame.
 func (f Flags) KeyStart() bool { return f&(FlagKey|FlagCont) == FlagKey }
 
-// Append writes the frame to the end of dst. A payload above MaxPiece is an error, for it is the caller's to cut; so is what
-// ParseStream would not read.
+// Append writes the frame to the end of dst. A payload above MaxPiece is an error, for it is the caller's to cut; so is
+// what ParseStream would not read.
 func (s *Stream) Append(dst []byte) ([]byte, error) {
 	dst, err := AppendStreamHeader(dst, s, len(s.Payload))
 	if err != nil {
@@ -65,8 +65,8 @@ func (s *Stream) Append(dst []byte) ([]byte, error) {
 	return append(dst, s.Payload...), nil
 }
 
-// AppendStreamHeader writes the 20 bytes before a payload of n bytes, for callers that send the payload from where it is. On an
-// error dst comes back as it was.
+// AppendStreamHeader writes the 20 bytes before a payload of n bytes, for callers that send the payload from where it
+// is. On an error dst comes back as it was.
 func AppendStreamHeader(dst []byte, s *Stream, n int) ([]byte, error) {
 	if n > MaxPiece || s.Room == 0 || s.Pub == 0 || s.Seq-1 >= MaxSeq || s.Flags&^flagMask != 0 {
 		return dst, errStream
@@ -81,8 +81,9 @@ func AppendStreamHeader(dst []byte, s *Stream, n int) ([]byte, error) {
 
 var errStream = &EncodeError{TypeStream, "a payload above max_piece, or a room, publisher, sequence number or flag out of range"}
 
-// ParseStream reads the whole stream frame that b holds, as cut by Next. The payload aliases b. It fails on a frame that
-// is shorter than its header, is no stream frame, has unknown flags, or has a zero room, publisher or sequence number.
+// ParseStream reads the whole stream frame that b holds, as cut by Next. The payload aliases b. It fails on a frame
+// that is shorter than its header, is no stream frame, has unknown flags, or has a zero room, publisher or sequence
+// number.
 func ParseStream(b []byte, s *Stream) error {
 	if len(b) < StreamHeaderSize {
 		return errMalformed

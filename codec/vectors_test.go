@@ -375,7 +375,8 @@ func TestVectorRooms(t *testing.T) {
 	}
 }
 
-// TestGapped: the one optional field of this version lists positions that ended a gap, and passes over what is no index.
+// TestGapped: the one optional field of this version lists positions that ended a gap, and passes over what is no
+// index.
 func TestGapped(t *testing.T) {
 	m := Subscribe{Req: 7, Room: 1, Have: make([]Position, 200), Gapped: []uint32{0, 127, 128, 199}}
 	for i := range m.Have {
@@ -405,7 +406,8 @@ func TestGapped(t *testing.T) {
 	}
 }
 
-// TestSendTo: the optional field of publish names the account that is sent to, and passes over what cannot be one's name.
+// TestSendTo: the optional field of publish names the account that is sent to, and passes over what cannot be one's
+// name.
 func TestSendTo(t *testing.T) {
 	plain := Publish{Req: 7, Room: InboxOf("bob"), Flags: PubCount}
 	m := plain

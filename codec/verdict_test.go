@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// This file judges bytes by the layouts of PROTOCOL.md. Like layout_test.go it shares no code with the package: the code
-// must accept exactly what the document accepts, and refuse the rest with the same code.
+// This file judges bytes by the layouts of PROTOCOL.md. Like layout_test.go it shares no code with the package: the
+// code must accept exactly what the document accepts, and refuse the rest with the same code.
 
 // verdict is a walk over the body of a frame. code is 0 until the first fault.
 type verdict struct {
@@ -197,7 +197,8 @@ func TestProtocolVerdicts(t *testing.T) {
 	}
 }
 
-// TestProtocolHighest gives each field the highest and the lowest value that its layout allows: the code must take them.
+// TestProtocolHighest gives each field the highest and the lowest value that its layout allows: the code must take
+// them.
 func TestProtocolHighest(t *testing.T) {
 	typical := typicalFields(t)
 	for name, f := range documentFrames(t) {

@@ -15,7 +15,8 @@ const (
 	MaxFrame = 64 << 10
 	// StreamHeaderSize is the number of bytes around the payload of a stream frame, its length included.
 	StreamHeaderSize = 20
-	// MaxPiece is the largest payload of one stream frame. A larger payload travels in several frames (FlagMore, FlagCont).
+	// MaxPiece is the largest payload of one stream frame. A larger payload travels in several frames (FlagMore,
+	// FlagCont).
 	MaxPiece = MaxFrame - StreamHeaderSize
 	// MaxHandshakeFrame is the largest frame a server reads before it has accepted a hello.
 	MaxHandshakeFrame = 4 << 10
@@ -159,8 +160,8 @@ func (r *reader) bytes(limit int) []byte {
 	return r.take(int(n))
 }
 
-// string reads UTF-8 of at most limit bytes. Anything else is refused here, once, so that a name means the same to every
-// implementation, log and metric label.
+// string reads UTF-8 of at most limit bytes. Anything else is refused here, once, so that a name means the same to
+// every implementation, log and metric label.
 func (r *reader) string(limit int) string {
 	p := r.bytes(limit)
 	if !utf8.Valid(p) {
@@ -170,8 +171,8 @@ func (r *reader) string(limit int) string {
 	return string(p)
 }
 
-// count reads the length of a list of at most limit entries that take at least size bytes each, so that a sender cannot make
-// the receiver allocate more than the frame holds.
+// count reads the length of a list of at most limit entries that take at least size bytes each, so that a sender cannot
+// make the receiver allocate more than the frame holds.
 func (r *reader) count(size, limit int) int {
 	n := r.varint()
 	if n > uint64(limit) {
@@ -185,8 +186,8 @@ func (r *reader) count(size, limit int) int {
 	return int(n)
 }
 
-// fields walks the optional fields that may end a control frame: tag, length, value, in rising order of tags. An odd tag
-// is critical: a receiver that does not know it closes. known returns whether it took the field.
+// fields walks the optional fields that may end a control frame: tag, length, value, in rising order of tags. An odd
+// tag is critical: a receiver that does not know it closes. known returns whether it took the field.
 func (r *reader) fields(known func(tag uint64, value []byte) bool) {
 	last := uint64(0)
 	for len(r.b) > 0 && r.err == nil {

@@ -18,8 +18,8 @@ func (e *EncodeError) Error() string {
 	return fmt.Sprintf("codec: frame %#02x not written: %s", e.Type, e.Text)
 }
 
-// writer appends a control frame: the counterpart of reader. The first field that does not fit sticks, and end takes the
-// frame back.
+// writer appends a control frame: the counterpart of reader. The first field that does not fit sticks, and end takes
+// the frame back.
 type writer struct {
 	b   []byte
 	at  int    // where the frame begins
@@ -123,8 +123,8 @@ func (w *writer) string(limit int, s string) {
 	w.b = append(w.b, s...)
 }
 
-// text writes an explanation, cut to MaxText bytes of whole characters: it may quote what a peer sent, and a text that the
-// other side refuses would hide the code beside it.
+// text writes an explanation, cut to MaxText bytes of whole characters: it may quote what a peer sent, and a text that
+// the other side refuses would hide the code beside it.
 func (w *writer) text(s string) {
 	s = strings.ToValidUTF8(s, "?")
 	if len(s) > MaxText {

@@ -12,8 +12,9 @@ import (
 	"github.com/timedge/timedge/client"
 )
 
-// steppedProgram is a build in which a signal steps what time.Now tells of the time of day, as NTP or an operator does to a computer's clock:
-// an hour forward (SIGUSR1) or back (SIGUSR2). The even part of the clock, by which timers run, goes on as it does then.
+// steppedProgram is a build in which a signal steps what time.Now tells of the time of day, as NTP or an operator does
+// to a computer's clock: an hour forward (SIGUSR1) or back (SIGUSR2). The even part of the clock, by which timers run,
+// goes on as it does then.
 func steppedProgram(t *testing.T) string {
 	o := newOverlay(t)
 	src := filepath.Join(o.goroot(), "src", "time")
@@ -55,8 +56,9 @@ func init() {
 	return o.build()
 }
 
-// TestClockSteps: the computers' clocks step by an hour, both ways and apart from each other, and nobody notices: no frame is lost or comes twice,
-// no link breaks, no room that is idle ends, nobody is refused, and who says nothing is closed in time.
+// TestClockSteps: the computers' clocks step by an hour, both ways and apart from each other, and nobody notices: no
+// frame is lost or comes twice, no link breaks, no room that is idle ends, nobody is refused, and who says nothing is
+// closed in time.
 func TestClockSteps(t *testing.T) {
 	f := &fleet{t: t, program: steppedProgram(t)}
 	f.begin(3)

@@ -37,7 +37,8 @@ func TestRelayCutOff(t *testing.T) {
 	t.Log("relay cut off:", &g)
 }
 
-// The relay is cut off from one of two edges only; the others count it alive, and that edge gets the stream by way of one of them.
+// The relay is cut off from one of two edges only; the others count it alive, and that edge gets the stream by way of
+// one of them.
 func TestRelayCutOffFromOneEdge(t *testing.T) {
 	f := newFleetApart(t, 3)
 	var g figures
@@ -70,8 +71,8 @@ func TestRelayCutOffOneWay(t *testing.T) {
 	f.await(3)
 }
 
-// The cluster is parted in two halves, with publishers and subscribers of the same room in both; then it heals. Within each half the stream
-// goes on; afterwards everybody gets both again.
+// The cluster is parted in two halves, with publishers and subscribers of the same room in both; then it heals. Within
+// each half the stream goes on; afterwards everybody gets both again.
 func TestPartition(t *testing.T) {
 	f := newFleetApart(t, 4)
 	s := f.run(place{relay: 0, publisher: 1, subscribers: []int{0, 1}}, pace)
@@ -90,8 +91,8 @@ func TestPartition(t *testing.T) {
 	other.finish()
 }
 
-// Node links that can carry less than the stream, the way round by the third node included: their subscribers are told what they miss, all
-// others have everything.
+// Node links that can carry less than the stream, the way round by the third node included: their subscribers are told
+// what they miss, all others have everything.
 func TestSlowLink(t *testing.T) {
 	f := newFleetApart(t, 3)
 	s := f.run(place{relay: 0, publisher: 0, subscribers: []int{0, 1}, slow: []int{2}}, pace)
@@ -103,7 +104,8 @@ func TestSlowLink(t *testing.T) {
 	s.finish()
 }
 
-// A node with another key, one that speaks a newer version, and strangers that speak to the link port get nowhere, and disturb nobody.
+// A node with another key, one that speaks a newer version, and strangers that speak to the link port get nowhere, and
+// disturb nobody.
 func TestStrangers(t *testing.T) {
 	f := newFleet(t, 2)
 	s := f.run(place{relay: 0, publisher: 1, subscribers: []int{0, 1}}, pace)

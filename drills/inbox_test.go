@@ -96,8 +96,8 @@ func (x *transfer) end(file []byte) {
 	}
 }
 
-// The relay of the recipient's inbox is killed while a file goes from account to account between clients of the two other nodes: this
-// program, which is a file of some size.
+// The relay of the recipient's inbox is killed while a file goes from account to account between clients of the two
+// other nodes: this program, which is a file of some size.
 func TestFileFromAccountToAccount(t *testing.T) {
 	file, err := os.ReadFile(program)
 	if err != nil {
@@ -106,7 +106,8 @@ func TestFileFromAccountToAccount(t *testing.T) {
 	f := newFleet(t, 3)
 	names := 0
 	for k := range *kills {
-		// Where an inbox is relayed its name decides: one that is neither at the recipient's node nor at the sender's is to be found.
+		// Where an inbox is relayed its name decides: one that is neither at the recipient's node nor at the sender's is to
+		// be found.
 		recipient, relay, inbox := k%3, -1, ""
 		var x *transfer
 		for relay < 0 || relay == recipient {

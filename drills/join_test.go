@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Operators' days: names that show other addresses than the true ones, seeds that are away, networks that let through some of it. Each ends with one
-// cluster, and a log that a person can read.
+// Operators' days: names that show other addresses than the true ones, seeds that are away, networks that let through
+// some of it. Each ends with one cluster, and a log that a person can read.
 
 const headless = "timedge.svc.test"
 
@@ -80,8 +80,8 @@ func (f *fleet) log(i int) string {
 	return string(b)
 }
 
-// A headless service: three pods start at once, and the name shows nobody, each pod itself, addresses at which nobody is any more, or all of them. Each
-// is ready at once; as soon as the name is right they are one cluster.
+// A headless service: three pods start at once, and the name shows nobody, each pod itself, addresses at which nobody
+// is any more, or all of them. Each is ready at once; as soon as the name is right they are one cluster.
 func TestHeadless(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -158,7 +158,8 @@ func TestFirstNodeMoves(t *testing.T) {
 	f.complete()
 }
 
-// All nodes come back with other addresses at once, and the name tells some seconds later; then one of them comes back with another name, too.
+// All nodes come back with other addresses at once, and the name tells some seconds later; then one of them comes back
+// with another name, too.
 func TestAllMove(t *testing.T) {
 	f, dns := newPods(t, 3)
 	dns.show(headless, f.net.ip(0), f.net.ip(1), f.net.ip(2))
@@ -183,7 +184,8 @@ func TestAllMove(t *testing.T) {
 	f.one("one has moved and changed its name")
 }
 
-// A zone is parted; the nodes on the other side are started anew, with the same names at other addresses; then the network heals.
+// A zone is parted; the nodes on the other side are started anew, with the same names at other addresses; then the
+// network heals.
 func TestMovedBehindAPartition(t *testing.T) {
 	f, dns := newPods(t, 3)
 	dns.show(headless, f.net.ip(0), f.net.ip(1), f.net.ip(2))
@@ -206,7 +208,8 @@ func TestMovedBehindAPartition(t *testing.T) {
 	f.readable()
 }
 
-// All seeds are away for a while, the only ones that anybody was told of, and more than that of the nodes are started meanwhile.
+// All seeds are away for a while, the only ones that anybody was told of, and more than that of the nodes are started
+// meanwhile.
 func TestSeedsAway(t *testing.T) {
 	f := newFleetApart(t, 4)
 	for i := range f.nodes {
@@ -229,8 +232,8 @@ func TestSeedsAway(t *testing.T) {
 	f.readable()
 }
 
-// UDP does not pass, then at one node only in one direction: gossip goes by TCP, the stream as ever, and the log stays short. A node that leaves hands
-// its rooms over all the same.
+// UDP does not pass, then at one node only in one direction: gossip goes by TCP, the stream as ever, and the log stays
+// short. A node that leaves hands its rooms over all the same.
 func TestUDPBlocked(t *testing.T) {
 	f := &fleet{t: t, extra: []string{"--insecure-open"}, net: newNetwork(t, 3)}
 	for i := range 3 {
@@ -269,8 +272,8 @@ func TestIPv6Only(t *testing.T) {
 	s.finish()
 }
 
-// Hosts with two addresses: without --advertise a node that listens on all says which there are and ends, with it the others reach it at that one; and
-// a port that is another outside is told as such.
+// Hosts with two addresses: without --advertise a node that listens on all says which there are and ends, with it the
+// others reach it at that one; and a port that is another outside is told as such.
 func TestTwoAddresses(t *testing.T) {
 	f := &fleet{t: t, extra: []string{"--insecure-open"}, net: newNetwork(t, 3)}
 	f.begin(0)
@@ -332,8 +335,8 @@ func TestTermWhileJoining(t *testing.T) {
 	}
 }
 
-// The cluster key is changed in three steps while streams run: added everywhere, first everywhere, alone everywhere. Nothing is lost, and a node that
-// holds the old one alone is turned away.
+// The cluster key is changed in three steps while streams run: added everywhere, first everywhere, alone everywhere.
+// Nothing is lost, and a node that holds the old one alone is turned away.
 func TestKeysChanged(t *testing.T) {
 	f := newFleet(t, 3)
 	old, err := os.ReadFile(f.key)

@@ -58,7 +58,8 @@ func TestRelayKilled(t *testing.T) {
 	t.Log("relay killed:", &g)
 }
 
-// The relay is frozen while it carries a stream between clients of the two other nodes, and thawed when the others have gone on without it.
+// The relay is frozen while it carries a stream between clients of the two other nodes, and thawed when the others have
+// gone on without it.
 func TestRelayFrozen(t *testing.T) {
 	f := newFleet(t, 3)
 	var g figures
@@ -78,8 +79,9 @@ func TestRelayFrozen(t *testing.T) {
 	t.Log("relay frozen:", &g)
 }
 
-// A node that is relay and publisher's node is suspended for longer than a publisher whose connection broke is waited for, as a virtual machine may
-// be, and goes on. The others have seen the publisher leave meanwhile; its client, which has noticed nothing, goes on with its stream.
+// A node that is relay and publisher's node is suspended for longer than a publisher whose connection broke is waited
+// for, as a virtual machine may be, and goes on. The others have seen the publisher leave meanwhile; its client, which
+// has noticed nothing, goes on with its stream.
 func TestRelayAndPublishersNodeSuspended(t *testing.T) {
 	f := newFleet(t, 3)
 	var g figures
@@ -184,8 +186,9 @@ func TestTwoOfFiveKilled(t *testing.T) {
 	s.finish()
 }
 
-// The relay of a lossless room is killed and comes back while its subscriber consumes nothing: the publisher has sent all that it may, nothing is
-// acknowledged, and neither its new node nor the relay has any of it. Only the publisher itself can send it again.
+// The relay of a lossless room is killed and comes back while its subscriber consumes nothing: the publisher has sent
+// all that it may, nothing is acknowledged, and neither its new node nor the relay has any of it. Only the publisher
+// itself can send it again.
 func TestRelayComesBackBetweenPushAndAck(t *testing.T) {
 	f := newFleet(t, 3)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -285,7 +288,8 @@ func TestRollingRestart(t *testing.T) {
 	t.Log("rolling restart:", &g)
 }
 
-// The relay of very many rooms is killed, of which one carries a stream: how long that stops does not depend on the others.
+// The relay of very many rooms is killed, of which one carries a stream: how long that stops does not depend on the
+// others.
 func TestRelayOfManyRoomsKilled(t *testing.T) {
 	f := newFleet(t, 3)
 	s := f.run(place{relay: 0, publisher: 1, subscribers: []int{1, 2}}, pace)

@@ -19,8 +19,9 @@ import (
 
 var allInputs = flag.Bool("inputs", false, "push all inputs at full length, instead of short forms of some")
 
-// TestInputs pushes files such as people have at their own speed. Who is there from the beginning gets every byte; who joins in the middle gets what
-// decodes, to the end; it takes as long as the stream lasts, or is refused at once; and what was recognised is said.
+// TestInputs pushes files such as people have at their own speed. Who is there from the beginning gets every byte; who
+// joins in the middle gets what decodes, to the end; it takes as long as the stream lasts, or is refused at once; and
+// what was recognised is said.
 func TestInputs(t *testing.T) {
 	if os.Getenv("TIMEDGE_NO_FFMPEG") != "" {
 		t.Skip("TIMEDGE_NO_FFMPEG is set")

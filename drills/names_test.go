@@ -36,7 +36,8 @@ func newNameServer(t *testing.T, w *network) *nameServer {
 	return s
 }
 
-// resolve has node i ask the server. Its namespace has its own resolv.conf, which lies where "ip netns exec" looks for it.
+// resolve has node i ask the server. Its namespace has its own resolv.conf, which lies where "ip netns exec" looks for
+// it.
 func (s *nameServer) resolve(i int) {
 	s.w.t.Helper()
 	dir := filepath.Join("/etc/netns", s.w.space(i))

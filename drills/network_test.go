@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// network is a switch with a port for each node, each in a network namespace of its own, and one for the test. Nothing of it can reach, or be
-// reached from, anywhere else.
+// network is a switch with a port for each node, each in a network namespace of its own, and one for the test. Nothing
+// of it can reach, or be reached from, anywhere else.
 type network struct {
 	t   *testing.T
 	tag string // of the names, which are the system's

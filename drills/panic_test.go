@@ -18,7 +18,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// plants are the places at which a build panics when it is told to: by a file of that name in PLANT_DIR, whose content is whom it is to cost.
+// plants are the places at which a build panics when it is told to: by a file of that name in PLANT_DIR, whose content
+// is whom it is to cost.
 var plants = []struct {
 	name, where string // where: the label of the metric
 	file        string
@@ -83,7 +84,8 @@ func TestPanics(t *testing.T) {
 		}
 	}
 
-	// Good clients, and mallory's, whom every fault is to hit: a room that the first node relays, used by way of each node.
+	// Good clients, and mallory's, whom every fault is to hit: a room that the first node relays, used by way of each
+	// node.
 	s := f.run(place{relay: 0, publisher: 1, subscribers: []int{0, 1, 2, 2}}, pace)
 	ctx, cancel := context.WithCancel(t.Context())
 	var mallory sync.WaitGroup
@@ -162,8 +164,8 @@ func TestPanics(t *testing.T) {
 	s.finish()
 }
 
-// visit is one visit of mallory's, by way of node i: everything there is to do, in a room that the first node relays and in one of that node. What
-// comes of it is no matter.
+// visit is one visit of mallory's, by way of node i: everything there is to do, in a room that the first node relays
+// and in one of that node. What comes of it is no matter.
 func (f *fleet) visit(ctx context.Context, i int, ws string) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()

@@ -15,7 +15,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// stream is a room with one publisher that pushes a numbered message at a time, and subscribers that check every one of them.
+// stream is a room with one publisher that pushes a numbered message at a time, and subscribers that check every one of
+// them.
 type stream struct {
 	t     *testing.T
 	f     *fleet
@@ -81,7 +82,8 @@ func (f *fleet) run(p place, every time.Duration) *stream {
 	return s
 }
 
-// join begins another stream in the room of s, by another publisher; each has subscribers of its own, who look at it alone.
+// join begins another stream in the room of s, by another publisher; each has subscribers of its own, who look at it
+// alone.
 func (f *fleet) join(s *stream, publisher int, subscribers []int) *stream {
 	f.t.Helper()
 	o := &stream{t: f.t, f: f, room: s.room, dtype: s.dtype + 1, every: s.every, size: s.size, stop: make(chan struct{})}
@@ -230,7 +232,8 @@ func (s *stream) at(n uint64) bool {
 	return true
 }
 
-// finish ends the stream, and checks that everybody had everything, or was told why not if the network was too slow for that.
+// finish ends the stream, and checks that everybody had everything, or was told why not if the network was too slow for
+// that.
 func (s *stream) finish() {
 	s.t.Helper()
 	close(s.stop)

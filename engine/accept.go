@@ -14,9 +14,9 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// Connections are accepted here and then adopted by the reactor with the fewest (gnet's Enroll). gnet could listen itself,
-// but its acceptor ends the whole engine when descriptors run out, and cannot stop accepting. What a listener speaks below the protocol
-// (a PROXY header, TLS, WebSocket) comes before that: see shake.go.
+// Connections are accepted here and then adopted by the reactor with the fewest (gnet's Enroll). gnet could listen
+// itself, but its acceptor ends the whole engine when descriptors run out, and cannot stop accepting. What a listener
+// speaks below the protocol (a PROXY header, TLS, WebSocket) comes before that: see shake.go.
 
 // turned counts connections that were turned away, by reason.
 type turned uint8
@@ -126,8 +126,8 @@ func (e *Engine) adopt(c *net.TCPConn, t transport) error {
 	return err
 }
 
-// admit counts a new connection, unless there are as many as there may be; then it says so. Of a balancer's connections the clients'
-// own addresses are limited, as soon as they are known.
+// admit counts a new connection, unless there are as many as there may be; then it says so. Of a balancer's connections
+// the clients' own addresses are limited, as soon as they are known.
 func (e *Engine) admit(c net.Conn, t transport) (place *addrPlace, why turned, text string) {
 	if t.proxy && !e.balancer(c.RemoteAddr()) {
 		return nil, turnedProxy, "not a balancer"
@@ -201,8 +201,9 @@ func (e *Engine) hand(c net.Conn, s *session) error {
 	return err
 }
 
-// boundUnsent bounds what the kernel takes of a connection beyond what is on its way. Nothing else bounds its send buffer, so that one write can
-// fill a fast path; a slow reader's frames wait with us, where they can be dropped, and not in the kernel.
+// boundUnsent bounds what the kernel takes of a connection beyond what is on its way. Nothing else bounds its send
+// buffer, so that one write can fill a fast path; a slow reader's frames wait with us, where they can be dropped, and
+// not in the kernel.
 func boundUnsent(c *net.TCPConn, n int) {
 	raw, err := c.SyscallConn()
 	if err != nil {

@@ -11,9 +11,9 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// Handler serves the admin pages: /healthz (the process runs), /readyz (it accepts clients, and in a cluster who is missing, a line each; 503
-// while draining), /metrics, and in a
-// cluster /nodes and /rooms/ROOM (see NodeReport, RoomReport).
+// Handler serves the admin pages: /healthz (the process runs), /readyz (it accepts clients, and in a cluster who is
+// missing, a line each; 503 while draining), /metrics, and in a cluster /nodes and /rooms/ROOM (see NodeReport,
+// RoomReport).
 func (e *Engine) Handler() http.Handler {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(e, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -15,8 +15,9 @@ func (s *session) send(c codec.Control) {
 	}
 }
 
-// unsendable follows a frame that does not fit its layout, which is a fault of this server's: all that comes from outside is bounded where it is
-// parsed. The answer of a request becomes a refusal; without any other frame the session would go wrong, and ends.
+// unsendable follows a frame that does not fit its layout, which is a fault of this server's: all that comes from
+// outside is bounded where it is parsed. The answer of a request becomes a refusal; without any other frame the session
+// would go wrong, and ends.
 func (s *session) unsendable(c codec.Control, err error) {
 	s.loop.eng.log.Error().Uint64("conn_id", s.id).Str("account", s.account).Err(err).Msg("a frame could not be sent")
 	if req, is := answerOf(c); is {

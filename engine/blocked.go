@@ -7,8 +7,8 @@ import (
 )
 
 // blocker watches the sockets of one loop that take no more bytes, with an epoll of its own: gnet has no event for
-// "writable again". Each is watched once (one-shot); the event goes into the loop's mailbox with the session's id, so that
-// a descriptor number that belongs to another session by then does no harm.
+// "writable again". Each is watched once (one-shot); the event goes into the loop's mailbox with the session's id, so
+// that a descriptor number that belongs to another session by then does no harm.
 type blocker struct {
 	loop   *loop
 	epfd   int

@@ -158,9 +158,9 @@ func settledRSS() int64 {
 	return 0
 }
 
-// childCrowd is many subscribers in one process. Each line of its input is "join ADDR ROOM N": it connects N sessions that
-// subscribe to the room and prints "joined" when all are; "count N" prints "counted" when each session that has joined has got
-// N stream frames in order, or what was wrong.
+// childCrowd is many subscribers in one process. Each line of its input is "join ADDR ROOM N": it connects N sessions
+// that subscribe to the room and prints "joined" when all are; "count N" prints "counted" when each session that has
+// joined has got N stream frames in order, or what was wrong.
 func childCrowd() {
 	var all []*fan
 	in := bufio.NewScanner(os.Stdin)

@@ -18,7 +18,8 @@ type stepped struct {
 
 func (s *stepped) Wall() time.Time { return s.Clock.Wall().Add(time.Duration(s.step.Load())) }
 
-// TestOnlyTokensSeeTheWall: when the computer's clock steps past the end of a token its session ends, and nothing else happens.
+// TestOnlyTokensSeeTheWall: when the computer's clock steps past the end of a token its session ends, and nothing else
+// happens.
 func TestOnlyTokensSeeTheWall(t *testing.T) {
 	path, withJWT := jwtAuth(t)
 	c := &stepped{Clock: clock.System}

@@ -26,8 +26,9 @@ type ClusterConfig struct {
 	Keys      node.Keys
 }
 
-// cluster is this node's part in a cluster: a goroutine that owns a carry.Node, which decides, and does what follows (effects.go). Events come by a
-// mailbox: views, links that come and go, requests for rooms that other nodes relay. Frames do not pass here.
+// cluster is this node's part in a cluster: a goroutine that owns a carry.Node, which decides, and does what follows
+// (effects.go). Events come by a mailbox: views, links that come and go, requests for rooms that other nodes relay.
+// Frames do not pass here.
 type cluster struct {
 	e      *Engine
 	log    zerolog.Logger
@@ -96,12 +97,12 @@ func (e *Engine) ClusterAddr() string {
 	return e.cluster.member.Addr()
 }
 
-// Failed brings the reason why this node can never be a member of its cluster, if there is one: others hold another cluster key, or one runs
-// under its name.
+// Failed brings the reason why this node can never be a member of its cluster, if there is one: others hold another
+// cluster key, or one runs under its name.
 func (e *Engine) Failed() <-chan error { return e.failed }
 
-// SetClusterKeys takes other cluster keys than before, at least one, and has links proved anew that need it: not all at once, and none before the
-// other node takes this one's key.
+// SetClusterKeys takes other cluster keys than before, at least one, and has links proved anew that need it: not all at
+// once, and none before the other node takes this one's key.
 func (e *Engine) SetClusterKeys(ks node.Keys) error { return e.cluster.member.SetKeys(ks) }
 
 // drawRoom draws a room number whose relay is this node.
@@ -241,7 +242,8 @@ func (c *cluster) on(f func()) bool {
 	}
 }
 
-// handOver gives all rooms that this node relays to others, and reports whether it could: not if there is nobody, or not in time.
+// handOver gives all rooms that this node relays to others, and reports whether it could: not if there is nobody, or
+// not in time.
 func (c *cluster) handOver(ctx context.Context) bool {
 	others := false
 	core := c.node.Core()

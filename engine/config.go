@@ -24,8 +24,9 @@ import (
 
 // Config is all that can be set. Zero values mean the defaults.
 type Config struct {
-	// TCP addresses for clients that speak the protocol plainly, within TLS, within WebSocket, or within WebSocket within TLS. With ProxyOption
-	// behind it an address is for balancers, which begin with a PROXY header (version 1 or 2). Default: Listen 127.0.0.1:7400.
+	// TCP addresses for clients that speak the protocol plainly, within TLS, within WebSocket, or within WebSocket within
+	// TLS. With ProxyOption behind it an address is for balancers, which begin with a PROXY header (version 1 or 2).
+	// Default: Listen 127.0.0.1:7400.
 	Listen, ListenTLS, ListenWS, ListenWSS []string
 
 	TLS       *tls.Config    // of ListenTLS and ListenWSS: TLS 1.3 at least; it needs a certificate
@@ -123,7 +124,8 @@ func (c *Config) fill() error {
 	return errors.Join(errs...)
 }
 
-// spareDescriptors are left for what is not a client: listeners, loops, node links, files, and connections on their way in.
+// spareDescriptors are left for what is not a client: listeners, loops, node links, files, and connections on their way
+// in.
 const spareDescriptors = 128
 
 // descriptors returns how many the process may have open.

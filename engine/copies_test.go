@@ -73,8 +73,8 @@ func count(t testing.TB, name string, nodes ...*engine.Engine) (n float64) {
 	return n
 }
 
-// TestCopiesOnLinks: of each frame one copy goes to each other node that has subscribers, however many it has, and to no other node; and one
-// goes from the publisher's node to the relay.
+// TestCopiesOnLinks: of each frame one copy goes to each other node that has subscribers, however many it has, and to
+// no other node; and one goes from the publisher's node to the relay.
 func TestCopiesOnLinks(t *testing.T) {
 	nodes := startCluster(t, "a", "b", "c")
 	for _, c := range []struct {
@@ -111,8 +111,8 @@ func TestCopiesOnLinks(t *testing.T) {
 
 const copiesPayload = 100
 
-// copiesOf streams once from end to end, and returns the frames on links for each that was pushed. It is not ok if a link broke
-// meanwhile, after which frames are sent again.
+// copiesOf streams once from end to end, and returns the frames on links for each that was pushed. It is not ok if a
+// link broke meanwhile, after which frames are sent again.
 func copiesOf(t *testing.T, nodes []*engine.Engine, publisher int, subscribers [3]int) (copies, bytes float64, ok bool) {
 	t.Helper()
 	const frames = 200

@@ -29,6 +29,6 @@
 //	link.go      a session on a connection with another node; rekey.go when the cluster key changes
 //	inspect.go   who is there, and who carries a room, for people
 //
-// Concurrency: a session, its queue, its memberships and its publications belong to one loop and are touched on that loop
-// only; rooms are shared and lock themselves. What one loop wants of another goes through the other's mailbox.
+// Concurrency: a session, its queue, its memberships and its publications belong to one loop and are touched on that
+// loop only; rooms are shared and lock themselves. What one loop wants of another goes through the other's mailbox.
 package engine

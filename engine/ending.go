@@ -36,9 +36,9 @@ func (s *session) fail(code codec.Code, text string) {
 	s.finish()
 }
 
-// finish ends the session gently: it leaves its rooms, what is queued goes out, then our half of the connection is closed and
-// the peer has until closeWithin to close its own. To close at once, with bytes of the peer's unread, would reset the
-// connection and take from the peer what it had not read yet, the reason of the closing included.
+// finish ends the session gently: it leaves its rooms, what is queued goes out, then our half of the connection is
+// closed and the peer has until closeWithin to close its own. To close at once, with bytes of the peer's unread, would
+// reset the connection and take from the peer what it had not read yet, the reason of the closing included.
 func (s *session) finish() {
 	if s.closing || s.closed {
 		return
@@ -104,7 +104,8 @@ func (s *session) failErr(err error) {
 	}
 }
 
-// fewMembers is how many memberships are found faster by looking at each than in a map, which an idle subscriber does not need.
+// fewMembers is how many memberships are found faster by looking at each than in a map, which an idle subscriber does
+// not need.
 const fewMembers = 8
 
 // onClose releases all that the session holds. gnet closes the descriptor right after.

@@ -298,7 +298,8 @@ func (s *session) lastTurns(why error) {
 	}
 }
 
-// Addrs returns the addresses that clients connect to: those of Config.Listen, ListenTLS, ListenWS and ListenWSS, in this order.
+// Addrs returns the addresses that clients connect to: those of Config.Listen, ListenTLS, ListenWS and ListenWSS, in
+// this order.
 func (e *Engine) Addrs() []net.Addr {
 	var as []net.Addr
 	for _, ln := range e.listeners {
@@ -335,8 +336,9 @@ func (l *loop) onLoop(f func()) {
 	<-done
 }
 
-// Shutdown drains: it stops accepting, tells every client to go, ends the rooms, lets what is queued go out until ctx is
-// done, and closes. It returns ctx's error if something was still queued then. A second call waits for the first, and returns what that did.
+// Shutdown drains: it stops accepting, tells every client to go, ends the rooms, lets what is queued go out until ctx
+// is done, and closes. It returns ctx's error if something was still queued then. A second call waits for the first,
+// and returns what that did.
 func (e *Engine) Shutdown(ctx context.Context) error {
 	if !e.leaving.CompareAndSwap(false, true) {
 		select {
@@ -374,8 +376,8 @@ func (e *Engine) shutdown(ctx context.Context) error {
 	if alone { // nobody takes the rooms over
 		e.rooms.EndAll(codec.CodeGoingAway)
 	}
-	// Clients close by themselves when they are told to go and have what they need; the rest is cut off spread over time, so
-	// that they do not all reconnect elsewhere at once.
+	// Clients close by themselves when they are told to go and have what they need; the rest is cut off spread over time,
+	// so that they do not all reconnect elsewhere at once.
 	start := time.Now()
 	poll := time.NewTicker(10 * time.Millisecond)
 	defer poll.Stop()
@@ -405,8 +407,8 @@ func (e *Engine) shutdown(ctx context.Context) error {
 	return errors.Join(err, e.close())
 }
 
-// closeDownTo ends sessions that have nothing queued until only keep are left that it has not ended. It returns how many
-// connections there are still, and how many of these have something queued. Loop only.
+// closeDownTo ends sessions that have nothing queued until only keep are left that it has not ended. It returns how
+// many connections there are still, and how many of these have something queued. Loop only.
 func (l *loop) closeDownTo(keep int) (left, queued int) {
 	excess := -keep
 	for _, s := range l.sessions {
@@ -438,8 +440,8 @@ func (e *Engine) close() error {
 	return e.stopLoops()
 }
 
-// gnetLog hands gnet's own messages on. What it warns of is a connection that closed while an event for it was on its way:
-// that is no news when many hang up at once.
+// gnetLog hands gnet's own messages on. What it warns of is a connection that closed while an event for it was on its
+// way: that is no news when many hang up at once.
 type gnetLog struct{ log zerolog.Logger }
 
 func (g gnetLog) Debugf(format string, args ...any) {

@@ -55,7 +55,8 @@ func (e *Engine) AwaitSessions(t testing.TB, n int64) {
 	}
 }
 
-// Descriptor returns the number of the descriptor that a client's session has on the server; -1 if there is no such session.
+// Descriptor returns the number of the descriptor that a client's session has on the server; -1 if there is no such
+// session.
 func (e *Engine) Descriptor(account string, instance uint64) int {
 	fd := -1
 	for _, l := range e.loops {
@@ -90,7 +91,8 @@ func (e *Engine) Members() (n int) {
 	return n
 }
 
-// SetMaxWaiting bounds what waits on a loop for its session's turn, until the test ends. It is called before an engine starts.
+// SetMaxWaiting bounds what waits on a loop for its session's turn, until the test ends. It is called before an engine
+// starts.
 func SetMaxWaiting(t testing.TB, n int) {
 	was := maxWaiting
 	maxWaiting = n

@@ -17,8 +17,8 @@ func (w *wire) reset() {
 	_ = w.c.Close()
 }
 
-// Subscribers hang up and reset in the middle of fan-outs, others take their places (and, the lowest free descriptor being
-// given out first, their descriptors); those who stay see one unbroken stream.
+// Subscribers hang up and reset in the middle of fan-outs, others take their places (and, the lowest free descriptor
+// being given out first, their descriptors); those who stay see one unbroken stream.
 func TestConnectionsThatCloseInTheMiddleOfAFanOut(t *testing.T) {
 	e := start(t, func(c *engine.Config) { c.SendBuffer = 64 << 10 })
 	pub := login(t, e, "alice", 1)
@@ -89,8 +89,8 @@ func TestConnectionsThatCloseInTheMiddleOfAFanOut(t *testing.T) {
 	}
 }
 
-// A connection with a full socket and a queue behind it is reset, and its descriptor number goes to the next connection at
-// once: that one must get nothing of what was meant for the first.
+// A connection with a full socket and a queue behind it is reset, and its descriptor number goes to the next connection
+// at once: that one must get nothing of what was meant for the first.
 func TestADescriptorNumberUsedAgain(t *testing.T) {
 	e := start(t, func(c *engine.Config) { c.SendBuffer, c.Loops = 16<<10, 1 })
 	pub := login(t, e, "alice", 1)

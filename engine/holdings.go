@@ -5,7 +5,8 @@ import (
 	"github.com/timedge/timedge/room"
 )
 
-// What sessions take beside their buffers, in bytes: the struct, what gnet has of the connection, entries in lists and maps.
+// What sessions take beside their buffers, in bytes: the struct, what gnet has of the connection, entries in lists and
+// maps.
 const (
 	sessionCost = 1536
 	tlsCost     = 10 << 10
@@ -57,8 +58,8 @@ func (s *session) settleIn() error {
 	return nil
 }
 
-// greedy reports whether the session has to be cut off at once if it makes the server hold more: the bound on memory is passed, and its
-// account holds too much, or most of all that there is.
+// greedy reports whether the session has to be cut off at once if it makes the server hold more: the bound on memory is
+// passed, and its account holds too much, or most of all that there is.
 func (s *session) greedy() bool {
 	e := s.loop.eng
 	return e.pool.Held() > e.cfg.MemoryBound && s.role.client() && (s.share.Over() || s.share.Held() > e.cfg.MemoryBound/2)
@@ -80,9 +81,9 @@ func (s *session) leave() {
 	e.conns.Add(-1)
 }
 
-// Relief. While clients make the process hold more than its bound, those accounts that hold most have to give up something, a
-// step further at each look at which they still hold too much. The caches of their rooms go first, at every look
-// (room.Table.Balance).
+// Relief. While clients make the process hold more than its bound, those accounts that hold most have to give up
+// something, a step further at each look at which they still hold too much. The caches of their rooms go first, at
+// every look (room.Table.Balance).
 type reliefStep int
 
 const (
@@ -96,8 +97,8 @@ const (
 // looksPerStep is how many looks a step of relief is given.
 const looksPerStep = 4
 
-// lookAt is which part of the bound on memory is in use before anybody has to give up anything: what comes between two looks must
-// find room.
+// lookAt is which part of the bound on memory is in use before anybody has to give up anything: what comes between two
+// looks must find room.
 func lookAt(bound int64) int64 { return bound - bound/4 }
 
 // balance keeps what the process holds below its bound. The ticker calls it.
@@ -112,8 +113,8 @@ func (e *Engine) balance() {
 		e.relief, e.looks = reliefNone, 0
 		return
 	}
-	// A step has some looks' time to show in what is held, as long as the bound is not passed. While there is some room left nobody is
-	// closed: what is new is refused, and who pushes is slowed.
+	// A step has some looks' time to show in what is held, as long as the bound is not passed. While there is some room
+	// left nobody is closed: what is new is refused, and who pushes is slowed.
 	last, looks := reliefLossless, looksPerStep
 	if e.pool.Held() > e.cfg.MemoryBound {
 		last, looks = reliefRooms, 1

@@ -48,8 +48,8 @@ func (s *session) Await(p *carry.Publication) {
 	}
 }
 
-// Numbered implements carry.Host. A subscription that wants no echoes is muted through the mailbox: frames under the session's last number may
-// still be there.
+// Numbered implements carry.Host. A subscription that wants no echoes is muted through the mailbox: frames under the
+// session's last number may still be there.
 func (s *session) Numbered(p *carry.Publication) {
 	if sub := s.member(p.Room); sub != nil && sub.noEcho && sub.mute != p.Num {
 		s.loop.post(item{kind: itemMute, outlet: sub.o, member: sub, id: uint64(p.Num)})
@@ -65,7 +65,8 @@ func (s *session) Refuse(a carry.Ask, err error) {
 	}
 }
 
-// Ask implements carry.Host. On a node that is alone what is not here is nowhere, but an inbox is made where it is asked for.
+// Ask implements carry.Host. On a node that is alone what is not here is nowhere, but an inbox is made where it is
+// asked for.
 func (s *session) Ask(a carry.Ask) {
 	e := s.loop.eng
 	if e.cluster != nil {
@@ -137,7 +138,8 @@ func (s *session) PostCount(p *carry.Publication, c codec.Count) {
 	s.loop.post(item{kind: itemPubCount, pub: p, count: c})
 }
 
-// reply answers: together with all else that the session is told after its read, or, outside of a read, at the end of the drain.
+// reply answers: together with all else that the session is told after its read, or, outside of a read, at the end of
+// the drain.
 func (s *session) reply(c codec.Control) {
 	if s.loop.reading == s {
 		s.send(c)

@@ -24,8 +24,8 @@ func flat(t *testing.T, e *engine.Engine, before int) {
 	}
 }
 
-// Connections that say nothing, or half a hello, take nothing from those that stream; when they are gone everything is as it was. The program
-// benchmarks/hostile does this with ten thousand, and measures.
+// Connections that say nothing, or half a hello, take nothing from those that stream; when they are gone everything is
+// as it was. The program benchmarks/hostile does this with ten thousand, and measures.
 func TestConnectionsWithoutHelloBesideGoodClients(t *testing.T) {
 	e := start(t, func(c *engine.Config) { c.MaxHandshakes = 300 })
 	owner, sub := login(t, e, "alice", 1), login(t, e, "bob", 1)

@@ -11,8 +11,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// The tests of this file send every frame that a client may send with every field at its edges and beyond, by the layouts of
-// codec/PROTOCOL.md.
+// The tests of this file send every frame that a client may send with every field at its edges and beyond, by the
+// layouts of codec/PROTOCOL.md.
 
 // edgeField is a field of a layout: a typical value, and those at its edges and beyond, as bytes.
 type edgeField struct {

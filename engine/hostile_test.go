@@ -223,8 +223,8 @@ func TestTurnedAway(t *testing.T) {
 	}
 }
 
-// script is a session that touches most of what a client may send; what the server answers must not depend on how its bytes
-// are cut.
+// script is a session that touches most of what a client may send; what the server answers must not depend on how its
+// bytes are cut.
 func script(room codec.RoomID) []byte {
 	b := greeting("alice")
 	b = enc((&codec.Publish{Req: 1, Room: room, Flags: 0}).Append(b))
@@ -315,8 +315,8 @@ func TestWhereTheCutsAreHasNoMeaning(t *testing.T) {
 	})
 }
 
-// After a valid hello anything may come. Whatever it is, the server stays up, closes with a code or answers, and holds no
-// memory for it.
+// After a valid hello anything may come. Whatever it is, the server stays up, closes with a code or answers, and holds
+// no memory for it.
 func TestRandomFramesAfterAValidHello(t *testing.T) {
 	e := start(t, func(c *engine.Config) { c.Rooms.MaxRooms = 100 })
 	owner := login(t, e, "alice", 1)
@@ -358,8 +358,8 @@ func TestRandomFramesAfterAValidHello(t *testing.T) {
 	flat(t, e, fds)
 }
 
-// appendRandom appends a frame: mostly a legal one with values from a small range, so that it gets far, and now and then
-// garbage of a known or unknown type.
+// appendRandom appends a frame: mostly a legal one with values from a small range, so that it gets far, and now and
+// then garbage of a known or unknown type.
 func appendRandom(b []byte, rnd *rand.Rand, room codec.RoomID) []byte {
 	if rnd.IntN(4) == 0 {
 		room = codec.RoomID(rnd.IntN(3))

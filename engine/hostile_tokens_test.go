@@ -38,8 +38,8 @@ func (l *safeLog) String() string {
 	return l.b.String()
 }
 
-// TestForgedTokens presents tokens that somebody without the keys can make, or had once: at the hello and on an open connection. None gets in, and
-// neither the log, with all that it can say, nor any answer has a part of a token.
+// TestForgedTokens presents tokens that somebody without the keys can make, or had once: at the hello and on an open
+// connection. None gets in, and neither the log, with all that it can say, nor any answer has a part of a token.
 func TestForgedTokens(t *testing.T) {
 	pub, priv, err := ed25519.GenerateKey(nil)
 	if err != nil {

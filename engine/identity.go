@@ -49,7 +49,8 @@ func authError(err error) *codec.ProtocolError {
 	return &codec.ProtocolError{Code: codec.CodeAuthFailed, Text: "account and token do not fit"}
 }
 
-// peerAddr is where the client is, as far as this node can know: what a balancer says, or where the connection comes from.
+// peerAddr is where the client is, as far as this node can know: what a balancer says, or where the connection comes
+// from.
 func (s *session) peerAddr() netip.AddrPort {
 	if s.peer != nil {
 		return *s.peer
@@ -60,7 +61,8 @@ func (s *session) peerAddr() netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// identitiesEvery is how often sessions are looked at for tokens that were taken back, identitiesLeast how often at most when tokens end.
+// identitiesEvery is how often sessions are looked at for tokens that were taken back, identitiesLeast how often at
+// most when tokens end.
 const (
 	identitiesEvery = int64(time.Second)
 	identitiesLeast = int64(100 * time.Millisecond)

@@ -10,8 +10,8 @@ import (
 	"github.com/timedge/timedge/room"
 )
 
-// What is particular to inboxes, the rooms by which accounts send to one another. Who may send is asked where the sender's session is, of its
-// token; who is accepted at the relay, of the inbox. codec/PROTOCOL.md, section "Inboxes".
+// What is particular to inboxes, the rooms by which accounts send to one another. Who may send is asked where the
+// sender's session is, of its token; who is accepted at the relay, of the inbox. codec/PROTOCOL.md, section "Inboxes".
 
 // checkInbox checks a client's wish for its inbox, and adds what its token accepts.
 func (s *session) checkInbox(m *codec.Inbox) error {
@@ -32,7 +32,8 @@ func (s *session) checkInbox(m *codec.Inbox) error {
 	return nil
 }
 
-// checkRecipient reports whether the room of a publish is the inbox of the account that it names. A name that no account can have is none.
+// checkRecipient reports whether the room of a publish is the inbox of the account that it names. A name that no
+// account can have is none.
 func (s *session) checkRecipient(m *codec.Publish) bool {
 	if auth.CheckAccount(m.To) != nil || m.Room != codec.InboxOf(m.To) {
 		m.To = ""
@@ -48,12 +49,13 @@ func (s *session) mayPushInto(m *codec.Publish) bool {
 	return s.identity.MayPush(m.Room)
 }
 
-// strangerStep is a bit more than it takes to ask the nodes of a cluster for a room. Answers about rooms that are not there, or not for who
-// asks, come at a multiple of it after the request: how many nodes were asked does not show.
+// strangerStep is a bit more than it takes to ask the nodes of a cluster for a room. Answers about rooms that are not
+// there, or not for who asks, come at a multiple of it after the request: how many nodes were asked does not show.
 const strangerStep = 25 * time.Millisecond
 
-// absent answers that there is no such room. Who sends to an account is told the same, in words of its own, whether that accepts nothing
-// of it, has no inbox open, or does not exist. Of a node that is alone on the loop only; otherwise any goroutine.
+// absent answers that there is no such room. Who sends to an account is told the same, in words of its own, whether
+// that accepts nothing of it, has no inbox open, or does not exist. Of a node that is alone on the loop only; otherwise
+// any goroutine.
 func (s *session) absent(a carry.Ask) {
 	e := s.loop.eng
 	if a.Link != 0 { // the client's node says it

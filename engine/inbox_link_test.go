@@ -117,8 +117,8 @@ func (p *linkPeer) ask(b []byte) codec.Control {
 	}
 }
 
-// TestForgedSendersOnALink: a node proves the cluster key, and is believed who its clients are. What it cannot do is to push as a publisher
-// of another node, to get around an inbox's list, or to open an inbox for who does not own it.
+// TestForgedSendersOnALink: a node proves the cluster key, and is believed who its clients are. What it cannot do is to
+// push as a publisher of another node, to get around an inbox's list, or to open an inbox for who does not own it.
 func TestForgedSendersOnALink(t *testing.T) {
 	key := node.NewKey()
 	e := start(t, func(c *engine.Config) {

@@ -122,8 +122,8 @@ func TestInbox(t *testing.T) {
 	})
 }
 
-// What a stranger is told of somebody's inbox is word for word what it is told of an account that does not exist, and nothing is left behind
-// of such questions.
+// What a stranger is told of somebody's inbox is word for word what it is told of an account that does not exist, and
+// nothing is left behind of such questions.
 func TestInboxIsNotShownToStrangers(t *testing.T) {
 	everywhere(t, func(t *testing.T, at func(int) *engine.Engine) {
 		inbox := codec.InboxOf("alice")

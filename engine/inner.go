@@ -8,14 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A gateway serves clients of another protocol, and is a client itself for each of them, within this process. What holds for clients that come
-// by a listener holds for its connections, too, but for the limits of an address: the gateway asks for them when its client connects.
+// A gateway serves clients of another protocol, and is a client itself for each of them, within this process. What
+// holds for clients that come by a listener holds for its connections, too, but for the limits of an address: the
+// gateway asks for them when its client connects.
 
-// innerBuffer bounds what the kernel holds of an inner connection in each direction, bytes: a slow reader's frames wait with its session.
+// innerBuffer bounds what the kernel holds of an inner connection in each direction, bytes: a slow reader's frames wait
+// with its session.
 const innerBuffer = 64 << 10
 
-// Connect opens a connection to the engine from within the process, for a client at from, which counts as its address. The caller speaks the
-// protocol on it, and closes it.
+// Connect opens a connection to the engine from within the process, for a client at from, which counts as its address.
+// The caller speaks the protocol on it, and closes it.
 func (e *Engine) Connect(from netip.AddrPort) (net.Conn, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -48,8 +50,8 @@ func (e *Engine) Connect(from netip.AddrPort) (net.Conn, error) {
 	return near, nil
 }
 
-// Admit counts a connection of the address with a gateway, or reports that it may have none more now. The caller calls release, once, when the
-// connection is over.
+// Admit counts a connection of the address with a gateway, or reports that it may have none more now. The caller calls
+// release, once, when the connection is over.
 func (e *Engine) Admit(from net.Addr) (release func(), ok bool) {
 	place, why, text := e.limits.addrs.take(from, e.now())
 	if text != "" {

@@ -10,8 +10,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// What people ask about the cluster: who is there, and who does what for a room. It is answered as JSON on the admin address, by what the
-// cluster goroutine knows at that moment.
+// What people ask about the cluster: who is there, and who does what for a room. It is answered as JSON on the admin
+// address, by what the cluster goroutine knows at that moment.
 
 // Reports, as the admin address gives them.
 type (

@@ -6,8 +6,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// A subscriber that reads loses nothing of messages far above its queue's bound, and one that joins late gets the whole of
-// a group that is above it.
+// A subscriber that reads loses nothing of messages far above its queue's bound, and one that joins late gets the whole
+// of a group that is above it.
 func TestMessagesAboveTheQueueOverRealSockets(t *testing.T) {
 	e := start(t)
 	pub := login(t, e, "alice", 1)

@@ -18,9 +18,9 @@ import (
 
 // Limits are bounds on how much in a time. docs/limits.md has all limits of a server.
 //
-// Who goes over one is slowed or refused, and nobody else. What a session or an account pushes is slowed by its acknowledgements: they are
-// held back until the rate has caught up, so that the publisher's window stops it. Nothing is lost, subscribers get what was taken, and
-// only a client that does not keep to its window is cut off.
+// Who goes over one is slowed or refused, and nobody else. What a session or an account pushes is slowed by its
+// acknowledgements: they are held back until the rate has caught up, so that the publisher's window stops it. Nothing
+// is lost, subscribers get what was taken, and only a client that does not keep to its window is cut off.
 type Limits struct {
 	ConnRate     int            // connections a second of one address, of one /64 with IPv6; default 200, below 0: no limit
 	ConnBurst    int            // of these at once; default ten seconds' worth
@@ -64,8 +64,8 @@ func (c *Limits) fill(conns int) error {
 
 // rate is a bound of so many in a second, and so many at once.
 //
-// Its state is a single number, the clock: the time up to which what was taken is paid for. It may lie in the past, by burst at most, which is
-// what may be taken at once. Where it lies in the future the bound is exceeded, until then.
+// Its state is a single number, the clock: the time up to which what was taken is paid for. It may lie in the past, by
+// burst at most, which is what may be taken at once. Where it lies in the future the bound is exceeded, until then.
 type rate struct {
 	perSecond int64 // 0: no bound
 	burst     int64 // ns
@@ -124,8 +124,8 @@ type limits struct {
 	closed  codeCounts // sessions, by code
 }
 
-// pushBurst is what may be pushed at once before a limit acts; requestBurst is the same of requests: by default enough for a client that
-// reconnects and takes up all the rooms that it may.
+// pushBurst is what may be pushed at once before a limit acts; requestBurst is the same of requests: by default enough
+// for a client that reconnects and takes up all the rooms that it may.
 const (
 	pushBurst    = time.Second
 	requestBurst = time.Second
@@ -230,8 +230,8 @@ func (s *session) ackDue(p *carry.Publication) {
 	s.Acks(p)
 }
 
-// withhold counts what is pushed while acknowledgements are held back. A client that keeps to its window can have one on its way when that
-// begins and one after it; who pushes more is cut off.
+// withhold counts what is pushed while acknowledgements are held back. A client that keeps to its window can have one
+// on its way when that begins and one after it; who pushes more is cut off.
 func (s *session) withhold(p *carry.Publication, bytes int) error {
 	if !s.overLimit() {
 		return nil
@@ -242,8 +242,8 @@ func (s *session) withhold(p *carry.Publication, bytes int) error {
 	return nil
 }
 
-// mayBegin reports whether a session may publish into a further room: not while it is over its rate, or every room would be one more window.
-// A session that has just connected is held to its account's.
+// mayBegin reports whether a session may publish into a further room: not while it is over its rate, or every room
+// would be one more window. A session that has just connected is held to its account's.
 func (s *session) mayBegin() bool {
 	l := &s.loop.eng.limits
 	if l.accounts {
@@ -269,8 +269,8 @@ const (
 // tokenTime is what a token costs, as time of the clock: to check a signature takes as long as many a request.
 const tokenTime = 100 * time.Millisecond
 
-// throttle counts a control frame of a client. It reports whether it has refused it: a request over the limit is. Whoever goes on all the same
-// is closed.
+// throttle counts a control frame of a client. It reports whether it has refused it: a request over the limit is.
+// Whoever goes on all the same is closed.
 func (s *session) throttle(typ byte, frame []byte) (refused bool, err error) {
 	cost, request := int64(costOther), false
 	switch typ {
@@ -306,8 +306,8 @@ func (s *session) spend(tenths int64) error {
 	return nil
 }
 
-// overheard counts what comes behind the last word of a session that is closed. More than a publisher can have had on its way is no accident: the
-// connection is broken off, though the peer may not have read that word.
+// overheard counts what comes behind the last word of a session that is closed. More than a publisher can have had on
+// its way is no accident: the connection is broken off, though the peer may not have read that word.
 func (s *session) overheard(n int) {
 	if s.behind += n; s.behind > 2*s.loop.eng.rooms.Config().Window {
 		s.doom()

@@ -9,9 +9,10 @@ import (
 
 // addrLimiter bounds how often one address connects, and how many connections it has at once.
 //
-// For the first it takes the same memory however many addresses there are: each has a clock in every row, at a
-// place that only this process can foretell, and shares it with others; the least of its clocks is the one that was disturbed least (a count-min
-// sketch with conservative update). So nobody fills it up, and an address is held to another's bound only where it meets heavy ones in all rows.
+// For the first it takes the same memory however many addresses there are: each has a clock in every row, at a place
+// that only this process can foretell, and shares it with others; the least of its clocks is the one that was disturbed
+// least (a count-min sketch with conservative update). So nobody fills it up, and an address is held to another's bound
+// only where it meets heavy ones in all rows.
 type addrLimiter struct {
 	rate   rate
 	exempt []netip.Prefix
@@ -43,8 +44,8 @@ func newAddrLimiter(r rate, atOnce int, exempt []netip.Prefix) *addrLimiter {
 	return a
 }
 
-// take counts a connection of an address, or says why there may be none. One that may not be costs the address nothing. The place is to be
-// given back by leave; nil if the address is not limited.
+// take counts a connection of an address, or says why there may be none. One that may not be costs the address nothing.
+// The place is to be given back by leave; nil if the address is not limited.
 func (a *addrLimiter) take(from net.Addr, now int64) (place *addrPlace, why turned, text string) {
 	t, ok := from.(*net.TCPAddr)
 	if !ok {

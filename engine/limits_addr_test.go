@@ -100,7 +100,8 @@ func TestConnectionsOfAnAddressAtOnce(t *testing.T) {
 	}
 }
 
-// TestAddrLimiterManyAddresses: a crowd of heavy addresses, as many as a /112 has, does not keep others out, and takes no memory.
+// TestAddrLimiterManyAddresses: a crowd of heavy addresses, as many as a /112 has, does not keep others out, and takes
+// no memory.
 func TestAddrLimiterManyAddresses(t *testing.T) {
 	const now = int64(1000 * time.Second)
 	a := newAddrLimiter(newRate(1, 3*time.Second), 1000, nil)

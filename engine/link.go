@@ -10,8 +10,8 @@ import (
 	"github.com/timedge/timedge/room"
 )
 
-// link is the role of a session that is a connection with another node: its bytes, its silence, its memberships. What its frames mean is for its
-// port. It is that port's host, too.
+// link is the role of a session that is a connection with another node: its bytes, its silence, its memberships. What
+// its frames mean is for its port. It is that port's host, too.
 type link struct {
 	*session
 	c      *cluster
@@ -30,11 +30,12 @@ type link struct {
 }
 
 const (
-	// linkPing is how long a link may be silent before it is asked for a sign of life, linkSilence before it counts as broken.
+	// linkPing is how long a link may be silent before it is asked for a sign of life, linkSilence before it counts as
+	// broken.
 	linkPing    = 200 * time.Millisecond
 	linkSilence = 800 * time.Millisecond
-	// linkRest is how long after its last use a link that carries nothing rests: whether the node lives is membership's to say. It is longer than
-	// linkSilence, so that whoever uses a dead link finds out as if it had not rested.
+	// linkRest is how long after its last use a link that carries nothing rests: whether the node lives is membership's to
+	// say. It is longer than linkSilence, so that whoever uses a dead link finds out as if it had not rested.
 	linkRest = 2 * time.Second
 	// maxHeld bounds what comes by a link before its node is a member.
 	maxHeld = 16 << 20

@@ -15,7 +15,8 @@ import (
 	"github.com/timedge/timedge/engine"
 )
 
-// What is as long as a client may make it goes on to other nodes, and what is longer goes nowhere: nothing of it ends a process or a link.
+// What is as long as a client may make it goes on to other nodes, and what is longer goes nowhere: nothing of it ends a
+// process or a link.
 
 // positions returns n positions in as many streams.
 func positions(n int, last uint64) (have []codec.Position) {
@@ -25,7 +26,8 @@ func positions(n int, last uint64) (have []codec.Position) {
 	return have
 }
 
-// TestLongestSubscribe: as many positions as there may be, at a node that does not relay the room, for rooms that are there and that are not.
+// TestLongestSubscribe: as many positions as there may be, at a node that does not relay the room, for rooms that are
+// there and that are not.
 func TestLongestSubscribe(t *testing.T) {
 	nodes := startCluster(t, "a", "b")
 	owner := login(t, nodes[0], "alice", 1)
@@ -74,7 +76,8 @@ func TestLongestSubscribe(t *testing.T) {
 	}
 }
 
-// TestHighestSequence: a stream ends before its numbers do, so that the next one can always be told; by whatever node the publisher comes.
+// TestHighestSequence: a stream ends before its numbers do, so that the next one can always be told; by whatever node
+// the publisher comes.
 func TestHighestSequence(t *testing.T) {
 	nodes := startCluster(t, "a", "b")
 	for i, e := range nodes {
@@ -192,7 +195,8 @@ func TestManyStreamsMove(t *testing.T) {
 	}
 }
 
-// follow publishes again whenever the room has moved, and sends the second frames that are not there, until the connection is closed.
+// follow publishes again whenever the room has moved, and sends the second frames that are not there, until the
+// connection is closed.
 func (s *source) follow() {
 	publish := enc((&codec.Publish{Req: 99, Room: s.room}).Append(nil))
 	_ = s.c.SetReadDeadline(time.Time{})

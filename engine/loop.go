@@ -61,8 +61,8 @@ type loop struct {
 	pingedAt     int64
 }
 
-// drainRounds bounds how often one wake-up looks into the mailbox again, so that a loop that is posted to without end still
-// reads its sockets.
+// drainRounds bounds how often one wake-up looks into the mailbox again, so that a loop that is posted to without end
+// still reads its sockets.
 const drainRounds = 4
 
 // maxSpareItems bounds the empty list of items that a loop keeps for its mailbox.
@@ -77,9 +77,9 @@ func (l *loop) post(it item) {
 	}
 }
 
-// wake makes the reactor call drain. A byte on a socket pair allocates nothing, and comes in the next round of events, after
-// all sockets that are readable now: what they bring goes out together. gnet's Execute takes half the time, but allocates
-// twice and does not keep order under load (benchmarks: BenchmarkWake).
+// wake makes the reactor call drain. A byte on a socket pair allocates nothing, and comes in the next round of events,
+// after all sockets that are readable now: what they bring goes out together. gnet's Execute takes half the time, but
+// allocates twice and does not keep order under load (benchmarks: BenchmarkWake).
 func (l *loop) wake() {
 	l.stats.wakes.Add(1)
 	for {
@@ -137,8 +137,9 @@ func (l *loop) handleFrom(items []item, at int) (next int) {
 	return next
 }
 
-// takeTurns gives sessions whose last turn was over another one, in the order in which that was. All together have as much as one:
-// then the sockets are read, so that clients who send very much hold up others by about a millisecond, however many they are.
+// takeTurns gives sessions whose last turn was over another one, in the order in which that was. All together have as
+// much as one: then the sockets are read, so that clients who send very much hold up others by about a millisecond,
+// however many they are.
 func (l *loop) takeTurns() {
 	for l.used = 0; len(l.turns) > 0 && l.used < turnSteps; {
 		s := l.turns[0]

@@ -8,8 +8,8 @@ import (
 	"github.com/timedge/timedge/room"
 )
 
-// mailbox is how other goroutines speak to a loop. Posting never blocks for long: the lock is a leaf, held to append. What
-// is posted under a room's mutex is in the room's order.
+// mailbox is how other goroutines speak to a loop. Posting never blocks for long: the lock is a leaf, held to append.
+// What is posted under a room's mutex is in the room's order.
 type mailbox struct {
 	mu    sync.Mutex
 	items []item

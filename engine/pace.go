@@ -6,10 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What a socket has taken and not sent no policy reaches any more: on a slow path that is what makes a subscriber's states old. So the kernel may
-// hold no more unsent than the path takes in paceFor. Nothing is known of a path until it has been full once; from then on each time that it is
-// full shows its pace. A session in a latest room begins as if its path were slow. All others, and those whose path takes more than SendBuffer in
-// that time, are not paced, and their writes cost nothing more.
+// What a socket has taken and not sent no policy reaches any more: on a slow path that is what makes a subscriber's
+// states old. So the kernel may hold no more unsent than the path takes in paceFor. Nothing is known of a path until it
+// has been full once; from then on each time that it is full shows its pace. A session in a latest room begins as if
+// its path were slow. All others, and those whose path takes more than SendBuffer in that time, are not paced, and
+// their writes cost nothing more.
 const (
 	paceFor   = 50 * time.Millisecond
 	paceOver  = 50 * time.Millisecond // a pace is taken over no less

@@ -9,8 +9,8 @@ import (
 	"github.com/timedge/timedge/engine"
 )
 
-// In a latest room the kernel holds no more for a subscriber that does not read than its path has room for and a little, so that what it gets
-// when it reads again is new.
+// In a latest room the kernel holds no more for a subscriber that does not read than its path has room for and a
+// little, so that what it gets when it reads again is new.
 func TestLatestUnsent(t *testing.T) {
 	e := start(t, func(c *engine.Config) { c.Loops = 1 })
 	pub := login(t, e, "alice", 1)

@@ -51,10 +51,12 @@ func (s *session) refused(err error, id codec.RoomID, pub uint16, frames int) er
 	return s.refuse(id, pub, re.Code, frames)
 }
 
-// maxRefusals bounds the refusals of one session that wait for the tick: one for each room, publisher number and reason.
+// maxRefusals bounds the refusals of one session that wait for the tick: one for each room, publisher number and
+// reason.
 const maxRefusals = 64
 
-// refuse counts frames that were not taken. The next tick tells the publisher; the connection stays open, unless that happens too often.
+// refuse counts frames that were not taken. The next tick tells the publisher; the connection stays open, unless that
+// happens too often.
 func (s *session) refuse(id codec.RoomID, pub uint16, code codec.Code, frames int) error {
 	l, ps := s.loop, s.pushes()
 	l.stats.refused.Add(uint64(frames))

@@ -5,15 +5,16 @@ import (
 	"time"
 )
 
-// What becomes of links when the cluster keys change: each is proved anew that would be proved otherwise today. A new link takes the place of the
-// old one as if that had broken, so nothing is lost, and the old one stays until the other node takes the key of the new.
+// What becomes of links when the cluster keys change: each is proved anew that would be proved otherwise today. A new
+// link takes the place of the old one as if that had broken, so nothing is lost, and the old one stays until the other
+// node takes the key of the new.
 
 const (
 	// renewSpread is the time over which a node's links are made anew, renewAgain the pause after a try in vain.
 	renewSpread = 2 * time.Second
 	renewAgain  = time.Second
-	// renewFor is how long a link may stay that the other node has proved by a key which this one does not hold any more: it is the other that
-	// dials it, and it may learn of the change later.
+	// renewFor is how long a link may stay that the other node has proved by a key which this one does not hold any more:
+	// it is the other that dials it, and it may learn of the change later.
 	renewFor = 10 * time.Second
 )
 
@@ -37,7 +38,8 @@ func (c *cluster) rekeyed(int64) {
 	}
 }
 
-// current reports whether a link is proved by the keys of today. Which one the other node should show is for that node to say.
+// current reports whether a link is proved by the keys of today. Which one the other node should show is for that node
+// to say.
 func (c *cluster) current(k *link) bool {
 	peer, self := c.member.Current(k.proof)
 	return peer && (self || !k.dialed)

@@ -10,9 +10,10 @@ import (
 	"github.com/timedge/timedge/room"
 )
 
-// A panic is a fault of this server's. It costs the session and the room that were being handled; it is logged with its stack and counted, and
-// everything else goes on. What runs on a loop notes in loop.unit whom it is for. A panic that passes a room's mutex makes the room suspect by
-// itself (room/guard.go). Every goroutine that the engine starts, and every callback that others call, has a rescue at its entry.
+// A panic is a fault of this server's. It costs the session and the room that were being handled; it is logged with its
+// stack and counted, and everything else goes on. What runs on a loop notes in loop.unit whom it is for. A panic that
+// passes a room's mutex makes the room suspect by itself (room/guard.go). Every goroutine that the engine starts, and
+// every callback that others call, has a rescue at its entry.
 
 // place says where a panic was met: the label of timedge_panics_total.
 type place uint8

@@ -6,14 +6,16 @@ import (
 	"github.com/timedge/timedge/room"
 )
 
-// role is what a session is for: a client's (client), or a link with another node (*link). It is given when the connection is adopted, for life.
-// All methods are the loop's.
+// role is what a session is for: a client's (client), or a link with another node (*link). It is given when the
+// connection is adopted, for life. All methods are the loop's.
 type role interface {
-	// client reports whether a client is at the other end: it has turns, rates and bounds of its own, is pinged, and told when to go.
+	// client reports whether a client is at the other end: it has turns, rates and bounds of its own, is pinged, and told
+	// when to go.
 	client() bool
 	// open starts the session on its loop.
 	open(s *session)
-	// dispatch handles a control frame of a session that is open; push routes a run of stream frames. An error closes the session.
+	// dispatch handles a control frame of a session that is open; push routes a run of stream frames. An error closes the
+	// session.
 	dispatch(s *session, typ byte, frame []byte) error
 	push(s *session, run room.Run) error
 	// part returns what the session publishes; nil if it never has asked anything of a room.

@@ -82,9 +82,10 @@ const (
 	phaseOpen
 )
 
-// turnSteps is how many frames, runs of stream frames counting as one, a client has handled in a turn; a request counts as requestSteps, which is
-// about what it costs. What the client has sent beyond that waits for another turn: a drain gives it drainRounds, then the sockets are read, so that
-// who sends very many tiny frames holds up others for about a millisecond at a time.
+// turnSteps is how many frames, runs of stream frames counting as one, a client has handled in a turn; a request counts
+// as requestSteps, which is about what it costs. What the client has sent beyond that waits for another turn: a drain
+// gives it drainRounds, then the sockets are read, so that who sends very many tiny frames holds up others for about a
+// millisecond at a time.
 const (
 	turnSteps    = 1024
 	requestSteps = 8
@@ -95,12 +96,13 @@ const (
 	crowdPerStep = 128 // subscribers of a lossless room in a step of an acknowledgement, a subscribe or an unsubscribe
 )
 
-// maxWaiting bounds the bytes that wait on a loop; of one session it is as much as a read may bring. What does not fit makes turns longer, and so
-// does a session that closes: what it has waiting is handled at once. No turn is longer than it takes to handle a read's worth. A variable for tests.
+// maxWaiting bounds the bytes that wait on a loop; of one session it is as much as a read may bring. What does not fit
+// makes turns longer, and so does a session that closes: what it has waiting is handled at once. No turn is longer than
+// it takes to handle a read's worth. A variable for tests.
 var maxWaiting = 16 << 20
 
-// feed takes what was read: whole frames are handled, as many as a turn has, the rest is kept. An error closes the session; a
-// *codec.ProtocolError is told first. Loop only.
+// feed takes what was read: whole frames are handled, as many as a turn has, the rest is kept. An error closes the
+// session; a *codec.ProtocolError is told first. Loop only.
 func (s *session) feed(b []byte) error {
 	s.heard = true
 	if s.phase == phaseHeld {
@@ -164,8 +166,8 @@ func (s *session) unpause() (b []byte) {
 	return b
 }
 
-// steps handles whole frames, and returns what is left: the beginning of one, or, when the turn is over and the session paused, any number.
-// Between nodes there are no turns.
+// steps handles whole frames, and returns what is left: the beginning of one, or, when the turn is over and the session
+// paused, any number. Between nodes there are no turns.
 func (s *session) steps(b []byte) (rest []byte, err error) {
 	left := turnSteps
 	defer func() { s.loop.used += turnSteps - left }()
@@ -198,8 +200,8 @@ func (s *session) pause(b []byte) bool {
 	return true
 }
 
-// owe counts steps that a request has taken beside those of stepsOf, which only show when it is handled: they are taken from the turns
-// to come, and from the rate of requests.
+// owe counts steps that a request has taken beside those of stepsOf, which only show when it is handled: they are taken
+// from the turns to come, and from the rate of requests.
 func (s *session) owe(steps int) error {
 	if !s.role.client() {
 		return nil
@@ -266,8 +268,8 @@ func isStream(b []byte) bool {
 	return len(b) > codec.LengthSize && b[codec.LengthSize]&codec.TypeStream != 0
 }
 
-// complete moves bytes from b to the partial frame until that is whole, and handles it. It returns how many bytes it took
-// and whether more are needed.
+// complete moves bytes from b to the partial frame until that is whole, and handles it. It returns how many bytes it
+// took and whether more are needed.
 func (s *session) complete(b []byte) (n int, more bool, err error) {
 	for {
 		k := min(s.want()-len(s.partial), len(b)-n)
@@ -303,7 +305,8 @@ func (s *session) want() int {
 	return codec.LengthSize + max(1, int(s.partial[0])<<8|int(s.partial[1]))
 }
 
-// step handles what b starts with: the preface, one control frame, or a run of stream frames. It returns how long that was.
+// step handles what b starts with: the preface, one control frame, or a run of stream frames. It returns how long that
+// was.
 func (s *session) step(b []byte) (n int, err error) {
 	if s.phase == phasePreface {
 		p, err := codec.ParsePreface(b)

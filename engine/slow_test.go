@@ -54,8 +54,8 @@ func pushGroups(src *source, dtype uint8, n int) {
 	}
 }
 
-// One of ten subscribers reads nothing: the others get every frame, what is held for it stays bounded, and when it reads
-// again what it gets keeps to the rule and goes on at a key message.
+// One of ten subscribers reads nothing: the others get every frame, what is held for it stays bounded, and when it
+// reads again what it gets keeps to the rule and goes on at a key message.
 func TestOneOfTenStalled(t *testing.T) {
 	e := start(t, smallSockets)
 	pub := login(t, e, "alice", 1)

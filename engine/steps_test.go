@@ -61,7 +61,8 @@ func newStepsBench(b *testing.B) *stepsBench {
 	return x
 }
 
-// handle handles a frame and what follows from it on the loop, and returns how long that took, and how many steps are charged.
+// handle handles a frame and what follows from it on the loop, and returns how long that took, and how many steps are
+// charged.
 func (x *stepsBench) handle(ms ...codec.Control) (took time.Duration, steps int) {
 	var b []byte
 	for _, m := range ms {
@@ -145,8 +146,9 @@ func (nobody) Post(b *room.Batch)           { b.Taken(); b.Release() }
 func (nobody) Admit(_ any, rp *room.Replay) { rp.Release() }
 func (nobody) Cut(any, codec.Code)          {}
 
-// BenchmarkSteps compares what each request costs with what it is charged. The unit is a frame of 20 bytes pushed by itself, which is one
-// step. docs/limits.md has the table; no request is to cost more than four times what it is charged.
+// BenchmarkSteps compares what each request costs with what it is charged. The unit is a frame of 20 bytes pushed by
+// itself, which is one step. docs/limits.md has the table; no request is to cost more than four times what it is
+// charged.
 func BenchmarkSteps(b *testing.B) {
 	for _, c := range []struct {
 		name string

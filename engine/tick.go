@@ -10,16 +10,16 @@ import (
 const (
 	// tickEvery is how long acknowledgements and refusals are collected.
 	tickEvery = 25 * time.Millisecond
-	// warmTicks is how many ticks lie between two looks at what cares less: the rooms, links to other nodes. While no loop has anything pending
-	// the clock itself ticks so slowly.
+	// warmTicks is how many ticks lie between two looks at what cares less: the rooms, links to other nodes. While no loop
+	// has anything pending the clock itself ticks so slowly.
 	warmTicks = 4
 	// idleTicks is how many ticks at most a loop without anything pending is left alone.
 	idleTicks = 40
 )
 
-// tick is what makes time pass for the engine: it sweeps the rooms, and posts a tick to the loops that have something pending at every tick (hot),
-// to those that have links in use at every fourth (warm), to the others once a second. An idle process costs what wakes it: while no loop is hot the
-// clock ticks at every fourth only, until one rouses it.
+// tick is what makes time pass for the engine: it sweeps the rooms, and posts a tick to the loops that have something
+// pending at every tick (hot), to those that have links in use at every fourth (warm), to the others once a second. An
+// idle process costs what wakes it: while no loop is hot the clock ticks at every fourth only, until one rouses it.
 func (e *Engine) tick() {
 	defer e.ticker.Done()
 	t := time.NewTicker(tickEvery)
@@ -183,8 +183,8 @@ func (l *loop) lag() {
 	}
 }
 
-// expiresAtOnce is how many connections are closed in a round of a drain because they have run out of time. After drainRounds the loop reads its
-// sockets, so that some thousands that were opened together do not hold up the others.
+// expiresAtOnce is how many connections are closed in a round of a drain because they have run out of time. After
+// drainRounds the loop reads its sockets, so that some thousands that were opened together do not hold up the others.
 const expiresAtOnce = 4
 
 // expire closes connections that have had their time: those that say no hello, and those whose peers do not close.
@@ -199,7 +199,8 @@ func (l *loop) expire() {
 	}
 }
 
-// handshakes cuts off connections that do not say hello in time, n at most, and reports whether there are more. The list is in order of time.
+// handshakes cuts off connections that do not say hello in time, n at most, and reports whether there are more. The
+// list is in order of time.
 func (l *loop) handshakes(n int) (more bool) {
 	limit := l.now - int64(l.eng.cfg.HelloTimeout)
 	for ; len(l.greeting) > 0 && l.greeting[0].openedAt <= limit; n-- {
@@ -215,7 +216,8 @@ func (l *loop) handshakes(n int) (more bool) {
 // closeWithin is how long a peer has to take the last words and to close its half of the connection.
 const closeWithin = 2 * time.Second
 
-// closings closes connections whose peers do not, n at most, and reports whether there are more. The list is in order of time.
+// closings closes connections whose peers do not, n at most, and reports whether there are more. The list is in order
+// of time.
 func (l *loop) closings(n int) (more bool) {
 	limit := l.now - int64(closeWithin)
 	for ; len(l.closing) > 0 && (l.closing[0].closed || l.closing[0].openedAt <= limit); l.closing = l.closing[1:] {

@@ -132,8 +132,8 @@ func TestTLSTurnsAwayWhatIsNotTLS13(t *testing.T) {
 	}
 }
 
-// BenchmarkTLS sets ten subscribers over TLS beside ten over plain TCP: an operation is a frame to all ten. It counts what the
-// clients spend, too, since they run in the same process.
+// BenchmarkTLS sets ten subscribers over TLS beside ten over plain TCP: an operation is a frame to all ten. It counts
+// what the clients spend, too, since they run in the same process.
 func BenchmarkTLS(b *testing.B) {
 	for _, transport := range []string{"plain", "tls"} {
 		b.Run("transport="+transport+"/payload=1024", func(b *testing.B) {

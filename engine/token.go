@@ -23,8 +23,8 @@ func (r *renewal) caps() uint64 {
 	return 0
 }
 
-// hold puts an identity in force, and says when to warn of its end: TokenWarning before, or when a third of what it has left remains, if
-// that is later.
+// hold puts an identity in force, and says when to warn of its end: TokenWarning before, or when a third of what it has
+// left remains, if that is later.
 func (s *session) hold(id *auth.Identity) {
 	l, wall := s.loop, s.loop.eng.cfg.Clock.Wall()
 	s.identity, s.renewal.before = id, 0
@@ -35,8 +35,8 @@ func (s *session) hold(id *auth.Identity) {
 	l.dueSoon()
 }
 
-// due returns when, by the loop's time, something is to be done about the session's token: warn, or close. The session has an identity. What the
-// computer's clock does until then is seen at the latest after identitiesEvery.
+// due returns when, by the loop's time, something is to be done about the session's token: warn, or close. The session
+// has an identity. What the computer's clock does until then is seen at the latest after identitiesEvery.
 func (s *session) due(wall time.Time) int64 {
 	if s.identity.Expires.IsZero() {
 		return math.MaxInt64

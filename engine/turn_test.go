@@ -8,7 +8,8 @@ import (
 	"github.com/timedge/timedge/engine"
 )
 
-// turnBounds are bounds on what waits for its session's turn: one that is never met, one that sometimes is, one that always is.
+// turnBounds are bounds on what waits for its session's turn: one that is never met, one that sometimes is, one that
+// always is.
 var turnBounds = map[string]int{"wide": 16 << 20, "narrow": 20_000, "none": 0}
 
 // Far more frames than a turn has, cut anywhere, are all handled, in order.

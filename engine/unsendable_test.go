@@ -12,8 +12,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// TestUnsendable: an answer that does not fit its layout becomes a refusal, and the session goes on; without any other frame it ends. Nothing of
-// what clients send leads there: the frames are made here.
+// TestUnsendable: an answer that does not fit its layout becomes a refusal, and the session goes on; without any other
+// frame it ends. Nothing of what clients send leads there: the frames are made here.
 func TestUnsendable(t *testing.T) {
 	e, err := Start(Config{Listen: []string{"127.0.0.1:0"}, Loops: 1, Node: "test", Log: zerolog.Nop(), DrainSpread: time.Millisecond})
 	if err != nil {

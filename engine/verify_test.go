@@ -122,8 +122,8 @@ func (v *verifier) missed(reason codec.GapReason) (n uint64) {
 	return n
 }
 
-// until feeds frames from w to the verifier until one makes done true; it fails the test on a breach of the rule, and if
-// the server closes.
+// until feeds frames from w to the verifier until one makes done true; it fails the test on a breach of the rule, and
+// if the server closes.
 func (v *verifier) until(w *wire, done func(x any) bool) {
 	w.t.Helper()
 	for {

@@ -18,9 +18,9 @@ func vector(b []byte) unix.Iovec {
 
 func again(err error) bool { return err == unix.EAGAIN || err == unix.EINTR }
 
-// writev writes the vectors, size bytes in all, to a socket that never blocks, and returns how many bytes it took: fewer
-// than size together with a nil error or EAGAIN when the socket is full. The vectors are not changed. The caller holds
-// references to what they point to.
+// writev writes the vectors, size bytes in all, to a socket that never blocks, and returns how many bytes it took:
+// fewer than size together with a nil error or EAGAIN when the socket is full. The vectors are not changed. The caller
+// holds references to what they point to.
 //
 // The raw system call saves the scheduler's bookkeeping, which a call that cannot block does not need.
 func (l *loop) writev(fd int, iov []unix.Iovec, size int) (n int, err error) {
@@ -59,11 +59,13 @@ func (l *loop) write(fd int, b []byte) (n int, err error) {
 	return n, err
 }
 
-// flushBytes bounds the bytes of one call, more or less, so that a session with much to send does not hold the loop for long.
+// flushBytes bounds the bytes of one call, more or less, so that a session with much to send does not hold the loop for
+// long.
 const flushBytes = 1 << 20
 
-// writev writes the vectors, size bytes in all, and returns how many the session has taken: fewer than size together with a nil error or
-// EAGAIN when its socket is full. With a carrier the socket may have taken less; then the session is blocked.
+// writev writes the vectors, size bytes in all, and returns how many the session has taken: fewer than size together
+// with a nil error or EAGAIN when its socket is full. With a carrier the socket may have taken less; then the session
+// is blocked.
 func (s *session) writev(iov []unix.Iovec, size int) (taken int, err error) {
 	if s.carrier == nil {
 		return s.loop.writev(int(s.fd), iov, size)

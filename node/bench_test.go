@@ -23,8 +23,8 @@ func linked(b *testing.B, secure bool) (dialer, acceptor net.Conn) {
 	return e.dialer, e.acceptor
 }
 
-// both runs a benchmark on a link and on the bare connection. Beside the time it reports the processor time of both ends, which does not
-// depend on how much of their work overlaps.
+// both runs a benchmark on a link and on the bare connection. Beside the time it reports the processor time of both
+// ends, which does not depend on how much of their work overlaps.
 func both(b *testing.B, bench func(b *testing.B, dialer, acceptor net.Conn)) {
 	for _, over := range []string{"plain", "link"} {
 		b.Run("over="+over, func(b *testing.B) {

@@ -42,7 +42,8 @@ func (s *copies) SendChange(to string, ch *codec.Change) {
 	s.asked(to, ch.Req, len(ch.Grants)+len(ch.Came)+len(ch.Left))
 }
 
-// Many changes cost their standbys what has changed, however long the lists are, and no standby has more than one to answer.
+// Many changes cost their standbys what has changed, however long the lists are, and no standby has more than one to
+// answer.
 func TestChangesCostWhatChanges(t *testing.T) {
 	const grants = 4000
 	for level := range uint8(Level + 1) {

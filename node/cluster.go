@@ -37,18 +37,20 @@ type Config struct {
 	OnView func(*View)       // called for every new view, in order, on one goroutine
 	OnLink func(*Link, Peer) // called with a link, which is the callee's then, on a goroutine that Shutdown waits for
 	OnKeys func()            // called when Keys have changed: ask for each link whether it is Current; may be nil
-	// Guard calls f and reports whether it came back: it ends a panic over what strangers send and what gossip brings. nil: a panic goes on.
+	// Guard calls f and reports whether it came back: it ends a panic over what strangers send and what gossip brings.
+	// nil: a panic goes on.
 	Guard  func(f func()) bool
 	OnFail func(error) // called once at most, maybe before Join returns: this node can never be a member; may be nil
 
 	net network // nil: the system's
 }
 
-// Level is what this version understands on links, beyond what LinkVersion says: 0 is v0.3.0. What came with a level goes only to members that have it,
-// so that versions can be mixed, and a rolling upgrade undone.
+// Level is what this version understands on links, beyond what LinkVersion says: 0 is v0.3.0. What came with a level
+// goes only to members that have it, so that versions can be mixed, and a rolling upgrade undone.
 const Level = 1
 
-// LevelChanges is the level from which on a node takes what has changed of a state, and what another has of a room in frames of their own.
+// LevelChanges is the level from which on a node takes what has changed of a state, and what another has of a room in
+// frames of their own.
 const LevelChanges = 1
 
 // Member is a node as the others see it.
@@ -115,8 +117,9 @@ type Cluster struct {
 	once    sync.Once
 }
 
-// Join makes this process a member, and goes on looking for the others (see Missing). It waits for no more than a moment for those of cfg.Join:
-// a node that finds nobody is a cluster of one until it does. It fails if something is wrong with this node itself.
+// Join makes this process a member, and goes on looking for the others (see Missing). It waits for no more than a
+// moment for those of cfg.Join: a node that finds nobody is a cluster of one until it does. It fails if something is
+// wrong with this node itself.
 func Join(cfg Config) (*Cluster, error) {
 	if cfg.Name == "" || len(cfg.Name) > maxName {
 		return nil, errors.New("node: a name of 1 to 128 bytes is needed")
@@ -195,7 +198,8 @@ func (c *Cluster) gossip() *memberlist.Config {
 	keys := c.cfg.Keys.gossip()
 	c.keys, _ = memberlist.NewKeyring(keys, keys[0]) // they are of the right length
 	mc.Keyring = c.keys
-	// A death is known in 0.35 to 0.6 s instead of 6 to 7 (simulated), a second opinion included; links know a killed process at once.
+	// A death is known in 0.35 to 0.6 s instead of 6 to 7 (simulated), a second opinion included; links know a killed
+	// process at once.
 	mc.ProbeInterval, mc.ProbeTimeout = 100*time.Millisecond, 50*time.Millisecond
 	mc.SuspicionMult, mc.SuspicionMaxTimeoutMult = 1, 1
 	mc.GossipInterval = 40 * time.Millisecond // what has to be known at once goes by links, and by TCP: see introduce
@@ -208,7 +212,8 @@ func (c *Cluster) gossip() *memberlist.Config {
 	return mc
 }
 
-// SetKeys takes other keys than before, at least one. Links that were proved by a key that has gone are the callee's of OnKeys to end.
+// SetKeys takes other keys than before, at least one. Links that were proved by a key that has gone are the callee's of
+// OnKeys to end.
 func (c *Cluster) SetKeys(ks Keys) error {
 	if len(ks) == 0 {
 		return ErrKey
@@ -259,7 +264,8 @@ func (c *Cluster) Self() Member {
 // Addr returns where the others reach gossip and links, as they are told.
 func (c *Cluster) Addr() string { return c.trans.told.String() }
 
-// Drain tells the others that this node is about to leave, so that no room is placed on it. It blocks for some seconds at most.
+// Drain tells the others that this node is about to leave, so that no room is placed on it. It blocks for some seconds
+// at most.
 func (c *Cluster) Drain() error {
 	c.mu.Lock()
 	c.draining = true
@@ -272,8 +278,8 @@ func (c *Cluster) Drain() error {
 // Leave says goodbye, so that the others need not find out.
 func (c *Cluster) Leave() error { return c.list.Leave(500 * time.Millisecond) }
 
-// Shutdown ends the membership. It blocks until its goroutines have ended; it must not be called from OnView or OnLink. Calling it
-// again does nothing.
+// Shutdown ends the membership. It blocks until its goroutines have ended; it must not be called from OnView or OnLink.
+// Calling it again does nothing.
 func (c *Cluster) Shutdown() (err error) {
 	c.once.Do(func() {
 		c.mu.Lock()
@@ -409,8 +415,8 @@ func (c *Cluster) hear(f func(*Cluster, *memberlist.Node), n *memberlist.Node) {
 	c.guard(func() { f(c, n) })
 }
 
-// delegate gives memberlist this node's metadata: link version, flags (bit 0: draining), birth, level. The link address is the
-// member's own.
+// delegate gives memberlist this node's metadata: link version, flags (bit 0: draining), birth, level. The link address
+// is the member's own.
 type delegate Cluster
 
 func (d *delegate) NodeMeta(int) []byte {
@@ -428,7 +434,8 @@ func (d *delegate) GetBroadcasts(int, int) [][]byte { return nil }
 func (d *delegate) LocalState(bool) []byte          { return nil }
 func (d *delegate) MergeRemoteState([]byte, bool)   {}
 
-// aliveFilter keeps nodes that say other things on links out of the view: rooms must not be placed on who cannot be reached.
+// aliveFilter keeps nodes that say other things on links out of the view: rooms must not be placed on who cannot be
+// reached.
 type aliveFilter Cluster
 
 // NotifyAlive implements memberlist.AliveDelegate.
@@ -443,7 +450,8 @@ func (a *aliveFilter) NotifyAlive(n *memberlist.Node) error {
 	return ErrVersion
 }
 
-// logWriter turns memberlist's lines into events: "[WARN] memberlist: text". What it warns of again and again is an event now and then.
+// logWriter turns memberlist's lines into events: "[WARN] memberlist: text". What it warns of again and again is an
+// event now and then.
 type logWriter struct {
 	log   zerolog.Logger
 	quiet *repeats

@@ -264,7 +264,8 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
-// TestSameName: a name is for one node. Whoever comes later is told who has it; not if that one is dead, as soon as the others know.
+// TestSameName: a name is for one node. Whoever comes later is told who has it; not if that one is dead, as soon as the
+// others know.
 func TestSameName(t *testing.T) {
 	key := NewKey()
 	a := startNode(t, "a", key)
@@ -304,7 +305,8 @@ func TestOtherVersion(t *testing.T) {
 	}
 }
 
-// TestJoinOtherVersion: a node says at once that those whom it is to join speak another version, whether or not gossip with them works.
+// TestJoinOtherVersion: a node says at once that those whom it is to join speak another version, whether or not gossip
+// with them works.
 func TestJoinOtherVersion(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

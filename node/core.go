@@ -12,15 +12,17 @@ import (
 // Standbys is how many nodes hold a copy of a room's state besides its relay.
 const Standbys = 3
 
-// Actions is what a Core has done. Its methods are called by the Core's methods and must not call back. A state is shared: whoever
-// is given one may keep it and must not change it. The same holds for what Change and Create are given to call.
+// Actions is what a Core has done. Its methods are called by the Core's methods and must not call back. A state is
+// shared: whoever is given one may keep it and must not change it. The same holds for what Change and Create are given
+// to call.
 type Actions interface {
 	// Promote makes this node the relay of the room.
 	Promote(st *codec.RoomState)
 	// Demote ends this node's part as relay; to relays the room now. If the node has sessions of the room, Attach follows.
 	Demote(room codec.RoomID, to string)
-	// Merge changes the room that this node relays into st: what another relay granted or revoked is in it, or why the room ended. It is
-	// called for every other relay that this node meets, also if st brings nothing new: the edges of that one will come.
+	// Merge changes the room that this node relays into st: what another relay granted or revoked is in it, or why the
+	// room ended. It is called for every other relay that this node meets, also if st brings nothing new: the edges of
+	// that one will come.
 	Merge(st *codec.RoomState)
 	// SendState sends a room's state to a node, which answers with [Core.Acked] and the same req. Whatever is not answered
 	// must sooner or later be followed by [Core.Away], [Core.Down] or a view without the node.
@@ -32,17 +34,18 @@ type Actions interface {
 	Decline(to string, req uint32)
 	// Ack answers a state that [Core.Got] took from the node.
 	Ack(to string, req uint32)
-	// Attach moves this node's mirror of a room, and what its sessions publish into it, to another node. "" means that there
-	// is none at the moment. It names the same node again if that was restarted, or has answered that it does not relay the room:
-	// try again a little later.
+	// Attach moves this node's mirror of a room, and what its sessions publish into it, to another node. "" means that
+	// there is none at the moment. It names the same node again if that was restarted, or has answered that it does not
+	// relay the room: try again a little later.
 	Attach(room codec.RoomID, to string)
 }
 
 // Core decides who relays which room. It has no clock and no network: events go in, actions come out, in an order that
 // depends on nothing else. It belongs to one goroutine.
 //
-// What it relies on: a node takes links only from members of its view and closes them when a member leaves the view; states that
-// one node sends to another arrive in order, and none is lost without the sender being told (see Actions.SendState).
+// What it relies on: a node takes links only from members of its view and closes them when a member leaves the view;
+// states that one node sends to another arrive in order, and none is lost without the sender being told (see
+// Actions.SendState).
 type Core struct {
 	me    place
 	view  *View
@@ -186,8 +189,9 @@ func (c *Core) Down(name string) {
 	c.place()
 }
 
-// Away says whether this node can reach a member at the moment. When a link breaks, what was sent on it and not answered counts as
-// not arrived; when there is one again it is sent again. Members count as within reach until the first word.
+// Away says whether this node can reach a member at the moment. When a link breaks, what was sent on it and not
+// answered counts as not arrived; when there is one again it is sent again. Members count as within reach until the
+// first word.
 func (c *Core) Away(name string, away bool) {
 	_, down := c.down[name]
 	switch {
@@ -237,9 +241,10 @@ func (c *Core) Create(st *codec.RoomState, done func(ok bool)) bool {
 	return true
 }
 
-// Change takes what has changed of a room that this node relays: grants, publishers, an end. It copies it to the standbys and calls done once, maybe
-// before it returns: true when every standby within reach has the change and all before it, false if this node is not the room's relay, or was not
-// any more before that. While a standby's answer is outstanding nothing more is sent to it: what comes meanwhile goes together.
+// Change takes what has changed of a room that this node relays: grants, publishers, an end. It copies it to the
+// standbys and calls done once, maybe before it returns: true when every standby within reach has the change and all
+// before it, false if this node is not the room's relay, or was not any more before that. While a standby's answer is
+// outstanding nothing more is sent to it: what comes meanwhile goes together.
 func (c *Core) Change(id codec.RoomID, d room.Delta, done func(ok bool)) {
 	e := c.at(id)
 	if e == nil || !e.relay || e.state.Ended != 0 {
@@ -289,8 +294,8 @@ func (e *entry) since(rev uint64) (d room.Delta, ok bool) {
 	return d, true
 }
 
-// Heard says that somebody knows of a reign of a room that this node relays in an older one. If the process whose reign that is is gone and this node
-// the first in the chain, it goes on above that; otherwise the two will meet.
+// Heard says that somebody knows of a reign of a room that this node relays in an older one. If the process whose reign
+// that is is gone and this node the first in the chain, it goes on above that; otherwise the two will meet.
 func (c *Core) Heard(id codec.RoomID, reign codec.Reign) {
 	e := c.at(id)
 	if e == nil || !e.relay || e.state.Ended != 0 || !e.state.Reign().Before(reign) || c.alive(place{reign.Relay, reign.Birth}) {
@@ -306,9 +311,9 @@ func (c *Core) Heard(id codec.RoomID, reign codec.Reign) {
 	c.settle(id, e)
 }
 
-// Revive makes a room live again whose tombstone this node keeps: an inbox that is opened again. It lives in a reign above the one that has
-// ended, with the grants of both. done is as with Change. It reports false, and does not call done, if there is no such tombstone, or if
-// the room has ended for good.
+// Revive makes a room live again whose tombstone this node keeps: an inbox that is opened again. It lives in a reign
+// above the one that has ended, with the grants of both. done is as with Change. It reports false, and does not call
+// done, if there is no such tombstone, or if the room has ended for good.
 func (c *Core) Revive(st *codec.RoomState, done func(ok bool)) bool {
 	if !c.Buried(st.Room) {
 		return false
@@ -337,8 +342,8 @@ func (c *Core) set(e *entry, st *codec.RoomState) {
 	e.state, e.rev, e.log = st, c.rev, nil
 }
 
-// write is set for what this node writes as the relay. No process gives a version twice, so that if it comes back to a reign that it
-// had forgotten, what it writes then is newer than what it wrote before.
+// write is set for what this node writes as the relay. No process gives a version twice, so that if it comes back to a
+// reign that it had forgotten, what it writes then is newer than what it wrote before.
 func (c *Core) write(e *entry, st *codec.RoomState) {
 	c.set(e, st)
 	st.Version = c.rev
@@ -374,8 +379,8 @@ func (c *Core) Relays(id codec.RoomID) bool {
 // Relayed returns how many rooms this node relays: a draining node may go when there are none left.
 func (c *Core) Relayed() int { return c.relayed }
 
-// Edge says whether this node has sessions of a room that another relays. It returns the node to attach to; "" if there is none, or
-// this node relays the room itself. Attach is not called for it.
+// Edge says whether this node has sessions of a room that another relays. It returns the node to attach to; "" if there
+// is none, or this node relays the room itself. Attach is not called for it.
 func (c *Core) Edge(id codec.RoomID, is bool) (target string) {
 	e := c.entry(id)
 	e.edge = is
@@ -416,7 +421,8 @@ func (c *Core) Moved(id codec.RoomID, from, to string) {
 	c.settle(id, e)
 }
 
-// Where returns who relays a room, as far as this node knows: what it tells an edge that asks it in vain. "" if it does not know.
+// Where returns who relays a room, as far as this node knows: what it tells an edge that asks it in vain. "" if it does
+// not know.
 func (c *Core) Where(id codec.RoomID) string {
 	e := c.at(id)
 	switch {

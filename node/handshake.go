@@ -29,8 +29,8 @@ import (
 //
 //	peer: name-length(1) name birth(8)
 //
-// Both sides of the TLS handshake show a certificate whose Ed25519 key is derived from a cluster key for links of this version, and take
-// those of the cluster keys that they hold and no other. It follows:
+// Both sides of the TLS handshake show a certificate whose Ed25519 key is derived from a cluster key for links of this
+// version, and take those of the cluster keys that they hold and no other. It follows:
 //
 //   - Who holds the cluster key, and nobody else, can be at either end; an acceptor says no name to anybody else. What a stranger sees of it is
 //     a public key that tells nothing about a key of 256 random bits.
@@ -49,7 +49,8 @@ const (
 	prefaceSize = len(LinkMagic) + 1
 	birthSize   = 8
 	maxName     = 128
-	// strangerBytes bounds what is read of a peer that has not proved the cluster key; its part of a good handshake is less than half of that.
+	// strangerBytes bounds what is read of a peer that has not proved the cluster key; its part of a good handshake is
+	// less than half of that.
 	strangerBytes = 8 << 10
 	// HandshakeTimeout bounds a handshake.
 	HandshakeTimeout = 2 * time.Second
@@ -60,7 +61,8 @@ var (
 	ErrStranger = errors.New("node: the peer does not hold the cluster key")
 	// ErrVersion says that the peer speaks another version of the link protocol.
 	ErrVersion = errors.New("node: the peer speaks another version of the link protocol")
-	// ErrNotMember says that another process answers than the one that was dialed: the member was restarted, or its address is another's.
+	// ErrNotMember says that another process answers than the one that was dialed: the member was restarted, or its
+	// address is another's.
 	ErrNotMember = errors.New("node: the peer is not the member that was dialed")
 	// ErrSelf says that a node has dialed itself.
 	ErrSelf = errors.New("node: the peer is this node itself")
@@ -86,14 +88,16 @@ type Peer struct {
 // anybody is whom a probe means. No process has that birth.
 var anybody = Peer{Name: "any"}
 
-// Credentials are what a node proves the cluster key with. They do not change and may be used by many handshakes at once.
+// Credentials are what a node proves the cluster key with. They do not change and may be used by many handshakes at
+// once.
 type Credentials struct {
 	cfg   *tls.Config
 	shown ed25519.PublicKey   // of the key that this node proves
 	taken []ed25519.PublicKey // of the keys that it takes
 }
 
-// Credentials derives the keys that the ends of a link show. It takes about as long as a handshake for each, so keep the result.
+// Credentials derives the keys that the ends of a link show. It takes about as long as a handshake for each, so keep
+// the result.
 func (ks Keys) Credentials() *Credentials {
 	cr := &Credentials{}
 	for _, k := range ks {
@@ -143,7 +147,8 @@ type Link struct {
 	shown ed25519.PublicKey // of the key that this node has proved
 }
 
-// Current reports whether a link would be proved today as it was: the peer by a key that is still taken, this node by the key that it shows now.
+// Current reports whether a link would be proved today as it was: the peer by a key that is still taken, this node by
+// the key that it shows now.
 func (cr *Credentials) Current(l *Link) (peer, self bool) {
 	return cr.takes(l.ConnectionState()), cr.shown.Equal(l.shown)
 }
@@ -186,7 +191,8 @@ func readPeer(r io.Reader) (p Peer, err error) {
 	return Peer{string(b[:n]), binary.BigEndian.Uint64(b[n:])}, nil
 }
 
-// tlsError says of a peer that was silent that it was, of any other that it is a stranger: one that closes or complains has another key itself.
+// tlsError says of a peer that was silent that it was, of any other that it is a stranger: one that closes or complains
+// has another key itself.
 func tlsError(doing string, err error) error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -225,8 +231,8 @@ func (cr *Credentials) secure(c net.Conn, side func(net.Conn, *tls.Config) *tls.
 	return &Link{t, cr.shown}, nil
 }
 
-// Client shakes hands as the node that dialed, and wants the other to be want. It blocks for at most HandshakeTimeout. The link is what it
-// returns, which closes c when it is closed; after an error c is still the caller's to close.
+// Client shakes hands as the node that dialed, and wants the other to be want. It blocks for at most HandshakeTimeout.
+// The link is what it returns, which closes c when it is closed; after an error c is still the caller's to close.
 func Client(c net.Conn, cr *Credentials, self, want Peer) (*Link, error) {
 	if err := c.SetDeadline(time.Now().Add(HandshakeTimeout)); err != nil {
 		return nil, err
@@ -256,8 +262,9 @@ func Client(c net.Conn, cr *Credentials, self, want Peer) (*Link, error) {
 	return t, c.SetDeadline(time.Time{})
 }
 
-// Server shakes hands as the node that was dialed. It blocks for at most HandshakeTimeout. The link is what it returns, which closes c when it
-// is closed; after an error c is still the caller's to close. To a peer of another version it says its own, so that the other can tell why.
+// Server shakes hands as the node that was dialed. It blocks for at most HandshakeTimeout. The link is what it returns,
+// which closes c when it is closed; after an error c is still the caller's to close. To a peer of another version it
+// says its own, so that the other can tell why.
 func Server(c net.Conn, cr *Credentials, self Peer) (*Link, Peer, error) {
 	if err := c.SetDeadline(time.Now().Add(HandshakeTimeout)); err != nil {
 		return nil, Peer{}, err

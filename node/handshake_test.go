@@ -146,7 +146,8 @@ func TestHandshakeReflection(t *testing.T) {
 	}
 }
 
-// TestHandshakeCertificateAlone: the certificate that every stranger can have of an acceptor is worth nothing without its key, nor is none.
+// TestHandshakeCertificateAlone: the certificate that every stranger can have of an acceptor is worth nothing without
+// its key, nor is none.
 func TestHandshakeCertificateAlone(t *testing.T) {
 	creds := Keys{NewKey()}.Credentials()
 	_, other, err := ed25519.GenerateKey(nil)
@@ -285,8 +286,9 @@ func TestHandshakeReplayAndTruncation(t *testing.T) {
 	}
 }
 
-// TestHandshakeChanged changes a byte of what a real dialer says, on its way, each in turn. A few bytes of record headers have no meaning;
-// with any other the acceptor refuses, and in no case does it take the dialer for somebody else.
+// TestHandshakeChanged changes a byte of what a real dialer says, on its way, each in turn. A few bytes of record
+// headers have no meaning; with any other the acceptor refuses, and in no case does it take the dialer for somebody
+// else.
 func TestHandshakeChanged(t *testing.T) {
 	key := NewKey()
 	creds := Keys{key}.Credentials()
@@ -358,7 +360,8 @@ func TestHandshakeSlow(t *testing.T) {
 	})
 }
 
-// TestStrangerIsBounded: of a peer that has not proved the key no more is read than a handshake has, whatever it announces.
+// TestStrangerIsBounded: of a peer that has not proved the key no more is read than a handshake has, whatever it
+// announces.
 func TestStrangerIsBounded(t *testing.T) {
 	a, b := pair(t)
 	// Records of a ClientHello that says it is 65,532 bytes long.

@@ -15,40 +15,44 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// A node looks for the others for as long as it runs. It asks those that it was told to join, whose names it looks up anew each time, and those
-// that it had and lost: memberlist forgets the dead, so two halves of a parted cluster would never hear of each other again, nor would a node
-// that was frozen for long. It never waits for any of them: a node serves as soon as it runs, says who is missing, and takes them in when they
-// come.
+// A node looks for the others for as long as it runs. It asks those that it was told to join, whose names it looks up
+// anew each time, and those that it had and lost: memberlist forgets the dead, so two halves of a parted cluster would
+// never hear of each other again, nor would a node that was frozen for long. It never waits for any of them: a node
+// serves as soon as it runs, says who is missing, and takes them in when they come.
 
 const (
-	// askFirst is the pause after the first time that somebody was asked in vain; it doubles until askMissing. Nobody is missing: askAgain.
+	// askFirst is the pause after the first time that somebody was asked in vain; it doubles until askMissing. Nobody is
+	// missing: askAgain.
 	askFirst   = 100 * time.Millisecond
 	askMissing = time.Second
 	askAgain   = 5 * time.Second
-	// askAtFirst is how long a node goes on asking those that have taken it in: they do not take in one that was restarted at another address before
-	// they know that it had died.
+	// askAtFirst is how long a node goes on asking those that have taken it in: they do not take in one that was restarted
+	// at another address before they know that it had died.
 	askAtFirst = 3 * time.Second
 	// askLost is as askMissing for members that died. Within the first lostFresh they are asked every half a second.
 	askLost   = 10 * time.Second
 	lostFresh = 10 * time.Second
-	// lostFor is how long a member that died is asked for, and lostMissing how long it counts as missing. One that left is not asked at all.
+	// lostFor is how long a member that died is asked for, and lostMissing how long it counts as missing. One that left is
+	// not asked at all.
 	lostFor     = 24 * time.Hour
 	lostMissing = 10 * time.Minute
 	// maxLost bounds how many are remembered.
 	maxLost = 1024
 	// startWait is how long Join waits for an answer of those that it was told of.
 	startWait = 500 * time.Millisecond
-	// rivalFor is how long another process under this node's name may go on before this one gives up: one that was killed is known to be dead
-	// within a second.
+	// rivalFor is how long another process under this node's name may go on before this one gives up: one that was killed
+	// is known to be dead within a second.
 	rivalFor = 3 * time.Second
 	// lookupFor bounds a lookup, dialFor a connection.
 	lookupFor = 5 * time.Second
 	dialFor   = time.Second
 	// maxAddresses bounds the addresses of a name that are asked.
 	maxAddresses = 64
-	// introduceMax is how many members there may be for a new one to call on all of them; in larger clusters gossip alone spreads the word.
+	// introduceMax is how many members there may be for a new one to call on all of them; in larger clusters gossip alone
+	// spreads the word.
 	introduceMax = 32
-	// missingAfter is how long somebody may be missing before the log says so: nodes that start together miss each other for a moment.
+	// missingAfter is how long somebody may be missing before the log says so: nodes that start together miss each other
+	// for a moment.
 	missingAfter = 2 * time.Second
 )
 
@@ -76,7 +80,8 @@ type absentee struct {
 // errFault is what came of a call that panicked.
 var errFault = errors.New("a fault of this node")
 
-// seek asks one entry of Config.Join for as long as the cluster runs. first is called when it was asked for the first time.
+// seek asks one entry of Config.Join for as long as the cluster runs. first is called when it was asked for the first
+// time.
 func (c *Cluster) seek(entry string, first func()) {
 	defer c.done.Done()
 	for pause := askFirst; ; {
@@ -316,7 +321,8 @@ func (c *Cluster) call(ctx context.Context, addr string) (Peer, error) {
 	return Peer{}, err
 }
 
-// hopeless says what time does not mend. It counts only while nobody has taken this node in; and while it knows nobody, unless it does.
+// hopeless says what time does not mend. It counts only while nobody has taken this node in; and while it knows nobody,
+// unless it does.
 func (c *Cluster) hopeless(err error, knows bool) {
 	c.mu.Lock()
 	say := !c.accepted && !c.failed && (knows || len(c.members) <= 1)
@@ -367,14 +373,16 @@ func (c *Cluster) absent() []string {
 	return list
 }
 
-// Missing says who of those that this node looks for is not there, and why, one a line: entries of Config.Join, and members that died.
+// Missing says who of those that this node looks for is not there, and why, one a line: entries of Config.Join, and
+// members that died.
 func (c *Cluster) Missing() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.absent()
 }
 
-// lostOrFound notes a member that is one no more, or is one again. Who has left was draining (memberlist's Node does not say how it ended). c.mu held.
+// lostOrFound notes a member that is one no more, or is one again. Who has left was draining (memberlist's Node does
+// not say how it ended). c.mu held.
 func (c *Cluster) lostOrFound(n *memberlist.Node, alive bool) {
 	if alive || c.members[n.Name].Draining {
 		delete(c.lost, n.Name)

@@ -83,8 +83,8 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-// TestNames: nodes that know each other by a name find each other as soon as the name says where they are, whatever it said before: nothing, each
-// node itself, or addresses at which nobody is.
+// TestNames: nodes that know each other by a name find each other as soon as the name says where they are, whatever it
+// said before: nothing, each node itself, or addresses at which nobody is.
 func TestNames(t *testing.T) {
 	for name, first := range map[string]func(i int) []string{
 		"nobody":        func(int) []string { return nil },
@@ -115,7 +115,8 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestNewAddresses: two of three come back with new addresses, which the name tells, while the third runs on; and one with a new name, too.
+// TestNewAddresses: two of three come back with new addresses, which the name tells, while the third runs on; and one
+// with a new name, too.
 func TestNewAddresses(t *testing.T) {
 	key, port, dns := NewKey(), freePort(t), new(nameServer)
 	dns.set("all", "127.0.8.1", "127.0.8.2", "127.0.8.3")
@@ -216,7 +217,8 @@ func TestAdvertised(t *testing.T) {
 	}
 }
 
-// TestKeysChange: a cluster changes its key in three steps, node by node, and nobody is lost on the way; afterwards the old key is worth nothing.
+// TestKeysChange: a cluster changes its key in three steps, node by node, and nobody is lost on the way; afterwards the
+// old key is worth nothing.
 func TestKeysChange(t *testing.T) {
 	before, after := NewKey(), NewKey()
 	a := startNode(t, "a", before)
@@ -299,7 +301,8 @@ func TestParseKeys(t *testing.T) {
 	}
 }
 
-// TestRepeats: what is said again and again is in the log less and less often, and every time with how often it was left out.
+// TestRepeats: what is said again and again is in the log less and less often, and every time with how often it was
+// left out.
 func TestRepeats(t *testing.T) {
 	var r repeats
 	now := time.Unix(1e9, 0)

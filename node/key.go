@@ -37,9 +37,9 @@ func ParseKey(s string) (k Key, err error) {
 	return Key(b), nil
 }
 
-// Keys are the cluster keys that a node holds: at least one. It proves itself and seals gossip with the first, and takes any of them from
-// others. So a cluster changes its key without a stop: the new one is added everywhere, then made the first everywhere, then the old one is
-// taken out everywhere.
+// Keys are the cluster keys that a node holds: at least one. It proves itself and seals gossip with the first, and
+// takes any of them from others. So a cluster changes its key without a stop: the new one is added everywhere, then
+// made the first everywhere, then the old one is taken out everywhere.
 type Keys []Key
 
 // maxKeys bounds the keys of a file: each costs a try at what was sealed with another.

@@ -61,9 +61,9 @@ func (system) addresses() (list []netip.Addr, err error) {
 	return list, err
 }
 
-// advertised returns the address that the others are told: want, HOST or HOST:PORT, or if that is empty the one that this node listens on. If
-// it listens on all, it is the host's only one: of the family that bound names, or else of the other. Loopback and link-local addresses do not
-// count where there is another.
+// advertised returns the address that the others are told: want, HOST or HOST:PORT, or if that is empty the one that
+// this node listens on. If it listens on all, it is the host's only one: of the family that bound names, or else of the
+// other. Loopback and link-local addresses do not count where there is another.
 func advertised(ctx context.Context, n network, bound netip.AddrPort, want string) (netip.AddrPort, error) {
 	if want == "" && !bound.Addr().IsUnspecified() {
 		return netip.AddrPortFrom(bound.Addr().Unmap(), bound.Port()), nil
@@ -104,7 +104,8 @@ func advertised(ctx context.Context, n network, bound netip.AddrPort, want strin
 	return netip.AddrPortFrom(best[0], bound.Port()), nil
 }
 
-// advertisedAs reads HOST or HOST:PORT. Of a name's addresses it takes one of this host's own, if there is one among them.
+// advertisedAs reads HOST or HOST:PORT. Of a name's addresses it takes one of this host's own, if there is one among
+// them.
 func advertisedAs(ctx context.Context, n network, own []netip.Addr, port uint16, want string) (netip.AddrPort, error) {
 	host := strings.TrimSuffix(strings.TrimPrefix(want, "["), "]")
 	if h, p, err := net.SplitHostPort(want); err == nil {

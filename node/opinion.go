@@ -10,18 +10,21 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// memberlist's verdict that a member is dead is quick here, 200 ms after its last sign of life at the earliest, and so wrong whenever a host stops for a
-// moment. It is not the last word: each node calls the member by TCP and asks for a handshake. Who answers within opinionFor lives, so no pause
-// below 300 ms costs a member. A process that was killed has its port refused at once; one that is frozen or cut off is out within 0.7 s, as
-// sim_freeze_test.go shows for clusters of 3, 5 and 10.
+// memberlist's verdict that a member is dead is quick here, 200 ms after its last sign of life at the earliest, and so
+// wrong whenever a host stops for a moment. It is not the last word: each node calls the member by TCP and asks for a
+// handshake. Who answers within opinionFor lives, so no pause below 300 ms costs a member. A process that was killed
+// has its port refused at once; one that is frozen or cut off is out within 0.7 s, as sim_freeze_test.go shows for
+// clusters of 3, 5 and 10.
 
 const (
-	// opinionFor is how long a member that counts as dead has for a handshake: three times the way there and back, and the rest of a pause.
+	// opinionFor is how long a member that counts as dead has for a handshake: three times the way there and back, and the
+	// rest of a pause.
 	opinionFor = 150 * time.Millisecond
-	// opinionMax is how many members there may be for a second opinion, which costs each of them, and the one in doubt, a handshake (1.3 ms). In larger
-	// clusters verdicts come later.
+	// opinionMax is how many members there may be for a second opinion, which costs each of them, and the one in doubt, a
+	// handshake (1.3 ms). In larger clusters verdicts come later.
 	opinionMax = 128
-	// opinionAgain is the pause between two calls to a member that answers but counts as dead, opinionLast how long that may go on.
+	// opinionAgain is the pause between two calls to a member that answers but counts as dead, opinionLast how long that
+	// may go on.
 	opinionAgain = 100 * time.Millisecond
 	opinionLast  = 3 * time.Second
 )

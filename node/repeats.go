@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// repeats keeps what is said again and again out of a log: the first time is for the log, and then one in a minute, in two, in four ... and in an
-// hour at most, with how often it was left out meanwhile. It may be used by any goroutine; the zero value is ready.
+// repeats keeps what is said again and again out of a log: the first time is for the log, and then one in a minute, in
+// two, in four ... and in an hour at most, with how often it was left out meanwhile. It may be used by any goroutine;
+// the zero value is ready.
 type repeats struct {
 	mu   sync.Mutex
 	said map[string]*saying

@@ -7,9 +7,10 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// When a member comes, dies or cannot be reached, every room is to be looked at once more, and there may be a million. So rooms that are live, those with
-// publishers or with sessions here, come at once and first, and the rest in slices (Step), between which everything else goes on. A room that somebody
-// asks for comes when it is asked for (Touch). Nothing is sorted or walked as a whole: rooms lie in a list, in the order in which they came.
+// When a member comes, dies or cannot be reached, every room is to be looked at once more, and there may be a million.
+// So rooms that are live, those with publishers or with sessions here, come at once and first, and the rest in slices
+// (Step), between which everything else goes on. A room that somebody asks for comes when it is asked for (Touch).
+// Nothing is sorted or walked as a whole: rooms lie in a list, in the order in which they came.
 
 // backlog is what is to be looked at.
 type backlog struct {
@@ -66,7 +67,8 @@ func (c *Core) Touch(id codec.RoomID) {
 	}
 }
 
-// lose forgets what a process was sent and what it waits for; and if it is gone, what it must be told. Rooms hear of it when they are looked at.
+// lose forgets what a process was sent and what it waits for; and if it is gone, what it must be told. Rooms hear of it
+// when they are looked at.
 func (c *Core) lose(name string, gone bool) {
 	for req, q := range c.asked {
 		if q.to == name {

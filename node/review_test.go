@@ -25,8 +25,9 @@ func (n *counter) Decline(string, uint32)                            { n.events+
 func (n *counter) Ack(string, uint32)                                { n.events++ }
 func (n *counter) Attach(codec.RoomID, string)                       { n.events++ }
 
-// TestReviewOfManyRooms: when a relay dies, the live rooms among very many are taken over after a number of events that depends on how many are live, not
-// on how many there are; then the rest, in slices; and a room that somebody asks for meanwhile comes when it is asked for.
+// TestReviewOfManyRooms: when a relay dies, the live rooms among very many are taken over after a number of events that
+// depends on how many are live, not on how many there are; then the rest, in slices; and a room that somebody asks for
+// meanwhile comes when it is asked for.
 func TestReviewOfManyRooms(t *testing.T) {
 	rooms, live := 1_000_000, 100
 	if testing.Short() || raceEnabled {

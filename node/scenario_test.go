@@ -12,8 +12,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// TestScenario plays the stories of testdata: what happens to nodes, and what each says and does about it. Read the files. After a change
-// that is meant, go test -run Scenario -rewrite ./node writes them anew.
+// TestScenario plays the stories of testdata: what happens to nodes, and what each says and does about it. Read the
+// files. After a change that is meant, go test -run Scenario -rewrite ./node writes them anew.
 //
 //	start NAME...             nodes that find each other at once
 //	register ROOM relay=NAME  a room whose chain begins with that node

@@ -7,8 +7,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// settle does for one room what its chain asks for: take it over, copy it to who needs it, attach to who has it. It is called
-// after everything that happened, and does nothing the second time.
+// settle does for one room what its chain asks for: take it over, copy it to who needs it, attach to who has it. It is
+// called after everything that happened, and does nothing the second time.
 func (c *Core) settle(id codec.RoomID, e *entry) {
 	chain := c.Chain(id)
 	if e.state != nil {
@@ -31,7 +31,8 @@ func (c *Core) settle(id codec.RoomID, e *entry) {
 	c.count(id, e)
 }
 
-// promote begins a reign of this node: it is the first in the room's chain, and the relay that wrote the state is gone or asked for it.
+// promote begins a reign of this node: it is the first in the room's chain, and the relay that wrote the state is gone
+// or asked for it.
 func (c *Core) promote(e *entry) {
 	if old := writer(e.state); c.alive(old) {
 		e.peer(old).tell = true
@@ -45,8 +46,8 @@ func (c *Core) promote(e *entry) {
 	}
 }
 
-// replicate is the relay's part: everyone in the chain gets what has changed. If another is first in the chain it is asked to take over,
-// and until it has, this node goes on.
+// replicate is the relay's part: everyone in the chain gets what has changed. If another is first in the chain it is
+// asked to take over, and until it has, this node goes on.
 func (c *Core) replicate(id codec.RoomID, e *entry, chain []string) {
 	safe, complete := e.rev, true // the newest rev that all within reach have; whether all have all
 	for i, name := range chain {
@@ -83,10 +84,10 @@ func (c *Core) replicate(id codec.RoomID, e *entry, chain []string) {
 	})
 }
 
-// giveBack is the part of everyone else who has a copy. It sees to it that what it knows is known to the relay, or, if there is
-// none, to the first in the chain, which will be: so a node that was restarted empty gets its rooms from its standbys. One who is not
-// in the chain any more drops its copy as soon as it has heard that the relay and all its standbys have it (Acked), and has itself told
-// everyone whom it must.
+// giveBack is the part of everyone else who has a copy. It sees to it that what it knows is known to the relay, or, if
+// there is none, to the first in the chain, which will be: so a node that was restarted empty gets its rooms from its
+// standbys. One who is not in the chain any more drops its copy as soon as it has heard that the relay and all its
+// standbys have it (Acked), and has itself told everyone whom it must.
 func (c *Core) giveBack(id codec.RoomID, e *entry, chain []string, told bool) {
 	if c.placed(chain) {
 		c.keep(e)
@@ -106,8 +107,8 @@ func (c *Core) giveBack(id codec.RoomID, e *entry, chain []string, told bool) {
 	}
 }
 
-// tell sends the state to those who showed that they know of an older reign only: one of them may think that it relays the room, or wait
-// for an answer. It reports whether all have heard.
+// tell sends the state to those who showed that they know of an older reign only: one of them may think that it relays
+// the room, or wait for an answer. It reports whether all have heard.
 func (c *Core) tell(id codec.RoomID, e *entry) (done bool) {
 	done = true
 	for i := range e.peers {
@@ -124,8 +125,8 @@ func (c *Core) tell(id codec.RoomID, e *entry) (done bool) {
 	return done
 }
 
-// keeper returns who must know what a standby knows. An orphan is a state of a reign that this process itself began and has forgotten
-// since, so that nobody would end it.
+// keeper returns who must know what a standby knows. An orphan is a state of a reign that this process itself began and
+// has forgotten since, so that nobody would end it.
 func (c *Core) keeper(e *entry, chain []string) (to place, orphan bool) {
 	if relay := writer(e.state); c.alive(relay) {
 		return relay, false
@@ -182,8 +183,8 @@ func (c *Core) changeFor(e *entry, p *peer, flags uint8) *codec.Change {
 	return ch
 }
 
-// GotChange takes what has changed of a room's state from its relay. If this node has exactly what that goes out from, the answer is Ack; otherwise
-// Decline.
+// GotChange takes what has changed of a room's state from its relay. If this node has exactly what that goes out from,
+// the answer is Ack; otherwise Decline.
 func (c *Core) GotChange(from string, ch *codec.Change) {
 	sender := c.find(from)
 	if sender == (place{}) || sender == c.me {
@@ -270,8 +271,9 @@ func (c *Core) aim(e *entry, chain []string) place {
 	return place{}
 }
 
-// Got takes a room's state from another node: from its relay, from one that thinks it is, or from one that has a copy. flags are those of
-// the frame. The answer is Ack: a copy that is given back is answered when it is safe, all others at once.
+// Got takes a room's state from another node: from its relay, from one that thinks it is, or from one that has a copy.
+// flags are those of the frame. The answer is Ack: a copy that is given back is answered when it is safe, all others at
+// once.
 func (c *Core) Got(from string, st *codec.RoomState, flags uint8, req uint32) {
 	sender := c.find(from)
 	if sender == (place{}) || sender == c.me {

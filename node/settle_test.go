@@ -20,8 +20,9 @@ func (sends) SendChange(string, *codec.Change)                              {}
 func (sends) Decline(string, uint32)                                        {}
 func (sends) Attach(codec.RoomID, string)                                   {}
 
-// TestReturnsToForgetfulRelay: two nodes give copies back to the process that wrote them, which has forgotten the room since. The second copy
-// is of a newer reign than the first. Both must hear of the reign that came after, or they would wait for an answer for ever.
+// TestReturnsToForgetfulRelay: two nodes give copies back to the process that wrote them, which has forgotten the room
+// since. The second copy is of a newer reign than the first. Both must hear of the reign that came after, or they would
+// wait for an answer for ever.
 func TestReturnsToForgetfulRelay(t *testing.T) {
 	members := []Member{{Name: "a", Birth: 1}}
 	for i := range 8 {
@@ -59,8 +60,8 @@ type merges struct {
 
 func (m *merges) Merge(*codec.RoomState) { m.n++ }
 
-// TestMeetsAnotherRelay: the edges of a relay of a lower reign come over, which the engine must hear of even if that relay's state says
-// nothing new; a copy of such a state, in the hands of another, means no edges.
+// TestMeetsAnotherRelay: the edges of a relay of a lower reign come over, which the engine must hear of even if that
+// relay's state says nothing new; a copy of such a state, in the hands of another, means no edges.
 func TestMeetsAnotherRelay(t *testing.T) {
 	me, other, third := Member{Name: "me", Birth: 1}, Member{Name: "a", Birth: 2}, Member{Name: "b", Birth: 3}
 	did := &merges{sends: sends{}}

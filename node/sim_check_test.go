@@ -11,7 +11,8 @@ import (
 
 // This file knows what a cluster has promised and compares it with what it holds.
 
-// item is something that was answered, and must last: that a room exists, that it was removed, that an account was granted or revoked.
+// item is something that was answered, and must last: that a room exists, that it was removed, that an account was
+// granted or revoked.
 type item struct {
 	room    codec.RoomID
 	removed bool

@@ -16,8 +16,9 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// This file is membership in memory: real Clusters, with memberlist and handshakes and all, on a network of their own and a clock that jumps. A host can be
-// frozen: what it would read, write, accept or dial waits until it is thawed, while the others' packets and connections still reach it.
+// This file is membership in memory: real Clusters, with memberlist and handshakes and all, on a network of their own
+// and a clock that jumps. A host can be frozen: what it would read, write, accept or dial waits until it is thawed,
+// while the others' packets and connections still reach it.
 
 // hosts are those that reach each other.
 type hosts struct {
@@ -265,8 +266,9 @@ func (f *freezer) close() {
 	}
 }
 
-// TestPauses freezes hosts for a moment, again and again, and one of them for good: nobody dies of a pause below 300 ms, and who is frozen is out of all
-// views within 0.7 s. On a clock that jumps, so what it finds does not depend on the machine.
+// TestPauses freezes hosts for a moment, again and again, and one of them for good: nobody dies of a pause below 300
+// ms, and who is frozen is out of all views within 0.7 s. On a clock that jumps, so what it finds does not depend on
+// the machine.
 func TestPauses(t *testing.T) {
 	pauses := 60
 	if testing.Short() || raceEnabled {

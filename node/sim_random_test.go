@@ -18,8 +18,9 @@ var (
 	nodesFlag = flag.Int("nodes", 0, "nodes that each of TestSim's clusters begins with; 0: 3 to 12, and 50 in every 50th seed")
 )
 
-// TestSim has clusters live through random days: nodes join, leave, drain, are killed and restarted, networks fall apart and heal,
-// rooms are made, changed and removed meanwhile. A day that goes wrong is replayed by go test ./node -run Sim -seed=N, with the same -nodes.
+// TestSim has clusters live through random days: nodes join, leave, drain, are killed and restarted, networks fall
+// apart and heal, rooms are made, changed and removed meanwhile. A day that goes wrong is replayed by go test ./node
+// -run Sim -seed=N, with the same -nodes.
 func TestSim(t *testing.T) {
 	if *seedFlag != 0 {
 		w := newWorld(*seedFlag)

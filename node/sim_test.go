@@ -15,9 +15,10 @@ import (
 	"github.com/timedge/timedge/room"
 )
 
-// This file is a cluster in memory: Cores, links between them that delay, break and refuse as connections do, membership that each
-// node learns of in its own time, and a clock that jumps from event to event. All that is random comes from a seed, so a run repeats.
-// sim_random_test.go makes random days out of it, scenario_test.go plays those of testdata.
+// This file is a cluster in memory: Cores, links between them that delay, break and refuse as connections do,
+// membership that each node learns of in its own time, and a clock that jumps from event to event. All that is random
+// comes from a seed, so a run repeats. sim_random_test.go makes random days out of it, scenario_test.go plays those of
+// testdata.
 
 type world struct {
 	rng   *rand.Rand
@@ -115,7 +116,8 @@ func (w *world) between(low, high time.Duration) time.Duration {
 	return low + time.Duration(w.rng.Int64N(int64(high-low)+1))
 }
 
-// run lets happen what is due until the time given, or until nothing is due at all if that is zero. It reports false if there is no end.
+// run lets happen what is due until the time given, or until nothing is due at all if that is zero. It reports false if
+// there is no end.
 func (w *world) run(until time.Duration) bool {
 	for n := 0; len(w.queue) > 0; n++ {
 		if until > 0 && w.queue[0].at > until {

@@ -8,9 +8,10 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// The state of a room is written by its relay alone, and yet two relays may write at once: after a partition, or because a new
-// one began before it knew all of what the old one wrote. So states merge. A reign (epoch, relay, birth) orders the writers, a
-// version the writes of one; what must not get lost, whoever wrote it, merges by rules of its own: grants and ends.
+// The state of a room is written by its relay alone, and yet two relays may write at once: after a partition, or
+// because a new one began before it knew all of what the old one wrote. So states merge. A reign (epoch, relay, birth)
+// orders the writers, a version the writes of one; what must not get lost, whoever wrote it, merges by rules of its
+// own: grants and ends.
 
 // Newer reports whether a supersedes b: a later reign, or a later version of the same.
 func Newer(a, b *codec.RoomState) bool {
@@ -20,11 +21,12 @@ func Newer(a, b *codec.RoomState) bool {
 	return a.Version > b.Version
 }
 
-// reignOrder is the order of all reigns of a room. Of two that have the same epoch the name decides, since something must.
+// reignOrder is the order of all reigns of a room. Of two that have the same epoch the name decides, since something
+// must.
 func reignOrder(a, b *codec.RoomState) int { return a.Reign().Compare(b.Reign()) }
 
-// final reports whether a room that ended so stays ended whatever another relay says. Only idleness is in the eye of the
-// beholder: while one half of a cluster saw nothing of the room, somebody may have pushed in the other.
+// final reports whether a room that ended so stays ended whatever another relay says. Only idleness is in the eye of
+// the beholder: while one half of a cluster saw nothing of the room, somebody may have pushed in the other.
 func final(c codec.Code) bool { return c != 0 && c != codec.CodeIdle }
 
 // merge returns what follows from two states of a room. It changes neither, and the order of the two does not matter.
@@ -46,8 +48,8 @@ func merge(a, b *codec.RoomState) *codec.RoomState {
 	return &m
 }
 
-// mergeGrants merges two lists that are sorted by account. The higher version wins; of two alike, a grant and a revocation that
-// were made at once in two halves of a cluster, the revocation.
+// mergeGrants merges two lists that are sorted by account. The higher version wins; of two alike, a grant and a
+// revocation that were made at once in two halves of a cluster, the revocation.
 func mergeGrants(a, b []codec.GrantState) []codec.GrantState {
 	out := make([]codec.GrantState, 0, max(len(a), len(b)))
 	for len(a) > 0 && len(b) > 0 {
@@ -83,8 +85,9 @@ func btoi(b bool) int {
 	return 0
 }
 
-// addPublishers adds those of another reign whose number and identity are free, and of which seen does not say that they have left. If their nodes
-// do not come back they leave as any publisher whose connection broke. The others publish anew, under another number.
+// addPublishers adds those of another reign whose number and identity are free, and of which seen does not say that
+// they have left. If their nodes do not come back they leave as any publisher whose connection broke. The others
+// publish anew, under another number.
 func addPublishers(mine, others []codec.PublisherState, seen []codec.Life) []codec.PublisherState {
 	mine = slices.Clone(mine)
 	for _, o := range others {
@@ -102,7 +105,8 @@ func same(a, b codec.PublisherState) bool { return a.Account == b.Account && a.I
 // alike reports whether two entries say the same; a life that one of them does not tell makes no difference.
 func alike(a, b codec.PublisherState) bool { return a.Num == b.Num && same(a, b) && a.Life.Is(b.Life) }
 
-// tellLives completes the lives in a list by what another says of the same publishers: a node of level 0 passes none on.
+// tellLives completes the lives in a list by what another says of the same publishers: a node of level 0 passes none
+// on.
 func tellLives(mine, others []codec.PublisherState) []codec.PublisherState {
 	cloned := false
 	for i, p := range mine {
@@ -136,7 +140,8 @@ func equal(a, b *codec.RoomState) bool {
 	return a.RoomHead == b.RoomHead && slices.Equal(a.Grants, b.Grants) && slices.EqualFunc(a.Publishers, b.Publishers, alike)
 }
 
-// setGrants returns a list, sorted by account, with changes made to it, the last for each account counting. The list given is not changed.
+// setGrants returns a list, sorted by account, with changes made to it, the last for each account counting. The list
+// given is not changed.
 func setGrants(gs, changes []codec.GrantState) []codec.GrantState {
 	if len(changes) == 0 {
 		return gs
@@ -154,7 +159,8 @@ func setGrants(gs, changes []codec.GrantState) []codec.GrantState {
 	return out
 }
 
-// setPublishers returns a list with those who left taken out and those who came put in, in the order of the changes: left first.
+// setPublishers returns a list with those who left taken out and those who came put in, in the order of the changes:
+// left first.
 func setPublishers(ps, came []codec.PublisherState, left []uint16) []codec.PublisherState {
 	if len(came)+len(left) == 0 {
 		return ps
@@ -169,8 +175,8 @@ func setPublishers(ps, came []codec.PublisherState, left []uint16) []codec.Publi
 	return append(out, came...)
 }
 
-// SetGrant returns the list, sorted by account, with the account's grant or revocation. The version is one above all others of the
-// room, so that it wins over whatever had been seen when it was made. The list given is not changed.
+// SetGrant returns the list, sorted by account, with the account's grant or revocation. The version is one above all
+// others of the room, so that it wins over whatever had been seen when it was made. The list given is not changed.
 func SetGrant(gs []codec.GrantState, account string, granted bool) []codec.GrantState {
 	version := uint64(0)
 	for _, g := range gs {

@@ -16,8 +16,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// transport carries memberlist's gossip and the node links on one port: UDP is all gossip; a TCP connection that begins with
-// LinkMagic is a link, any other is memberlist's.
+// transport carries memberlist's gossip and the node links on one port: UDP is all gossip; a TCP connection that begins
+// with LinkMagic is a link, any other is memberlist's.
 type transport struct {
 	net     network
 	tcp     net.Listener
@@ -36,12 +36,12 @@ type transport struct {
 }
 
 const (
-	// maxPlaces bounds connections that have not proved the cluster key, maxPlacesPer those from one address (of IPv6 one /64). Where there are
-	// as many, the oldest goes: a node is done within milliseconds.
+	// maxPlaces bounds connections that have not proved the cluster key, maxPlacesPer those from one address (of IPv6 one
+	// /64). Where there are as many, the oldest goes: a node is done within milliseconds.
 	maxPlaces    = 256
 	maxPlacesPer = 32
-	// maxUnproved bounds what a stream of gossip may hold before it is unsealed: as much as the states of some 500 nodes, of more when they are
-	// compressed. A link's handshake may hold strangerBytes.
+	// maxUnproved bounds what a stream of gossip may hold before it is unsealed: as much as the states of some 500 nodes,
+	// of more when they are compressed. A link's handshake may hold strangerBytes.
 	maxUnproved = 64 << 10
 )
 
@@ -122,8 +122,8 @@ func (g *guest) Close() error {
 	return g.Conn.Close()
 }
 
-// admit gives a connection a place. Where all are taken the oldest loses its own: that of the same address, or of the address that has most.
-// It returns nil, and has closed the connection, if the transport has stopped.
+// admit gives a connection a place. Where all are taken the oldest loses its own: that of the same address, or of the
+// address that has most. It returns nil, and has closed the connection, if the transport has stopped.
 func (t *transport) admit(c net.Conn) *guest {
 	p := &guest{Conn: c, t: t, at: origin(c.RemoteAddr())}
 	t.mu.Lock()
@@ -168,8 +168,8 @@ func origin(a net.Addr) netip.Prefix {
 	return p
 }
 
-// sort finds out what a connection is by its first bytes. A link leaves its place when onLink has it proved; a stream of gossip keeps it until
-// memberlist closes it, which it does within its time-out.
+// sort finds out what a connection is by its first bytes. A link leaves its place when onLink has it proved; a stream
+// of gossip keeps it until memberlist closes it, which it does within its time-out.
 func (t *transport) sort(c *guest) {
 	r := bufio.NewReaderSize(c, 16)
 	_ = c.SetReadDeadline(time.Now().Add(HandshakeTimeout))
@@ -205,7 +205,8 @@ func (t *transport) sort(c *guest) {
 }
 
 const (
-	// sealed begins a sealed stream of memberlist's (encryptMsg in its net.go), then comes the length of what is sealed, 4 bytes.
+	// sealed begins a sealed stream of memberlist's (encryptMsg in its net.go), then comes the length of what is sealed, 4
+	// bytes.
 	sealed     = 10
 	sealedHead = 5
 )
@@ -286,7 +287,8 @@ func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, e
 // StreamCh implements memberlist.Transport.
 func (t *transport) StreamCh() <-chan net.Conn { return t.streams }
 
-// Shutdown implements memberlist.Transport. It closes what has not proved the key and blocks until its goroutines have ended.
+// Shutdown implements memberlist.Transport. It closes what has not proved the key and blocks until its goroutines have
+// ended.
 func (t *transport) Shutdown() error {
 	t.mu.Lock()
 	places := t.places

@@ -41,8 +41,9 @@ func (t *transport) count() int {
 	return t.held
 }
 
-// TestUnprovedStreams: who announces more than may be held before it is proved is turned away at once, as is who does not seal what it says. The others
-// have so many places that any address can hold, and who comes later, from the same address even, takes the place of the oldest: a node gets in.
+// TestUnprovedStreams: who announces more than may be held before it is proved is turned away at once, as is who does
+// not seal what it says. The others have so many places that any address can hold, and who comes later, from the same
+// address even, takes the place of the oldest: a node gets in.
 func TestUnprovedStreams(t *testing.T) {
 	key := NewKey()
 	a := startNode(t, "a", key)

@@ -15,8 +15,9 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// TestLatestAge: in a latest room what a subscriber reads is never older than its path needs, whether the path is slow or its caller is. Twenty
-// players send states of 100 bytes, each sixty times a second: 144 kB/s, several times what the path takes.
+// TestLatestAge: in a latest room what a subscriber reads is never older than its path needs, whether the path is slow
+// or its caller is. Twenty players send states of 100 bytes, each sixty times a second: 144 kB/s, several times what
+// the path takes.
 func TestLatestAge(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 5 s for each case")
@@ -92,7 +93,8 @@ func TestLatestAge(t *testing.T) {
 	}
 }
 
-// throttle returns an address that leads to another by a path that takes so many bytes a second from there, and holds little.
+// throttle returns an address that leads to another by a path that takes so many bytes a second from there, and holds
+// little.
 func throttle(t *testing.T, to string, rate int) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestLargeFile pushes a file through a lossless room to a reader as fast as can be and to a slow one, each a process of its own:
-// both have the very file, and the server never held more than 100 MB.
+// TestLargeFile pushes a file through a lossless room to a reader as fast as can be and to a slow one, each a process
+// of its own: both have the very file, and the server never held more than 100 MB.
 func TestLargeFile(t *testing.T) {
 	size := 128 * mib
 	if long {

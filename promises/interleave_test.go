@@ -14,9 +14,10 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// TestSoundBesideLargePictures pushes pictures of 2 MB one after the other over a slow connection, and sound beside them on the same
-// one. A picture travels as 33 pieces; counted is how many of them reach the subscriber between the moment at which a piece of
-// sound was due and the sound itself: never more than a few, however much of the picture is still to come.
+// TestSoundBesideLargePictures pushes pictures of 2 MB one after the other over a slow connection, and sound beside
+// them on the same one. A picture travels as 33 pieces; counted is how many of them reach the subscriber between the
+// moment at which a piece of sound was due and the sound itself: never more than a few, however much of the picture is
+// still to come.
 func TestSoundBesideLargePictures(t *testing.T) {
 	const (
 		picture  = 2 * mib

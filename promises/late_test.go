@@ -15,8 +15,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// TestLateViewers has viewers join at random moments of a video, while it goes on. What each of them gets decodes without an error,
-// from its first picture on, to the very pictures of the video's end.
+// TestLateViewers has viewers join at random moments of a video, while it goes on. What each of them gets decodes
+// without an error, from its first picture on, to the very pictures of the video's end.
 func TestLateViewers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("makes and decodes videos")
@@ -70,8 +70,8 @@ func TestLateViewers(t *testing.T) {
 // joinLead is how many messages the publisher may push while a viewer joins: it waits for no viewer to be there.
 const joinLead = 20
 
-// joinLate pushes a video and has viewers join on their way. It returns what each of them got; first is the frame that it got first
-// behind the init message.
+// joinLate pushes a video and has viewers join on their way. It returns what each of them got; first is the frame that
+// it got first behind the init message.
 func joinLate(t *testing.T, addr string, units []unit, viewers int, rnd *rand.Rand) []unit {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -16,11 +16,11 @@ import (
 	"github.com/timedge/timedge/room"
 )
 
-// TestModel has random clients do random things: register, grant, revoke, remove, publish, push messages of all kinds and sizes,
-// subscribe, unsubscribe, stall, go on, break connections. Every answer is the one that the model of rooms gives, and every subscriber
-// sees what the model lets it see: each stream in order and nothing twice, whatever is missing named, whole messages that are what
-// was pushed, everything in a lossless room, the newest in a latest one, a decoder's start behind a gap, and at last why it ended,
-// after everything before that.
+// TestModel has random clients do random things: register, grant, revoke, remove, publish, push messages of all kinds
+// and sizes, subscribe, unsubscribe, stall, go on, break connections. Every answer is the one that the model of rooms
+// gives, and every subscriber sees what the model lets it see: each stream in order and nothing twice, whatever is
+// missing named, whole messages that are what was pushed, everything in a lossless room, the newest in a latest one, a
+// decoder's start behind a gap, and at last why it ended, after everything before that.
 //
 // A failing round prints its seed and what was done.
 func TestModel(t *testing.T) {
@@ -613,7 +613,8 @@ func (w *world) breakAccount() {
 	a.link.cut(w.rnd.IntN(2) == 0)
 }
 
-// dying makes a room that ends by itself, with a subscriber to it and something pushed. It is no room that others may use.
+// dying makes a room that ends by itself, with a subscriber to it and something pushed. It is no room that others may
+// use.
 func (w *world) dying(o client.RoomOptions, why codec.Code) *subscriber {
 	a := w.any()
 	r := w.registerRoom(a, o)

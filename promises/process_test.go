@@ -83,7 +83,8 @@ type process struct {
 	waited bool
 }
 
-// start starts a timedge with its standard input from in, which may be nil. server is where it connects, empty for a server.
+// start starts a timedge with its standard input from in, which may be nil. server is where it connects, empty for a
+// server.
 func start(t testing.TB, server string, in io.Reader, args ...string) *process {
 	t.Helper()
 	path, err := program()
@@ -182,8 +183,8 @@ func serve(t testing.TB, args ...string) *server {
 	return s
 }
 
-// serveHere runs a server within the test, for settings that the command line does not have and for the race detector to watch,
-// and returns its address.
+// serveHere runs a server within the test, for settings that the command line does not have and for the race detector
+// to watch, and returns its address.
 func serveHere(t testing.TB, cfg engine.Config) string {
 	t.Helper()
 	cfg.Listen, cfg.Loops, cfg.Log, cfg.DrainSpread = []string{"127.0.0.1:0"}, 2, zerolog.Nop(), time.Millisecond
@@ -201,8 +202,8 @@ func serveHere(t testing.TB, cfg engine.Config) string {
 	return e.Addrs()[0].String()
 }
 
-// status returns a figure of the process's /proc/PID/status in bytes: VmRSS is its resident memory, VmHWM the most that ever
-// was.
+// status returns a figure of the process's /proc/PID/status in bytes: VmRSS is its resident memory, VmHWM the most that
+// ever was.
 func (p *process) status(field string) int {
 	p.t.Helper()
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(p.cmd.Process.Pid) + "/status")

@@ -80,7 +80,8 @@ func payload(num uint16, dtype uint8, m refMessage) []byte {
 	return b[:m.size]
 }
 
-// tracker holds what one subscription sees against the model. Its methods are for the goroutine that reads the subscription.
+// tracker holds what one subscription sees against the model. Its methods are for the goroutine that reads the
+// subscription.
 type tracker struct {
 	room    *refRoom
 	mute    *account // whose messages it must not see; nil: nobody's
@@ -257,8 +258,8 @@ func (t *tracker) gap(e *client.Gap) error {
 	return nil
 }
 
-// complete checks that nothing more can come of a publisher's streams. Whatever came came by messages and gaps without a hole, so
-// what is left is their ends.
+// complete checks that nothing more can come of a publisher's streams. Whatever came came by messages and gaps without
+// a hole, so what is left is their ends.
 func (t *tracker) complete(p *refPub) error {
 	if t.mute == p.by {
 		return nil
@@ -275,7 +276,8 @@ func (t *tracker) complete(p *refPub) error {
 	return nil
 }
 
-// end checks why a subscription ended. broke says that its connection was broken at some time: then it may have been away.
+// end checks why a subscription ended. broke says that its connection was broken at some time: then it may have been
+// away.
 func (t *tracker) end(code codec.Code, broke bool) error {
 	r := t.room
 	r.mu.Lock()

@@ -17,9 +17,9 @@ import (
 	"github.com/timedge/timedge/room"
 )
 
-// TestBreakingConnections streams from two publishers to four subscribers while all their connections break again and again, in the
-// middle of whatever they carry. What is missed meanwhile is still kept, so every subscriber gets every message of every stream:
-// whole, once, in order, and without a gap.
+// TestBreakingConnections streams from two publishers to four subscribers while all their connections break again and
+// again, in the middle of whatever they carry. What is missed meanwhile is still kept, so every subscriber gets every
+// message of every stream: whole, once, in order, and without a gap.
 func TestBreakingConnections(t *testing.T) {
 	const (
 		publishers  = 2
@@ -139,7 +139,8 @@ func TestBreakingConnections(t *testing.T) {
 	}
 }
 
-// ended reports whether err says that a room was removed. Whoever has no connection just then learns later that it is unknown.
+// ended reports whether err says that a room was removed. Whoever has no connection just then learns later that it is
+// unknown.
 func ended(err error) bool {
 	return errors.Is(err, &client.ClosedError{Code: codec.CodeRemoved}) || errors.Is(err, &client.ClosedError{Code: codec.CodeRoomUnknown})
 }
@@ -159,8 +160,8 @@ func checkBody(got []byte, stream, at int) error {
 	return nil
 }
 
-// TestBrokenForTooLong breaks a subscriber's connection for so long that what it missed is not kept any more. It is told exactly
-// what that is, and gets all that comes after, from a key message on.
+// TestBrokenForTooLong breaks a subscriber's connection for so long that what it missed is not kept any more. It is
+// told exactly what that is, and gets all that comes after, from a key message on.
 func TestBrokenForTooLong(t *testing.T) {
 	const (
 		size   = 16 << 10

@@ -16,21 +16,21 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// TestSlowSubscribers has one subscriber in ten of a live room stall and one in ten read at half the speed of the stream. None of the
-// others misses a frame; the slow ones are told of all that they miss, and go on at a key frame; and the server's memory stays within
-// a bound and does not grow.
+// TestSlowSubscribers has one subscriber in ten of a live room stall and one in ten read at half the speed of the
+// stream. None of the others misses a frame; the slow ones are told of all that they miss, and go on at a key frame;
+// and the server's memory stays within a bound and does not grow.
 //
-// The publisher pushes as fast as the slowest of the healthy ones reads, so that the machine's speed does not matter; in the long
-// form at most 500 messages of 8 KiB a second.
+// The publisher pushes as fast as the slowest of the healthy ones reads, so that the machine's speed does not matter;
+// in the long form at most 500 messages of 8 KiB a second.
 func TestSlowSubscribers(t *testing.T) {
 	const (
 		payload = 8 << 10
 		group   = 50   // messages
 		enough  = 2000 // messages that no buffers on the way to a stalled one can hold
 		queue   = 1 * mib
-		// What the server may hold: for each slow one twice its queue; the rest is the program itself, the late-join cache, and
-		// what the garbage collector has not come to yet. Beside that, once for all of them, what came while it was found out that
-		// they do not keep up (docs/decisions/keeping-up.md).
+		// What the server may hold: for each slow one twice its queue; the rest is the program itself, the late-join cache,
+		// and what the garbage collector has not come to yet. Beside that, once for all of them, what came while it was found
+		// out that they do not keep up (docs/decisions/keeping-up.md).
 		standing = subscribers/5*2*queue + 64*mib
 		foundOut = 3 // seconds of the stream
 	)
@@ -169,7 +169,8 @@ func gather(t *testing.T, addr string, room codec.RoomID) *audience {
 	return a
 }
 
-// stallingConn is a connection from which nothing is read from the time that stalled is closed until the audience goes on.
+// stallingConn is a connection from which nothing is read from the time that stalled is closed until the audience goes
+// on.
 type stallingConn struct {
 	net.Conn
 	stalled <-chan struct{}

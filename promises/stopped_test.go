@@ -15,9 +15,10 @@ import (
 	"github.com/timedge/timedge/client"
 )
 
-// TestStoppedViewer streams real video at its own speed to two viewers. One is a process that is stopped for five seconds of the
-// video in its middle. It is told exactly what it missed: what it wrote is what the healthy one got without the frames named in
-// its notices; and that decodes, without an error, to the pictures of the video but for some in the middle.
+// TestStoppedViewer streams real video at its own speed to two viewers. One is a process that is stopped for five
+// seconds of the video in its middle. It is told exactly what it missed: what it wrote is what the healthy one got
+// without the frames named in its notices; and that decodes, without an error, to the pictures of the video but for
+// some in the middle.
 func TestStoppedViewer(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes as long as the video")
@@ -135,7 +136,8 @@ func (p *process) signal(s syscall.Signal) {
 
 var notice = regexp.MustCompile(`^timedge: missing: frames? (\d+)(?: to (\d+))? of alice's stream 0: this subscriber did not keep up$`)
 
-// noticed returns the frames that the notices on standard error name. Nothing else may stand there but the line that sums them up.
+// noticed returns the frames that the notices on standard error name. Nothing else may stand there but the line that
+// sums them up.
 func noticed(t *testing.T, said string) map[uint64]bool {
 	t.Helper()
 	missed := make(map[uint64]bool)

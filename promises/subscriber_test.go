@@ -206,15 +206,16 @@ func (s *wireSource) consumed(key codec.StreamKey, seq uint64) {
 	}
 }
 
-// link is how a client reaches the server. It breaks on request, and it listens for the numbers that the client publishes under.
+// link is how a client reaches the server. It breaks on request, and it listens for the numbers that the client
+// publishes under.
 type link struct {
 	mu   sync.Mutex
 	conn *net.TCPConn
 	nums map[codec.RoomID]uint16
 }
 
-// receiveBuffer is small, so that a stalled reader is felt soon, and as large as a segment on the loopback interface: below that the
-// kernel delays what it sends.
+// receiveBuffer is small, so that a stalled reader is felt soon, and as large as a segment on the loopback interface:
+// below that the kernel delays what it sends.
 const receiveBuffer = 64 << 10
 
 // dial is for client.Options.

@@ -38,12 +38,12 @@ func makeVideo(t *testing.T, container, size string, seconds, noise int, rate st
 	return path
 }
 
-// tolerated is what ffmpeg may say of a WebM file of which a part is missing: the file says how long it is, and so does the cluster
-// that was cut.
+// tolerated is what ffmpeg may say of a WebM file of which a part is missing: the file says how long it is, and so does
+// the cluster that was cut.
 var tolerated = regexp.MustCompile(`File ended prematurely|Element at \w+ ending at \w+ exceeds containing master element ending at \w+`)
 
-// decode decodes a video to its last byte and returns a digest of each picture, in order. It is an error if ffmpeg finds anything
-// wrong with picture or sound.
+// decode decodes a video to its last byte and returns a digest of each picture, in order. It is an error if ffmpeg
+// finds anything wrong with picture or sound.
 func decode(video []byte) (pictures []string, err error) {
 	cmd := exec.Command("ffmpeg", "-v", "error", "-threads", "1", "-i", "pipe:0",
 		"-map", "0", "-fps_mode:v", "passthrough", "-f", "framemd5", "-")

@@ -19,7 +19,8 @@ func BenchmarkJump(b *testing.B) {
 	}
 }
 
-// BenchmarkChain is the cost of a chain once it is remembered: of one room, and of so many that they are in no processor cache.
+// BenchmarkChain is the cost of a chain once it is remembered: of one room, and of so many that they are in no
+// processor cache.
 func BenchmarkChain(b *testing.B) {
 	for _, n := range sizes {
 		for _, rooms := range []uint64{1, 1 << 16} {

@@ -6,8 +6,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestJumpGolden holds jump to the published algorithm. The values are those that implementations in other languages test themselves
-// with (Guava's HashingTest among them); the last rows come from the C++ code of the paper.
+// TestJumpGolden holds jump to the published algorithm. The values are those that implementations in other languages
+// test themselves with (Guava's HashingTest among them); the last rows come from the C++ code of the paper.
 func TestJumpGolden(t *testing.T) {
 	first20 := []int64{0, 55, 62, 8, 45, 59, 86, 97, 82, 59, 73, 37, 17, 56, 86, 21, 90, 37, 38, 83}
 	for key, want := range first20 {

@@ -65,8 +65,8 @@ func TestLawChainIsComplete(t *testing.T) {
 }
 
 // Removing a member takes it out of every chain and changes nothing else: so only its rooms move, each to its second.
-// Read backwards, a member that is added is put into each chain somewhere: it takes rooms, and none moves between the others.
-// A member that drains counts as removed.
+// Read backwards, a member that is added is put into each chain somewhere: it takes rooms, and none moves between the
+// others. A member that drains counts as removed.
 func TestLawRemovalMovesOnlyItsRooms(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := membership(t, 2, 12)
@@ -98,7 +98,8 @@ func TestLawRemovalMovesOnlyItsRooms(t *testing.T) {
 	})
 }
 
-// A member added to n others takes 1/(n+1) of the rooms: within 6 standard deviations, which chance exceeds in one of 500 million.
+// A member added to n others takes 1/(n+1) of the rooms: within 6 standard deviations, which chance exceeds in one of
+// 500 million.
 func TestLawAdditionMovesItsShare(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 30).Draw(t, "n")
@@ -126,11 +127,12 @@ func TestLawAdditionMovesItsShare(t *testing.T) {
 	})
 }
 
-// No member leads more than 10 % above or below its share of 100,000 rooms, with 3 to 100 members. (Few numbers above 10
-// are tried: all hold, but take a minute under the race detector.)
+// No member leads more than 10 % above or below its share of 100,000 rooms, with 3 to 100 members. (Few numbers above
+// 10 are tried: all hold, but take a minute under the race detector.)
 //
-// The rooms are the same in each run. Drawn anew they would break this bound at 100 members in one run of seven even if placement
-// were perfectly even, since chance alone gives a member 1,000 +- 32 rooms; TestLawPartitionsAreShared does without that chance.
+// The rooms are the same in each run. Drawn anew they would break this bound at 100 members in one run of seven even if
+// placement were perfectly even, since chance alone gives a member 1,000 +- 32 rooms; TestLawPartitionsAreShared does
+// without that chance.
 func TestLawBalance(t *testing.T) {
 	t.Parallel()
 	const count = 100_000
@@ -153,7 +155,8 @@ func TestLawBalance(t *testing.T) {
 	}
 }
 
-// Each member leads its share of all partitions, and is second in as many of those of each other one, within 6 standard deviations.
+// Each member leads its share of all partitions, and is second in as many of those of each other one, within 6 standard
+// deviations.
 func TestLawPartitionsAreShared(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{3, 10} {

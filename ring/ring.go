@@ -1,12 +1,15 @@
-// Package ring computes where a room lives: from the members of a cluster to the room's chain (relay, second, third, ...).
+// Package ring computes where a room lives: from the members of a cluster to the room's chain (relay, second, third,
+// ...).
 //
 // Start at [New], which makes a [Ring] of one membership, and at [Ring.AppendChain]. A room number goes by jump hash
-// (Lamping & Veach 2014) to one of [Partitions] partitions, and each partition ranks the members by highest random weight
-// (Thaler & Ravishankar 1998). So every node computes the same chain from the same members in any order, removing a member moves only the
-// rooms that it led, each to the member that was second, and a member added to n others takes 1/(n+1) of the rooms, evenly from all.
+// (Lamping & Veach 2014) to one of [Partitions] partitions, and each partition ranks the members by highest random
+// weight (Thaler & Ravishankar 1998). So every node computes the same chain from the same members in any order,
+// removing a member moves only the rooms that it led, each to the member that was second, and a member added to n
+// others takes 1/(n+1) of the rooms, evenly from all.
 //
-// The package has no clock, does no I/O and starts no goroutine. A Ring never changes: another membership is another Ring. What it
-// has ranked it remembers, in atomic words, so all its methods may be called from many goroutines at once and never block.
+// The package has no clock, does no I/O and starts no goroutine. A Ring never changes: another membership is another
+// Ring. What it has ranked it remembers, in atomic words, so all its methods may be called from many goroutines at once
+// and never block.
 package ring
 
 import (
@@ -35,7 +38,8 @@ type Ring struct {
 const maxPlaced = math.MaxUint16
 
 // New returns the ring of members, in whatever order they come; it keeps no reference to the slice. A name given twice
-// counts once, as draining if either says so. More than 65,535 members that do not drain are a broken invariant: New panics.
+// counts once, as draining if either says so. More than 65,535 members that do not drain are a broken invariant: New
+// panics.
 //
 // A ring takes 128 KiB, and up to 8 MiB as the partitions of more and more rooms are asked for.
 func New(members []Member) *Ring {
@@ -78,8 +82,8 @@ func (r *Ring) Chain(room uint64, n int) []Member {
 	return r.AppendChain(make([]Member, 0, max(0, min(n, len(r.placed)))), room, n)
 }
 
-// AppendChain appends to dst what [Ring.Chain] returns. It allocates nothing if dst has the room, n is at most 4 (a relay and
-// three standbys) and the ring was asked for the partition before; a longer chain is ranked anew each time.
+// AppendChain appends to dst what [Ring.Chain] returns. It allocates nothing if dst has the room, n is at most 4 (a
+// relay and three standbys) and the ring was asked for the partition before; a longer chain is ranked anew each time.
 func (r *Ring) AppendChain(dst []Member, room uint64, n int) []Member {
 	n = min(n, len(r.placed))
 	if n <= 0 {
@@ -101,12 +105,13 @@ func (r *Ring) AppendChain(dst []Member, room uint64, n int) []Member {
 	return dst
 }
 
-// drawsPerMember bounds Draw: a member that leads its share of the partitions needs more than this often with a chance of e^-64.
+// drawsPerMember bounds Draw: a member that leads its share of the partitions needs more than this often with a chance
+// of e^-64.
 const drawsPerMember = 64
 
-// Draw takes room numbers from random until it finds one whose relay is self. It takes as many as there are members on average,
-// compares a few weights for each, remembers none of the rankings, and never returns zero. It returns false if self is not
-// in chains (unknown or draining), or if random is not random at all.
+// Draw takes room numbers from random until it finds one whose relay is self. It takes as many as there are members on
+// average, compares a few weights for each, remembers none of the rankings, and never returns zero. It returns false if
+// self is not in chains (unknown or draining), or if random is not random at all.
 func (r *Ring) Draw(random func() uint64, self string) (room uint64, ok bool) {
 	me, ok := slices.BinarySearchFunc(r.placed, self, func(m Member, name string) int { return cmp.Compare(m.Name, name) })
 	if !ok {

@@ -25,8 +25,9 @@ func names(chain []Member) []string {
 	return s
 }
 
-// TestGoldenChains freezes the placement: nodes of two releases that disagree here disagree about where rooms live, so a change
-// of any of these values needs a new version of the protocol between nodes. They come from a program of its own, in another language.
+// TestGoldenChains freezes the placement: nodes of two releases that disagree here disagree about where rooms live, so
+// a change of any of these values needs a new version of the protocol between nodes. They come from a program of its
+// own, in another language.
 func TestGoldenChains(t *testing.T) {
 	r := New(members(5))
 	for room, want := range map[uint64][]string{
@@ -120,8 +121,8 @@ func TestNewPanicsOnTooManyMembers(t *testing.T) {
 	New(m)
 }
 
-// TestConcurrentChains asks a fresh ring from several goroutines at once, so that they make the same pages and rank the same
-// partitions; the race detector and the comparison with a ring of one goroutine judge.
+// TestConcurrentChains asks a fresh ring from several goroutines at once, so that they make the same pages and rank the
+// same partitions; the race detector and the comparison with a ring of one goroutine judge.
 func TestConcurrentChains(t *testing.T) {
 	shared, own := New(members(20)), New(members(20))
 	const rooms = 2000

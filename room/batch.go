@@ -9,8 +9,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// Batch is one or more whole frames in a pooled buffer, shared by reference between a stream's log, the loops' mailboxes
-// and the queues of subscribers. Its bytes never change once it is shared.
+// Batch is one or more whole frames in a pooled buffer, shared by reference between a stream's log, the loops'
+// mailboxes and the queues of subscribers. Its bytes never change once it is shared.
 //
 // Every holder has one reference: Retain before handing on, Release when done. Below zero panics.
 type Batch struct {
@@ -46,8 +46,8 @@ const (
 
 // Pool hands out batches, and counts what they hold in its Memory. The zero value is ready to use.
 //
-// Buffers come from one bytebufferpool per size class, so that a small frame that is kept for long does not hold a large
-// buffer.
+// Buffers come from one bytebufferpool per size class, so that a small frame that is kept for long does not hold a
+// large buffer.
 type Pool struct {
 	Memory
 	classes [len(classSizes)]bytebufferpool.Pool
@@ -67,8 +67,8 @@ func classOf(n int) int {
 	return -1
 }
 
-// Get returns an empty batch with one reference and room for n bytes to be appended to B. What it holds is counted for an
-// account; nil: for none.
+// Get returns an empty batch with one reference and room for n bytes to be appended to B. What it holds is counted for
+// an account; nil: for none.
 func (p *Pool) Get(n int, of *Share) *Batch {
 	b, _ := p.structs.Get().(*Batch)
 	if b == nil {
@@ -122,8 +122,8 @@ func (p *Pool) Encode(c codec.Control, of *Share) (*Batch, error) {
 	return b, nil
 }
 
-// encodeOwn is Encode for a frame that a room makes of its own state. All of that was checked when it came in, so that a frame that does not
-// fit is a broken invariant.
+// encodeOwn is Encode for a frame that a room makes of its own state. All of that was checked when it came in, so that
+// a frame that does not fit is a broken invariant.
 func (p *Pool) encodeOwn(c codec.Control, of *Share) *Batch {
 	b, err := p.Encode(c, of)
 	if err != nil {
@@ -175,8 +175,9 @@ func (b *Batch) Release() {
 // reason returns why the frames of a gap are missing.
 func (b *Batch) reason() codec.GapReason { return codec.GapReason(b.B[len(b.B)-1]) } // a gap frame ends with it
 
-// Taken is called by an outlet that has put the batch into its subscribers' queues or sockets. When the last outlet has,
-// the frames count as arrived, and the publisher may forget them (but for lossless rooms, where subscribers say so).
+// Taken is called by an outlet that has put the batch into its subscribers' queues or sockets. When the last outlet
+// has, the frames count as arrived, and the publisher may forget them (but for lossless rooms, where subscribers say
+// so).
 //
 // A loop whose outlet went away may be late with what was posted before, so batches of a stream may count out of order.
 func (b *Batch) Taken() {

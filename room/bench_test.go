@@ -229,8 +229,8 @@ func stalledIn(tb testing.TB, x *bench, rooms, frames int) (q *Queue, subs []*vi
 	return q, subs, b
 }
 
-// BenchmarkStalledInManyRooms is what a loop does at a tick for a session that takes nothing and is in many rooms, all of them over
-// their bounds.
+// BenchmarkStalledInManyRooms is what a loop does at a tick for a session that takes nothing and is in many rooms, all
+// of them over their bounds.
 func BenchmarkStalledInManyRooms(b *testing.B) {
 	for _, rooms := range []int{16, 256, 4096} {
 		b.Run(fmt.Sprintf("rooms=%d", rooms), func(b *testing.B) {

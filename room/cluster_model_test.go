@@ -245,8 +245,9 @@ func (c *modelCluster) enter(n *modelNode, v *viewer) {
 	}
 }
 
-// TestClusterModel moves a room among three nodes, with nodes that die and nodes that hand over, while frames are on their way everywhere and
-// subscribers come and change nodes. Each gets every frame once, in order, or is told that it does not; who stays where it is loses nothing.
+// TestClusterModel moves a room among three nodes, with nodes that die and nodes that hand over, while frames are on
+// their way everywhere and subscribers come and change nodes. Each gets every frame once, in order, or is told that it
+// does not; who stays where it is loses nothing.
 func TestClusterModel(t *testing.T) { rapid.Check(t, clusterModel) }
 
 func clusterModel(rt *rapid.T) {

@@ -6,7 +6,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// Delta is what has changed of a room's state: grants, the last for an account counting, and publishers that have left and then come.
+// Delta is what has changed of a room's state: grants, the last for an account counting, and publishers that have left
+// and then come.
 type Delta struct {
 	Grants  []codec.GrantState
 	Came    []codec.PublisherState

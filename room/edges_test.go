@@ -9,8 +9,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// TestPositionsAtTheEdges: whatever positions and numbers clients invent, the frames that the room makes of them can be written, and each
-// subscriber's order holds.
+// TestPositionsAtTheEdges: whatever positions and numbers clients invent, the frames that the room makes of them can be
+// written, and each subscriber's order holds.
 func TestPositionsAtTheEdges(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		policy := rapid.SampledFrom([]codec.Policy{codec.PolicyLive, codec.PolicyLatest, codec.PolicyDisconnect, codec.PolicyLossless}).Draw(t, "policy")

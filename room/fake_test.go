@@ -38,8 +38,8 @@ func (h *fakeHolder) Count(_ Pusher, c codec.Count) {
 	h.counts = append(h.counts, c)
 }
 
-// fakeLoop is an outlet with its mailbox and its members, as an event loop has them. Post, Admit and Cut may be called from
-// any goroutine, all else from one.
+// fakeLoop is an outlet with its mailbox and its members, as an event loop has them. Post, Admit and Cut may be called
+// from any goroutine, all else from one.
 type fakeLoop struct {
 	room *Room
 	pool *Pool
@@ -126,8 +126,8 @@ func (l *fakeLoop) drain() {
 	}
 }
 
-// viewer is a subscriber that checks the rule of the protocol on all that it gets: the next thing on a stream is the frame
-// expected or a gap from there, by a publisher that was announced, and messages come whole.
+// viewer is a subscriber that checks the rule of the protocol on all that it gets: the next thing on a stream is the
+// frame expected or a gap from there, by a publisher that was announced, and messages come whole.
 type viewer struct {
 	Sub
 	q       *Queue
@@ -150,8 +150,8 @@ type viewer struct {
 	told    []codec.Count
 }
 
-// viewed is a stream as a viewer sees it. A script lists what came: "1", "2i" for an init and "3k" for a key frame, with
-// "<" and ">" for pieces that go on with or before others, "4-7 slow" for a gap.
+// viewed is a stream as a viewer sees it. A script lists what came: "1", "2i" for an init and "3k" for a key frame,
+// with "<" and ">" for pieces that go on with or before others, "4-7 slow" for a gap.
 type viewed struct {
 	expected uint64
 	prev     codec.Flags

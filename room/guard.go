@@ -6,8 +6,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// guard is a room's mutex. A panic that passes through what it guards lets it go, as deferred unlocks do, but leaves the room half done: the
-// room becomes suspect, and Mend ends it. So one fault costs one room.
+// guard is a room's mutex. A panic that passes through what it guards lets it go, as deferred unlocks do, but leaves
+// the room half done: the room becomes suspect, and Mend ends it. So one fault costs one room.
 type guard struct {
 	sync.Mutex
 	room *Room
@@ -39,15 +39,16 @@ func (g *outboundGuard) Unlock() {
 	g.Mutex.Unlock()
 }
 
-// Suspect says that something went wrong while a room was being handled: Mend is to end it. Any goroutine; the list's lock is a leaf.
+// Suspect says that something went wrong while a room was being handled: Mend is to end it. Any goroutine; the list's
+// lock is a leaf.
 func (t *Table) Suspect(r *Room) {
 	t.suspects.Lock()
 	defer t.suspects.Unlock()
 	t.suspects.rooms = append(t.suspects.rooms, r)
 }
 
-// Mend ends the rooms that are suspect with node_lost, for everybody, and returns how many there were. Call it after a panic, when no room's
-// mutex is held.
+// Mend ends the rooms that are suspect with node_lost, for everybody, and returns how many there were. Call it after a
+// panic, when no room's mutex is held.
 func (t *Table) Mend() (ended int) {
 	for {
 		t.suspects.Lock()
@@ -65,7 +66,8 @@ func (t *Table) Mend() (ended int) {
 	}
 }
 
-// giveUp is End for a room whose state may not be in order: each step is by itself, and what one cannot do is left to the garbage collector.
+// giveUp is End for a room whose state may not be in order: each step is by itself, and what one cannot do is left to
+// the garbage collector.
 func (t *Table) giveUp(r *Room) (first bool) {
 	const code = codec.CodeNodeLost
 	var outlets []Outlet

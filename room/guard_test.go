@@ -29,7 +29,8 @@ func fault(f func()) (what any) {
 	return nil
 }
 
-// TestPanicCostsOneRoom: a panic lets go of the mutex that it passes, the room is ended for everybody, and nothing of it is left; others go on.
+// TestPanicCostsOneRoom: a panic lets go of the mutex that it passes, the room is ended for everybody, and nothing of
+// it is left; others go on.
 func TestPanicCostsOneRoom(t *testing.T) {
 	for name, h := range map[string]*faulty{"once": {}, "again when the room is ended": {cut: true}} {
 		t.Run(name, func(t *testing.T) {

@@ -8,9 +8,10 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// An inbox is a room whose number is that of its owner's account: others send to the account by publishing into it. Who is accepted are its
-// grants, who is blocked are those taken back, and codec.Everyone among them stands for all of whom they say nothing. To others than the
-// owner it is no room at all: they are answered ErrNotAccepted whatever they ask. codec/PROTOCOL.md, section "Inboxes".
+// An inbox is a room whose number is that of its owner's account: others send to the account by publishing into it. Who
+// is accepted are its grants, who is blocked are those taken back, and codec.Everyone among them stands for all of whom
+// they say nothing. To others than the owner it is no room at all: they are answered ErrNotAccepted whatever they ask.
+// codec/PROTOCOL.md, section "Inboxes".
 
 // untold is the tally of a link from which none has come yet: there may be sessions behind it.
 const untold = -1
@@ -18,7 +19,8 @@ const untold = -1
 // IsInbox reports whether the room is its owner's inbox.
 func (r *Room) IsInbox() bool { return r.inbox }
 
-// NewInbox makes an account's inbox. The grants are those of the same inbox before it ended; they count for more than what m says.
+// NewInbox makes an account's inbox. The grants are those of the same inbox before it ended; they count for more than
+// what m says.
 func (t *Table) NewInbox(owner string, m *codec.Inbox, grants []codec.GrantState, now int64) (*Room, error) {
 	if m.Room != codec.InboxOf(owner) {
 		return nil, ErrOption.With("not the number of the account's inbox")
@@ -73,8 +75,9 @@ func (r *Room) lives() bool {
 	return r.ended == 0
 }
 
-// Open does what m asks of an inbox that this node relays. One that is open under another policy is refused while somebody is in it;
-// otherwise it ends and is made anew; in a cluster, where that is not for this node to do, Open returns ErrUnknown.
+// Open does what m asks of an inbox that this node relays. One that is open under another policy is refused while
+// somebody is in it; otherwise it ends and is made anew; in a cluster, where that is not for this node to do, Open
+// returns ErrUnknown.
 func (t *Table) Open(r *Room, by string, m *codec.Inbox, now int64) error {
 	over, err := r.open(by, m, now)
 	if over {
@@ -142,11 +145,12 @@ func (r *Room) refusal() *Error {
 	return ErrNotGranted
 }
 
-// attended reports whether one of the owner's sessions is there, or may be: those of a room that has come from another node are given the
-// time to come back. Room's mutex.
+// attended reports whether one of the owner's sessions is there, or may be: those of a room that has come from another
+// node are given the time to come back. Room's mutex.
 func (r *Room) attended() bool { return r.settling || r.present() }
 
-// present reports whether one of the owner's sessions is there, or may be behind a link that has just come. Room's mutex.
+// present reports whether one of the owner's sessions is there, or may be behind a link that has just come. Room's
+// mutex.
 func (r *Room) present() bool {
 	if r.subs+r.tallied > 0 {
 		return true
@@ -159,8 +163,9 @@ func (r *Room) present() bool {
 	return false
 }
 
-// attend notes whether somebody is in an inbox. While nobody is, nothing counts as arrived. When nobody has been for half the stall time, who sends is told: later the places of
-// who was there are given up. No-op for other rooms. Room's mutex.
+// attend notes whether somebody is in an inbox. While nobody is, nothing counts as arrived. When nobody has been for
+// half the stall time, who sends is told: later the places of who was there are given up. No-op for other rooms. Room's
+// mutex.
 func (r *Room) attend(now int64) {
 	if !r.inbox || r.mirror {
 		return
@@ -179,7 +184,8 @@ func (r *Room) attend(now int64) {
 	}
 }
 
-// away ends all publishers of an inbox that nobody is in, and lets go of what they sent: nothing is kept for later. Room's mutex.
+// away ends all publishers of an inbox that nobody is in, and lets go of what they sent: nothing is kept for later.
+// Room's mutex.
 func (r *Room) away(now int64) {
 	for _, p := range r.pubs {
 		if p.ended != 0 {

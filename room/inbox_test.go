@@ -111,8 +111,8 @@ func TestInboxIsNoRoomToStrangers(t *testing.T) {
 	}
 }
 
-// Nobody is there: senders are refused, and those who send are told after half the stall time, before the places of who was there are given
-// up. What was on its way has not arrived.
+// Nobody is there: senders are refused, and those who send are told after half the stall time, before the places of who
+// was there are given up. What was on its way has not arrived.
 func TestInboxNobodyIsIn(t *testing.T) {
 	for _, policy := range []codec.Policy{codec.PolicyLive, codec.PolicyLossless} {
 		t.Run(policy.String(), func(t *testing.T) {
@@ -227,7 +227,8 @@ func TestInboxSomebodyComesBack(t *testing.T) {
 	}
 }
 
-// The node of the only session dies, and the session comes back by another: its place was given up, and still it misses nothing.
+// The node of the only session dies, and the session comes back by another: its place was given up, and still it misses
+// nothing.
 func TestInboxSomebodyComesBackElsewhere(t *testing.T) {
 	for _, policy := range []codec.Policy{codec.PolicyLive, codec.PolicyLossless} {
 		t.Run(policy.String(), func(t *testing.T) {
@@ -404,8 +405,8 @@ func TestInboxesAreRoomsOfTheirOwners(t *testing.T) {
 	}
 }
 
-// An inbox that nobody was in when its node ceased to be the relay is a mirror as any other: what comes to it has arrived there, or it would hold
-// up the recipient's sessions on other nodes for ever.
+// An inbox that nobody was in when its node ceased to be the relay is a mirror as any other: what comes to it has
+// arrived there, or it would hold up the recipient's sessions on other nodes for ever.
 func TestVacantInboxBecomesAMirror(t *testing.T) {
 	x := newInboxBench(t, codec.PolicyLossless)
 	v := x.viewer(alice)

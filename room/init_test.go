@@ -6,8 +6,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// edgeOf returns another node's fresh mirror of a bench's room, fed by a link that has asked for it with a position, as for a first subscriber
-// that resumes.
+// edgeOf returns another node's fresh mirror of a bench's room, fed by a link that has asked for it with a position, as
+// for a first subscriber that resumes.
 func edgeOf(t *testing.T, was *bench, have []codec.Position) *bench {
 	x := otherNode(t, was)
 	r, err := x.table.Mirror(&was.room.State().RoomHead, x.now)

@@ -6,15 +6,16 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// Replay is what a new member gets before live frames: announcements of the publishers, retained init messages, the newest
-// group of each stream or what it missed, and a gap frame for whatever lies between. The outlet owns it and its references.
+// Replay is what a new member gets before live frames: announcements of the publishers, retained init messages, the
+// newest group of each stream or what it missed, and a gap frame for whatever lies between. The outlet owns it and its
+// references.
 type Replay struct {
 	Items []ReplayItem
 	// Midway lists streams that stand in the middle of a message or group whose beginning is gone; the member takes them
 	// up at the next message, or key message where there are such.
 	Midway []Midway
-	// Fresh lists publishers whose streams begin wherever their next frames say: the room has just come to this node. None does so that the
-	// member gets after FreshUntil.
+	// Fresh lists publishers whose streams begin wherever their next frames say: the room has just come to this node. None
+	// does so that the member gets after FreshUntil.
 	Fresh      []uint16
 	FreshUntil int64
 	// Mute is the number under which the same client publishes, which the member is not to be sent; 0 if there is none or
@@ -32,10 +33,10 @@ type ReplayItem struct {
 	Off, End int
 }
 
-// Midway is a stream to be taken up at the start of its next message. From is the next frame's number. Init says that the
-// replay ends within an init message, which goes on. With Ahead set it is taken up at From, which the room has not reached: what comes
-// before it the member has already. With Known set the member is told all of it from here on, though other streams of its publisher may
-// begin anywhere.
+// Midway is a stream to be taken up at the start of its next message. From is the next frame's number. Init says that
+// the replay ends within an init message, which goes on. With Ahead set it is taken up at From, which the room has not
+// reached: what comes before it the member has already. With Known set the member is told all of it from here on,
+// though other streams of its publisher may begin anywhere.
 type Midway struct {
 	Key   codec.StreamKey
 	From  uint64
@@ -123,8 +124,8 @@ type Join struct {
 	Have     []codec.Position // the last frame of each stream it has seen, when it resumes
 	Gapped   []uint32         // indexes of those in Have that ended a gap: there it may not be able to go on
 
-	// Lives are those of the publishers in Have, with Link: positions in streams of another publisher, who had the number before or will have it, count for
-	// nothing. One that is not there, or of Epoch 0, fits any.
+	// Lives are those of the publishers in Have, with Link: positions in streams of another publisher, who had the number
+	// before or will have it, count for nothing. One that is not there, or of Epoch 0, fits any.
 	Lives map[uint16]codec.Life
 }
 
@@ -165,8 +166,8 @@ func (j *Join) positions() (h positions) {
 	return h
 }
 
-// Subscribe makes a member of o admitted with the replay that fits it, and adds o to the room's outlets if it is not there.
-// In lossless rooms, and if it is a link, the member owes acknowledgements from where it starts.
+// Subscribe makes a member of o admitted with the replay that fits it, and adds o to the room's outlets if it is not
+// there. In lossless rooms, and if it is a link, the member owes acknowledgements from where it starts.
 func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -260,8 +261,8 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	return nil
 }
 
-// unknown has a resuming member wait for the streams of a publisher that it has a position in and this node knows nothing of: the room,
-// or its relay, has come from another.
+// unknown has a resuming member wait for the streams of a publisher that it has a position in and this node knows
+// nothing of: the room, or its relay, has come from another.
 func (p *Publisher) unknown(rp *Replay, j *Join, seat *seat) {
 	for _, h := range j.Have {
 		if h.Pub == p.Num && h.Last > 0 && !p.knows(h.Dtype) {
@@ -352,8 +353,8 @@ func (r *Room) replay(rp *Replay, j *Join, s *stream, have positions, seat *seat
 	seat.start(s, start-1)
 }
 
-// heads adds, for a node that has nothing of the room, the init messages before frame from, in their places: others will join there whom its first
-// subscriber's position does not serve.
+// heads adds, for a node that has nothing of the room, the init messages before frame from, in their places: others
+// will join there whom its first subscriber's position does not serve.
 func (rp *Replay) heads(j *Join, s *stream, from uint64) {
 	if !j.New {
 		return
@@ -432,8 +433,8 @@ func (s *stream) unacked() uint64 {
 	return s.next
 }
 
-// Unsubscribe says that a member of o has left; the outlet has forgotten it already. last says that it was o's last one.
-// gone says that its connection broke, so that in a lossless room it keeps its place for the stall time.
+// Unsubscribe says that a member of o has left; the outlet has forgotten it already. last says that it was o's last
+// one. gone says that its connection broke, so that in a lossless room it keeps its place for the stall time.
 func (r *Room) Unsubscribe(o Outlet, member any, counts, last, gone bool, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -491,7 +492,8 @@ func (r *Room) Tally(member any, subs int, now int64) {
 	r.changed()
 }
 
-// Subscribers returns how many subscribers this node has, those that links tally included; Tallied how many of them that are.
+// Subscribers returns how many subscribers this node has, those that links tally included; Tallied how many of them
+// that are.
 func (r *Room) Subscribers() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -295,8 +295,9 @@ func TestSubscribeRefusals(t *testing.T) {
 	}
 }
 
-// TestSeam joins, leaves and resumes at random between pushes, over two loops that lag behind at random: each subscriber
-// sees every frame once, or is told that it will not, and can decode from the first frame that is no init on.
+// TestSeam joins, leaves and resumes at random between pushes, over two loops that lag behind at random: each
+// subscriber sees every frame once, or is told that it will not, and can decode from the first frame that is no init
+// on.
 func TestSeam(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		policy := rapid.SampledFrom([]codec.Policy{codec.PolicyLive, codec.PolicyLatest, codec.PolicyDisconnect, codec.PolicyLossless}).Draw(rt, "policy")
@@ -408,7 +409,8 @@ func TestSeam(t *testing.T) {
 	})
 }
 
-// wantDecodable checks that after every gap that is not the publisher's the first frame that is no init message is a key.
+// wantDecodable checks that after every gap that is not the publisher's the first frame that is no init message is a
+// key.
 func wantDecodable(t *rapid.T, script []string) {
 	need := false
 	for i, s := range script {
@@ -426,7 +428,8 @@ func wantDecodable(t *rapid.T, script []string) {
 	}
 }
 
-// In a lossless room a late joiner begins with what not all have consumed, and gets the header of that, not of what comes behind it.
+// In a lossless room a late joiner begins with what not all have consumed, and gets the header of that, not of what
+// comes behind it.
 func TestLateJoinerOfALosslessRoomGetsTheHeaderOfItsFirstFrame(t *testing.T) {
 	x := newBench(t, Config{}, codec.Register{Policy: codec.PolicyLossless})
 	slow := x.viewer(Join{Account: "slow", Instance: 1})

@@ -56,8 +56,8 @@ func TestSeatAheadOfTheRoom(t *testing.T) {
 	}
 }
 
-// restored is a bench whose room has come from another node: the publisher is there by the state alone, and its session with it. fill, if
-// it is not nil, acts on the mirror that this node had before.
+// restored is a bench whose room has come from another node: the publisher is there by the state alone, and its session
+// with it. fill, if it is not nil, acts on the mirror that this node had before.
 func restored(t *testing.T, cfg Config, reg codec.Register, fill func(x *bench)) *bench {
 	t.Helper()
 	was := newBench(t, cfg, reg)
@@ -88,7 +88,8 @@ func otherNode(t *testing.T, of *bench) *bench {
 	return x
 }
 
-// mirrorOf returns another node's mirror of a bench's room, with its publisher, and what makes a publisher of the relay known there.
+// mirrorOf returns another node's mirror of a bench's room, with its publisher, and what makes a publisher of the relay
+// known there.
 func mirrorOf(t *testing.T, of *bench) (x *bench, told func(num uint16, account string) *Publisher) {
 	x = otherNode(t, of)
 	r, err := x.table.Mirror(&of.room.State().RoomHead, x.now)
@@ -199,8 +200,8 @@ func TestFreshStreamsBeginOnce(t *testing.T) {
 	}
 }
 
-// Whoever is in a mirror that becomes the room is told what it misses of streams that the mirror did not know, and misses nothing of those
-// that it did.
+// Whoever is in a mirror that becomes the room is told what it misses of streams that the mirror did not know, and
+// misses nothing of those that it did.
 func TestMembersInPlace(t *testing.T) {
 	for _, policy := range []codec.Policy{codec.PolicyLive, codec.PolicyLossless} {
 		var v *viewer
@@ -246,7 +247,8 @@ func TestMembersAtAMerge(t *testing.T) {
 	x.wantScript(other, 1, "9")
 }
 
-// When a room has settled nothing begins anywhere, and who came before is told nothing wrong by it, however late its loop is.
+// When a room has settled nothing begins anywhere, and who came before is told nothing wrong by it, however late its
+// loop is.
 func TestEndOfSettling(t *testing.T) {
 	x := restored(t, Config{}, codec.Register{}, nil)
 	v := x.viewer(Join{Account: "v"})
@@ -305,7 +307,8 @@ func TestSlowestOfLoopsAndLinks(t *testing.T) {
 	b.q.Clear()
 }
 
-// A link that lags does not count, also if it moves, until it has what was acknowledged without it, also if it never has everything.
+// A link that lags does not count, also if it moves, until it has what was acknowledged without it, also if it never
+// has everything.
 func TestLinkThatLags(t *testing.T) {
 	x, a, b := liveBench(t)
 	lag := int64(time.Second)
@@ -361,7 +364,8 @@ func TestSeatOfABrokenLink(t *testing.T) {
 	}
 }
 
-// A batch counts as a whole for links, in frames as in bytes: a publisher told of a part would send more than the window has.
+// A batch counts as a whole for links, in frames as in bytes: a publisher told of a part would send more than the
+// window has.
 func TestLinkAcknowledgesWithinABatch(t *testing.T) {
 	x, a, b := liveBench(t)
 	x.push(x.message(x.message(nil, 1, 1, 0, 1, 100), 1, 2, 0, 1, 100))
@@ -446,8 +450,8 @@ func TestLastLinkLeaves(t *testing.T) {
 	c.q.Clear()
 }
 
-// A relay that meets another, and goes on above it, keeps all for those who come over from there, ahead of it: its own log was only as long as
-// a late joiner needs.
+// A relay that meets another, and goes on above it, keeps all for those who come over from there, ahead of it: its own
+// log was only as long as a late joiner needs.
 func TestLogsAfterAMerge(t *testing.T) {
 	x := newBench(t, Config{History: 1}, codec.Register{})
 	x.script(1, "1k", "2")
@@ -467,7 +471,8 @@ func TestMirrorFromWithinAMessage(t *testing.T) {
 	}
 }
 
-// A node that has nothing of a room asks with what the first of its subscribers has, and gets for the others all that there is.
+// A node that has nothing of a room asks with what the first of its subscribers has, and gets for the others all that
+// there is.
 func TestMirrorForMoreThanOne(t *testing.T) {
 	x := newBench(t, Config{}, codec.Register{})
 	x.script(1, "1k", "2", "3", "4")

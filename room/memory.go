@@ -9,9 +9,9 @@ import (
 	"unsafe"
 )
 
-// Memory counts what a node holds in memory, and for which account, at its real cost: the buffers, and the structs, map and
-// list entries beside them. While there is not enough for all, the accounts that hold most have to give up first: those
-// above a level that Weigh finds. The zero value is ready to use, and knows no want. Any goroutine.
+// Memory counts what a node holds in memory, and for which account, at its real cost: the buffers, and the structs, map
+// and list entries beside them. While there is not enough for all, the accounts that hold most have to give up first:
+// those above a level that Weigh finds. The zero value is ready to use, and knows no want. Any goroutine.
 //
 // What is held for several, as a batch in the queues of many subscribers, counts once, for who sent it.
 type Memory struct {
@@ -74,8 +74,8 @@ func (m *Memory) Share(account string) *Share {
 	return s
 }
 
-// Sweep forgets the shares of accounts that hold nothing. Call it every second or so: who asks for a share has until the
-// next but one call to hold something.
+// Sweep forgets the shares of accounts that hold nothing. Call it every second or so: who asks for a share has until
+// the next but one call to hold something.
 func (m *Memory) Sweep() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -108,7 +108,8 @@ func (s *Share) cache(n int) {
 	s.mem.cached.Add(int64(n))
 }
 
-// Over reports whether the account holds more than there is for one: it gets nothing more, and has to give up something.
+// Over reports whether the account holds more than there is for one: it gets nothing more, and has to give up
+// something.
 func (s *Share) Over() bool {
 	level := s.mem.level.Load()
 	return level != 0 && s.held.Load() > level
@@ -132,9 +133,9 @@ func (s *Share) excess() int64 {
 	return over
 }
 
-// Weigh compares what is held with bound, and what is cached with caches. Where there is more it sets the level: what each
-// account may hold at most so that all together hold no more than the bound, each of those below what it has. It returns the
-// accounts above a level, the largest first. One goroutine at a time.
+// Weigh compares what is held with bound, and what is cached with caches. Where there is more it sets the level: what
+// each account may hold at most so that all together hold no more than the bound, each of those below what it has. It
+// returns the accounts above a level, the largest first. One goroutine at a time.
 func (m *Memory) Weigh(bound, caches int64) (over []*Share) {
 	held := m.held.Load() > bound
 	cached := m.cached.Load() > caches
@@ -166,9 +167,9 @@ func (m *Memory) Weigh(bound, caches int64) (over []*Share) {
 	return over
 }
 
-// level returns the most that each share may be so that all are at most bound, with what belongs to nobody: the level to
-// which the bound fills them up. It is at least a thousandth of the bound, so that an account that holds next to nothing is
-// left alone.
+// level returns the most that each share may be so that all are at most bound, with what belongs to nobody: the level
+// to which the bound fills them up. It is at least a thousandth of the bound, so that an account that holds next to
+// nothing is left alone.
 func level(shares []*Share, bound, total int64, of func(*Share) int64) int64 {
 	sizes := make([]int64, 0, len(shares))
 	for _, s := range shares {

@@ -68,8 +68,8 @@ func (x *bench) other(t *testing.T, owner string) *bench {
 	return &y
 }
 
-// One account fills the caches with rooms that nobody pushes into any more. Others go on, and those who join late get all
-// that there is.
+// One account fills the caches with rooms that nobody pushes into any more. Others go on, and those who join late get
+// all that there is.
 func TestCachesOfOneAccount(t *testing.T) {
 	const all = 1 << 20
 	x := newBench(t, Config{CacheAll: all, CacheRoom: all / 4}, codec.Register{})
@@ -128,7 +128,8 @@ func TestCachesOfOneRoom(t *testing.T) {
 	}
 }
 
-// What an account may have of publishers and streams is bounded, over all rooms, and what it gives back it may have again.
+// What an account may have of publishers and streams is bounded, over all rooms, and what it gives back it may have
+// again.
 func TestBoundsOfAnAccount(t *testing.T) {
 	x := newBench(t, Config{MaxPublishersPerAccount: 3, MaxStreamsPerAccount: 4}, codec.Register{})
 	y := x.other(t, "owner")

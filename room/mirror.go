@@ -7,14 +7,15 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// A room of a cluster has one relay, the node that decides; every other node with subscribers has a mirror of it: a Room, too, which a
-// link to the relay feeds. Late joiners and those who resume are served from its log. A mirror grants nothing and ends nothing by itself.
+// A room of a cluster has one relay, the node that decides; every other node with subscribers has a mirror of it: a
+// Room, too, which a link to the relay feeds. Late joiners and those who resume are served from its log. A mirror
+// grants nothing and ends nothing by itself.
 
 // ErrRelayed says that this node relays the room itself. It is no refusal: nobody outside is told.
 var ErrRelayed = errors.New("room: this node relays the room")
 
-// Mirror returns the mirror of a room that another node relays, making it if need be. The head is the relay's word; nothing in it is
-// refused. It returns ErrRelayed if this node relays the room.
+// Mirror returns the mirror of a room that another node relays, making it if need be. The head is the relay's word;
+// nothing in it is refused. It returns ErrRelayed if this node relays the room.
 func (t *Table) Mirror(h *codec.RoomHead, now int64) (*Room, error) {
 	for {
 		r, err := t.Get(h.Room)
@@ -56,7 +57,8 @@ func (r *Room) IsMirror() bool {
 	return r.mirror
 }
 
-// IsWhole reports whether the room may admit clients: it is no mirror, or holds all that the relay had when it was asked for.
+// IsWhole reports whether the room may admit clients: it is no mirror, or holds all that the relay had when it was
+// asked for.
 func (r *Room) IsWhole() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -70,8 +72,9 @@ func (r *Room) Whole() {
 	r.part = false
 }
 
-// Told makes a publisher of whom the relay tells: h feeds it from now on, and all that has arrived of it is acknowledged to h anew. Under a
-// number that meant another account or life, or a publisher that has left, it is a new one.
+// Told makes a publisher of whom the relay tells: h feeds it from now on, and all that has arrived of it is
+// acknowledged to h anew. Under a number that meant another account or life, or a publisher that has left, it is a new
+// one.
 func (r *Room) Told(h Holder, num uint16, account string, life codec.Life) (*Publisher, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -136,8 +139,9 @@ func (r *Room) ToldCount(c codec.Count) {
 	}
 }
 
-// Positions returns what a mirror has, publisher by publisher: the last frame of every stream, in a lossless room the last that all here have
-// consumed, for what is named counts as acknowledged; and of a publisher without any stream that it is known. And the publishers' lives.
+// Positions returns what a mirror has, publisher by publisher: the last frame of every stream, in a lossless room the
+// last that all here have consumed, for what is named counts as acknowledged; and of a publisher without any stream
+// that it is known. And the publishers' lives.
 func (r *Room) Positions() (have []codec.Position, lives map[uint16]codec.Life) {
 	lives = make(map[uint16]codec.Life)
 	r.mu.Lock()
@@ -168,8 +172,8 @@ func (r *Room) Empty() bool {
 	return r.empty()
 }
 
-// Stale reports whether the room is a mirror that has let go of what nobody here needed, though somebody who comes back may: that of a
-// lossless room, with nobody in it or on the way.
+// Stale reports whether the room is a mirror that has let go of what nobody here needed, though somebody who comes back
+// may: that of a lossless room, with nobody in it or on the way.
 func (r *Room) Stale() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

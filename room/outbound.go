@@ -6,9 +6,10 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// Outbound is a publisher of a room that another node relays: the way of its frames there. It keeps, by reference, what the relay has not
-// acknowledged, and for a while what it has, and sends it again when the link or the relay is another. The client's session pushes into it as
-// into a Publisher; what it acknowledges to the client is what the relay acknowledged.
+// Outbound is a publisher of a room that another node relays: the way of its frames there. It keeps, by reference, what
+// the relay has not acknowledged, and for a while what it has, and sends it again when the link or the relay is
+// another. The client's session pushes into it as into a Publisher; what it acknowledges to the client is what the
+// relay acknowledged.
 //
 // It may be used from any goroutine. Its mutex is a leaf, held to append to lists and mailboxes only.
 type Outbound struct {
@@ -36,7 +37,8 @@ type Outbound struct {
 	over    bool
 }
 
-// Way is where an Outbound's frames go: a link. Its methods are called under the Outbound's mutex and only append to a mailbox.
+// Way is where an Outbound's frames go: a link. Its methods are called under the Outbound's mutex and only append to a
+// mailbox.
 type Way interface {
 	// Forward sends a batch of stream frames, or a gap. It takes a reference of its own.
 	Forward(b *Batch, first, last uint64)
@@ -61,24 +63,25 @@ type held struct {
 	acked       int64 // when it was acknowledged
 }
 
-// What the relay has acknowledged every node has that needs it, as far as the relay knew. A relay that had lagged, or was cut off itself, may
-// come to relay the room all the same: what was acknowledged is kept for it, so long and so much of a publisher; never more than a window, for
-// with what is not acknowledged it is sent at once, and a relay takes two windows.
+// What the relay has acknowledged every node has that needs it, as far as the relay knew. A relay that had lagged, or
+// was cut off itself, may come to relay the room all the same: what was acknowledged is kept for it, so long and so
+// much of a publisher; never more than a window, for with what is not acknowledged it is sent at once, and a relay
+// takes two windows.
 const (
 	keepFor  = 5 * time.Second
 	keepCost = 1 << 20
 )
 
-// NewOutbound returns the way of a publisher that is to be asked for with m on behalf of a client. left is called, from any goroutine, when its
-// session has left it; it must only append to a mailbox.
+// NewOutbound returns the way of a publisher that is to be asked for with m on behalf of a client. left is called, from
+// any goroutine, when its session has left it; it must only append to a mailbox.
 func NewOutbound(pool *Pool, account string, instance uint64, m *codec.Publish, left func(*Outbound)) *Outbound {
 	o := &Outbound{ID: m.Room, Account: account, Instance: instance, Flags: m.Flags, To: m.To, pool: pool, share: pool.Share(account), left: left}
 	o.mu.out = o
 	return o
 }
 
-// Hold makes h the holder and returns what its client is to be told, but for the request's number. Who held it before is cut off. It reports
-// false if the outbound is over, or the relay has not taken the publisher yet.
+// Hold makes h the holder and returns what its client is to be told, but for the request's number. Who held it before
+// is cut off. It reports false if the outbound is over, or the relay has not taken the publisher yet.
 func (o *Outbound) Hold(h Holder) (m *codec.Published, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -213,9 +216,9 @@ func (o *Outbound) Pending() bool {
 	return !o.told
 }
 
-// Attach takes the relay's answer, by a link: what it lacks is sent, and from now on all that is pushed. Of a stream that it does not know that is
-// the init messages that a decoder needs first, and all that is here. It reports false if the relay gives the publisher another number, or lacks
-// what is not here: then its client must begin anew.
+// Attach takes the relay's answer, by a link: what it lacks is sent, and from now on all that is pushed. Of a stream
+// that it does not know that is the init messages that a decoder needs first, and all that is here. It reports false if
+// the relay gives the publisher another number, or lacks what is not here: then its client must begin anew.
 func (o *Outbound) Attach(way Way, m *codec.Published) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -258,8 +261,9 @@ func (o *Outbound) Attach(way Way, m *codec.Published) bool {
 	return true
 }
 
-// head sends, at the beginning of a stream that the relay does not know, the newest init messages in their places and a gap from there to the
-// oldest frame that is here: so who joins late gets them from a relay that has lost its memory. Mutex held.
+// head sends, at the beginning of a stream that the relay does not know, the newest init messages in their places and a
+// gap from there to the oldest frame that is here: so who joins late gets them from a relay that has lost its memory.
+// Mutex held.
 func (o *Outbound) head(s *outStream) {
 	at := uint64(0)
 	for _, h := range s.inits {
@@ -322,7 +326,8 @@ func (o *Outbound) Forget(now int64) {
 	}
 }
 
-// forget lets go of whole messages, so that the oldest that is kept begins one: what a new relay does not know begins with it. Mutex held.
+// forget lets go of whole messages, so that the oldest that is kept begins one: what a new relay does not know begins
+// with it. Mutex held.
 func (o *Outbound) forget(s *outStream, now int64) {
 	for n := s.whole(); n > 0 && now-s.held[n-1].acked > int64(keepFor); n = s.whole() {
 		for range n {
@@ -374,8 +379,8 @@ func (o *Outbound) clear(s *outStream) {
 	s.held = nil
 }
 
-// keepInit retains init messages: those that a decoder needs for the oldest frame that is here, and what came since. All that an outbound retains
-// so is bounded as one stream's is in a room; over that its newest is not. Mutex held.
+// keepInit retains init messages: those that a decoder needs for the oldest frame that is here, and what came since.
+// All that an outbound retains so is bounded as one stream's is in a room; over that its newest is not. Mutex held.
 func (o *Outbound) keepInit(s *outStream, b *Batch, first uint64, run *Run) {
 	follows := len(s.inits) > 0 && s.inits[len(s.inits)-1].last+1 == first
 	if !follows && run.Cont && first == run.First || o.inits+b.cost() > maxInits(codec.DefaultMaxPayload) {
@@ -471,8 +476,8 @@ func (s *outStream) first() uint64 {
 	return s.next
 }
 
-// find returns the stream of a dtype; if there is none yet, a new one that begins with a frame: 1, or wherever the client goes on where the
-// relay has lost its memory of it. Which of the two is right the relay can tell. Mutex held.
+// find returns the stream of a dtype; if there is none yet, a new one that begins with a frame: 1, or wherever the
+// client goes on where the relay has lost its memory of it. Which of the two is right the relay can tell. Mutex held.
 func (o *Outbound) find(dtype uint8, next uint64) *outStream {
 	for _, s := range o.streams {
 		if s.dtype == dtype {

@@ -97,7 +97,8 @@ func (x *bench) pushBy(o *Outbound, h Holder, frames []byte) {
 	}
 }
 
-// A new relay that was no mirror learns of a stream from the node of its publisher, which begins with the init message that the oldest frame goes by.
+// A new relay that was no mirror learns of a stream from the node of its publisher, which begins with the init message
+// that the oldest frame goes by.
 func TestOutboundBeginsWithInit(t *testing.T) {
 	for _, c := range []struct {
 		acked uint64 // and forgotten
@@ -151,7 +152,8 @@ func TestOutboundKeepsABoundedRest(t *testing.T) {
 	o.End(codec.CodeLeft)
 }
 
-// Whatever happens to links, sessions and relays, the relay gets every frame once and in order, the client hears of each, and nothing stays behind.
+// Whatever happens to links, sessions and relays, the relay gets every frame once and in order, the client hears of
+// each, and nothing stays behind.
 func TestOutboundModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		x := openBench(t, Config{Window: 1 << 20}, codec.Register{})

@@ -3,11 +3,11 @@ package room
 import "time"
 
 // pace watches a session's path while it is busy, that is while something waits in the session's queue: what came to be
-// sent, and what the path took. From these it tells whether the subscriber keeps up; a path that empties the queue does,
-// and the account begins anew when it is busy the next time.
+// sent, and what the path took. From these it tells whether the subscriber keeps up; a path that empties the queue
+// does, and the account begins anew when it is busy the next time.
 //
-// Bounds on what waits act only on a subscriber that does not keep up. A burst, a large message, or the replay of a long
-// group is more than a bound for a moment, whatever the path; dropping it would help nobody.
+// Bounds on what waits act only on a subscriber that does not keep up. A burst, a large message, or the replay of a
+// long group is more than a bound for a moment, whatever the path; dropping it would help nobody.
 type pace struct {
 	since  int64 // when the path became busy, ns
 	tookAt int64 // when it last took something
@@ -16,8 +16,8 @@ type pace struct {
 }
 
 const (
-	// patience is how long bytes may wait before they are looked at: what is measured in less time is noise, as the pauses of
-	// a reader that shares its processor, or one retransmission.
+	// patience is how long bytes may wait before they are looked at: what is measured in less time is noise, as the pauses
+	// of a reader that shares its processor, or one retransmission.
 	patience = time.Second
 	// horizon is the time over which a stream's rate is taken. A path that could take in it what came in it keeps up.
 	horizon = 10 * time.Second
@@ -73,8 +73,8 @@ func (f *flow) roll(now, length int64) {
 }
 
 // keepsUp reports whether the path takes what comes, with a queue whose oldest bytes have waited since oldest, for a
-// subscription for which bytes older than age are late. chunk is how many bytes the path takes at once, and so how many it
-// may have taken without our seeing it.
+// subscription for which bytes older than age are late. chunk is how many bytes the path takes at once, and so how many
+// it may have taken without our seeing it.
 func (p *pace) keepsUp(oldest, age int64, chunk int, now int64) bool {
 	wait, quiet := min(int64(patience), age), now-p.tookAt
 	switch {

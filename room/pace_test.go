@@ -72,7 +72,8 @@ func (s *source) String() string {
 
 const pathStep = 20 * time.Millisecond
 
-// play runs the room for some groups, with viewers that read as their paths let them. late joins in the middle of a group.
+// play runs the room for some groups, with viewers that read as their paths let them. late joins in the middle of a
+// group.
 func (s *source) play(x *bench, groups int, early, late []*path, joinAt time.Duration) (viewers []*viewer) {
 	var paths []*path
 	enter := func(p *path) {
@@ -191,8 +192,8 @@ func TestWhoKeepsUpLosesNothing(t *testing.T) {
 	})
 }
 
-// What waits for somebody who does not keep up is bounded by some seconds of the stream, and by twice the room's bound in
-// the long run. It gets what its path carries, more or less.
+// What waits for somebody who does not keep up is bounded by some seconds of the stream, and by twice the room's bound
+// in the long run. It gets what its path carries, more or less.
 func TestWhoIsSlowIsShed(t *testing.T) {
 	for _, c := range []struct {
 		name   string

@@ -22,8 +22,8 @@ type Pusher interface {
 	// Push takes a run of frames from h; PushGap its word that it gives frames up.
 	Push(h Holder, run Run, now int64) (fresh int, err error)
 	PushGap(h Holder, g codec.Gap, now int64) error
-	// Acks calls yield for every stream with news since the last call, unless another than h holds the publisher: the news is for that one. Pending
-	// reports whether some may follow without AckNow.
+	// Acks calls yield for every stream with news since the last call, unless another than h holds the publisher: the news
+	// is for that one. Pending reports whether some may follow without AckNow.
 	Acks(h Holder, yield func(key codec.StreamKey, seq uint64))
 	Pending() bool
 	// Detach says that h is gone. Who does not hold the publisher is not heard.
@@ -81,7 +81,8 @@ func (p *Publisher) Window() int { return p.room.table.cfg.Window }
 // Pending reports whether frames wait for an acknowledgement to be sent, now or later.
 func (p *Publisher) Pending() bool { return p.pushed.Load() != p.told.Load() }
 
-// arrived counts bytes that need not be sent again, and asks for an early acknowledgement when many wait. Any goroutine.
+// arrived counts bytes that need not be sent again, and asks for an early acknowledgement when many wait. Any
+// goroutine.
 func (p *Publisher) arrived(n int) {
 	if p.done.Add(int64(n))-p.told.Load() < p.nudgeAt.Load() {
 		return
@@ -115,7 +116,8 @@ func (p *Publisher) Acks(h Holder, yield func(key codec.StreamKey, seq uint64)) 
 	p.told.Store(told)
 }
 
-// find returns the publisher's stream of a dtype, making it if need be and if its account may have another. Room's mutex.
+// find returns the publisher's stream of a dtype, making it if need be and if its account may have another. Room's
+// mutex.
 func (p *Publisher) find(dtype uint8) (*stream, error) {
 	for _, s := range p.streams {
 		if s.key.Dtype == dtype {
@@ -147,8 +149,8 @@ func (p *Publisher) replayed(s *stream) {
 	p.arrived(1) // as if something new had arrived, or the acknowledgement would wait for that
 }
 
-// overWindow reports whether the publisher has sent more than any window allows. What is on its way to it, acknowledgements
-// not yet told, is on its side of the account, so it is given twice the window.
+// overWindow reports whether the publisher has sent more than any window allows. What is on its way to it,
+// acknowledgements not yet told, is on its side of the account, so it is given twice the window.
 func (p *Publisher) overWindow() bool {
 	return p.pushed.Load()-p.done.Load() > 2*int64(p.Window())+p.elsewhere
 }
@@ -294,10 +296,11 @@ func (p *Publisher) knows(dtype uint8) bool {
 	return false
 }
 
-// start begins a stream of a restored publisher, or of a mirror without subscribers, with frame first, whose flags are given; 0 for a gap. A
-// mirror's begins wherever that is, also within a message: the subscriber it is made for has what came before. So does a restored one's while the
-// room settles: its node sends again what was not acknowledged, and the subscribers have what came before. Later, and if subscribers were here
-// before the publisher, who do not wait for that, it is a loss.
+// start begins a stream of a restored publisher, or of a mirror without subscribers, with frame first, whose flags are
+// given; 0 for a gap. A mirror's begins wherever that is, also within a message: the subscriber it is made for has what
+// came before. So does a restored one's while the room settles: its node sends again what was not acknowledged, and the
+// subscribers have what came before. Later, and if subscribers were here before the publisher, who do not wait for
+// that, it is a loss.
 func (p *Publisher) start(s *stream, first uint64, flags codec.Flags, now int64) {
 	s.fresh = false
 	if !p.room.mirror && (p.watched || now >= p.room.settles) {
@@ -314,8 +317,8 @@ func (p *Publisher) start(s *stream, first uint64, flags codec.Flags, now int64)
 	}
 }
 
-// jump tells everybody of frames that are lost before a run, and of the rest of a message whose beginning is. It leaves in run what
-// can be gone on with, and reports whether there is any.
+// jump tells everybody of frames that are lost before a run, and of the rest of a message whose beginning is. It leaves
+// in run what can be gone on with, and reports whether there is any.
 func (p *Publisher) jump(s *stream, run *Run, now int64) (ok bool, err error) {
 	to, at := run.First-1, 0
 	if run.Cont {

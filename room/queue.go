@@ -82,8 +82,8 @@ func (s *Sub) Policy() codec.Policy { return s.set.Policy }
 // live returns how many bytes wait that count against the room's bound.
 func (s *Sub) live() int { return s.queued - s.replay }
 
-// NewQueue returns an empty queue whose notices come from pool. chunk is how many bytes its socket takes at once when it
-// takes some, after taking none for a while: with a slow path that is all one sees of its pace.
+// NewQueue returns an empty queue whose notices come from pool. chunk is how many bytes its socket takes at once when
+// it takes some, after taking none for a while: with a slow path that is all one sees of its pace.
 func NewQueue(pool *Pool, chunk int) *Queue { return &Queue{pool: pool, chunk: chunk} }
 
 // Bytes returns how much waits.
@@ -108,8 +108,8 @@ func (q *Queue) Append(b *Batch, off, end int, now int64) {
 	q.add(newSeg(b, off, off, end, now, nil))
 }
 
-// Rest queues what a socket did not take of a batch for s: the bytes from pos on, of frames that start at off. No policy acts
-// yet. It takes a reference of its own.
+// Rest queues what a socket did not take of a batch for s: the bytes from pos on, of frames that start at off. No
+// policy acts yet. It takes a reference of its own.
 func (q *Queue) Rest(s *Sub, b *Batch, off, pos, end int, now int64) {
 	q.add(newSeg(b, off, pos, end, now, s))
 }
@@ -166,16 +166,16 @@ func (q *Queue) add(g seg) {
 	}
 }
 
-// Push queues the frames of b from off to end for s, leaving out what s has to skip, and lets the room's policy act. It takes
-// a reference of its own. It returns what the policy did.
+// Push queues the frames of b from off to end for s, leaving out what s has to skip, and lets the room's policy act. It
+// takes a reference of its own. It returns what the policy did.
 //
-// In a latest room old messages go when they make up half of what is queued, so that a push costs no pass over the queue;
-// Check drops them all.
+// In a latest room old messages go when they make up half of what is queued, so that a push costs no pass over the
+// queue; Check drops them all.
 //
-// In a live room, what is queued for s stays below twice Settings.QueueBytes unless the session keeps up (see pace), or,
-// where that is more, below what the last look found that may not be dropped and an eighth of QueueBytes. Replays do not
-// count. Not dropped are the rest of messages begun, the newest init
-// messages, the newest message of each stream without key messages, gaps, and frames about the room.
+// In a live room, what is queued for s stays below twice Settings.QueueBytes unless the session keeps up (see pace),
+// or, where that is more, below what the last look found that may not be dropped and an eighth of QueueBytes. Replays
+// do not count. Not dropped are the rest of messages begun, the newest init messages, the newest message of each stream
+// without key messages, gaps, and frames about the room.
 func (q *Queue) Push(s *Sub, b *Batch, off, end int, now int64) (out Outcome) {
 	if s.slow != nil && b.Kind != KindCount {
 		off = q.resume(s, b, off, end, now, &out)
@@ -243,9 +243,9 @@ func (q *Queue) Check(s *Sub, now int64) (out Outcome) {
 	return out
 }
 
-// Look lets the policies of all rooms act, tells what was missed, and tells the members what was done. Call it from time to
-// time, for the bounds on age, and when the socket takes bytes again. It reports whether there is anything left to look
-// after.
+// Look lets the policies of all rooms act, tells what was missed, and tells the members what was done. Call it from
+// time to time, for the bounds on age, and when the socket takes bytes again. It reports whether there is anything left
+// to look after.
 func (q *Queue) Look(now int64) bool {
 	if !q.mayPass() && now-q.passedAt < int64(q.passed)*passTime {
 		return true
@@ -341,8 +341,8 @@ func (q *Queue) act(now int64) {
 	}
 }
 
-// stale reports whether the oldest bytes of s, its replay apart, have waited longer than the bound. The queue is in order
-// of time, so the first of s is the oldest.
+// stale reports whether the oldest bytes of s, its replay apart, have waited longer than the bound. The queue is in
+// order of time, so the first of s is the oldest.
 func (q *Queue) stale(s *Sub, now int64) bool {
 	if s.live() == 0 {
 		return false
@@ -356,8 +356,8 @@ func (q *Queue) stale(s *Sub, now int64) bool {
 	return false
 }
 
-// findStale notes which subscriptions are stale, and reports whether any is. It goes through what has waited for longer than
-// the least of their bounds.
+// findStale notes which subscriptions are stale, and reports whether any is. It goes through what has waited for longer
+// than the least of their bounds.
 func (q *Queue) findStale(now int64) (any bool) {
 	least := int64(0)
 	for _, s := range q.active {
@@ -397,8 +397,8 @@ func (q *Queue) Relieve(s *Sub, now int64) (out Outcome) {
 	return out
 }
 
-// RelieveAll is Relieve for all subscriptions, or only for those to rooms whose owners hold too much, which also leaves out
-// those of lossless rooms unless lossless is set. The members are told.
+// RelieveAll is Relieve for all subscriptions, or only for those to rooms whose owners hold too much, which also leaves
+// out those of lossless rooms unless lossless is set. The members are told.
 func (q *Queue) RelieveAll(all, lossless bool, now int64) {
 	for _, s := range q.active {
 		if s.queued == 0 || !all && !s.owner.Over() || !lossless && s.set.Policy == codec.PolicyLossless {
@@ -430,8 +430,8 @@ func (q *Queue) relieve(s *Sub) (out Outcome, marked bool) {
 	return out, true
 }
 
-// Forget drops all that waits for s but a frame begun, without a notice: the subscription has ended, and the next that its
-// subscriber is told is why. It returns how many bytes that were.
+// Forget drops all that waits for s but a frame begun, without a notice: the subscription has ended, and the next that
+// its subscriber is told is why. It returns how many bytes that were.
 func (q *Queue) Forget(s *Sub) int {
 	n := q.bytes
 	if s.queued > 0 {
@@ -494,7 +494,8 @@ func (q *Queue) Advance(n int, now int64) {
 	}
 }
 
-// Own says whose the queue is from now on; nil: nobody's. What it takes, the batches apart, is counted for that account.
+// Own says whose the queue is from now on; nil: nobody's. What it takes, the batches apart, is counted for that
+// account.
 func (q *Queue) Own(s *Share) {
 	q.share.Hold(-q.holds)
 	q.share, q.holds = s, 0
@@ -523,7 +524,8 @@ func (q *Queue) reset() {
 	}
 }
 
-// Idle reports whether nothing waits, and nobody who is slow is to be looked after: the queue may go to another session.
+// Idle reports whether nothing waits, and nobody who is slow is to be looked after: the queue may go to another
+// session.
 func (q *Queue) Idle() bool {
 	if !q.Empty() {
 		return false
@@ -643,8 +645,8 @@ func (s *Sub) settle(now int64) {
 	}
 }
 
-// tell queues the notice of what was missed of a stream. If the last of the stream in the queue is such a notice, that is
-// widened: a stalled session does not collect them.
+// tell queues the notice of what was missed of a stream. If the last of the stream in the queue is such a notice, that
+// is widened: a stalled session does not collect them.
 func (q *Queue) tell(s *Sub, k *skip, now int64) {
 	if k.from == 0 {
 		return
@@ -688,8 +690,9 @@ func (q *Queue) Tell(s *Sub, now int64) {
 	s.settle(now)
 }
 
-// catchUp leaves out what s has already of a stream that it was ahead of, and tells what it has missed when the stream goes on behind
-// that. It returns the offset of the first frame that is still to be looked at, which is end if there is none.
+// catchUp leaves out what s has already of a stream that it was ahead of, and tells what it has missed when the stream
+// goes on behind that. It returns the offset of the first frame that is still to be looked at, which is end if there is
+// none.
 func (q *Queue) catchUp(s *Sub, b *Batch, off, end int, now int64) int {
 	sl := s.slow
 	i := slices.IndexFunc(sl.streams, func(k skip) bool { return k.key == b.Key })
@@ -741,8 +744,8 @@ func (q *Queue) catchUp(s *Sub, b *Batch, off, end int, now int64) int {
 }
 
 // resume passes a batch for a slow subscription: it returns the offset of the first frame that s gets, which is end if
-// there is none, after queueing the notice of what came before. A batch about a publisher or the room lets all notices out
-// first.
+// there is none, after queueing the notice of what came before. A batch about a publisher or the room lets all notices
+// out first.
 func (q *Queue) resume(s *Sub, b *Batch, off, end int, now int64, out *Outcome) int {
 	if b.First != 0 && b.Kind != KindDrop {
 		if off = q.catchUp(s, b, off, end, now); off == end {

@@ -13,8 +13,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// TestManyAtOnce has publishers, subscribers and links on several loops, owners and the sweep work on the same rooms at once. Each
-// subscriber checks what it gets; at the end nothing is left.
+// TestManyAtOnce has publishers, subscribers and links on several loops, owners and the sweep work on the same rooms at
+// once. Each subscriber checks what it gets; at the end nothing is left.
 func TestManyAtOnce(t *testing.T) {
 	const loops, pubs, frames = 3, 3, 300
 	for _, policy := range []codec.Policy{codec.PolicyLive, codec.PolicyLatest, codec.PolicyLossless} {
@@ -140,8 +140,8 @@ type failer struct{ *testing.T }
 
 func (f failer) Fatalf(format string, args ...any) { f.Errorf(format, args...) }
 
-// TestRolesAtOnce has a node lose and get a room again and again while publishers push, subscribers come and go, and a link of another node
-// acknowledges. Nobody in the room misses anything by it.
+// TestRolesAtOnce has a node lose and get a room again and again while publishers push, subscribers come and go, and a
+// link of another node acknowledges. Nobody in the room misses anything by it.
 func TestRolesAtOnce(t *testing.T) {
 	const loops, pubs, frames, flips = 2, 2, 2000, 200
 	for _, policy := range []codec.Policy{codec.PolicyLive, codec.PolicyLossless} {

@@ -48,7 +48,8 @@ func (p *Publisher) tellCached() {
 	}
 }
 
-// confine keeps the room within its bound on caches: the publisher that has most pays, with its largest log. Room's mutex.
+// confine keeps the room within its bound on caches: the publisher that has most pays, with its largest log. Room's
+// mutex.
 func (r *Room) confine() {
 	for r.cacheBytes > r.table.cfg.CacheRoom {
 		before := r.cacheBytes
@@ -69,9 +70,9 @@ func (r *Room) confine() {
 	}
 }
 
-// Balance compares what the node holds, and what it caches, with its bounds. The accounts that hold most give up caches: what
-// was not pushed into for longest first, init messages last. Those that still hold too much are returned, the largest first.
-// Call it several times a second, from one goroutine at a time.
+// Balance compares what the node holds, and what it caches, with its bounds. The accounts that hold most give up
+// caches: what was not pushed into for longest first, init messages last. Those that still hold too much are returned,
+// the largest first. Call it several times a second, from one goroutine at a time.
 func (t *Table) Balance(bound int64) (over []*Share) {
 	for _, s := range t.pool.Weigh(bound, int64(t.cfg.CacheAll)) {
 		t.shrink(s)
@@ -126,8 +127,8 @@ func (p *Publisher) uncache(inits bool) {
 	}
 }
 
-// Relieve has an account that holds too much, caches apart, give up what its lossless rooms hold: the subscribers that owe
-// acknowledgements are cut off.
+// Relieve has an account that holds too much, caches apart, give up what its lossless rooms hold: the subscribers that
+// owe acknowledgements are cut off.
 func (t *Table) Relieve(s *Share) {
 	s.mu.Lock()
 	rooms := make(map[*Room]struct{})

@@ -10,8 +10,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// A publisher that has left is forgotten after the linger time also if its room has moved meanwhile; one that is there stays as long as the
-// relay does not say that it left.
+// A publisher that has left is forgotten after the linger time also if its room has moved meanwhile; one that is there
+// stays as long as the relay does not say that it left.
 func TestDemotedRoomForgetsWhoLeft(t *testing.T) {
 	x := newBench(t, Config{}, codec.Register{})
 	x.script(1, "1", "2")
@@ -88,7 +88,8 @@ func whoHolds(r *Room) string {
 	return strings.Join(s, ", ")
 }
 
-// At a takeover the state says who publishes, at a merge who publishes here; numbers of those who left are free to both.
+// At a takeover the state says who publishes, at a merge who publishes here; numbers of those who left are free to
+// both.
 func TestPublishersOfAState(t *testing.T) {
 	was := newBench(t, Config{}, codec.Register{})
 	x, told := mirrorOf(t, was)

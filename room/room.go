@@ -7,8 +7,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// Outlet is where a room's batches go: the members of the room on one event loop. Its methods are called under the room's
-// mutex and only append to a mailbox, so that every outlet sees the room's events in the room's order.
+// Outlet is where a room's batches go: the members of the room on one event loop. Its methods are called under the
+// room's mutex and only append to a mailbox, so that every outlet sees the room's events in the room's order.
 type Outlet interface {
 	// Post hands over one reference to b. When the batch is in every subscriber's socket or queue the outlet calls Taken,
 	// then Release.
@@ -206,8 +206,8 @@ func (r *Room) add(num uint16, w who, life codec.Life) *Publisher {
 	return p
 }
 
-// nudgeAt returns how many bytes may wait for an acknowledgement to be told before that is done at once: a part of the window, and at a
-// mirror, where the relay tells the publisher in its turn, a smaller one.
+// nudgeAt returns how many bytes may wait for an acknowledgement to be told before that is done at once: a part of the
+// window, and at a mirror, where the relay tells the publisher in its turn, a smaller one.
 func (r *Room) nudgeAt() int64 {
 	if r.mirror {
 		return int64(r.table.cfg.Window / 16)
@@ -256,8 +256,8 @@ func (r *Room) freeNum() uint16 {
 	}
 }
 
-// forgetOldest lets go of the publisher that ended first, before its linger time is over: clients that come and go quickly
-// must not use up numbers and memory. Room's mutex.
+// forgetOldest lets go of the publisher that ended first, before its linger time is over: clients that come and go
+// quickly must not use up numbers and memory. Room's mutex.
 func (r *Room) forgetOldest() {
 	oldest := -1
 	for i, p := range r.pubs {
@@ -365,8 +365,8 @@ func (r *Room) setGrant(account string, g grant) {
 	r.grantRev = max(r.grantRev, g.version)
 }
 
-// Revoke takes a grant back and ends the account's publishers at once, also in the middle of a message. The owner cannot
-// be revoked.
+// Revoke takes a grant back and ends the account's publishers at once, also in the middle of a message. The owner
+// cannot be revoked.
 func (r *Room) Revoke(by, account string, now int64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -429,7 +429,8 @@ func (r *Room) ownedBy(account string) error {
 	return nil
 }
 
-// end closes the room, which lives: everybody in it is told, and what it kept is released. The table forgets it afterwards. Room's mutex.
+// end closes the room, which lives: everybody in it is told, and what it kept is released. The table forgets it
+// afterwards. Room's mutex.
 func (r *Room) end(code codec.Code) {
 	r.ended = code
 	r.postControl(KindClosed, &codec.Closed{Room: r.ID, Code: code})
@@ -461,7 +462,8 @@ func (p *Publisher) release() {
 	p.dismiss()
 }
 
-// sweep does what time brings: publishers whose linger time is over leave, and the room itself ends, with the code returned; 0 if it goes on.
+// sweep does what time brings: publishers whose linger time is over leave, and the room itself ends, with the code
+// returned; 0 if it goes on.
 func (r *Room) sweep(now int64) (end codec.Code) {
 	cfg := &r.table.cfg
 	r.mu.Lock()

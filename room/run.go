@@ -33,10 +33,11 @@ const maxRun = 128 << 10
 
 const seqMask = 1<<48 - 1
 
-// ScanRun reads the run at the front of b, which must start with a stream frame. It stops before the first frame that is
-// not whole, not of the same stream, not the next in sequence, not the piece that must come, or would mix init with other
-// frames, and before the run gets longer than a buffer of the largest size class; a run of one frame is a run. It returns codec.ErrIncomplete if not even one frame is whole, and a *codec.ProtocolError if the first frame
-// is no legal frame; a later illegal frame only ends the run and is found by the next scan.
+// ScanRun reads the run at the front of b, which must start with a stream frame. It stops before the first frame that
+// is not whole, not of the same stream, not the next in sequence, not the piece that must come, or would mix init with
+// other frames, and before the run gets longer than a buffer of the largest size class; a run of one frame is a run. It
+// returns codec.ErrIncomplete if not even one frame is whole, and a *codec.ProtocolError if the first frame is no legal
+// frame; a later illegal frame only ends the run and is found by the next scan.
 func ScanRun(b []byte) (run Run, err error) {
 	frame, _, err := codec.Next(b, codec.MaxFrame)
 	if err != nil {
@@ -78,8 +79,8 @@ func ScanRun(b []byte) (run Run, err error) {
 	return run, nil
 }
 
-// follows reports whether a frame with flags f may come after one with flags prev: it goes on with prev's message if and
-// only if that has more pieces, and the pieces of a message are alike.
+// follows reports whether a frame with flags f may come after one with flags prev: it goes on with prev's message if
+// and only if that has more pieces, and the pieces of a message are alike.
 func follows(f, prev codec.Flags) bool {
 	if f.Start() || prev.End() {
 		return f.Start() && prev.End()

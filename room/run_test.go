@@ -125,8 +125,8 @@ func sameRun(a, b Run) bool {
 		a.keySeq == b.keySeq && a.startSeq == b.startSeq && a.head == b.head && a.tail == b.tail && a.largest == b.largest
 }
 
-// FuzzScanRun compares ScanRun with the naive scan, on frames whose headers are patched by the fuzzer: three bytes each for
-// where, which byte and what.
+// FuzzScanRun compares ScanRun with the naive scan, on frames whose headers are patched by the fuzzer: three bytes each
+// for where, which byte and what.
 func FuzzScanRun(f *testing.F) {
 	f.Add([]byte{}, []byte{0, 4, 12, 8, 0, 1, 0})
 	f.Add([]byte{1, 19, 1}, []byte{4, 12, 8})

@@ -11,11 +11,12 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// seating keeps how far those have acknowledged each stream whom acknowledgements wait for: in a lossless room every subscriber, in
-// any other only the links of nodes that have subscribers of theirs. Guarded by the room's mutex.
+// seating keeps how far those have acknowledged each stream whom acknowledgements wait for: in a lossless room every
+// subscriber, in any other only the links of nodes that have subscribers of theirs. Guarded by the room's mutex.
 //
-// In a lossless room the slowest seat alone decides what has arrived, and what is kept. In any other a frame has arrived when every loop has
-// taken it and every seat that counts has acknowledged it; a seat that owes a batch for too long does not count until it has caught up.
+// In a lossless room the slowest seat alone decides what has arrived, and what is kept. In any other a frame has
+// arrived when every loop has taken it and every seat that counts has acknowledged it; a seat that owes a batch for too
+// long does not count until it has caught up.
 type seating struct {
 	pool     *Pool
 	crowd    *atomic.Int32 // how many seats there are
@@ -75,8 +76,8 @@ func (l *seating) kept(w who, node string, resumes bool) *seat {
 	return nil
 }
 
-// take gives a seat to a member: a new one if s is nil. A member that still sits there, on a connection that is not known
-// to be dead, is cut off.
+// take gives a seat to a member: a new one if s is nil. A member that still sits there, on a connection that is not
+// known to be dead, is cut off.
 func (l *seating) take(s *seat, o Outlet, j *Join, now int64) *seat {
 	if s == nil {
 		s = &seat{who: who{j.Account, j.Instance}, node: j.Link, places: make(map[codec.StreamKey]*place), share: l.pool.Share(j.Account)}
@@ -150,8 +151,8 @@ func (s *seat) expects(h codec.Position) {
 	}
 }
 
-// owes reports whether the seat gets streams of p and has acknowledged nothing of them yet. Who has, and does not name p when it comes back, has been
-// told that p left. A nil seat owes nothing.
+// owes reports whether the seat gets streams of p and has acknowledged nothing of them yet. Who has, and does not name
+// p when it comes back, has been told that p left. A nil seat owes nothing.
 func (s *seat) owes(p *Publisher) bool {
 	if s != nil {
 		for _, st := range p.streams {
@@ -203,7 +204,8 @@ func (s *seat) mutes(num uint16) {
 	}
 }
 
-// Mute says that a member that wants no echoes is sent nothing more of a publisher: the number under which its client publishes now.
+// Mute says that a member that wants no echoes is sent nothing more of a publisher: the number under which its client
+// publishes now.
 func (r *Room) Mute(member any, num uint16) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -216,16 +218,16 @@ func (r *Room) Mute(member any, num uint16) {
 	}
 }
 
-// posted is called before a batch is posted: if nobody was waited for it has arrived, or is the first that somebody lacks who has been
-// ahead of the room.
+// posted is called before a batch is posted: if nobody was waited for it has arrived, or is the first that somebody
+// lacks who has been ahead of the room.
 func (l *seating) posted(st *stream) {
 	if st.atLow == 0 {
 		l.update(st)
 	}
 }
 
-// lowest returns how far the slowest seats that count are, and how many stand there; next-1 and 0 if there are none. Those that say they
-// have more than the room do not count until it has come there.
+// lowest returns how far the slowest seats that count are, and how many stand there; next-1 and 0 if there are none.
+// Those that say they have more than the room do not count until it has come there.
 func (l *seating) lowest(st *stream) (low uint64, n int) {
 	low = st.next - 1
 	for _, s := range l.seats {
@@ -247,7 +249,8 @@ func (l *seating) lowest(st *stream) (low uint64, n int) {
 	return low, n
 }
 
-// reached returns up to where a stream may be acknowledged in a room that was a mirror: what arrived here then says nothing of other nodes.
+// reached returns up to where a stream may be acknowledged in a room that was a mirror: what arrived here then says
+// nothing of other nodes.
 func (l *seating) reached(st *stream) uint64 {
 	if l.hold != 0 {
 		return 0
@@ -303,9 +306,9 @@ func (l *seating) updateAll(r *Room) {
 	}
 }
 
-// Ack records that a member has a stream up to seq: a subscriber of a lossless room has consumed it, the subscribers of a link's node
-// have it. From others it is nothing. Streams that the room does not know are ignored. A number that was never sent is ErrFlow: the
-// connection is to be closed.
+// Ack records that a member has a stream up to seq: a subscriber of a lossless room has consumed it, the subscribers of
+// a link's node have it. From others it is nothing. Streams that the room does not know are ignored. A number that was
+// never sent is ErrFlow: the connection is to be closed.
 func (r *Room) Ack(member any, key codec.StreamKey, seq uint64, now int64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -434,9 +437,9 @@ func (l *seating) released(p *Publisher) {
 	}
 }
 
-// sweep does what time brings to seats. In a lossless room it cuts off those that have not moved for the stall time although frames wait for
-// them; a link's, whose node cuts off its own first, after twice as long. In any other nobody is cut off, but who lags does not count any
-// more, and who is away for the lag time loses its seat.
+// sweep does what time brings to seats. In a lossless room it cuts off those that have not moved for the stall time
+// although frames wait for them; a link's, whose node cuts off its own first, after twice as long. In any other nobody
+// is cut off, but who lags does not count any more, and who is away for the lag time loses its seat.
 func (l *seating) sweep(r *Room, now int64) {
 	if l.hold != 0 && now >= l.hold {
 		l.hold = 0
@@ -505,8 +508,8 @@ func (r *Room) Unhold() {
 	}
 }
 
-// vacate gives up the seat that a node's broken link has left. In a lossless room the subscribers of that node keep it, who are on their way to
-// other nodes: for the stall time, as any whose connection broke. Room's mutex.
+// vacate gives up the seat that a node's broken link has left. In a lossless room the subscribers of that node keep it,
+// who are on their way to other nodes: for the stall time, as any whose connection broke. Room's mutex.
 func (l *seating) vacate(r *Room, node string) {
 	for i := len(l.seats) - 1; i >= 0; i-- {
 		s := l.seats[i]
@@ -520,8 +523,8 @@ func (l *seating) vacate(r *Room, node string) {
 	}
 }
 
-// returned says that n subscribers have come to a node who may be some that lost theirs: the same node, if that was gone for this one only, or any
-// other. Who they are only their new nodes know.
+// returned says that n subscribers have come to a node who may be some that lost theirs: the same node, if that was
+// gone for this one only, or any other. Who they are only their new nodes know.
 func (l *seating) returned(node string, n int) {
 	for _, same := range []bool{true, false} {
 		for i := len(l.seats) - 1; i >= 0 && n > 0; i-- {
@@ -536,8 +539,8 @@ func (l *seating) returned(node string, n int) {
 	}
 }
 
-// flight is what is on its way in a room with seats that is not lossless. Loops that take batches and seats that acknowledge meet here; its
-// mutex is a leaf.
+// flight is what is on its way in a room with seats that is not lossless. Loops that take batches and seats that
+// acknowledge meet here; its mutex is a leaf.
 type flight struct {
 	mu    sync.Mutex
 	local uint64  // every loop has taken what is up to here
@@ -591,8 +594,8 @@ func (f *flight) seatsAt(s *stream, low uint64, n int) {
 	s.landed(last, bytes)
 }
 
-// land takes the batches that have arrived off the list, and returns where the last of them ends, 0 if there is none, and their
-// bytes. A batch is acknowledged as a whole, as its bytes count. Mutex held.
+// land takes the batches that have arrived off the list, and returns where the last of them ends, 0 if there is none,
+// and their bytes. A batch is acknowledged as a whole, as its bytes count. Mutex held.
 func (f *flight) land() (last uint64, bytes int) {
 	to := f.local
 	if !f.empty {

@@ -324,7 +324,8 @@ func TestLosslessModel(t *testing.T) {
 	})
 }
 
-// The subscribers of a node that is gone keep its place in a lossless room: until as many have come, here or to other nodes, or the stall time is over.
+// The subscribers of a node that is gone keep its place in a lossless room: until as many have come, here or to other
+// nodes, or the stall time is over.
 func TestLosslessPlaceOfANodeThatIsGone(t *testing.T) {
 	for _, come := range []bool{true, false} {
 		x := losslessBench(t)
@@ -361,8 +362,8 @@ func TestLosslessPlaceOfANodeThatIsGone(t *testing.T) {
 	}
 }
 
-// An edge that leaves a lossless room's relay for another, and comes back because that one had no right to it, goes on where it was, though it counted
-// no more meanwhile.
+// An edge that leaves a lossless room's relay for another, and comes back because that one had no right to it, goes on
+// where it was, though it counted no more meanwhile.
 func TestLosslessEdgeLeavesAndComesBack(t *testing.T) {
 	x := newBench(t, Config{Clustered: true}, codec.Register{Policy: codec.PolicyLossless})
 	edge, own := x.viewer(Join{Link: "edge"}), x.viewer(Join{Account: "own"})

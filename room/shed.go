@@ -14,8 +14,8 @@ const (
 	shedForget                  // everything, without a notice
 )
 
-// view is what shed knows of one stream in a queue. A group counts if it begins in the queue; what is left of a group whose
-// key message the socket has begun to take lies before the first.
+// view is what shed knows of one stream in a queue. A group counts if it begins in the queue; what is left of a group
+// whose key message the socket has begun to take lies before the first.
 type view struct {
 	key      codec.StreamKey
 	of       int32 // place in sheds of whose it is
@@ -139,9 +139,9 @@ func (q *Queue) view(s *Sub, key codec.StreamKey) *view {
 	return &q.views[n-1]
 }
 
-// pass drops frames of all that are marked by whole messages, and puts notices in the places of what it drops. A frame or
-// message of which the socket has taken a part stays, and so do the init messages that the first frames kept need. It goes
-// through the whole queue.
+// pass drops frames of all that are marked by whole messages, and puts notices in the places of what it drops. A frame
+// or message of which the socket has taken a part stays, and so do the init messages that the first frames kept need.
+// It goes through the whole queue.
 func (q *Queue) pass(now int64) {
 	q.views = q.views[:0]
 	for i := range q.sheds {

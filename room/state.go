@@ -8,8 +8,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// State returns all that makes the room but its frames, as its standbys have to know it. The fields of the reign are zero: who relays the
-// room is the cluster's to say. The caller owns it.
+// State returns all that makes the room but its frames, as its standbys have to know it. The fields of the reign are
+// zero: who relays the room is the cluster's to say. The caller owns it.
 func (r *Room) State() *codec.RoomState {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -37,9 +37,10 @@ func (r *Room) State() *codec.RoomState {
 // maxJump is how many publisher numbers a new relay leaves out at most.
 const maxJump = 1 << 12
 
-// Restore makes this node the relay of a room that another relayed: of its mirror, if there is one, whose members stay, otherwise anew. What
-// the state does not say, where the streams stand, the mirror knows or the publishers' nodes tell by what they send again. Until
-// Config.Settle is over the room waits for those who are on their way: its logs keep everything.
+// Restore makes this node the relay of a room that another relayed: of its mirror, if there is one, whose members stay,
+// otherwise anew. What the state does not say, where the streams stand, the mirror knows or the publishers' nodes tell
+// by what they send again. Until Config.Settle is over the room waits for those who are on their way: its logs keep
+// everything.
 func (t *Table) Restore(st *codec.RoomState, now int64) (*Room, error) {
 	r, err := t.Mirror(&st.RoomHead, now)
 	if err != nil {
@@ -90,7 +91,8 @@ func (t *Table) Restore(st *codec.RoomState, now int64) (*Room, error) {
 	return r, nil
 }
 
-// keepAll has the logs keep everything until a moment, for those who are on their way from another relay and lack more than a late joiner.
+// keepAll has the logs keep everything until a moment, for those who are on their way from another relay and lack more
+// than a late joiner.
 func (r *Room) keepAll(until int64) {
 	r.settling, r.keeps = true, until
 	r.table.watch(r)
@@ -103,9 +105,9 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// Merge takes what another node wrote of a room that this one relays: grants by their versions, and publishers whose number and identity
-// are free. Who may not push any more is cut off. Publishers and subscribers of that other relay are on their way, maybe from ahead of this one:
-// the logs keep everything for a while.
+// Merge takes what another node wrote of a room that this one relays: grants by their versions, and publishers whose
+// number and identity are free. Who may not push any more is cut off. Publishers and subscribers of that other relay
+// are on their way, maybe from ahead of this one: the logs keep everything for a while.
 func (r *Room) Merge(st *codec.RoomState, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -117,8 +119,9 @@ func (r *Room) Merge(st *codec.RoomState, now int64) {
 	}
 }
 
-// bury ends the publishers that the state has seen and does not name: another relay has seen them leave, while this one was suspended or cut off. Their clients
-// publish anew, under other numbers. Those stay that have come since the state was written. Room's mutex.
+// bury ends the publishers that the state has seen and does not name: another relay has seen them leave, while this one
+// was suspended or cut off. Their clients publish anew, under other numbers. Those stay that have come since the state
+// was written. Room's mutex.
 func (r *Room) bury(st *codec.RoomState, now int64) {
 	for _, p := range r.pubs {
 		if p.ended != 0 || !codec.Covers(st.Seen, p.life) || slices.ContainsFunc(st.Publishers, p.is) || slices.ContainsFunc(r.delta.Came, p.is) {
@@ -132,8 +135,8 @@ func (r *Room) bury(st *codec.RoomState, now int64) {
 	}
 }
 
-// merge takes grants and publishers of a state. A number that means another publisher here means the state's from now on if theirs is set,
-// otherwise only if ours has left.
+// merge takes grants and publishers of a state. A number that means another publisher here means the state's from now
+// on if theirs is set, otherwise only if ours has left.
 func (r *Room) merge(st *codec.RoomState, now int64, theirs bool) {
 	for _, g := range st.Grants {
 		old, known := r.grants[g.Account]
@@ -186,7 +189,8 @@ func (r *Room) vacateNum(num uint16) {
 	}
 }
 
-// Demote makes a mirror of the room: another node relays it now. Who pushes is told to do so there, links are sent away, subscribers stay.
+// Demote makes a mirror of the room: another node relays it now. Who pushes is told to do so there, links are sent
+// away, subscribers stay.
 func (r *Room) Demote(now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -230,8 +234,8 @@ func (r *Room) Demote(now int64) {
 	r.seats.updateAll(r) // nobody's absence holds anything up any more
 }
 
-// sweepSeats does what time brings to who has a seat, and to a room that settles. A room that does not and where nobody has a seat is
-// watched no more: what is posted in it costs no look at seats.
+// sweepSeats does what time brings to who has a seat, and to a room that settles. A room that does not and where nobody
+// has a seat is watched no more: what is posted in it costs no look at seats.
 func (r *Room) sweepSeats(now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

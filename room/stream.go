@@ -114,16 +114,17 @@ func (s *stream) append(b *Batch, first, last uint64) {
 	s.pub.cached(b.cost())
 }
 
-// trim releases what nobody needs any more. When the account has more than there is for one, the log is emptied, and when
-// the room has more than it may, its largest log.
+// trim releases what nobody needs any more. When the account has more than there is for one, the log is emptied, and
+// when the room has more than it may, its largest log.
 func (s *stream) trim() {
 	r := s.pub.room
 	history := r.table.cfg.History
 	if p := r.set.Policy; p == codec.PolicyLatest || p == codec.PolicyLossless {
 		history = 0
 	}
-	// Who mirrors a room may come to relay it, and then other nodes need what its relay had not acknowledged. And an edge that has left a lossless room's
-	// relay for another, whose part it took, may come back: what it has not had counts as arrived meanwhile.
+	// Who mirrors a room may come to relay it, and then other nodes need what its relay had not acknowledged. And an edge
+	// that has left a lossless room's relay for another, whose part it took, may come back: what it has not had counts as
+	// arrived meanwhile.
 	if (r.mirror || r.table.cfg.Clustered && r.lossless()) && r.set.Policy != codec.PolicyLatest && r.cacheBytes < r.table.cfg.CacheRoom/2 &&
 		r.table.CacheBytes() < int64(r.table.cfg.CacheAll)/2 && !s.pub.share.overCaches() {
 		history = max(history, 2*r.table.cfg.Window)
@@ -175,8 +176,8 @@ func (s *stream) clearLog() {
 	}
 }
 
-// keepInit retains init messages: those that follow the retained ones directly are added to them, any other replace them. What a late joiner
-// begins with goes by those that came before it, so what comes behind that waits.
+// keepInit retains init messages: those that follow the retained ones directly are added to them, any other replace
+// them. What a late joiner begins with goes by those that came before it, so what comes behind that waits.
 func (s *stream) keepInit(b *Batch, run *Run) {
 	kept := &s.inits
 	if n := len(s.coming); n > 0 {
@@ -211,8 +212,8 @@ func (s *stream) keepInit(b *Batch, run *Run) {
 	s.pub.cached(b.cost())
 }
 
-// maxInits bounds what a stream may have retained for late joiners, in bytes on the wire: as much as the largest payload, in
-// messages of any sensible size. Longer runs of init messages are not retained.
+// maxInits bounds what a stream may have retained for late joiners, in bytes on the wire: as much as the largest
+// payload, in messages of any sensible size. Longer runs of init messages are not retained.
 func maxInits(payload int) int { return payload + payload/64 + codec.MaxFrame }
 
 // begins returns the frame that a late joiner begins with, as far as init messages go by it; 0 if there is none yet.
@@ -223,7 +224,8 @@ func (s *stream) begins() uint64 {
 	return s.groupSeq
 }
 
-// turn lets go of the init messages that nobody who joins goes by any more, where others came before what late joiners begin with now.
+// turn lets go of the init messages that nobody who joins goes by any more, where others came before what late joiners
+// begin with now.
 func (s *stream) turn() {
 	for from := s.begins(); len(s.coming) > 0 && (from == 0 || s.coming[0].last < from); s.coming = s.coming[1:] {
 		s.clearRun(&s.inits)

@@ -66,8 +66,8 @@ type stripe struct {
 	_     [24]byte // keep neighbours' locks off this cache line
 }
 
-// shelf holds rooms in an order that follows from what happened, as a map does not: a simulation repeats. Of each kind of shelf a room knows its
-// place there, plus one; 0: it is not there.
+// shelf holds rooms in an order that follows from what happened, as a map does not: a simulation repeats. Of each kind
+// of shelf a room knows its place there, plus one; 0: it is not there.
 type shelf []*Room
 
 func (s *shelf) add(r *Room, at func(*Room) *int) {
@@ -198,8 +198,9 @@ func (t *Table) unwatch(r *Room) {
 	t.hot.rooms.remove(r, watchedAt)
 }
 
-// OnChange has f called after a room that this node relays has changed otherwise than by a request: it has ended, with the code, by its owner's wish
-// or by itself; or publishers have left it, with code 0, as Changes tells. Call it before the table is used.
+// OnChange has f called after a room that this node relays has changed otherwise than by a request: it has ended, with
+// the code, by its owner's wish or by itself; or publishers have left it, with code 0, as Changes tells. Call it before
+// the table is used.
 func (t *Table) OnChange(f func(r *Room, ended codec.Code)) { t.onChange = f }
 
 func (t *Table) insert(r *Room) bool {
@@ -317,7 +318,8 @@ func (t *Table) ended(r *Room, code codec.Code) {
 	}
 }
 
-// remove takes an ended room out of the table. Whoever meets one there may do so; there may be another under its number already.
+// remove takes an ended room out of the table. Whoever meets one there may do so; there may be another under its number
+// already.
 func (t *Table) remove(r *Room) {
 	s := t.stripe(r.ID)
 	s.Lock()
@@ -352,8 +354,8 @@ func (t *Table) list(stripe int) []*Room {
 	return slices.Clone(s.list)
 }
 
-// Sweep does what time brings for a tenth of the rooms, and tells all counts that changed. Call it every 100 ms or so, from
-// one goroutine at a time.
+// Sweep does what time brings for a tenth of the rooms, and tells all counts that changed. Call it every 100 ms or so,
+// from one goroutine at a time.
 func (t *Table) Sweep(now int64) {
 	for range stripes/10 + 1 {
 		t.each(t.list(t.swept), func(r *Room) {
@@ -397,8 +399,8 @@ func (t *Table) each(rooms []*Room, f func(r *Room)) {
 	}
 }
 
-// OnFault has f called, on the goroutine of a sweep, after a panic that one room has caused; without it the panic goes on. Call it before the
-// table is used.
+// OnFault has f called, on the goroutine of a sweep, after a panic that one room has caused; without it the panic goes
+// on. Call it before the table is used.
 func (t *Table) OnFault(f func(fault any)) { t.onFault = f }
 
 func (t *Table) watched() []*Room {
@@ -427,8 +429,8 @@ func (t *Table) markCount(r *Room) {
 	t.counts.rooms = append(t.counts.rooms, r)
 }
 
-// markLeft makes the next sweep tell that publishers have left a room, unless a request does before. Called under the room's mutex; the list's
-// lock is a leaf.
+// markLeft makes the next sweep tell that publishers have left a room, unless a request does before. Called under the
+// room's mutex; the list's lock is a leaf.
 func (t *Table) markLeft(r *Room) {
 	t.left.Lock()
 	defer t.left.Unlock()

@@ -45,7 +45,8 @@ type childSpec struct {
 	Join []string
 }
 
-// childNode serves until it is killed, or drains on SIGTERM. Its first line says its addresses: gateway, cluster, admin.
+// childNode serves until it is killed, or drains on SIGTERM. Its first line says its addresses: gateway, cluster,
+// admin.
 func childNode(text string) error {
 	var spec childSpec
 	if err := json.Unmarshal([]byte(text), &spec); err != nil {
@@ -158,7 +159,8 @@ func (c *childProcess) sees(t *testing.T, n int) bool {
 	return linked == n
 }
 
-// TestNodeOfRelay has the node that relays a room die, or leave, in the middle of a stream between clients at two other nodes.
+// TestNodeOfRelay has the node that relays a room die, or leave, in the middle of a stream between clients at two other
+// nodes.
 func TestNodeOfRelay(t *testing.T) {
 	for name, sig := range map[string]os.Signal{"killed": syscall.SIGKILL, "drained": syscall.SIGTERM} {
 		t.Run(name, func(t *testing.T) {

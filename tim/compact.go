@@ -6,9 +6,9 @@ import (
 	"math"
 )
 
-// Thrift's compact protocol: a field is a header byte, its upper half how far its number is from the one before it in this
-// struct (0: the number follows, zigzag), its lower half the type; a struct ends with a zero byte. Integers are zigzag
-// varints, strings have their length before them. Source: the Apache Thrift compact protocol specification.
+// Thrift's compact protocol: a field is a header byte, its upper half how far its number is from the one before it in
+// this struct (0: the number follows, zigzag), its lower half the type; a struct ends with a zero byte. Integers are
+// zigzag varints, strings have their length before them. Source: the Apache Thrift compact protocol specification.
 const (
 	wireStop   = 0
 	wireTrue   = 1
@@ -32,8 +32,8 @@ var errFormat = errors.New("tim: malformed body")
 
 // reader walks a struct in compact encoding. After the first fault every read gives zero, and err says what it was.
 //
-// The end of the input counts as the end of the struct, and what comes after a struct is ignored: clients leave the last zero
-// byte out, or send the whole of a buffer that was longer than what they wrote into it.
+// The end of the input counts as the end of the struct, and what comes after a struct is ignored: clients leave the
+// last zero byte out, or send the whole of a buffer that was longer than what they wrote into it.
 type reader struct {
 	b     []byte
 	err   error

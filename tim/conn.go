@@ -168,8 +168,8 @@ func (c *conn) hangUp(status ws.StatusCode) {
 // closeWithin is how long a client has to take the last words.
 const closeWithin = time.Second
 
-// read returns the next frame, which is good until the next call; WebSocket's own frames are answered on the way. Text frames
-// are taken like binary ones.
+// read returns the next frame, which is good until the next call; WebSocket's own frames are answered on the way. Text
+// frames are taken like binary ones.
 func (c *conn) read() ([]byte, error) {
 	if cap(c.frame) > keptFrame {
 		c.g.gathering.Add(-int64(c.gathered))
@@ -309,7 +309,8 @@ func (c *conn) answer(a *ack) {
 	c.out.answer(appendAck([]byte{typeAck}, a, c.json))
 }
 
-// refuse sends an answer that says no, always with the reason: callers' code reads it without a look whether there is one.
+// refuse sends an answer that says no, always with the reason: callers' code reads it without a look whether there is
+// one.
 func (c *conn) refuse(typ byte, f *failure, t *int64, n string, isJSON bool) {
 	c.g.stats.refused(f)
 	c.out.answer(appendAck([]byte{typeAck}, &ack{TimType: int8(typ), Error: f, T: t, N: n}, isJSON))

@@ -5,8 +5,8 @@ import (
 	"encoding/binary"
 )
 
-// A frame is a type byte and a body; one WebSocket message is one frame. From a client bit 0x80 of the type says that the
-// body is JSON.
+// A frame is a type byte and a body; one WebSocket message is one frame. From a client bit 0x80 of the type says that
+// the body is JSON.
 const (
 	typeAck             = 12
 	typePing            = 13
@@ -44,9 +44,9 @@ func split(frame []byte) (typ byte, json bool, body []byte) {
 	return frame[0] &^ jsonBit, frame[0]&jsonBit != 0, frame[1:]
 }
 
-// splitBig takes a frame of type 95, 96 or 97 apart: whom it is for, and the data, which aliases frame. Before the address
-// may be four bytes with the length of the whole frame: timjs writes them, timgo and atim do not. timjs writes 0 in place of
-// the text separator.
+// splitBig takes a frame of type 95, 96 or 97 apart: whom it is for, and the data, which aliases frame. Before the
+// address may be four bytes with the length of the whole frame: timjs writes them, timgo and atim do not. timjs writes
+// 0 in place of the text separator.
 func splitBig(frame []byte) (to string, data []byte, ok bool) {
 	body := frame[1:]
 	if len(body) >= 4 && uint64(binary.BigEndian.Uint32(body)) == uint64(len(frame)) {

@@ -18,7 +18,8 @@ func seed(f *testing.F, json bool) {
 	}
 }
 
-// FuzzCompact reads anything as each struct: no panic, and what was read comes back the same when it is written and read again.
+// FuzzCompact reads anything as each struct: no panic, and what was read comes back the same when it is written and
+// read again.
 func FuzzCompact(f *testing.F) {
 	seed(f, false)
 	f.Add([]byte{0x5c, 0x5c, 0x5c, 0x5c, 0x5c, 0x5c, 0x5c, 0x5c, 0x5c, 0x5c})             // structs within structs

@@ -18,9 +18,11 @@ import (
 
 // Config is what a gateway needs. All durations and sizes must be positive.
 type Config struct {
-	// Dial connects to the engine for a client at remote, whose address counts in the engine's log and for its authenticator.
+	// Dial connects to the engine for a client at remote, whose address counts in the engine's log and for its
+	// authenticator.
 	Dial func(ctx context.Context, remote netip.AddrPort) (net.Conn, error)
-	// Admit counts a connection from remote, or reports that there may be none now; release is called when it is over. It must not block.
+	// Admit counts a connection from remote, or reports that there may be none now; release is called when it is over. It
+	// must not block.
 	Admit func(remote net.Addr) (release func(), ok bool)
 	// Open says that the engine takes everybody for who they say they are. Passwords are tokens otherwise.
 	Open bool
@@ -76,11 +78,12 @@ func New(cfg Config) *Gateway {
 	return g
 }
 
-// Serve takes connections from ln until Shutdown, or until ln fails. It may be called for several listeners. It closes ln.
+// Serve takes connections from ln until Shutdown, or until ln fails. It may be called for several listeners. It closes
+// ln.
 func (g *Gateway) Serve(ln net.Listener) error { return served(g.direct.Serve(&admitting{ln, g})) }
 
-// ServeProxied is Serve for a listener behind a balancer: the remote address of a connection is known only when its first bytes have come, and
-// may be asked for only then.
+// ServeProxied is Serve for a listener behind a balancer: the remote address of a connection is known only when its
+// first bytes have come, and may be asked for only then.
 func (g *Gateway) ServeProxied(ln net.Listener) error { return served(g.proxied.Serve(ln)) }
 
 func served(err error) error {
@@ -90,8 +93,8 @@ func served(err error) error {
 	return err
 }
 
-// Shutdown stops accepting, ends every connection within spread, some at a time, so that not all come back elsewhere at once,
-// and returns when all are gone, or with ctx's error after cutting off the rest.
+// Shutdown stops accepting, ends every connection within spread, some at a time, so that not all come back elsewhere at
+// once, and returns when all are gone, or with ctx's error after cutting off the rest.
 func (g *Gateway) Shutdown(ctx context.Context, spread time.Duration) error {
 	g.mu.Lock()
 	g.ended = true
@@ -173,8 +176,8 @@ func (g *Gateway) admitted(next http.Handler) http.Handler {
 	})
 }
 
-// webSocket serves one connection; it returns when that is over. Compression is declined by not being mentioned. The Origin is
-// not looked at: a client proves who it is within the connection, not by a cookie.
+// webSocket serves one connection; it returns when that is over. Compression is declined by not being mentioned. The
+// Origin is not looked at: a client proves who it is within the connection, not by a cookie.
 func (g *Gateway) webSocket(w http.ResponseWriter, r *http.Request) {
 	if g.pending.Add(1) > int64(g.cfg.MaxPending) {
 		g.pending.Add(-1)

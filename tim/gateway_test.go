@@ -149,7 +149,8 @@ func TestCalls(t *testing.T) {
 	})
 }
 
-// TestAtOnceBehindLogin sends requests right behind the login, as callers do that do not wait: the older system closed on them.
+// TestAtOnceBehindLogin sends requests right behind the login, as callers do that do not wait: the older system closed
+// on them.
 func TestAtOnceBehindLogin(t *testing.T) {
 	each(t, func(t *testing.T, s *server, m manner) {
 		p := connect(t, s.tim, m)

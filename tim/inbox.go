@@ -12,9 +12,9 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// Streams from account to account are pushes into the recipient's inbox, as everybody's are. There the dtype is the type of
-// frame: 90 a TimMessage in compact encoding, 95 a text, 96 bytes. Any other dtype is bytes of somebody who is no client of
-// ours, and becomes the data of a TimMessage.
+// Streams from account to account are pushes into the recipient's inbox, as everybody's are. There the dtype is the
+// type of frame: 90 a TimMessage in compact encoding, 95 a text, 96 bytes. Any other dtype is bytes of somebody who is
+// no client of ours, and becomes the data of a TimMessage.
 
 // message takes a stream to an account.
 func (c *conn) message(isJSON bool, body []byte) {
@@ -59,8 +59,8 @@ func (c *conn) big(typ byte, frame []byte) {
 // maxRecipients is how many accounts a connection streams to at once; who comes beyond has another's place.
 const maxRecipients = 256
 
-// sendTo pushes into an account's inbox. That it arrives is not answered, nor that nobody is there: these clients expect that what is live is
-// dropped then.
+// sendTo pushes into an account's inbox. That it arrives is not answered, nor that nobody is there: these clients
+// expect that what is live is dropped then.
 func (c *conn) sendTo(typ byte, to string, data []byte) {
 	switch {
 	case !isAccount(to):
@@ -113,7 +113,8 @@ func (c *conn) makePlace(ctx context.Context) {
 // reopenAfter is how long an inbox that was cut off stays closed.
 const reopenAfter = time.Second
 
-// openInbox opens the account's inbox. In an open engine everybody may send to it, elsewhere whom the account's token accepts.
+// openInbox opens the account's inbox. In an open engine everybody may send to it, elsewhere whom the account's token
+// accepts.
 func (c *conn) openInbox(ctx context.Context) (*client.Inbox, error) {
 	o := client.InboxOptions{}
 	if c.g.cfg.Open {
@@ -122,7 +123,8 @@ func (c *conn) openInbox(ctx context.Context) (*client.Inbox, error) {
 	return c.client.OpenInbox(ctx, o)
 }
 
-// pumpInbox passes on what others send to the account, until the connection ends. in is the open inbox; nil: it is to be opened.
+// pumpInbox passes on what others send to the account, until the connection ends. in is the open inbox; nil: it is to
+// be opened.
 func (c *conn) pumpInbox(in *client.Inbox) {
 	for {
 		var err error
@@ -152,8 +154,8 @@ func (c *conn) pumpInbox(in *client.Inbox) {
 	}
 }
 
-// sendAway ends a connection whose login the engine does not accept any more: its token ended, or was taken back. Its client is told to
-// log out, for it would come back with the same token for ever.
+// sendAway ends a connection whose login the engine does not accept any more: its token ended, or was taken back. Its
+// client is told to log out, for it would come back with the same token for ever.
 func (c *conn) sendAway(ended *client.ConnectionError) {
 	if !ended.Retry() {
 		c.answer(&ack{OK: true, TimType: typeLogout})

@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// JSON bodies have the structs' names as keys. timjs writes every field, null where it is unset, and some keys in another
-// case than its server does; encoding/json takes both.
+// JSON bodies have the structs' names as keys. timjs writes every field, null where it is unset, and some keys in
+// another case than its server does; encoding/json takes both.
 
 // parser is a struct in compact encoding.
 type parser interface{ parse([]byte) error }
@@ -56,8 +56,8 @@ func (m *stream) MarshalJSON() ([]byte, error) {
 	return json.Marshal(&jsonStream{ID: m.ID, VNode: m.VNode, Dtype: m.Dtype, Body: m.Body, From: m.From})
 }
 
-// jsonBytes reads bytes that went through JSON.stringify in one of three forms: a string in base64, an array, or what becomes
-// of an Uint8Array, {"0":1,"1":2}. The result is the caller's.
+// jsonBytes reads bytes that went through JSON.stringify in one of three forms: a string in base64, an array, or what
+// becomes of an Uint8Array, {"0":1,"1":2}. The result is the caller's.
 func jsonBytes(b json.RawMessage) ([]byte, error) {
 	b = bytes.TrimSpace(b)
 	if len(b) == 0 || bytes.Equal(b, []byte("null")) {
@@ -76,8 +76,8 @@ func jsonBytes(b json.RawMessage) ([]byte, error) {
 	return nil, errFormat
 }
 
-// jsonElements reads an array of numbers, or an object whose keys count them, element by element: an object of a million keys
-// never exists as one.
+// jsonElements reads an array of numbers, or an object whose keys count them, element by element: an object of a
+// million keys never exists as one.
 func jsonElements(b []byte) ([]byte, error) {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.UseNumber()

@@ -41,14 +41,15 @@ func (g *Gateway) credentialsOf(m *auth) (credentials, *failure) {
 	return c, nil
 }
 
-// isAccount reports whether these clients can name an account: what separates an account from data must not occur in it.
+// isAccount reports whether these clients can name an account: what separates an account from data must not occur in
+// it.
 func isAccount(name string) bool {
 	return name != "" && name != codec.Everyone && len(name) <= maxAddress && utf8.ValidString(name) &&
 		!strings.ContainsAny(name, "|\x00") && strings.IndexByte(name, binarySeparator) < 0
 }
 
-// receiveBuffer bounds what a connection of the SDK holds for a client that does not read, bytes. What waits longer waits in
-// the engine, where the room's policy applies.
+// receiveBuffer bounds what a connection of the SDK holds for a client that does not read, bytes. What waits longer
+// waits in the engine, where the room's policy applies.
 const receiveBuffer = 256 << 10
 
 // dial opens the engine's side of a connection; its errors are failures.
@@ -125,7 +126,8 @@ const (
 	maxTokens = 1 << 16
 )
 
-// tokens are what TOKEN gave out and nobody has used. They are this process's own: a login by token goes to the node that gave it.
+// tokens are what TOKEN gave out and nobody has used. They are this process's own: a login by token goes to the node
+// that gave it.
 type tokens struct {
 	mu    sync.Mutex
 	given map[string]token
@@ -137,7 +139,8 @@ type token struct {
 	ends time.Time
 }
 
-// issue makes a token for who: a number that fits a JavaScript number, so that no client garbles it. False: there are too many.
+// issue makes a token for who: a number that fits a JavaScript number, so that no client garbles it. False: there are
+// too many.
 func (t *tokens) issue(who credentials, now time.Time) (int64, bool) {
 	var b [8]byte
 	rand.Read(b[:]) // never fails

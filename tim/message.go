@@ -128,8 +128,8 @@ func (m *stream) parse(b []byte) error {
 	return r.err
 }
 
-// head appends all that comes before the bytes of the body, tail all that comes behind: the body itself is copied once, from
-// where it was received to where it is sent from.
+// head appends all that comes before the bytes of the body, tail all that comes behind: the body itself is copied once,
+// from where it was received to where it is sent from.
 func (m *stream) head(dst []byte) []byte {
 	f := fields{b: dst}
 	f.integer(1, wireI64, m.ID)

@@ -7,8 +7,8 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// outbox holds what is to go out on one connection. Whoever has something puts it in; one goroutine writes all that is there
-// at once, so batches grow with load and nothing waits for a timer. Safe for concurrent use.
+// outbox holds what is to go out on one connection. Whoever has something puts it in; one goroutine writes all that is
+// there at once, so batches grow with load and nothing waits for a timer. Safe for concurrent use.
 type outbox struct {
 	mu     sync.Mutex
 	room   sync.Cond // there is room again, or the outbox is closed
@@ -18,8 +18,9 @@ type outbox struct {
 	ending bool // closed once what is there has gone out
 }
 
-// outboxBound is how many bytes wait before a stream's frames wait with their subscription, whose room's policy then decides
-// what becomes of them. Answers have as much again, then the connection is not read any more until its client reads.
+// outboxBound is how many bytes wait before a stream's frames wait with their subscription, whose room's policy then
+// decides what becomes of them. Answers have as much again, then the connection is not read any more until its client
+// reads.
 const outboxBound = 64 << 10
 
 func newOutbox() *outbox {
@@ -73,7 +74,8 @@ func appendHeader(dst []byte, op ws.OpCode, size int) []byte {
 	return append(dst, 127, byte(n>>56), byte(n>>48), byte(n>>40), byte(n>>32), byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
 }
 
-// write writes what is put in until the outbox is closed, or the connection breaks, then closes the connection. It blocks.
+// write writes what is put in until the outbox is closed, or the connection breaks, then closes the connection. It
+// blocks.
 func (o *outbox) write(c net.Conn, written func(n int)) {
 	var spare []byte
 	for {

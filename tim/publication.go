@@ -8,8 +8,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// publication is a room, or an account, that a connection pushes into. The SDK takes a push before the engine has seen it; what is refused
-// afterwards, as to somebody whose right was just taken back, is told to the client, too.
+// publication is a room, or an account, that a connection pushes into. The SDK takes a push before the engine has seen
+// it; what is refused afterwards, as to somebody whose right was just taken back, is told to the client, too.
 type publication struct {
 	pub  *client.Publisher
 	due  chan struct{} // something was pushed that is not known to have arrived
@@ -55,8 +55,8 @@ func (p *publication) leave(ctx context.Context) {
 	_ = p.pub.Close(ctx) // what it returns the pushes have returned
 }
 
-// pushInto pushes into one of a connection's publications, which open makes if there is none. One that ended while its connection was broken
-// says so once, and is made anew; so is one to an account that was away, and may be back.
+// pushInto pushes into one of a connection's publications, which open makes if there is none. One that ended while its
+// connection was broken says so once, and is made anew; so is one to an account that was away, and may be back.
 func pushInto[K comparable](ctx context.Context, to map[K]*publication, key K, dtype uint8, data []byte, open func() (*publication, error)) error {
 	for again := false; ; again = true {
 		p := to[key]

@@ -18,8 +18,8 @@ type subscription struct {
 	ended  atomic.Bool // the room is gone, or has cut it off
 }
 
-// vroom carries a request about a room out, and answers it. An answer names the op and the room, refusals, too: a caller knows
-// its answer by nothing else.
+// vroom carries a request about a room out, and answers it. An answer names the op and the room, refusals, too: a
+// caller knows its answer by nothing else.
 func (c *conn) vroom(isJSON bool, body []byte) {
 	var m request
 	if decode(body, isJSON, &m) != nil {
@@ -41,7 +41,8 @@ func (c *conn) vroom(isJSON bool, body []byte) {
 	}
 }
 
-// roomRequest does it, fills in what the answer has beside op and room, and returns what is to be done once it is answered.
+// roomRequest does it, fills in what the answer has beside op and room, and returns what is to be done once it is
+// answered.
 func (c *conn) roomRequest(ctx context.Context, m *request, a *ack) (then func(), err error) {
 	if m.Rtype == opRegister {
 		room, err := c.client.Register(ctx, client.RoomOptions{})
@@ -98,8 +99,8 @@ func (c *conn) unsubscribe(ctx context.Context, room codec.RoomID) error {
 	return c.client.Unsubscribe(ctx, room)
 }
 
-// pump passes on what a subscription brings, until it ends. It waits while the client does not read: then the engine holds
-// what comes, and the room's policy decides about it.
+// pump passes on what a subscription brings, until it ends. It waits while the client does not read: then the engine
+// holds what comes, and the room's policy decides about it.
 func (c *conn) pump(s *subscription) {
 	defer s.ended.Store(true)
 	raw := append(append([]byte{typeBigBinaryStream}, s.name...), binarySeparator)

@@ -37,8 +37,8 @@ func vectors(t testing.TB) []vector {
 	return file.Vectors
 }
 
-// messages returns the vector's messages by direction. One of them is a whole conversation by HTTP, both sides, from its first
-// body on.
+// messages returns the vector's messages by direction. One of them is a whole conversation by HTTP, both sides, from
+// its first body on.
 func (v *vector) messages(t testing.TB) map[string][][]byte {
 	parts := map[string]string{v.Dir: v.Hex}
 	if strings.HasPrefix(v.Hex, "{") {
@@ -63,8 +63,8 @@ func (v *vector) messages(t testing.TB) map[string][][]byte {
 // httpHead is the head of an HTTP request or answer.
 var httpHead = regexp.MustCompile(`(?s)(POST /tim2 HTTP/1\.1|HTTP/1\.1 200 OK)\r\n.*?\r\n\r\n`)
 
-// TestVectors reads every message that was captured between the older system and its clients, and writes it again: the bytes
-// must be the same, but for the zeros that one client pads with, and the members that another writes as null.
+// TestVectors reads every message that was captured between the older system and its clients, and writes it again: the
+// bytes must be the same, but for the zeros that one client pads with, and the members that another writes as null.
 func TestVectors(t *testing.T) {
 	read, written := 0, 0
 	for _, v := range vectors(t) {

@@ -1,5 +1,5 @@
-// Package timedgetest starts timedge servers in tests of programs that use the SDK: real ones, within the test's process, on loopback. It is a
-// module of its own, so that the SDK brings no dependencies with it.
+// Package timedgetest starts timedge servers in tests of programs that use the SDK: real ones, within the test's
+// process, on loopback. It is a module of its own, so that the SDK brings no dependencies with it.
 //
 //	func TestChat(t *testing.T) {
 //		s := timedgetest.Start(t)

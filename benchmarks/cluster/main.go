@@ -1,7 +1,8 @@
-// Command cluster measures what it costs to spread a room's subscribers over three nodes instead of one. It runs a server on its own and a
-// cluster of three, processes of this tree on loopback, and in each round puts every load on both, one right after the other: the same
-// subscribers, in the cluster a third of them on each node, the publisher on the room's relay or on another node. It prints the medians,
-// and how many copies of a frame crossed the links between the nodes, which is counted, not timed.
+// Command cluster measures what it costs to spread a room's subscribers over three nodes instead of one. It runs a
+// server on its own and a cluster of three, processes of this tree on loopback, and in each round puts every load on
+// both, one right after the other: the same subscribers, in the cluster a third of them on each node, the publisher on
+// the room's relay or on another node. It prints the medians, and how many copies of a frame crossed the links between
+// the nodes, which is counted, not timed.
 package main
 
 import (

@@ -13,7 +13,8 @@ import (
 	"github.com/timedge/timedge/tools/loadgen/report"
 )
 
-// judged are the units that can fail a comparison, as benchfmt names them (ns become sec); of all of them less is better.
+// judged are the units that can fail a comparison, as benchfmt names them (ns become sec); of all of them less is
+// better.
 var judged = map[string]bool{"cpu-sec/delivery": true, "B/idle-subscriber": true, "sec/op": true, "B/op": true, "allocs/op": true}
 
 // more lists the units of which more is better.
@@ -28,8 +29,8 @@ type verdict struct {
 	worse      bool // significantly, beyond the bound, and judged
 }
 
-// judge compares a figure round by round: base and head of a round ran one right after the other, so what the machine did
-// besides cancels out as well as it can.
+// judge compares a figure round by round: base and head of a round ran one right after the other, so what the machine
+// did besides cancels out as well as it can.
 func judge(k key, f *pair, alpha, bound float64) verdict {
 	n := min(len(f.base), len(f.head))
 	v := verdict{key: k, base: median(f.base), head: median(f.head), p: 1}
@@ -59,8 +60,8 @@ func judge(k key, f *pair, alpha, bound float64) verdict {
 // maxFlips bounds the differences that signFlip goes through all signs of: 2^20 sums.
 const maxFlips = 20
 
-// signFlip is the exact two-sided permutation test on paired differences: the share of all ways to choose their signs that
-// give a mean at least as far from 0. With n differences it is never below 2/2^n.
+// signFlip is the exact two-sided permutation test on paired differences: the share of all ways to choose their signs
+// that give a mean at least as far from 0. With n differences it is never below 2/2^n.
 func signFlip(d []float64) float64 {
 	if len(d) > maxFlips {
 		d = d[:maxFlips]

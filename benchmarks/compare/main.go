@@ -2,13 +2,14 @@
 //
 //	go run ./benchmarks/compare --base v1.2.0
 //
-// It builds both, each in a work tree of its own, and runs them in turn on this machine, round by round, so that whatever
-// else the machine does meets both alike. It prints a benchstat table of everything, writes an HTML page with every figure's
-// change and significance, and exits 1 if a figure that is judged got worse: significantly, and by more than the bound.
+// It builds both, each in a work tree of its own, and runs them in turn on this machine, round by round, so that
+// whatever else the machine does meets both alike. It prints a benchstat table of everything, writes an HTML page with
+// every figure's change and significance, and exits 1 if a figure that is judged got worse: significantly, and by more
+// than the bound.
 //
-// What is judged is what a machine repeats well enough: server processor time per delivery, memory per idle subscriber, and
-// of the Go benchmarks time, bytes and allocations per operation. Rates and latencies of a machine that generator and server
-// share are shown beside them.
+// What is judged is what a machine repeats well enough: server processor time per delivery, memory per idle subscriber,
+// and of the Go benchmarks time, bytes and allocations per operation. Rates and latencies of a machine that generator
+// and server share are shown beside them.
 package main
 
 import (
@@ -120,7 +121,8 @@ func (s *side) checkOut(root, tmp string) (remove func(), err error) {
 func (s *side) build(tmp string) error {
 	fmt.Fprintf(os.Stderr, "building %s: %s\n", s.name, s.ref)
 	s.bin = filepath.Join(tmp, "timedge-"+s.name)
-	// Without paths and commits in them, what is the same on both sides is compiled once, and not again for the next comparison.
+	// Without paths and commits in them, what is the same on both sides is compiled once, and not again for the next
+	// comparison.
 	args := []string{"build", "-trimpath", "-buildvcs=false", "-o", s.bin}
 	if cli.Plant && s.name == "head" {
 		overlay, err := plant(s.root, tmp)

@@ -150,8 +150,8 @@ func (c *comparison) measure() error {
 	return nil
 }
 
-// allLoads is the figure that stands for all loads together: the geometric mean of their processor time per delivery. One
-// load's figure may be off by a tenth and more on a busy machine; a slowdown of the fan-out is in all of them.
+// allLoads is the figure that stands for all loads together: the geometric mean of their processor time per delivery.
+// One load's figure may be off by a tenth and more on a busy machine; a slowdown of the fan-out is in all of them.
 var allLoads = key{"Load/all", "cpu-sec/delivery"}
 
 // closeRound makes one value of what was repeated in a round, for each figure and for all loads together.

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// The planted slowdown makes every write of the fan-out take a quarter longer, by waiting busily after the system call, so
-// that a delivery, most of which is the write, costs a fifth more. It is how the comparison itself is tested; it is built from
-// an overlay and never touches the tree.
+// The planted slowdown makes every write of the fan-out take a quarter longer, by waiting busily after the system call,
+// so that a delivery, most of which is the write, costs a fifth more. It is how the comparison itself is tested; it is
+// built from an overlay and never touches the tree.
 const (
 	plantFile   = "engine/write.go"
 	plantBefore = "r, _, errno := unix.RawSyscall(unix.SYS_WRITEV"

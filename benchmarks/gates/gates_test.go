@@ -137,8 +137,9 @@ func TestWritesPerDelivery(t *testing.T) {
 	below(t, "busy: reads per frame", d["timedge_reads_total"]/d["timedge_frames_in_total"], 0.1)
 }
 
-// TestCopies: a frame is copied once, from the read buffer into the batch that everybody shares, however many subscribers it has,
-// on however many loops, and also when they are slow and it waits for them. Only a frame that a read cut in two is put together first.
+// TestCopies: a frame is copied once, from the read buffer into the batch that everybody shares, however many
+// subscribers it has, on however many loops, and also when they are slow and it waits for them. Only a frame that a
+// read cut in two is put together first.
 func TestCopies(t *testing.T) {
 	crowd := func(n int, c drive.Case) drive.Case {
 		c.Config.Subscribers = n
@@ -166,7 +167,8 @@ func TestCopies(t *testing.T) {
 	}
 }
 
-// TestAllocationsPerFrame: none on the way of a frame. What is left are timers and the reading of the counters themselves.
+// TestAllocationsPerFrame: none on the way of a frame. What is left are timers and the reading of the counters
+// themselves.
 func TestAllocationsPerFrame(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")

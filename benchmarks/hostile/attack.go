@@ -19,8 +19,8 @@ import (
 	"github.com/timedge/timedge/tools/loadgen/over"
 )
 
-// An attacker is this program again, with what it is to do in the environment. It attacks until its standard input ends, and then prints what it
-// was told, as JSON.
+// An attacker is this program again, with what it is to do in the environment. It attacks until its standard input
+// ends, and then prints what it was told, as JSON.
 const (
 	attackEnv      = "TIMEDGE_HOSTILE_ADDR"
 	attackNameEnv  = "TIMEDGE_HOSTILE_ATTACK"
@@ -228,8 +228,8 @@ func (a *attack) hello(token []byte) []byte {
 	return enc(hello.Append(codec.AppendClientPreface(nil, codec.VersionMin, codec.VersionMax)))
 }
 
-// session is one connection: it says first, and then what next returns, until that is nothing or the server closes; without a next it
-// says nothing more and waits for that.
+// session is one connection: it says first, and then what next returns, until that is nothing or the server closes;
+// without a next it says nothing more and waits for that.
 func (a *attack) session(first []byte, next func(i int) []byte) {
 	c := a.dial()
 	if c == nil {

@@ -12,7 +12,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// good are the clients that keep to the rules: one publisher, at a paced rate, and its subscribers. They run all the time.
+// good are the clients that keep to the rules: one publisher, at a paced rate, and its subscribers. They run all the
+// time.
 type good struct {
 	clients []*client.Client
 	stop    context.CancelFunc

@@ -11,8 +11,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// Attacks that make the server hold much, or work much for little: each in many rooms, streams or sessions of one account. What they
-// hold they hold until the attack ends.
+// Attacks that make the server hold much, or work much for little: each in many rooms, streams or sessions of one
+// account. What they hold they hold until the attack ends.
 
 // bad is a client that obeys nothing.
 type bad struct {

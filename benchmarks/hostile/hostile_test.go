@@ -17,7 +17,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A short form of two attacks on what the server holds: no more is resident than its bound allows, and good clients miss nothing.
+// A short form of two attacks on what the server holds: no more is resident than its bound allows, and good clients
+// miss nothing.
 func TestResidentMemoryIsBounded(t *testing.T) {
 	drive.Prepare()
 	o := options{only: "tiny,partials", rate: 50, subs: 4, duration: time.Second, pairs: 1, memory: 64 << 20}

@@ -1,6 +1,7 @@
-// Command hostile measures what hostile clients cost a server and its good clients. It runs a server process, good clients that stream at a
-// paced rate, and each attack in turn, from a process of its own. It prints what the server and the good clients notice of
-// each, beside the same without it, measured right before, and what the attacker was told.
+// Command hostile measures what hostile clients cost a server and its good clients. It runs a server process, good
+// clients that stream at a paced rate, and each attack in turn, from a process of its own. It prints what the server
+// and the good clients notice of each, beside the same without it, measured right before, and what the attacker was
+// told.
 package main
 
 import (
@@ -134,8 +135,8 @@ type site struct {
 	good, bad string
 }
 
-// runAll runs attacks on a server of their own, with settings of its environment. It returns the most that was resident, in MiB, and fails if that is
-// above the bound in bytes; 0: none.
+// runAll runs attacks on a server of their own, with settings of its environment. It returns the most that was
+// resident, in MiB, and fails if that is above the bound in bytes; 0: none.
 func (x *site) runAll(ctx context.Context, names []string, env map[string]string, bound int64) (most float64, err error) {
 	if len(names) == 0 {
 		return 0, nil

@@ -214,8 +214,8 @@ func (b *bench) once(j *job, target string, read int) outcome {
 	return o
 }
 
-// findReads tries the limit program's read sizes on every load of the throughput part and keeps the one with the least processor
-// time per delivery.
+// findReads tries the limit program's read sizes on every load of the throughput part and keeps the one with the least
+// processor time per delivery.
 func (b *bench) findReads() error {
 	if !has("throughput") {
 		return nil

@@ -1,10 +1,11 @@
-// Command peers runs timedge, its peers and the limit program under the same loads, in shuffled rounds on one machine, and
-// prints the tables of benchmarks/README.md.
+// Command peers runs timedge, its peers and the limit program under the same loads, in shuffled rounds on one machine,
+// and prints the tables of benchmarks/README.md.
 //
 //	go run ./benchmarks/peers
 //	go run ./benchmarks/peers --targets limit,timedge --rounds 5 --sizes 64 --subs 100 --only throughput
 //
-// As it stands it takes about twenty minutes. Every run starts its server afresh. Figures are medians over the rounds. What a server cannot do stands as "no".
+// As it stands it takes about twenty minutes. Every run starts its server afresh. Figures are medians over the rounds.
+// What a server cannot do stands as "no".
 package main
 
 import (

@@ -77,7 +77,8 @@ func (b *bench) part(w *strings.Builder, outcomes []outcome, part, title string)
 	}
 }
 
-// manyAgainstOne writes how much more a delivery costs when it comes from one of many rooms: the median over the rounds.
+// manyAgainstOne writes how much more a delivery costs when it comes from one of many rooms: the median over the
+// rounds.
 func (b *bench) manyAgainstOne(w *strings.Builder, outcomes []outcome, jobs []*job) {
 	if len(jobs) != 2 {
 		return
@@ -102,8 +103,8 @@ func (b *bench) manyAgainstOne(w *strings.Builder, outcomes []outcome, jobs []*j
 	fmt.Fprintf(w, "\nCPU per delivery, many rooms against one: %s.\n", strings.Join(texts, ", "))
 }
 
-// generator writes what the load generator itself needed in the throughput runs: a rate at which its receiving thread had
-// no time left is its own, not the server's.
+// generator writes what the load generator itself needed in the throughput runs: a rate at which its receiving thread
+// had no time left is its own, not the server's.
 func (b *bench) generator(w *strings.Builder, outcomes []outcome) {
 	if !has("throughput") {
 		return

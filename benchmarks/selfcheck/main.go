@@ -1,5 +1,5 @@
-// Command selfcheck tests the comparison itself: it compares this tree with itself, ten times with a slowdown of 20 percent
-// planted in the fan-out and ten times without, in turn, and prints how often each was reported as slower.
+// Command selfcheck tests the comparison itself: it compares this tree with itself, ten times with a slowdown of 20
+// percent planted in the fan-out and ten times without, in turn, and prints how often each was reported as slower.
 package main
 
 import (

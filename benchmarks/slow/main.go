@@ -1,6 +1,6 @@
-// Command slow measures what slow subscribers cost the others: pairs of runs of loadgen's scenario slow, one with a tenth of the
-// subscribers stalled and a tenth at half speed, one with the others alone, in turn, on one server of this tree. It prints
-// the healthy subscribers' latency in both, as medians, and the median of the pairs' ratios.
+// Command slow measures what slow subscribers cost the others: pairs of runs of loadgen's scenario slow, one with a
+// tenth of the subscribers stalled and a tenth at half speed, one with the others alone, in turn, on one server of this
+// tree. It prints the healthy subscribers' latency in both, as medians, and the median of the pairs' ratios.
 package main
 
 import (

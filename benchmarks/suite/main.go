@@ -6,9 +6,9 @@
 //	scaling.html  how cost grows with subscribers, rooms, payload and loops; its plots also as *.svg
 //	suite.md      the tables of all parts
 //
-// As it stands it takes about seven minutes. With --count 10 --benchtime 200ms --rounds 7 --duration 3s it takes an hour, and its
-// figures scatter less. benchstat reads the text files. Results of two releases made on one machine at different times differ by more than the
-// releases do: go run ./benchmarks/compare is for that question.
+// As it stands it takes about seven minutes. With --count 10 --benchtime 200ms --rounds 7 --duration 3s it takes an
+// hour, and its figures scatter less. benchstat reads the text files. Results of two releases made on one machine at
+// different times differ by more than the releases do: go run ./benchmarks/compare is for that question.
 package main
 
 import (

@@ -8,8 +8,9 @@ import (
 	"github.com/timedge/timedge/tools/loadgen/report"
 )
 
-// rooms measures what it costs that deliveries come from many rooms: a thousand rooms of ten subscribers at 30 frames a second each,
-// against one room with as many subscribers at 30 frames a second, and so as many deliveries. The two run in turn.
+// rooms measures what it costs that deliveries come from many rooms: a thousand rooms of ten subscribers at 30 frames a
+// second each, against one room with as many subscribers at 30 frames a second, and so as many deliveries. The two run
+// in turn.
 func (s *suite) rooms() error {
 	many := drive.Paced(1000, 10, 256, 30, cli.Warmup, cli.Duration)
 	one := drive.Paced(1, 10000, 256, 30, cli.Warmup, cli.Duration)

@@ -39,7 +39,8 @@ var codecNames = [...]string{
 
 func (c codec) String() string { return codecNames[c] }
 
-// hasSets reports whether a decoder needs parameter sets that streams without a header of their own (MPEG-TS) carry among the pictures.
+// hasSets reports whether a decoder needs parameter sets that streams without a header of their own (MPEG-TS) carry
+// among the pictures.
 func (c codec) hasSets() bool {
 	switch c {
 	case codecH264, codecH265, codecH266, codecMPEG2, codecMPEG4, codecVC1, codecAVS, codecDirac:
@@ -59,8 +60,9 @@ type picture struct {
 // startCodes says that NAL units are set apart by start codes (ITU-T H.264, annex B), not preceded by their lengths.
 const startCodes = 0
 
-// look reads the start of an access unit. lengthSize is that of NAL units in bytes, or startCodes. whole says that b is all of
-// the unit; otherwise more may follow, and a picture that is not known asks for it. b is only read, and nothing is kept or allocated.
+// look reads the start of an access unit. lengthSize is that of NAL units in bytes, or startCodes. whole says that b is
+// all of the unit; otherwise more may follow, and a picture that is not known asks for it. b is only read, and nothing
+// is kept or allocated.
 func (c codec) look(b []byte, lengthSize int, whole bool) picture {
 	nals := nalReader{b: b, lengthSize: lengthSize, whole: whole}
 	switch c {
@@ -260,7 +262,8 @@ func lookH266(r *nalReader) (p picture) {
 	return picture{}
 }
 
-// hasRecoveryPoint reports whether an SEI message without its NAL header has a recovery point: ITU-T H.264, 7.3.2.3 and D.1.8; H.265, D.2.8.
+// hasRecoveryPoint reports whether an SEI message without its NAL header has a recovery point: ITU-T H.264, 7.3.2.3 and
+// D.1.8; H.265, D.2.8.
 func hasRecoveryPoint(b []byte) bool {
 	const recoveryPoint = 6
 	r := sei{b: b}
@@ -457,7 +460,8 @@ func lookVP9(b []byte) picture {
 	return picture{known: true, key: key, intra: key}
 }
 
-// lookAV1 finds the first frame of a temporal unit: AV1 specification, 5.3 to 5.9. The library reads no OBU with an extension, and copies.
+// lookAV1 finds the first frame of a temporal unit: AV1 specification, 5.3 to 5.9. The library reads no OBU with an
+// extension, and copies.
 func lookAV1(b []byte) picture {
 	const frameHeader, frame, keyFrame = 3, 6, 0
 	for len(b) > 0 {
@@ -515,7 +519,8 @@ func sniff(b []byte) codec {
 // h264Profiles are the values of profile_idc: ITU-T H.264, annex A.
 var h264Profiles = [256]bool{44: true, 66: true, 77: true, 88: true, 100: true, 110: true, 122: true, 244: true}
 
-// guarded runs a library's parser. The input is a stranger's, and a fault of the parser is to cost the marks, not the stream.
+// guarded runs a library's parser. The input is a stranger's, and a fault of the parser is to cost the marks, not the
+// stream.
 func guarded(parse func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -58,7 +58,8 @@ func TestFixedOffsets(t *testing.T) {
 	}
 }
 
-// muxTS writes a transport stream of one picture a second, from the 90 kHz time given, every other one with the random access mark.
+// muxTS writes a transport stream of one picture a second, from the 90 kHz time given, every other one with the random
+// access mark.
 func muxTS(t *testing.T, start int64, pictures int, between func(mux *astits.Muxer, i int)) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -112,7 +113,8 @@ func TestClockWrap(t *testing.T) {
 	}
 }
 
-// TestScatteredTables: a PAT whose map comes only after other packets still makes an init unit; before it there is no mark.
+// TestScatteredTables: a PAT whose map comes only after other packets still makes an init unit; before it there is no
+// mark.
 func TestScatteredTables(t *testing.T) {
 	file := muxTS(t, 0, 4, nil)
 	const packet = astits.MpegTsPacketSize

@@ -15,7 +15,8 @@ type element struct {
 // longestHead is that of an element, in bytes.
 const longestHead = 4 + 8
 
-// parseElement reads the ID and size at the start of b: RFC 8794, sections 5 and 6. It fails if they are not whole, or none.
+// parseElement reads the ID and size at the start of b: RFC 8794, sections 5 and 6. It fails if they are not whole, or
+// none.
 func parseElement(b []byte) (e element, ok bool) {
 	id, n := vint(b, 4)
 	if n == 0 {
@@ -39,7 +40,8 @@ func child(b []byte) (id uint64, body, rest []byte, ok bool) {
 	return e.id, b[:e.size], b[e.size:], true
 }
 
-// vint reads a number of variable length with its length mark, and its length: 0 if there is none of at most longest bytes.
+// vint reads a number of variable length with its length mark, and its length: 0 if there is none of at most longest
+// bytes.
 func vint(b []byte, longest int) (v uint64, n int) {
 	if len(b) == 0 {
 		return 0, 0

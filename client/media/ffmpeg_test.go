@@ -75,7 +75,8 @@ const (
 	frag = "-f mp4 -movflags "
 )
 
-// TestRealFiles cuts files of all the kinds that ffmpeg makes, and decodes what somebody gets who joins at each key unit.
+// TestRealFiles cuts files of all the kinds that ffmpeg makes, and decodes what somebody gets who joins at each key
+// unit.
 func TestRealFiles(t *testing.T) {
 	needFFmpeg(t)
 	// A segment of known size that lacks its first clusters ends early for ffmpeg, which decodes all the same and says so.

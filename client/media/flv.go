@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// flvCutter cuts an FLV file (Adobe Flash Video File Format Specification 10.1, annex E; Enhanced RTMP) into its head, up to the configurations of
-// its tracks, and its tags.
+// flvCutter cuts an FLV file (Adobe Flash Video File Format Specification 10.1, annex E; Enhanced RTMP) into its head,
+// up to the configurations of its tracks, and its tags.
 type flvCutter struct {
 	within bool   // the head is out
 	flags  byte   // of the file's header: what tracks there are

@@ -23,8 +23,8 @@ func (in *input) buffered() int { return in.hi - in.lo }
 // pausedBefore reports whether having n bytes means to wait for the other side.
 func (in *input) pausedBefore(n int) bool { return in.short && in.buffered() < n }
 
-// peek returns all that waits, at least n bytes unless the input ends before. n is at most MaxUnit and a little. The bytes
-// are valid until the next call of peek.
+// peek returns all that waits, at least n bytes unless the input ends before. n is at most MaxUnit and a little. The
+// bytes are valid until the next call of peek.
 func (in *input) peek(n int) []byte {
 	for in.buffered() < n && in.err == nil {
 		in.read(n)

@@ -10,8 +10,9 @@ import (
 	"github.com/timedge/timedge/client/media/footage"
 )
 
-// TestInputs cuts all inputs there are. The units are the input; somebody who joins at any key unit gets what decodes without a complaint; the times go from
-// 0 to the end without a leap. It takes short forms, with -short only of those on which push once fell short; the drills take all of it.
+// TestInputs cuts all inputs there are. The units are the input; somebody who joins at any key unit gets what decodes
+// without a complaint; the times go from 0 to the end without a leap. It takes short forms, with -short only of those
+// on which push once fell short; the drills take all of it.
 func TestInputs(t *testing.T) {
 	needFFmpeg(t)
 	inputs := footage.Inputs
@@ -96,7 +97,8 @@ func keyUnits(units []unit) (at []int) {
 	return at
 }
 
-// lateCopy is what somebody gets who joins while the group of key unit i goes on: the init units in a row before it, then all from it on.
+// lateCopy is what somebody gets who joins while the group of key unit i goes on: the init units in a row before it,
+// then all from it on.
 func lateCopy(units []unit, i int) []byte {
 	end := i
 	for end > 0 && units[end-1].kind != media.Init {
@@ -132,7 +134,8 @@ func checkPace(t *testing.T, units []unit, want time.Duration, leaps bool) {
 	}
 }
 
-// TestDamagedInputs damages inputs in many places, each in several ways: there are key units again behind it, the bytes stay, and so does the pace.
+// TestDamagedInputs damages inputs in many places, each in several ways: there are key units again behind it, the bytes
+// stay, and so does the pace.
 func TestDamagedInputs(t *testing.T) {
 	needFFmpeg(t)
 	made := footage.New(t.TempDir(), true)

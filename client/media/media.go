@@ -1,9 +1,10 @@
 // Package media cuts an encoded stream into units to push, and marks the ones a decoder can start from.
 //
-// Start at [NewSplitter]. It looks at the first bytes of its input: MPEG-TS, fragmented MP4, WebM (or Matroska), FLV and Ogg are
-// understood, anything else is passed on as it comes, without marks. Whatever the input, the units joined are the input,
-// byte for byte: a splitter only decides how many bytes the next unit takes, so a file that breaks off, or is not what
-// its head says, loses its marks and nothing else. Behind damage the marks begin again where the container can be entered.
+// Start at [NewSplitter]. It looks at the first bytes of its input: MPEG-TS, fragmented MP4, WebM (or Matroska), FLV
+// and Ogg are understood, anything else is passed on as it comes, without marks. Whatever the input, the units joined
+// are the input, byte for byte: a splitter only decides how many bytes the next unit takes, so a file that breaks off,
+// or is not what its head says, loses its marks and nothing else. Behind damage the marks begin again where the
+// container can be entered.
 //
 //   - An [Init] unit holds what a decoder needs first: the tables of a transport stream (PAT and PMT), ftyp and moov, or
 //     everything before the first cluster, tag or page with pictures or sound. Init units in a row belong together. They count for the
@@ -12,12 +13,13 @@
 //     such a point the bitstream says where this package can read it (bitstream.go), otherwise the container's marks. Streams without video have key
 //     units at regular points.
 //
-// Each container has a file of its own, with one type that implements cutter: ts.go (and psi.go, the tables), mp4.go (and mp4box.go), webm.go (and
-// ebml.go), flv.go, ogg.go. timeline.go makes one time of their timestamps. The cutting has to be exact to the byte, must
-// not wait for more of a live stream than it needs, and must go on behind damage: so packets, boxes and elements are read here.
-// What the library mediacommon knows of bitstreams is taken from there.
+// Each container has a file of its own, with one type that implements cutter: ts.go (and psi.go, the tables), mp4.go
+// (and mp4box.go), webm.go (and ebml.go), flv.go, ogg.go. timeline.go makes one time of their timestamps. The cutting
+// has to be exact to the byte, must not wait for more of a live stream than it needs, and must go on behind damage: so
+// packets, boxes and elements are read here. What the library mediacommon knows of bitstreams is taken from there.
 //
-// A splitter buffers one unit, at most [MaxUnit] bytes, or the head of an MP4 file. It starts no goroutine, and is for one goroutine at a time.
+// A splitter buffers one unit, at most [MaxUnit] bytes, or the head of an MP4 file. It starts no goroutine, and is for
+// one goroutine at a time.
 package media
 
 import (
@@ -116,13 +118,15 @@ type keyCount struct{ n int }
 
 func (k *keyCount) key() { k.n++ }
 
-// starts counts how long there has been no key unit though there were key frames, as their places are none that a container can be entered at.
+// starts counts how long there has been no key unit though there were key frames, as their places are none that a
+// container can be entered at.
 type starts struct {
 	missed int // key frames
 	bytes  int
 }
 
-// overdue reports whether a place that is less good is better than none: those who join would get more than is kept for them.
+// overdue reports whether a place that is less good is better than none: those who join would get more than is kept for
+// them.
 func (s *starts) overdue() bool {
 	const many, long = 3, 16 << 20
 	return s.missed >= many && s.bytes >= long
@@ -135,7 +139,8 @@ func (s *starts) add(k Kind, n int) {
 	s.bytes += n
 }
 
-// NewSplitter looks at the head of r, which may block until there are some bytes, 577 at most. It fails only when r does.
+// NewSplitter looks at the head of r, which may block until there are some bytes, 577 at most. It fails only when r
+// does.
 func NewSplitter(r io.Reader) (*Splitter, error) {
 	s := &Splitter{in: input{r: r}}
 	s.format, s.cut = detect(&s.in)
@@ -162,8 +167,8 @@ func (s *Splitter) Info() (d Info) {
 	return d
 }
 
-// Next returns the next unit. It blocks until the unit is whole, or until the input pauses where a unit may as well end.
-// After the last unit it returns io.EOF, or the error of the reader.
+// Next returns the next unit. It blocks until the unit is whole, or until the input pauses where a unit may as well
+// end. After the last unit it returns io.EOF, or the error of the reader.
 func (s *Splitter) Next() (Unit, error) {
 	if len(s.in.peek(1)) == 0 {
 		return Unit{}, s.in.err
@@ -203,8 +208,8 @@ func (s *Splitter) watch(c cut) cut {
 	return c
 }
 
-// detect reads no more of the input than it needs to tell what it is, so that a person who types into a pipe is not kept
-// waiting.
+// detect reads no more of the input than it needs to tell what it is, so that a person who types into a pipe is not
+// kept waiting.
 func detect(in *input) (Format, cutter) {
 	b := in.peek(4)
 	if len(b) < 4 {

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// mp4Cutter cuts a fragmented MP4 file (ISO/IEC 14496-12, 8.8) into its head, up to and with moov, and its fragments: whatever comes before a
-// moof, the moof, and the data up to the end of its mdat. Of a long fragment the data are units of their own, each with its share of the time.
+// mp4Cutter cuts a fragmented MP4 file (ISO/IEC 14496-12, 8.8) into its head, up to and with moov, and its fragments:
+// whatever comes before a moof, the moof, and the data up to the end of its mdat. Of a long fragment the data are units
+// of their own, each with its share of the time.
 type mp4Cutter struct {
 	tracks []mp4Track // of the newest moov; nil: none yet
 	clock  int        // the track that gives time and key marks: the first video track, else the first
@@ -125,7 +126,8 @@ func knownBox(h *boxHead) bool {
 	return false
 }
 
-// swallows reports whether a box has a size that is wrong: there is a fragment in it. Data may be too long to be looked at here.
+// swallows reports whether a box has a size that is wrong: there is a fragment in it. Data may be too long to be looked
+// at here.
 func (c *mp4Cutter) swallows(in *input, off int, h *boxHead) bool {
 	if h.typ == "mdat" {
 		return false
@@ -315,8 +317,8 @@ func (c *mp4Cutter) skip(in *input) int {
 	return max(1, min(len(b), window)-15)
 }
 
-// CountsFromStart reports whether a piece of an MP4 file begins with a fragment, or a head, whose offsets count from the beginning of the file, so
-// that who does not have all of the file cannot decode it.
+// CountsFromStart reports whether a piece of an MP4 file begins with a fragment, or a head, whose offsets count from
+// the beginning of the file, so that who does not have all of the file cannot decode it.
 func CountsFromStart(b []byte) bool {
 	for {
 		typ, body, rest, ok := boxIn(b)

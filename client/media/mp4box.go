@@ -43,7 +43,8 @@ type boxHead struct {
 	toEnd bool   // of the file; size is 0
 }
 
-// parseBox reads the header of the box at the start of b: ISO/IEC 14496-12, 4.2. It fails on what is none, and if it is not whole.
+// parseBox reads the header of the box at the start of b: ISO/IEC 14496-12, 4.2. It fails on what is none, and if it is
+// not whole.
 func parseBox(b []byte) (h boxHead, ok bool) {
 	if len(b) < 8 {
 		return h, false
@@ -319,7 +320,8 @@ type mp4Fragment struct {
 	time     time.Duration // of its first sample
 	duration time.Duration // of that track's samples
 
-	// Of the first sample of the clock: whether it is marked as one to start from, where it lies, counted from moof, and its size.
+	// Of the first sample of the clock: whether it is marked as one to start from, where it lies, counted from moof, and
+	// its size.
 	sample     bool
 	sync       bool
 	placed     bool // at is told; otherwise it lies at the start of mdat
@@ -328,7 +330,8 @@ type mp4Fragment struct {
 	laterSyncs int // samples behind it that are marked so
 }
 
-// readMoof reads a moof box, given without its header. tracks are those of moov; their times go on. clock is the track that gives the time.
+// readMoof reads a moof box, given without its header. tracks are those of moov; their times go on. clock is the track
+// that gives the time.
 func readMoof(b []byte, tracks []mp4Track, clock int) (f mp4Fragment) {
 	for {
 		typ, body, rest, ok := boxIn(b)

@@ -192,7 +192,8 @@ func (c *oggCutter) stream(serial uint32) *oggStream {
 	return nil
 }
 
-// newOggStream reads the first packet of a stream: RFC 7845, 5.1; Vorbis I, 4.2.2; Theora, 6.2; the mapping of FLAC and that of Speex.
+// newOggStream reads the first packet of a stream: RFC 7845, 5.1; Vorbis I, 4.2.2; Theora, 6.2; the mapping of FLAC and
+// that of Speex.
 func newOggStream(p *oggPage) oggStream {
 	s := oggStream{serial: p.serial, name: "unknown stream", headers: oggUnknown}
 	little := func(b []byte) uint64 { return uint64(binary.LittleEndian.Uint32(b)) }

@@ -112,7 +112,8 @@ func (t *tsTables) fill(o *tsTables) {
 	}
 }
 
-// clock returns the stream whose pictures are the cuts: the first video, else the first audio stream; nil if there is neither.
+// clock returns the stream whose pictures are the cuts: the first video, else the first audio stream; nil if there is
+// neither.
 func (t *tsTables) clock() (clock *tsStream) {
 	for i := range t.streams {
 		if s := &t.streams[i]; s.class >= audioTrack && (clock == nil || s.class > clock.class) {
@@ -183,7 +184,8 @@ func (t *tsTables) streamsOf(p *tsProgram, body []byte) {
 	}
 }
 
-// classify says what a stream is, by its type and descriptors: ISO/IEC 13818-1, table 2-34; ETSI TS 101 154 and EN 300 468, 6.1.
+// classify says what a stream is, by its type and descriptors: ISO/IEC 13818-1, table 2-34; ETSI TS 101 154 and EN 300
+// 468, 6.1.
 func (s *tsStream) classify(descriptors []byte) {
 	video := func(c codec) { s.class, s.codec, s.name = videoTrack, c, c.String() }
 	audio := func(name string) { s.class, s.name = audioTrack, name }
@@ -266,7 +268,8 @@ type sections struct {
 // maxSection is the longest section there is, in bytes.
 const maxSection = 4096
 
-// add takes the payload of a packet and hands whole sections to t. It reports whether one of them said something new of the programs.
+// add takes the payload of a packet and hands whole sections to t. It reports whether one of them said something new of
+// the programs.
 func (s *sections) add(t *tsTables, pid uint16, payload []byte, start bool) (news bool) {
 	if start {
 		if len(payload) == 0 || len(payload) < 1+int(payload[0]) {

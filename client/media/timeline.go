@@ -2,8 +2,8 @@ package media
 
 import "time"
 
-// timeline turns the timestamps of a stream's tracks into one time that starts at 0, never goes back, and goes on where the
-// timestamps start over or leap.
+// timeline turns the timestamps of a stream's tracks into one time that starts at 0, never goes back, and goes on where
+// the timestamps start over or leap.
 type timeline struct {
 	back  time.Duration // a track that goes back by more has started over
 	ahead time.Duration // a track that goes ahead by more has leapt

@@ -16,7 +16,8 @@ const firstPID = 0x20
 // tsFraming says how packets lie in a file: one every stride bytes, each behind lead bytes.
 type tsFraming struct{ stride, lead int }
 
-// tsFramings are bare packets, those of Blu-ray discs and cameras with a time stamp before each, and those with 16 bytes of parity behind.
+// tsFramings are bare packets, those of Blu-ray discs and cameras with a time stamp before each, and those with 16
+// bytes of parity behind.
 var tsFramings = [...]tsFraming{{188, 0}, {192, 4}, {204, 0}}
 
 // How far the cutter looks ahead, in bytes.
@@ -28,9 +29,9 @@ const (
 
 // tsCutter cuts a transport stream before each picture, or before each audio packet where there is no video.
 //
-// The init unit is a PAT and all up to the maps of its programs. Where the first picture behind it is a key picture with parameter sets, that picture
-// belongs to it as well (further init units in a row): whether parameter sets come again nobody knows yet. As soon as another key picture has had
-// its own, tables alone are the next init unit.
+// The init unit is a PAT and all up to the maps of its programs. Where the first picture behind it is a key picture
+// with parameter sets, that picture belongs to it as well (further init units in a row): whether parameter sets come
+// again nobody knows yet. As soon as another key picture has had its own, tables alone are the next init unit.
 type tsCutter struct {
 	tsFraming
 	tables  tsTables // those of the newest init unit
@@ -69,8 +70,8 @@ func newTSCutter(f tsFraming) *tsCutter {
 	return &tsCutter{tsFraming: f, line: timeline{back: tsBack, ahead: tsAhead}}
 }
 
-// plausibleTSHead looks at a packet's header: not in error, not scrambled, not without content. Text that starts with a G
-// fails here.
+// plausibleTSHead looks at a packet's header: not in error, not scrambled, not without content. Text that starts with a
+// G fails here.
 func plausibleTSHead(b []byte) bool {
 	return len(b) >= 4 && b[0] == 0x47 && b[1]&0x80 == 0 && b[3]&0xc0 == 0 && b[3]&0x30 != 0
 }
@@ -196,8 +197,8 @@ func (c *tsCutter) skip(in *input) int {
 	return min(max(1, len(b)-enough*c.stride), rawChunk)
 }
 
-// wantInit looks at the tables that begin at off, and at the picture behind. It returns the length of a new init unit, 0 if there
-// is to be none, and whether that picture is to belong to it.
+// wantInit looks at the tables that begin at off, and at the picture behind. It returns the length of a new init unit,
+// 0 if there is to be none, and whether that picture is to belong to it.
 func (c *tsCutter) wantInit(in *input, off int) (n int, rich bool) {
 	if n = c.scan(in, off); n == 0 {
 		return 0, false
@@ -220,8 +221,8 @@ func (c *tsCutter) wantInit(in *input, off int) (n int, rich bool) {
 	return 0, false
 }
 
-// scan reads the tables that begin at off into c.scanned, and returns how many bytes they take with all that lies between; 0 if
-// no map comes, or not in time: it is not waited for maps that the PAT names in vain.
+// scan reads the tables that begin at off into c.scanned, and returns how many bytes they take with all that lies
+// between; 0 if no map comes, or not in time: it is not waited for maps that the PAT names in vain.
 func (c *tsCutter) scan(in *input, off int) (n int) {
 	t := &c.scanned
 	t.reset()
@@ -420,8 +421,9 @@ func (c *tsCutter) nextPicture(in *input, off int, s *tsStream) (p picture, ok b
 	return p, false
 }
 
-// lookAt looks at the picture that starts in the packet at off. It waits for as much of it as tells what it is, or the next one. What the
-// bitstream does not say it takes from the container. halved: the picture itself comes in the next PES packet.
+// lookAt looks at the picture that starts in the packet at off. It waits for as much of it as tells what it is, or the
+// next one. What the bitstream does not say it takes from the container. halved: the picture itself comes in the next
+// PES packet.
 func (c *tsCutter) lookAt(in *input, off int, s *tsStream) (p picture, halved bool) {
 	c.head = c.head[:0]
 	random, skip, whole, tried := false, 0, false, 0
@@ -502,8 +504,8 @@ func pesHeader(b []byte) int {
 	return 9 + int(b[8])
 }
 
-// take notes what a packet that goes out says: the time of its stream, how much of it is to come, that a map has changed. It returns the time of
-// what starts in it.
+// take notes what a packet that goes out says: the time of its stream, how much of it is to come, that a map has
+// changed. It returns the time of what starts in it.
 func (c *tsCutter) take(h *tsHead) time.Duration {
 	if p := c.tables.program(h.pid); p != nil && h.start {
 		c.stale = c.stale || changed(h.payload, p.crc)
@@ -556,7 +558,8 @@ func decodeTime(b []byte) (v int64, ok bool) {
 	return int64(stamp[0]>>1&7)<<30 | int64(stamp[1])<<22 | int64(stamp[2]>>1)<<15 | int64(stamp[3])<<7 | int64(stamp[4]>>1), true
 }
 
-// unwrap takes a timestamp of 33 bits for the one nearest to the newest, so that time goes on when they run over after 26 hours.
+// unwrap takes a timestamp of 33 bits for the one nearest to the newest, so that time goes on when they run over after
+// 26 hours.
 func (c *tsCutter) unwrap(v int64) time.Duration {
 	if c.timed {
 		v = c.ref + (v-c.ref)<<31>>31

@@ -9,11 +9,11 @@ import (
 )
 
 // webmCutter cuts a Matroska or WebM file (RFC 9559) into its head, all before the first cluster, and its blocks. A
-// cluster's header goes with its first blocks, up to the first of video. Clusters are not followed to their end, for in a live stream nobody
-// knows it: the elements of a cluster and those that come between clusters have different IDs.
+// cluster's header goes with its first blocks, up to the first of video. Clusters are not followed to their end, for in
+// a live stream nobody knows it: the elements of a cluster and those that come between clusters have different IDs.
 //
-// Where the first cluster has no size the header of it is the end of the init unit: a recorder that never begins another can so be entered at
-// any key frame. (A decoder that starts with a later cluster passes over an empty one.)
+// Where the first cluster has no size the header of it is the end of the init unit: a recorder that never begins
+// another can so be entered at any key frame. (A decoder that starts with a later cluster passes over an empty one.)
 type webmCutter struct {
 	head    webmHead
 	within  bool          // the head is out; clusters follow
@@ -64,7 +64,8 @@ func (h *webmHead) video() uint64 {
 	return 0
 }
 
-// What is held of a cluster until its first video block comes. A stream without pictures for longer is not to be kept waiting.
+// What is held of a cluster until its first video block comes. A stream without pictures for longer is not to be kept
+// waiting.
 const (
 	heldTime  = time.Second
 	heldBytes = 1 << 20
@@ -307,8 +308,8 @@ func (c *webmCutter) chained(in *input, off int) bool {
 	return true
 }
 
-// swallows reports whether an element of a damaged size would swallow clusters: what is behind it is no element, and there are
-// others in it. It looks at what is there, without waiting.
+// swallows reports whether an element of a damaged size would swallow clusters: what is behind it is no element, and
+// there are others in it. It looks at what is there, without waiting.
 func (c *webmCutter) swallows(in *input, off, size int) bool {
 	b := in.peek(1)
 	if off+size+longestHead <= len(b) {
@@ -469,8 +470,8 @@ type block struct {
 	key   bool
 }
 
-// readBlock reads as much of a block as there is: a SimpleBlock, or a BlockGroup, which holds a key frame if it refers to no other block. It
-// fails on what is none of a known track.
+// readBlock reads as much of a block as there is: a SimpleBlock, or a BlockGroup, which holds a key frame if it refers
+// to no other block. It fails on what is none of a known track.
 func (c *webmCutter) readBlock(id uint64, b []byte) (k block, ok bool) {
 	refers, group := false, id == idBlockGroup
 	data := b
@@ -620,7 +621,8 @@ func webmCodec(id string, private []byte) (codec, int) {
 	return codecUnknown, 0
 }
 
-// avcC reads the size of NAL units' lengths from a decoder configuration record: ISO/IEC 14496-15, 5.3.3.1. Without a record there are start codes.
+// avcC reads the size of NAL units' lengths from a decoder configuration record: ISO/IEC 14496-15, 5.3.3.1. Without a
+// record there are start codes.
 func avcC(record []byte) (codec, int) {
 	if len(record) < 7 || record[0] != 1 {
 		return codecH264, startCodes

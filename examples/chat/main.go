@@ -1,5 +1,6 @@
-// Command chat is a chat room in the terminal: what is typed goes to everybody, and what others type is printed. Without an argument it opens a
-// room and prints its number; with a number it enters that room. It goes on when a server is lost, with every line once and in order.
+// Command chat is a chat room in the terminal: what is typed goes to everybody, and what others type is printed.
+// Without an argument it opens a room and prints its number; with a number it enters that room. It goes on when a
+// server is lost, with every line once and in order.
 //
 //	chat -name ann            # prints the room's number
 //	chat -name bob NUMBER
@@ -103,7 +104,8 @@ func show(ctx context.Context, sub *client.Subscription, name string, out io.Wri
 	return nil
 }
 
-// say sends what is typed, line by line, to its end. Every line is a key message: whoever joins can begin with any of them.
+// say sends what is typed, line by line, to its end. Every line is a key message: whoever joins can begin with any of
+// them.
 func say(ctx context.Context, pub *client.Publisher, in io.Reader) error {
 	typed := bufio.NewScanner(in)
 	for typed.Scan() {

@@ -1,5 +1,5 @@
-// Command gamestate moves players about in one room, each at 60 states a second, and prints once a second how old the states are that a watcher
-// sees. The room's policy is latest: who is slow sees fewer states, not old ones.
+// Command gamestate moves players about in one room, each at 60 states a second, and prints once a second how old the
+// states are that a watcher sees. The room's policy is latest: who is slow sees fewer states, not old ones.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Command transcode is a bot: it receives a room's MPEG-TS stream, has ffmpeg make it smaller, and pushes the result into a room of its own, whose
-// number it prints.
+// Command transcode is a bot: it receives a room's MPEG-TS stream, has ffmpeg make it smaller, and pushes the result
+// into a room of its own, whose number it prints.
 //
 //	transcode ROOM
 package main

@@ -31,12 +31,14 @@ func TestNow(t *testing.T) {
 	}
 }
 
-// wallNames are the methods and functions that read the time of day off a time.Time, make one of it, or take the even part away.
+// wallNames are the methods and functions that read the time of day off a time.Time, make one of it, or take the even
+// part away.
 var wallNames = []string{
 	"Unix", "UnixNano", "UnixMilli", "UnixMicro", "UTC", "Local", "AddDate", "Date", "Wall", "Gettimeofday", "ClockGettime", "Time_t",
 }
 
-// mayName says which files may use them, and what for: they name moments to people or to other programs, or are told such.
+// mayName says which files may use them, and what for: they name moments to people or to other programs, or are told
+// such.
 var mayName = map[string]string{
 	"internal/clock/clock.go": "it is the clock",
 	"auth/":                   "the end of tokens, which others fix",
@@ -50,7 +52,8 @@ var mayName = map[string]string{
 	"benchmarks/":             "results have a date",
 }
 
-// constant reports whether all arguments are literals, as of time.Unix(1, 0): a deadline in the past, which ends what waits.
+// constant reports whether all arguments are literals, as of time.Unix(1, 0): a deadline in the past, which ends what
+// waits.
 func constant(args []ast.Expr) bool {
 	for _, a := range args {
 		if _, is := a.(*ast.BasicLit); !is {

@@ -18,7 +18,8 @@ import (
 //	1250ms kill n2
 //	1250ms +2 kill n2      two events after somebody has asked for something, the first time from 1250 ms on
 //
-// Names say what they are: n1 a node, r1 a room, o1 the owner of r1, p1 a publisher, s1 a subscriber. verbs lists what there is.
+// Names say what they are: n1 a node, r1 a room, o1 the owner of r1, p1 a publisher, s1 a subscriber. verbs lists what
+// there is.
 type Action struct {
 	At     time.Duration
 	Strike int // so many events after a request; 0: at once

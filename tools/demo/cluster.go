@@ -192,7 +192,8 @@ func (c *cluster) relay(ctx context.Context, n *node, room codec.RoomID, did str
 	return r, err
 }
 
-// dial connects to node home, and to any other when that one fails. Each connection made is told to on, which may be nil.
+// dial connects to node home, and to any other when that one fails. Each connection made is told to on, which may be
+// nil.
 func (c *cluster) dial(ctx context.Context, account string, home *node, on func(*node)) (*client.Client, error) {
 	servers := make([]string, len(c.nodes))
 	for i, n := range c.nodes {

@@ -1,7 +1,8 @@
-// Command demo shows a cluster at work: three nodes, a video pushed in real time, two viewers, and the node that relays it killed in the
-// middle. It prints what the viewers noticed, and ends by itself.
+// Command demo shows a cluster at work: three nodes, a video pushed in real time, two viewers, and the node that relays
+// it killed in the middle. It prints what the viewers noticed, and ends by itself.
 //
-// This file tells the story; cluster.go has the nodes, viewer.go those who watch, video.go the test picture, table.go the result.
+// This file tells the story; cluster.go has the nodes, viewer.go those who watch, video.go the test picture, table.go
+// the result.
 package main
 
 import (

@@ -35,8 +35,8 @@ func makeVideo(ctx context.Context, path string, seconds int) (*video, error) {
 	return &video{path, data, pictures}, err
 }
 
-// decode decodes pictures and sound to the last byte. It returns the number of pictures, and of the lines that ffmpeg complained in.
-// It is an error if ffmpeg cannot be run.
+// decode decodes pictures and sound to the last byte. It returns the number of pictures, and of the lines that ffmpeg
+// complained in. It is an error if ffmpeg cannot be run.
 func decode(ctx context.Context, data []byte) (pictures, faults int, err error) {
 	cmd := exec.CommandContext(ctx, "ffmpeg", strings.Fields("-v error -threads 1 -i pipe:0 -map 0 -fps_mode:v passthrough -f framemd5 -")...)
 	cmd.Stdin = bytes.NewReader(data)

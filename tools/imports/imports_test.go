@@ -1,4 +1,5 @@
-// Package imports holds the project to its import direction: downward only, and few dependencies. It is a test and nothing else.
+// Package imports holds the project to its import direction: downward only, and few dependencies. It is a test and
+// nothing else.
 package imports
 
 import (

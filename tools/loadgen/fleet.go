@@ -13,8 +13,8 @@ import (
 	"github.com/timedge/timedge/tools/loadgen/load"
 )
 
-// Several processes share a run as a leader and its parts, which it starts. They speak JSON values over the part's standard
-// input and output, in this order:
+// Several processes share a run as a leader and its parts, which it starts. They speak JSON values over the part's
+// standard input and output, in this order:
 //
 //	leader: config    part: ready
 //	leader: begin     part, if it publishes: sent

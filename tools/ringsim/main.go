@@ -1,5 +1,5 @@
-// Command ringsim places many rooms on a large cluster and prints how evenly they lie, how many move when a node
-// leaves or joins, and what it costs. It needs no network and prints the same placement in each run; only the times differ.
+// Command ringsim places many rooms on a large cluster and prints how evenly they lie, how many move when a node leaves
+// or joins, and what it costs. It needs no network and prints the same placement in each run; only the times differ.
 package main
 
 import (
@@ -102,8 +102,8 @@ func place(r *ring.Ring, rooms []uint64) ([][]ring.Member, time.Duration) {
 	return chains, cost
 }
 
-// printBalance prints how many rooms have a node in place k of their chain: the mean, the least and the most loaded node, the
-// standard deviation, and the one that perfectly random placement would have.
+// printBalance prints how many rooms have a node in place k of their chain: the mean, the least and the most loaded
+// node, the standard deviation, and the one that perfectly random placement would have.
 func printBalance(w io.Writer, name string, chains [][]ring.Member, k int, index map[string]int) {
 	count := make([]float64, len(index))
 	for _, chain := range chains {

@@ -1,5 +1,5 @@
-// Package drive runs one load on one freshly started server. The load generator runs in this very process; its caller has to
-// give the Go runtime more processors than the machine has, with [Prepare].
+// Package drive runs one load on one freshly started server. The load generator runs in this very process; its caller
+// has to give the Go runtime more processors than the machine has, with [Prepare].
 package drive
 
 import (
@@ -16,8 +16,8 @@ import (
 // Prepare makes room for the generator's loops, which wait in system calls.
 func Prepare() { runtime.GOMAXPROCS(runtime.NumCPU() + 4) }
 
-// Once starts a server, runs cfg on it, and stops it. Kind and s say which server; cfg's target, address and process are
-// filled in.
+// Once starts a server, runs cfg on it, and stops it. Kind and s say which server; cfg's target, address and process
+// are filled in.
 func Once(ctx context.Context, kind server.Kind, s server.Settings, cfg load.Config) (*load.Result, error) {
 	dir, err := os.MkdirTemp(s.Dir, kind.Name)
 	if err != nil {
@@ -52,8 +52,8 @@ func Timedge(dir, bin string, loops int) (server.Kind, server.Settings) {
 // lateAgain is how often a run in which the generator was late is run again.
 const lateAgain = 2
 
-// Believable is Once, again if the figures are not to be believed because the generator was late. A broken promise is an
-// error here: a suite is no place for figures of a server that loses frames.
+// Believable is Once, again if the figures are not to be believed because the generator was late. A broken promise is
+// an error here: a suite is no place for figures of a server that loses frames.
 func Believable(ctx context.Context, kind server.Kind, s server.Settings, cfg load.Config) (*load.Result, error) {
 	var r *load.Result
 	var err error

@@ -27,7 +27,8 @@ type Node struct {
 // StartNode starts a timedge server on its own.
 func StartNode(ctx context.Context, s Settings) (*Node, error) { return startNode(ctx, "alone", s) }
 
-// StartCluster starts n nodes of one cluster, n1 and so on, and returns when each has links to all others. The caller stops them.
+// StartCluster starts n nodes of one cluster, n1 and so on, and returns when each has links to all others. The caller
+// stops them.
 func StartCluster(ctx context.Context, n int, s Settings) (nodes []*Node, err error) {
 	defer func() {
 		if err != nil {

@@ -242,7 +242,8 @@ func natsCommand(port int, s Settings) (*exec.Cmd, error) {
 }
 
 // Redis is told to store nothing, and not to cut off subscribers that lag, since the others do not either. It keeps its
-// single I/O thread: on two cores, two of them cost twice as much at 64 B x 100 subscribers; at 1,000 the rates were mixed.
+// single I/O thread: on two cores, two of them cost twice as much at 64 B x 100 subscribers; at 1,000 the rates were
+// mixed.
 func redisCommand(port int, s Settings) (*exec.Cmd, error) {
 	args := []string{"--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--save", "", "--appendonly", "no", "--dir", s.Dir,
 		"--maxclients", strconv.Itoa(max(s.MaxConn, 10000)), "--client-output-buffer-limit", "pubsub", "0", "0", "0"}
@@ -263,7 +264,8 @@ func mosquittoCommand(port int, s Settings) (*exec.Cmd, error) {
 	return exec.Command("mosquitto", "-c", conf), nil
 }
 
-// firstLine runs a program and returns the first line of what it prints. Exit codes are ignored: mosquitto -h ends with 3.
+// firstLine runs a program and returns the first line of what it prints. Exit codes are ignored: mosquitto -h ends with
+// 3.
 func firstLine(name string, args ...string) (string, error) {
 	out, err := exec.Command(name, args...).CombinedOutput()
 	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")

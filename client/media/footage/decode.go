@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// Complaints decodes b, as a file in dir that a decoder can look around in, and returns what it says, line by line; "": nothing.
+// Complaints decodes b, as a file in dir that a decoder can look around in, and returns what it says, line by line; "":
+// nothing.
 func Complaints(dir string, b []byte) string {
 	f, err := os.CreateTemp(dir, "decoded-*")
 	if err != nil {
@@ -27,8 +28,8 @@ func Complaints(dir string, b []byte) string {
 	return said
 }
 
-// Faults decodes what a late joiner got of an input, with files in dir, and returns what a decoder says that is the pusher's fault: not what it says
-// of the whole, too, and not what the container makes it say.
+// Faults decodes what a late joiner got of an input, with files in dir, and returns what a decoder says that is the
+// pusher's fault: not what it says of the whole, too, and not what the container makes it say.
 func (in *Input) Faults(dir string, late, whole []byte) (lines []string) {
 	said := ""
 	if in.Damaged {

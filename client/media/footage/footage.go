@@ -1,5 +1,6 @@
-// Package footage makes inputs for tests: files such as people push, made by ffmpeg, and damaged or rearranged as recorders, captures and cables do
-// it. It is used by tests only. Start at [Inputs], the list of what there is, and at [New], which makes them.
+// Package footage makes inputs for tests: files such as people push, made by ffmpeg, and damaged or rearranged as
+// recorders, captures and cables do it. It is used by tests only. Start at [Inputs], the list of what there is, and at
+// [New], which makes them.
 //
 // A Maker is for one goroutine at a time.
 package footage

@@ -41,8 +41,8 @@ func number(b []byte) (v int64) {
 	return v
 }
 
-// parseWebM returns all before the first cluster, the segment without a size, and the clusters with their simple blocks. What else there is in,
-// between and behind them is left out.
+// parseWebM returns all before the first cluster, the segment without a size, and the clusters with their simple
+// blocks. What else there is in, between and behind them is left out.
 func parseWebM(b []byte) (head []byte, clusters []cluster) {
 	for at := 0; at < len(b); {
 		id, n := vint(b[at:], true)

@@ -8,8 +8,8 @@ import (
 	"github.com/timedge/timedge/tools/loadgen/verify"
 )
 
-// layOutStreams numbers the streams and gives them connections: publisher p of every room goes on connections of its own,
-// because a connection is one publisher of a room at most.
+// layOutStreams numbers the streams and gives them connections: publisher p of every room goes on connections of its
+// own, because a connection is one publisher of a room at most.
 func (r *run) layOutStreams() {
 	c := r.cfg
 	r.rooms = make([][]*source, c.Rooms)

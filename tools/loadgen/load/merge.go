@@ -9,8 +9,8 @@ import (
 	"github.com/timedge/timedge/tools/loadgen/verify"
 )
 
-// Split divides a run between n processes of this machine. Where there are rooms enough, each process has rooms of its own;
-// otherwise the first publishes and all share the subscribers. ids are the rooms that Prepare made, or nil.
+// Split divides a run between n processes of this machine. Where there are rooms enough, each process has rooms of its
+// own; otherwise the first publishes and all share the subscribers. ids are the rooms that Prepare made, or nil.
 func Split(c Config, n int, ids []uint64) ([]Config, error) {
 	c.SetDefaults()
 	byRoom := c.Rooms >= n

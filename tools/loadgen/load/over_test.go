@@ -15,7 +15,8 @@ import (
 	"github.com/timedge/timedge/tools/loadgen/over"
 )
 
-// TestOverCarriers runs loads of every kind by every carrier: each byte is compared, and a slow link gets its announced gaps.
+// TestOverCarriers runs loads of every kind by every carrier: each byte is compared, and a slow link gets its announced
+// gaps.
 func TestOverCarriers(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ProcessCPU returns the processor time, user and system, that a process has used since it began, with all its threads, those that
-// have ended included. It reads the process's own clock (clock_getcpuclockid(3)), which counts nanoseconds: /proc/PID/stat counts
-// steps of 10 ms, too coarse for a run of less than a second.
+// ProcessCPU returns the processor time, user and system, that a process has used since it began, with all its threads,
+// those that have ended included. It reads the process's own clock (clock_getcpuclockid(3)), which counts nanoseconds:
+// /proc/PID/stat counts steps of 10 ms, too coarse for a run of less than a second.
 func ProcessCPU(pid int) (time.Duration, error) {
 	const sched = 2 // CPUCLOCK_SCHED
 	var ts unix.Timespec

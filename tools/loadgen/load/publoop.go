@@ -111,8 +111,9 @@ func (l *pubLoop) wakeUp() {
 	}
 }
 
-// prioritise gives the calling thread real-time priority, or, where the system does not allow that, a better nice value.
-// In an open loop the publishing thread does little, but must do it on time beside a busy server. It reports success.
+// prioritise gives the calling thread real-time priority, or, where the system does not allow that, a better nice
+// value. In an open loop the publishing thread does little, but must do it on time beside a busy server. It reports
+// success.
 func prioritise() bool {
 	fifo := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}
 	return unix.SchedSetAttr(0, &fifo, 0) == nil || unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), -10) == nil
@@ -298,8 +299,8 @@ func (l *pubLoop) listen(now int64, p phase) {
 	}
 }
 
-// grid is the step on which streams begin. With very many streams several then fall due at one moment and are sent by one
-// turn of the loop, instead of each waking it.
+// grid is the step on which streams begin. With very many streams several then fall due at one moment and are sent by
+// one turn of the loop, instead of each waking it.
 const grid = 250 * time.Microsecond
 
 // start lays out the schedule. The streams' first messages are spread over one period, so that streams of the same rate
@@ -390,8 +391,8 @@ func (l *pubLoop) mayPublish() bool {
 	return false
 }
 
-// push appends the source's next message to its connection. It returns false if the connection takes no more at present;
-// the source is then parked until it does.
+// push appends the source's next message to its connection. It returns false if the connection takes no more at
+// present; the source is then parked until it does.
 func (l *pubLoop) push(s *source, now int64) bool {
 	c := s.conn
 	if c.state != receiving {

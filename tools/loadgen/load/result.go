@@ -35,8 +35,8 @@ type Result struct {
 
 	First *Histogram `json:"first"` // to the first message, of those who joined during the run
 
-	// Longest is the longest time between two messages, of each stream of each healthy subscriber: in the measured time, or if a node
-	// was killed from then on. Open loop only.
+	// Longest is the longest time between two messages, of each stream of each healthy subscriber: in the measured time,
+	// or if a node was killed from then on. Open loop only.
 	Longest  *Histogram `json:"longest_gap,omitempty"`
 	Failover *Failover  `json:"failover,omitempty"` // where connections are made again
 

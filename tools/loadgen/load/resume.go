@@ -11,8 +11,8 @@ import (
 	"github.com/timedge/timedge/tools/loadgen/target"
 )
 
-// Where a service has several nodes, or one is to be killed, a connection that breaks, or over which nothing is heard, is made again
-// with the next node, and its wire goes on where it was.
+// Where a service has several nodes, or one is to be killed, a connection that breaks, or over which nothing is heard,
+// is made again with the next node, and its wire goes on where it was.
 
 // giveUp is how long a connection may be away. It is then lost, which fails the run.
 const giveUp = 15 * time.Second
@@ -36,7 +36,8 @@ func newRoute(addrs []netip.AddrPort, first int) route {
 
 func (r *route) addr() netip.AddrPort { return r.addrs[r.at] }
 
-// lost picks the next node: at once while there are others, then after a pause for each time round. It reports whether it is worth it.
+// lost picks the next node: at once while there are others, then after a pause for each time round. It reports whether
+// it is worth it.
 func (r *route) lost(now int64) bool {
 	if r.lostAt == 0 {
 		r.lostAt = now

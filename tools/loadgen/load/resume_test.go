@@ -17,8 +17,8 @@ import (
 	"github.com/timedge/timedge/tools/loadgen/verify"
 )
 
-// node is what stands between loadgen and a server that it shares with other nodes. It can die, or freeze: then it takes
-// connections and bytes, and passes nothing on.
+// node is what stands between loadgen and a server that it shares with other nodes. It can die, or freeze: then it
+// takes connections and bytes, and passes nothing on.
 type node struct {
 	l      net.Listener
 	addr   string
@@ -133,7 +133,8 @@ func during(t *testing.T, c Config, f func()) *Result {
 	return r
 }
 
-// TestConnectionsAreMadeAgain breaks connections in the middle of all kinds of runs: every stream goes on, whole and in order.
+// TestConnectionsAreMadeAgain breaks connections in the middle of all kinds of runs: every stream goes on, whole and in
+// order.
 func TestConnectionsAreMadeAgain(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")

@@ -45,8 +45,8 @@ func quantile(sorted []int64, q float64) int64 {
 	return sorted[min(max(int(math.Ceil(q/100*float64(len(sorted))))-1, 0), len(sorted)-1)]
 }
 
-// tooBusy is how much later than planned the fake server may have been itself, for its delays to be the known ones, and how long the
-// generator may not have looked at its sockets: within the tolerance.
+// tooBusy is how much later than planned the fake server may have been itself, for its delays to be the known ones, and
+// how long the generator may not have looked at its sockets: within the tolerance.
 const tooBusy = 12 * time.Millisecond
 
 func withinFivePercent(t *testing.T, name string, got, want int64) {
@@ -64,8 +64,8 @@ func TestPercentilesOfAKnownDistribution(t *testing.T) {
 	for range 3 {
 		var last int64
 		s := &fakeServer{release: func(i int, due int64) int64 {
-			// At least 1 s, now and then up to 3 s, and a frame never overtakes the one before: p50 is 1.3 s, p99 2.4 s. 5 % of that
-			// are 50 ms and more, which no machine makes out of nothing.
+			// At least 1 s, now and then up to 3 s, and a frame never overtakes the one before: p50 is 1.3 s, p99 2.4 s. 5 % of
+			// that are 50 ms and more, which no machine makes out of nothing.
 			u := math.Mod(float64(i)*math.Phi, 1)
 			last = max(last, due+int64((1+2*math.Pow(u, 800))*float64(time.Second)))
 			return last
@@ -96,8 +96,8 @@ func TestPercentilesOfAKnownDistribution(t *testing.T) {
 	t.Skip("the machine is too busy to tell 5 %")
 }
 
-// TestStallIsInThePercentiles stalls the server for one second in four. The frames that were due meanwhile waited for up to
-// that second, whether the generator could hand them over (the server delays) or not (it does not read).
+// TestStallIsInThePercentiles stalls the server for one second in four. The frames that were due meanwhile waited for
+// up to that second, whether the generator could hand them over (the server delays) or not (it does not read).
 func TestStallIsInThePercentiles(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")

@@ -51,10 +51,10 @@ func (p *poller) modify(fd int, slot, generation int32, events uint32) error {
 
 func (p *poller) remove(fd int) { _ = unix.EpollCtl(p.ep, unix.EPOLL_CTL_DEL, fd, nil) }
 
-// The loops make their system calls past the Go scheduler. Telling it of each costs a tenth of the generator's time, and on
-// the way back a thread with real-time priority may wait there for one that has none. So a loop that waits holds its
-// processor (main gives the runtime some to spare), and the garbage collector, which would have to wait for it, rests during
-// a run.
+// The loops make their system calls past the Go scheduler. Telling it of each costs a tenth of the generator's time,
+// and on the way back a thread with real-time priority may wait there for one that has none. So a loop that waits holds
+// its processor (main gives the runtime some to spare), and the garbage collector, which would have to wait for it,
+// rests during a run.
 
 // wait returns the events of at most millis milliseconds.
 func (p *poller) wait(millis int) ([]unix.EpollEvent, error) {
@@ -110,7 +110,8 @@ func resolve(addr string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(p.Addr().Unmap(), p.Port()), nil
 }
 
-// dial begins a connection without waiting for it. receive is the size of its receive buffer, 0 for the kernel's choice.
+// dial begins a connection without waiting for it. receive is the size of its receive buffer, 0 for the kernel's
+// choice.
 func dial(to netip.AddrPort, receive int) (int, error) {
 	var sa unix.Sockaddr = &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
 	family := unix.AF_INET6

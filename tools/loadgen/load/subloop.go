@@ -25,7 +25,8 @@ const (
 	slowEvery = 5 * time.Millisecond  // of those that read at half speed
 )
 
-// subLoop receives for many subscribers on one thread. Its fields belong to that thread, but for those said to be shared.
+// subLoop receives for many subscribers on one thread. Its fields belong to that thread, but for those said to be
+// shared.
 type subLoop struct {
 	run       *run
 	cfg       *Config
@@ -451,8 +452,8 @@ func (l *subLoop) readHalf(s *subscriber, now int64) {
 	}
 }
 
-// flush sends what a connection has to say; it reports whether the connection still lives. These are few bytes, requests
-// and acknowledgements: what the socket does not take waits for the next time.
+// flush sends what a connection has to say; it reports whether the connection still lives. These are few bytes,
+// requests and acknowledgements: what the socket does not take waits for the next time.
 func (l *subLoop) flush(s *subscriber) bool {
 	if s.over != nil {
 		return l.flushSealed(s)

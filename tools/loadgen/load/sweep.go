@@ -23,7 +23,8 @@ const lateAgain = 2
 // carriedShare is the share of the offered deliveries that must arrive within the measured time.
 const carriedShare = 0.97
 
-// Run runs the sweep. It returns the knee, the highest rate that was carried, 0 if none was, and all results by rising time.
+// Run runs the sweep. It returns the knee, the highest rate that was carried, 0 if none was, and all results by rising
+// time.
 func (s *Sweep) Run(ctx context.Context, cfg Config, hooks Hooks) (knee float64, results []*Result, err error) {
 	cfg.Mode = Open
 	if s.Factor <= 1 || s.From <= 0 {

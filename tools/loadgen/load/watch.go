@@ -130,8 +130,8 @@ func (w *watch) tick() (over bool, err error) {
 		}
 		return false, nil
 	}
-	// What is on its way is waited for while something arrives, but not for ever: a server that has fallen far behind is not
-	// a server that loses frames.
+	// What is on its way is waited for while something arrives, but not for ever: a server that has fallen far behind is
+	// not a server that loses frames.
 	if now-w.drainFrom > DrainLimit*int64(r.cfg.Drain) && idle < r.cfg.Drain {
 		w.res.Unfinished = true
 		return true, nil

@@ -58,8 +58,8 @@ func BenchName(c *load.Config) string {
 	return name
 }
 
-// BenchLine writes a result in the Go benchmark format. ns/op is server processor time per delivery where it was measured,
-// and otherwise wall-clock time per delivery.
+// BenchLine writes a result in the Go benchmark format. ns/op is server processor time per delivery where it was
+// measured, and otherwise wall-clock time per delivery.
 func BenchLine(r *load.Result) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s 1", BenchName(&r.Config))
@@ -82,8 +82,8 @@ func BenchLine(r *load.Result) string {
 	return b.String()
 }
 
-// AppendBench appends results to a file as benchmark lines; "-" is standard output. Runs that failed or are invalid leave
-// a comment instead of figures.
+// AppendBench appends results to a file as benchmark lines; "-" is standard output. Runs that failed or are invalid
+// leave a comment instead of figures.
 func AppendBench(file string, results []*load.Result) error {
 	var b strings.Builder
 	for _, r := range results {

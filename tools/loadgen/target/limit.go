@@ -7,9 +7,9 @@ import (
 	"github.com/timedge/timedge/tools/loadgen/verify"
 )
 
-// limit is the program in benchmarks/limit, which hands whatever it reads to every subscriber. A client says in one byte
-// what it is and gets one byte back when it is in; what follows are timedge's own stream frames, so that the load is the
-// same to the byte.
+// limit is the program in benchmarks/limit, which hands whatever it reads to every subscriber. A client says in one
+// byte what it is and gets one byte back when it is in; what follows are timedge's own stream frames, so that the load
+// is the same to the byte.
 type limit struct{}
 
 const (

@@ -1,8 +1,8 @@
 // Package target speaks the protocols of the servers that loadgen can drive, one file each.
 //
-// A [Target] makes the two sides of its protocol: a [Publisher] writes messages, a [Subscriber] walks received bytes and
-// hands every frame to a verify.Tracker. Both are state machines without I/O: the loops of package load own the sockets.
-// A wire belongs to its connection's loop. Start at [New].
+// A [Target] makes the two sides of its protocol: a [Publisher] writes messages, a [Subscriber] walks received bytes
+// and hands every frame to a verify.Tracker. Both are state machines without I/O: the loops of package load own the
+// sockets. A wire belongs to its connection's loop. Start at [New].
 package target
 
 import (
@@ -61,8 +61,8 @@ type Subscriber interface {
 	Tick(reply []byte) []byte
 }
 
-// Resumer is a wire that goes on over another connection where a broken one stopped: a publisher sends again what is not acknowledged,
-// a subscriber asks for what comes after what it has.
+// Resumer is a wire that goes on over another connection where a broken one stopped: a publisher sends again what is
+// not acknowledged, a subscriber asks for what comes after what it has.
 type Resumer interface {
 	// Lost takes note that the connection broke. Open begins the next one.
 	Lost()

@@ -15,8 +15,8 @@ import (
 	"github.com/timedge/timedge/tools/loadgen/verify"
 )
 
-// tim speaks the protocol of the older system's clients, compact encoding in WebSocket messages, to a timedge gateway (serve --tim) or to
-// that system's own server: docs/tim.md. All connections log in to the account that owns the rooms.
+// tim speaks the protocol of the older system's clients, compact encoding in WebSocket messages, to a timedge gateway
+// (serve --tim) or to that system's own server: docs/tim.md. All connections log in to the account that owns the rooms.
 type tim struct {
 	addr    string
 	account string
@@ -258,7 +258,8 @@ func (w *timWire) Scan(b, reply []byte) (n int, out []byte, err error) {
 	}
 }
 
-// message takes a message, or the beginning of one with a payload, and returns how many bytes that was; 0: it wants more.
+// message takes a message, or the beginning of one with a payload, and returns how many bytes that was; 0: it wants
+// more.
 func (w *timWire) message(b []byte) (n int, err error) {
 	if len(b) < 2 {
 		return 0, nil

@@ -336,7 +336,8 @@ type publishing struct {
 	streams map[uint8]*unacked
 }
 
-// unacked is what has been sent on a stream and not been acknowledged, from frame first on, so that it can be sent again.
+// unacked is what has been sent on a stream and not been acknowledged, from frame first on, so that it can be sent
+// again.
 type unacked struct {
 	first  uint64
 	pieces []piece

@@ -13,8 +13,8 @@ import (
 //	+----------+-------+-------+----------
 //	 i64, ns    u40     u24
 //
-// All big-endian. due is when the message was due on CLOCK_MONOTONIC, which is one clock for all processes of a machine;
-// seq is the number of the message's first frame; stream is the generator's own number for the stream.
+// All big-endian. due is when the message was due on CLOCK_MONOTONIC, which is one clock for all processes of a
+// machine; seq is the number of the message's first frame; stream is the generator's own number for the stream.
 const StampSize = 16
 
 // MaxStream is the highest stream number a stamp can carry.
@@ -34,8 +34,8 @@ func ReadStamp(b []byte) (due int64, seq uint64, stream uint32) {
 	return int64(binary.BigEndian.Uint64(b)), v >> 24, uint32(v & MaxStream)
 }
 
-// Pattern is what fills the payloads: byte i of a payload, from StampSize on, is byte i of Pattern, round again after its
-// end. It repeats after a number of bytes that divides no common buffer size, so that a misplaced buffer shows.
+// Pattern is what fills the payloads: byte i of a payload, from StampSize on, is byte i of Pattern, round again after
+// its end. It repeats after a number of bytes that divides no common buffer size, so that a misplaced buffer shows.
 var Pattern = makePattern(patternPeriod * 64)
 
 const patternPeriod = 16381

@@ -335,8 +335,8 @@ func (s *stream) hear(t *Tracker) {
 	s.heard = t.Now
 }
 
-// Longest calls f for every stream that a message has come of, with the longest time, in ns, between two messages, the end of the
-// measured time counting as one. Only those count that ended after Sink.After.
+// Longest calls f for every stream that a message has come of, with the longest time, in ns, between two messages, the
+// end of the measured time counting as one. Only those count that ended after Sink.After.
 func (t *Tracker) Longest(f func(longest int64)) {
 	for _, s := range t.streams {
 		if s.heard > 0 {
@@ -358,8 +358,8 @@ func (t *Tracker) Interrupt() {
 	t.body, t.left = nil, 0
 }
 
-// Positions calls f for every stream of which something has come: the last frame or end of a gap, and whether the stream may wait for
-// a key message, since a gap came and no message after it.
+// Positions calls f for every stream of which something has come: the last frame or end of a gap, and whether the
+// stream may wait for a key message, since a gap came and no message after it.
 func (t *Tracker) Positions(f func(k Key, last uint64, gapped bool)) {
 	for _, s := range t.streams {
 		if s.next > 1 {
