@@ -1,6 +1,7 @@
 package room
 
 import (
+	"math/bits"
 	"sync"
 	"sync/atomic"
 
@@ -56,15 +57,18 @@ type Pool struct {
 	copied  atomic.Uint64
 }
 
-var classSizes = [...]int{128, 512, 2 << 10, 8 << 10, 32 << 10, 128 << 10, 1 << 20}
+// A buffer is at most twice as large as what is in it: what a room's log may hold counts buffers, not frames.
+var classSizes = [...]int{
+	128, 256, 512, 1 << 10, 2 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20,
+}
 
+// classOf returns the smallest class that n bytes fit; -1: none.
 func classOf(n int) int {
-	for i, s := range classSizes {
-		if n <= s {
-			return i
-		}
+	c := bits.Len(uint(max(n, 1)-1) / uint(classSizes[0]))
+	if c >= len(classSizes) {
+		return -1
 	}
-	return -1
+	return c
 }
 
 // Get returns an empty batch with one reference and room for n bytes to be appended to B. What it holds is counted for
