@@ -231,7 +231,12 @@ func TestRevokedAndRemovedStaySo(t *testing.T) {
 	check := func(when string) {
 		for i := range f.nodes {
 			c := f.client(i, "guest")
-			if _, err := c.Publish(ctx, kept, client.PublishOptions{}); code(err) != codec.CodeNotGranted && code(err) != codec.CodeRevoked {
+			var err error
+			f.until("the room has settled at its relay", func() bool {
+				_, err = c.Publish(ctx, kept, client.PublishOptions{})
+				return !code(err).Retry()
+			})
+			if code(err) != codec.CodeNotGranted && code(err) != codec.CodeRevoked {
 				t.Errorf("%s, node %d: the revoked guest gets %v", when, i, err)
 			}
 			if _, err := c.Subscribe(ctx, gone, client.SubscribeOptions{}); code(err) != codec.CodeRoomUnknown {
