@@ -14,7 +14,7 @@ import (
 
 // innerBuffer bounds what the kernel holds of an inner connection in each direction, bytes: a slow reader's frames wait
 // with its session.
-const innerBuffer = 64 << 10
+const innerBuffer = 256 << 10
 
 // Connect opens a connection to the engine from within the process, for a client at from, which counts as its address.
 // The caller speaks the protocol on it, and closes it.

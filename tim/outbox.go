@@ -21,7 +21,7 @@ type outbox struct {
 // outboxBound is how many bytes wait before a stream's frames wait with their subscription, whose room's policy then
 // decides what becomes of them. Answers have as much again, then the connection is not read any more until its client
 // reads.
-const outboxBound = 64 << 10
+const outboxBound = 256 << 10
 
 func newOutbox() *outbox {
 	o := new(outbox)
