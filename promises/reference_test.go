@@ -99,6 +99,7 @@ type tracked struct {
 	got   uint64 // last frame of the last message it had; 0: none
 	begun bool   // it has had a message that is not an init message
 	cut   bool   // a gap came, and no message since at which a decoder can start
+	over  bool   // its last message was cut off by an end: nothing more may come
 }
 
 func newTracker(r *refRoom, mute *account) *tracker {
@@ -176,6 +177,9 @@ func (t *tracker) message(e *client.Message) error {
 		return err
 	}
 	s, ref := t.stream(e.Pub, e.Dtype), p.streams[e.Dtype]
+	if s.over {
+		return fmt.Errorf("publisher %d dtype %d: goes on behind its end", e.Pub, e.Dtype)
+	}
 	if e.First != s.next {
 		return fmt.Errorf("publisher %d dtype %d: frame %d, expected %d", e.Pub, e.Dtype, e.First, s.next)
 	}
@@ -232,6 +236,9 @@ func (t *tracker) gap(e *client.Gap) error {
 		return err
 	}
 	s, ref := t.stream(e.Pub, e.Dtype), p.streams[e.Dtype]
+	if s.over {
+		return fmt.Errorf("publisher %d dtype %d: goes on behind its end", e.Pub, e.Dtype)
+	}
 	from := e.From
 	if e.Interrupted != 0 {
 		from = e.Interrupted
@@ -249,6 +256,9 @@ func (t *tracker) gap(e *client.Gap) error {
 		ok = policy == codec.PolicyLive
 	case codec.GapNewer:
 		ok = policy == codec.PolicyLatest
+	case codec.GapPublisher: // a message of which the end of its room, or of its publisher, has left the rest out
+		ok = e.Interrupted != 0 && (t.room.ended != 0 && !t.room.whole || p.left != 0 && !p.whole)
+		s.over = ok
 	}
 	if !ok {
 		return fmt.Errorf("publisher %d dtype %d: gap %d to %d for %v, policy %v", e.Pub, e.Dtype, e.From, e.To, e.Reason, policy)
