@@ -36,14 +36,14 @@ type member struct {
 // Post implements room.Outlet.
 func (o *outlet) Post(b *room.Batch) { o.loop.post(item{kind: itemBatch, outlet: o, batch: b}) }
 
-// Admit implements room.Outlet.
-func (o *outlet) Admit(m any, rp *room.Replay) {
-	o.loop.post(item{kind: itemAdmit, outlet: o, member: m.(*member), replay: rp})
+// Admit implements room.Member.
+func (m *member) Admit(rp *room.Replay) {
+	m.o.loop.post(item{kind: itemAdmit, outlet: m.o, member: m, replay: rp})
 }
 
-// Cut implements room.Outlet.
-func (o *outlet) Cut(m any, code codec.Code) {
-	o.loop.post(item{kind: itemCut, outlet: o, member: m.(*member), code: code})
+// Cut implements room.Member.
+func (m *member) Cut(code codec.Code) {
+	m.o.loop.post(item{kind: itemCut, outlet: m.o, member: m, code: code})
 }
 
 // outlet returns the loop's outlet of a room, making it if need be.

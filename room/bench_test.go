@@ -14,8 +14,13 @@ func (taker) Post(b *Batch) {
 	b.Taken()
 	b.Release()
 }
-func (taker) Admit(_ any, rp *Replay) { rp.Release() }
-func (taker) Cut(any, codec.Code)     {}
+
+// nobody is a member that nothing is done for.
+type nobody struct{ _ byte } // not empty: members are told apart by their addresses
+
+func (*nobody) Admit(rp *Replay) { rp.Release() }
+func (*nobody) Cut(codec.Code)   {}
+func (*nobody) Acted(Outcome)    {}
 
 // renumber writes new sequence numbers into the frames of a run, and returns the run.
 func renumber(t testing.TB, frames []byte, next uint64) Run {
@@ -193,18 +198,18 @@ func BenchmarkSubscribe(b *testing.B) {
 		b.Run(fmt.Sprintf("members=%d", members), func(b *testing.B) {
 			x := newBench(b, Config{}, codec.Register{})
 			x.script(1, "1i", "2k", "3", "4")
-			o := taker{}
+			o, m := taker{}, new(nobody)
 			for range members {
-				if err := x.room.Subscribe(o, Join{}, x.now); err != nil {
+				if err := x.room.Subscribe(o, Join{Member: new(nobody)}, x.now); err != nil {
 					b.Fatal(err)
 				}
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := x.room.Subscribe(o, Join{Account: "v"}, x.now); err != nil {
+				if err := x.room.Subscribe(o, Join{Member: m, Account: "v"}, x.now); err != nil {
 					b.Fatal(err)
 				}
-				x.room.Unsubscribe(o, nil, false, false, false, x.now)
+				x.room.Unsubscribe(o, m, false, false, false, x.now)
 			}
 		})
 	}

@@ -38,8 +38,8 @@ func (h *fakeHolder) Count(_ Pusher, c codec.Count) {
 	h.counts = append(h.counts, c)
 }
 
-// fakeLoop is an outlet with its mailbox and its members, as an event loop has them. Post, Admit and Cut may be called
-// from any goroutine, all else from one.
+// fakeLoop is an outlet with its mailbox and its members, as an event loop has them. Post may be called from
+// any goroutine, as Admit and Cut of its viewers, all else from one.
 type fakeLoop struct {
 	room *Room
 	pool *Pool
@@ -59,9 +59,14 @@ type fakeItem struct {
 	code   codec.Code
 }
 
-func (l *fakeLoop) Post(b *Batch)              { l.add(fakeItem{b: b}) }
-func (l *fakeLoop) Admit(m any, rp *Replay)    { l.add(fakeItem{m: m.(*viewer), replay: rp}) }
-func (l *fakeLoop) Cut(m any, code codec.Code) { l.add(fakeItem{m: m.(*viewer), code: code}) }
+func (l *fakeLoop) Post(b *Batch) { l.add(fakeItem{b: b}) }
+
+// Admit implements Member.
+func (v *viewer) Admit(rp *Replay) { v.in.add(fakeItem{m: v, replay: rp}) }
+
+// Cut implements Member.
+func (v *viewer) Cut(code codec.Code) { v.in.add(fakeItem{m: v, code: code}) }
+
 func (l *fakeLoop) unsubscribe(v *viewer, gone bool) {
 	for i, m := range l.members {
 		if m == v {
@@ -75,7 +80,7 @@ func (l *fakeLoop) unsubscribe(v *viewer, gone bool) {
 }
 
 func (l *fakeLoop) subscribe(v *viewer, j Join) error {
-	j.Member, v.counts = v, j.Counts
+	j.Member, v.counts, v.in = v, j.Counts, l
 	l.seats++
 	err := l.room.Subscribe(l, j, l.now)
 	if err != nil {
@@ -132,6 +137,7 @@ type viewer struct {
 	Sub
 	q       *Queue
 	loop    *fakeLoop // whose clock v goes by
+	in      *fakeLoop // where v is, or is on its way in
 	member  bool
 	mute    uint16
 	counts  bool

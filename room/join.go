@@ -113,7 +113,7 @@ func (rp *Replay) log(s *stream, from uint64) {
 
 // Join describes a subscriber.
 type Join struct {
-	Member   any // the outlet's own; identifies the subscription
+	Member   Member
 	Account  string
 	Instance uint64
 	Counts   bool
@@ -190,13 +190,13 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 		return ErrFull
 	}
 	if r.lossless() || j.Link != "" {
-		seat = r.seats.take(seat, o, &j, now)
+		seat = r.seats.take(seat, &j, now)
 	}
 	if j.Link == "" {
 		r.subs++
 	} else {
 		if r.links == nil {
-			r.links = make(map[any]int)
+			r.links = make(map[Member]int)
 		}
 		r.links[j.Member] = untold
 	}
@@ -257,7 +257,7 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	if !slices.Contains(r.outlets, o) {
 		r.outlets = append(r.outlets, o)
 	}
-	o.Admit(j.Member, rp)
+	j.Member.Admit(rp)
 	return nil
 }
 
@@ -435,7 +435,7 @@ func (s *stream) unacked() uint64 {
 
 // Unsubscribe says that a member of o has left; the outlet has forgotten it already. last says that it was o's last
 // one. gone says that its connection broke, so that in a lossless room it keeps its place for the stall time.
-func (r *Room) Unsubscribe(o Outlet, member any, counts, last, gone bool, now int64) {
+func (r *Room) Unsubscribe(o Outlet, member Member, counts, last, gone bool, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ended != 0 {
@@ -475,7 +475,7 @@ func (r *Room) full() bool {
 }
 
 // Tally says how many subscribers the node of a link serves.
-func (r *Room) Tally(member any, subs int, now int64) {
+func (r *Room) Tally(member Member, subs int, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	old, ok := r.links[member]

@@ -234,7 +234,7 @@ func TestCosts(t *testing.T) {
 			x.room.set.Policy = codec.PolicyLossless
 			x.room.seated()
 			for i := range n {
-				if err := x.room.Subscribe(discard{}, Join{Member: new(int), Account: "viewer", Instance: uint64(i)}, x.now); err != nil {
+				if err := x.room.Subscribe(discard{}, Join{Member: new(nobody), Account: "viewer", Instance: uint64(i)}, x.now); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -275,6 +275,4 @@ func TestCosts(t *testing.T) {
 // discard is an outlet without members.
 type discard struct{}
 
-func (discard) Post(b *Batch)           { b.Taken(); b.Release() }
-func (discard) Admit(_ any, rp *Replay) { rp.Release() }
-func (discard) Cut(any, codec.Code)     {}
+func (discard) Post(b *Batch) { b.Taken(); b.Release() }

@@ -65,11 +65,6 @@ type Sub struct {
 	old    bool  // scratch of Look: stale
 }
 
-// Member is told what a policy did to a subscription when its queue was looked at.
-type Member interface {
-	Acted(Outcome)
-}
-
 // Init prepares the account of a subscription of m to r.
 func (s *Sub) Init(r *Room, m Member) { s.set, s.room, s.member, s.owner = &r.set, r.ID, m, r.share }
 

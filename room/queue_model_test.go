@@ -157,6 +157,7 @@ func (m *modelStream) gap(g *codec.Gap) error {
 
 // modelSub is a subscription of the model.
 type modelSub struct {
+	nobody
 	Sub
 	live    bool // not forgotten and not orphaned
 	peak    int  // most bytes that might not be dropped since a look was last due

@@ -167,7 +167,7 @@ func (r *Room) relieve() {
 		switch {
 		case !s.behind() || s.cut || s.node != "":
 		case s.member != nil:
-			s.outlet.Cut(s.member, codec.CodeTooSlow)
+			s.member.Cut(codec.CodeTooSlow)
 			s.cut = true
 			r.table.stats.CutOff.Add(1)
 		default:

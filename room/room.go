@@ -7,16 +7,24 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// Outlet is where a room's batches go: the members of the room on one event loop. Its methods are called under the
-// room's mutex and only append to a mailbox, so that every outlet sees the room's events in the room's order.
+// Outlet is where a room's batches go: the members of the room on one event loop.
 type Outlet interface {
 	// Post hands over one reference to b. When the batch is in every subscriber's socket or queue the outlet calls Taken,
-	// then Release.
+	// then Release. It is called under the room's mutex and only appends to a mailbox.
 	Post(b *Batch)
-	// Admit makes m a member from here on: the replay, which it takes over, then all batches posted later.
-	Admit(m any, replay *Replay)
-	// Cut ends the membership of m after all that was posted before.
-	Cut(m any, code codec.Code)
+}
+
+// Member is one subscription: of a client, or of a link to a node with subscribers of its own. The room compares
+// members by identity. Admit and Cut are called under the room's mutex and append to the mailbox that the member's
+// outlet is posted to, so that every member sees the room's events in the room's order.
+type Member interface {
+	// Admit makes it a member of its outlet from here on: it gets the replay, which it takes over, then all batches posted
+	// later.
+	Admit(replay *Replay)
+	// Cut ends the membership after all that was posted before.
+	Cut(code codec.Code)
+	// Acted does what the outcome of the room's policy asks for. Its loop calls it, without the room's mutex.
+	Acted(out Outcome)
 }
 
 // Room is one virtual room.
@@ -44,22 +52,22 @@ type Room struct {
 	nextPub  uint16
 	outlets  []Outlet
 	subs     int
-	gone     int64       // an inbox's: since when none of the owner's sessions is there; 0: one is
-	vacant   bool        // likewise: none is there now, and what comes does not arrive
-	watchers int         // subscribers and publishers that asked for counts
-	recount  bool        // the count changed since it was last told
-	marked   bool        // the table's next sweep will tell it
-	links    map[any]int // of members that are links, what they tally; untold at first
-	tallied  int         // all of it
-	seats    *seating    // nil while nobody has a seat
-	settles  int64       // a room that has come from another node settles until then
-	settling bool        // the logs keep everything, ...
-	keeps    int64       // ... until then
-	counted  bool        // for the owner's and the table's number of rooms
-	holds    int         // what the owner's share counts for it
-	delta    Delta       // what has changed since Changes was called last; see noted
-	epoch    uint32      // of this node's reign; 0: it has none
-	birth    uint64      // likewise
+	gone     int64          // an inbox's: since when none of the owner's sessions is there; 0: one is
+	vacant   bool           // likewise: none is there now, and what comes does not arrive
+	watchers int            // subscribers and publishers that asked for counts
+	recount  bool           // the count changed since it was last told
+	marked   bool           // the table's next sweep will tell it
+	links    map[Member]int // of members that are links, what they tally; untold at first
+	tallied  int            // all of it
+	seats    *seating       // nil while nobody has a seat
+	settles  int64          // a room that has come from another node settles until then
+	settling bool           // the logs keep everything, ...
+	keeps    int64          // ... until then
+	counted  bool           // for the owner's and the table's number of rooms
+	holds    int            // what the owner's share counts for it
+	delta    Delta          // what has changed since Changes was called last; see noted
+	epoch    uint32         // of this node's reign; 0: it has none
+	birth    uint64         // likewise
 
 	crowd atomic.Int32 // how many have a seat; read without the mutex
 

@@ -22,17 +22,16 @@ type seating struct {
 	crowd    *atomic.Int32 // how many seats there are
 	seats    []*seat
 	byWho    map[who][]*seat
-	byMember map[any]*seat // those whose subscriber is connected
-	hold     int64         // until then, by time, nothing counts as arrived; 0: no hold
+	byMember map[Member]*seat // those whose subscriber is connected
+	hold     int64            // until then, by time, nothing counts as arrived; 0: no hold
 }
 
 // seat is a subscriber's place. It outlives the subscriber's connection for the stall time, or the lag time.
 type seat struct {
 	who    who
-	at     int    // place in the list
-	node   string // of a link: the node at its other end
-	member any    // nil while its connection is away
-	outlet Outlet
+	at     int                        // place in the list
+	node   string                     // of a link: the node at its other end
+	member Member                     // nil while its connection is away
 	mute   uint16                     // publisher whose streams it does not get; 0: none
 	late   bool                       // lagged, does not count; not in lossless rooms
 	cut    bool                       // cut off; the seat is there until its subscriber has left the room
@@ -56,7 +55,7 @@ type place struct {
 // seated returns the room's seating, making it if need be. Room's mutex.
 func (r *Room) seated() *seating {
 	if r.seats == nil {
-		r.seats = &seating{pool: r.table.pool, crowd: &r.crowd, byWho: make(map[who][]*seat), byMember: make(map[any]*seat)}
+		r.seats = &seating{pool: r.table.pool, crowd: &r.crowd, byWho: make(map[who][]*seat), byMember: make(map[Member]*seat)}
 		r.table.watch(r)
 	}
 	return r.seats
@@ -78,7 +77,7 @@ func (l *seating) kept(w who, node string, resumes bool) *seat {
 
 // take gives a seat to a member: a new one if s is nil. A member that still sits there, on a connection that is not
 // known to be dead, is cut off.
-func (l *seating) take(s *seat, o Outlet, j *Join, now int64) *seat {
+func (l *seating) take(s *seat, j *Join, now int64) *seat {
 	if s == nil {
 		s = &seat{who: who{j.Account, j.Instance}, node: j.Link, places: make(map[codec.StreamKey]*place), share: l.pool.Share(j.Account)}
 		s.at = len(l.seats)
@@ -87,14 +86,14 @@ func (l *seating) take(s *seat, o Outlet, j *Join, now int64) *seat {
 		l.byWho[s.who] = append(l.byWho[s.who], s)
 	}
 	if s.member != nil {
-		s.outlet.Cut(s.member, codec.CodeReplaced)
+		s.member.Cut(codec.CodeReplaced)
 		delete(l.byMember, s.member)
 	}
 	if j.Link != "" { // it says what its node has, which may be another process than the one before
 		clear(s.places)
 		clear(s.has)
 	}
-	s.member, s.outlet, s.moved, s.late, s.cut = j.Member, o, now, false, false
+	s.member, s.moved, s.late, s.cut = j.Member, now, false, false
 	l.byMember[j.Member] = s
 	s.account()
 	return s
@@ -206,7 +205,7 @@ func (s *seat) mutes(num uint16) {
 
 // Mute says that a member that wants no echoes is sent nothing more of a publisher: the number under which its client
 // publishes now.
-func (r *Room) Mute(member any, num uint16) {
+func (r *Room) Mute(member Member, num uint16) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.seats == nil {
@@ -309,7 +308,7 @@ func (l *seating) updateAll(r *Room) {
 // Ack records that a member has a stream up to seq: a subscriber of a lossless room has consumed it, the subscribers of
 // a link's node have it. From others it is nothing. Streams that the room does not know are ignored. A number that was
 // never sent is ErrFlow: the connection is to be closed.
-func (r *Room) Ack(member any, key codec.StreamKey, seq uint64, now int64) error {
+func (r *Room) Ack(member Member, key codec.StreamKey, seq uint64, now int64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.seats == nil {
@@ -397,13 +396,13 @@ func (s *seat) lags(before int64) bool {
 }
 
 // leave takes a member off its seat. The seat stays, empty, if the connection broke.
-func (l *seating) leave(member any, gone bool, now int64) {
+func (l *seating) leave(member Member, gone bool, now int64) {
 	s := l.byMember[member]
 	if s == nil {
 		return
 	}
 	delete(l.byMember, member)
-	s.member, s.outlet, s.moved = nil, nil, now
+	s.member, s.moved = nil, now
 	if !gone || s.cut {
 		l.remove(s)
 	}
@@ -480,7 +479,7 @@ func (l *seating) stall(r *Room, s *seat, now int64) {
 	switch {
 	case s.cut || now-s.moved <= stall:
 	case s.member != nil:
-		s.outlet.Cut(s.member, codec.CodeTooSlow)
+		s.member.Cut(codec.CodeTooSlow)
 		s.cut = true
 		t.stats.CutOff.Add(1)
 	default:

@@ -225,7 +225,7 @@ func (r *Room) Demote(now int64) {
 	for i := len(r.seats.seats) - 1; i >= 0; i-- {
 		if s := r.seats.seats[i]; s.node != "" {
 			if s.member != nil {
-				s.outlet.Cut(s.member, codec.CodeMoved)
+				s.member.Cut(codec.CodeMoved)
 				delete(r.seats.byMember, s.member)
 			}
 			r.seats.remove(s)

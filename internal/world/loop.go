@@ -100,14 +100,14 @@ type subscription struct {
 // Post implements room.Outlet.
 func (o *outlet) Post(b *room.Batch) { o.l.box.post(func() { o.add(b) }) }
 
-// Admit implements room.Outlet.
-func (o *outlet) Admit(m any, rp *room.Replay) {
-	o.l.box.post(func() { o.flush(); m.(*subscription).admit(rp) })
+// Admit implements room.Member.
+func (m *subscription) Admit(rp *room.Replay) {
+	m.o.l.box.post(func() { m.o.flush(); m.admit(rp) })
 }
 
-// Cut implements room.Outlet.
-func (o *outlet) Cut(m any, code codec.Code) {
-	o.l.box.post(func() { o.flush(); m.(*subscription).cut(code) })
+// Cut implements room.Member.
+func (m *subscription) Cut(code codec.Code) {
+	m.o.l.box.post(func() { m.o.flush(); m.cut(code) })
 }
 
 func (o *outlet) add(b *room.Batch) {
