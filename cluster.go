@@ -17,14 +17,6 @@ import (
 	"github.com/timedge/timedge/node"
 )
 
-// clusterFlags make a server a node of a cluster.
-type clusterFlags struct {
-	Cluster   string   `placeholder:"ADDR" env:"TIMEDGE_CLUSTER" help:"Where to listen for other nodes, by TCP and UDP; makes it a node of a cluster (none)."`
-	Advertise string   `placeholder:"HOST[:PORT]" env:"TIMEDGE_ADVERTISE" help:"${advertiseHelp}."`
-	Join      []string `placeholder:"ADDR" env:"TIMEDGE_JOIN" help:"${joinHelp}."`
-	KeyFile   string   `name:"cluster-key-file" placeholder:"FILE" env:"TIMEDGE_CLUSTER_KEY_FILE" help:"${keyFileHelp}."`
-}
-
 // config returns nil for a node on its own.
 func (c *clusterFlags) config(log zerolog.Logger) (*engine.ClusterConfig, error) {
 	switch {

@@ -22,13 +22,14 @@ import (
 
 	"github.com/timedge/timedge/client"
 	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/internal/settings"
 )
 
 // version is set by the linker: see the Makefile.
 var version = "unknown"
 
-// commandLine is all that can be set. A flag comes before its environment variable, that before the default; what is
-// not known, flag or variable, is an error.
+// commandLine is all that can be set. A flag comes before its environment variable, that before the file of settings,
+// that before the default; what is not known, flag, variable or key, is an error. Of servers see settings.go.
 type commandLine struct {
 	serverCommands
 	Push     pushCmd     `cmd:"" help:"Push a file, or standard input, into a room."`
@@ -167,6 +168,9 @@ func (p *policy) UnmarshalText(b []byte) error {
 // size is a number of bytes as a flag: 4MiB, 100kB, 65536.
 type size int64
 
+// Unit implements what settings ask of a type.
+func (*size) Unit() string { return "bytes, such as 4MiB, 100kB or 65536" }
+
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (s *size) UnmarshalText(b []byte) error {
 	n, err := humanize.ParseBytes(string(b))
@@ -213,6 +217,11 @@ func run(args []string) int {
 		return complain(std, errors.New("interrupted"), exitInterrupted)
 	case errors.As(err, new(*missingError)):
 		return complain(std, err, exitMissing)
+	case errors.As(err, new(mistakes)):
+		for line := range strings.Lines(err.Error()) {
+			_ = complain(std, errors.New(strings.TrimSuffix(line, "\n")), exitUsage)
+		}
+		return exitUsage
 	default:
 		return complain(std, err, exitFailed)
 	}
@@ -220,38 +229,36 @@ func run(args []string) int {
 
 // helpTexts are those too long for a tag.
 var helpTexts = kong.Vars{
-	"levels": "debug,info,warn,error",
-	"authHelp": "Who clients are: whoever they say (open), by tokens in a file (file:PATH), or signed tokens (jwt:PATH); see " +
-		"timedge token",
 	"tlsCAHelp": "Trust servers' certificates of the authorities in this file, in PEM (those of the system); implies --tls",
 	"acceptHelp": "Take what these accounts send: the stream of the first that sends, to its end; several, comma-separated; * is everybody " +
 		"(nobody).",
 	"serverHelp": "Servers, of which one is used: host:port, tls://host:port, ws://host/path or wss://host/path",
-	"listenHelp": "Where clients connect; several, comma-separated. ADDR/proxy is for a balancer that begins with a PROXY header, as it is " +
-		"behind all listeners",
-	"clientCAHelp": "Ask clients for certificates of these authorities; taken up when it changes",
-	"proxyHelp":    "The balancers that may connect to addresses with /proxy, and must begin with a PROXY header (v1 or v2): addresses or networks",
-	"originHelp": "Pages that may connect by WebSocket, as https://example.org or https://*.example.org; * is every page (those of the host " +
-		"that they connect to)",
-	"advertiseHelp": "What other nodes are told to reach this one at (as --cluster; if that is all addresses, the host's only one)",
-	"joinHelp":      "Nodes of the cluster to ask, until all are there; several, comma-separated (the first node needs none)",
-	"keyFileHelp": "The key that all nodes share, one a line if there are several, of which the first is the node's own; make one with: timedge " +
-		"key; taken up when it changes",
-	"adminHelp":   "Where /healthz, /readyz and /metrics are served; empty: nowhere",
-	"queueHelp":   "What is queued for one subscriber of a room before its policy acts",
-	"stallHelp":   "A subscriber that holds a lossless room up for so long is cut off",
-	"warningHelp": "Clients are warned so long before their token ends; later, if the token is short",
-	"memoryHelp":  "Bytes that clients may make the server hold; over it the accounts that hold most give up something",
+	"queueHelp":  "What is queued for one subscriber of a room before its policy acts",
 	"policyHelp": "What happens to a subscriber that falls behind: its part is dropped and announced (live), only the newest is kept " +
 		"(latest), it is cut off (disconnect), or the publisher waits for it (lossless). A file pushed without --realtime is " +
 		"lossless, all else live.",
 }
 
 func newParser() *kong.Kong {
-	return kong.Must(&commandLine{}, kong.Name("timedge"),
+	line := &commandLine{}
+	line.init()
+	return kong.Must(line, kong.Name("timedge"),
 		kong.Description("An edge server for live streams: timedge serve, then timedge push FILE, then timedge sub ROOM."),
 		helpTexts, kong.Vars{"server": client.DefaultServer, "user": userName()},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}))
+}
+
+// mistakes are what is wrong with what was asked for, all of it; no second try mends them.
+type mistakes struct{ error }
+
+func (m mistakes) Unwrap() error { return m.error }
+
+// mistaken joins errors to mistakes; nil if there are none.
+func mistaken(errs ...error) error {
+	if err := errors.Join(errs...); err != nil {
+		return mistakes{err}
+	}
+	return nil
 }
 
 // complain writes an error as one line.
@@ -280,10 +287,14 @@ func unknownVariables(parser *kong.Kong, environ []string) error {
 			known = append(known, f.Envs...)
 		}
 	}
+	known = append(known, settingVariables()...)
 	for _, e := range environ {
 		name, _, _ := strings.Cut(e, "=")
 		service := strings.HasPrefix(name, "TIMEDGE_SERVICE_") || strings.HasPrefix(name, "TIMEDGE_PORT")
 		if strings.HasPrefix(name, "TIMEDGE_") && !service && !slices.Contains(known, name) {
+			if near := settings.Nearest(name, known); near != "" {
+				name += " (is " + near + " meant?)"
+			}
 			unknown = append(unknown, name)
 		}
 	}

@@ -32,34 +32,25 @@ import (
 func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	// Neither the reader of the log that goes away nor the terminal that the server was started from is a reason to end.
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
-	log := c.logger(std)
-	who, err := auth.New(c.Auth, log)
-	if err != nil {
-		return fmt.Errorf("--auth: %w", err)
+	if err := c.load(); err != nil {
+		return mistaken(err, c.check(), errors.New("see timedge serve --help"))
 	}
+	log := c.logger(std)
+	p, err := c.prepare(log)
+	if err != nil {
+		return err
+	}
+	who, cfg := p.who, p.engine
 	defer who.Close()
 	if auth.IsOpen(who) && c.Insecure {
 		log.Warn().Strs("listen", c.Listen).Msg("anybody who reaches this server may be anyone (--auth open, forced)")
-	}
-	secure, err := c.tlsConfig(log)
-	if err != nil {
-		return err
-	}
-	cluster, err := c.clusterFlags.config(log)
-	if err != nil {
-		return err
-	}
-	if cluster != nil && c.Node == "" {
-		c.Node = nodeName(c.Cluster)
 	}
 	admin, err := c.listenAdmin()
 	if err != nil {
 		return err
 	}
-	cfg := c.config(log, who, secure)
-	cfg.Cluster = cluster
 	cfg.Metrics = []prometheus.Collector{std.droppedLines()}
-	gateway, err := c.openTim(log, secure, &cfg)
+	gateway, err := c.openTim(log, cfg.TLS, &cfg)
 	if err != nil {
 		return errors.Join(err, closeIf(admin))
 	}
@@ -81,7 +72,7 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	if admin != nil {
 		go func() { failed <- pages.Serve(admin) }()
 	}
-	if cluster != nil {
+	if cluster := cfg.Cluster; cluster != nil {
 		go c.watchKeys(ctx, cluster.Keys, log, e.SetClusterKeys)
 	}
 	c.greet(std, e, admin)
@@ -108,7 +99,7 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 // logger writes for people where people look, JSON elsewhere. From now on neither it nor what std says waits for a
 // reader.
 func (c *serveCmd) logger(std *streams) zerolog.Logger {
-	level, _ := zerolog.ParseLevel(c.LogLevel)                // one of the flag's enum
+	level, _ := zerolog.ParseLevel(c.LogLevel)                // one of the setting's
 	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00" // several nodes' logs are read side by side
 	people := term.IsTerminal(int(std.err.Fd()))
 	std.outSink, std.errSink = newLineSink(std.out, false), newLineSink(std.err, !people)
@@ -127,12 +118,13 @@ func (s *streams) droppedLines() prometheus.Collector {
 	}, func() float64 { return float64(s.outSink.Dropped() + s.errSink.Dropped()) })
 }
 
-func (c *serveCmd) config(log zerolog.Logger, who auth.Authenticator, secure *tls.Config) engine.Config {
+// engineConfig is what the engine is told.
+func (c *given) engineConfig(log zerolog.Logger, who auth.Authenticator, secure *tls.Config) engine.Config {
 	return engine.Config{
 		Auth: who, InsecureOpen: c.Insecure, ListenTLS: c.ListenTLS, TLS: secure,
 		ListenWS: c.ListenWS, ListenWSS: c.ListenWSS, ProxyFrom: prefixes(c.ProxyFrom), Origins: c.Origins,
 		Listen: c.Listen, Node: c.Node, Loops: c.Loops, Log: log,
-		MaxConns: c.Conns, MemoryBound: int64(c.Memory), TokenWarning: c.TokenWarning,
+		MaxConns: c.Conns, Ping: c.Ping, MemoryBound: int64(c.Memory), TokenWarning: c.TokenWarning,
 		HelloTimeout: c.Limits.Hello, MaxHandshakes: c.Limits.Handshakes, QueueSession: int(c.Limits.SessionQueue),
 		MaxSubsPer: c.Limits.Subs, MaxPubsPer: c.Limits.Pubs, Limits: c.Limits.rates(),
 		Rooms: room.Config{

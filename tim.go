@@ -21,11 +21,6 @@ import (
 	"github.com/timedge/timedge/tim"
 )
 
-// timFlags say where clients of the older system connect: docs/tim.md.
-type timFlags struct {
-	Tim []string `placeholder:"ADDR" env:"TIMEDGE_TIM" help:"Where clients of tim connect: timgo, atim, timjs (nowhere)."`
-}
-
 // timGateway serves clients of the older system beside an engine. Nil: it is not asked for.
 type timGateway struct {
 	*tim.Gateway
@@ -59,7 +54,7 @@ func (c *serveCmd) openTim(log zerolog.Logger, secure *tls.Config, e *engine.Con
 			g.closeListeners()
 			return nil, fmt.Errorf("--tim: %s can be reached from elsewhere, and without an authenticator anybody may be anyone there", addr)
 		}
-		ln, err := listenTim(addr, e.ProxyFrom)
+		ln, err := listenTim(addr, prefixes(c.ProxyFrom))
 		if err != nil {
 			g.closeListeners()
 			return nil, fmt.Errorf("--tim: %w", explainListen(err))
@@ -70,9 +65,6 @@ func (c *serveCmd) openTim(log zerolog.Logger, secure *tls.Config, e *engine.Con
 		g.listeners = append(g.listeners, ln)
 	}
 	e.Metrics = append(e.Metrics, g)
-	if !slices.ContainsFunc(slices.Concat(e.Listen, e.ListenTLS, e.ListenWS, e.ListenWSS), isProxied) {
-		e.ProxyFrom = nil // they are for these clients alone
-	}
 	return g, nil
 }
 

@@ -169,7 +169,7 @@ func TestUnknownVariables(t *testing.T) {
 	}{
 		{"none", []string{"HOME=/", "TIME=1"}, ""},
 		{"known", []string{"TIMEDGE_SERVER=x", "TIMEDGE_LISTEN=y", "TIMEDGE_LOG_LEVEL=z"}, ""},
-		{"misspelt", []string{"TIMEDGE_SEVER=x", "TIMEDGE_LISTN="}, "TIMEDGE_LISTN, TIMEDGE_SEVER"},
+		{"misspelt", []string{"TIMEDGE_SEVER=x", "TIMEDGE_LISTN="}, "TIMEDGE_LISTN (is TIMEDGE_LISTEN meant?), TIMEDGE_SEVER (is TIMEDGE_SERVER meant?)"},
 		{"those of Kubernetes", []string{"TIMEDGE_SERVICE_HOST=10.0.0.1", "TIMEDGE_PORT=tcp://10.0.0.1:7400"}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -64,6 +64,9 @@ type Config struct {
 	Limits        Limits        // on how much in a time
 }
 
+// Check returns all that is wrong with a configuration, as far as it can be told without listening.
+func (c Config) Check() error { return c.fill() }
+
 func (c *Config) fill() error {
 	if len(c.Listen)+len(c.ListenTLS)+len(c.ListenWS)+len(c.ListenWSS) == 0 {
 		c.Listen = []string{"127.0.0.1:7400"}

@@ -27,6 +27,7 @@ type layer struct {
 var layers = []layer{
 	{path: "codec"},
 	{path: "internal/clock"},
+	{path: "internal/settings", foreign: []string{"github.com/BurntSushi/toml"}},
 	{path: "ring", foreign: []string{"github.com/cespare/xxhash/v2"}},
 	{path: "auth", project: []string{"codec"}, foreign: []string{
 		"github.com/golang-jwt/jwt/v5",
@@ -68,7 +69,7 @@ var layers = []layer{
 	{path: "tools", project: []string{"client", "codec", "engine"}, foreign: []string{"*"}},
 	{path: "benchmarks", project: []string{"client", "codec", "engine", "tools"}, foreign: []string{"*"}},
 	// The command line may import all that there is.
-	{path: "", project: []string{"codec", "auth", "ring", "room", "node", "engine", "client", "client/media", "tim"}, foreign: []string{"*"}},
+	{path: "", project: []string{"codec", "auth", "ring", "room", "node", "engine", "client", "client/media", "tim", "internal/settings"}, foreign: []string{"*"}},
 }
 
 // gnet is imported by engine alone: what it needs of its caller is known in one place.
