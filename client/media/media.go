@@ -185,7 +185,8 @@ func (s *Splitter) Next() (Unit, error) {
 	if s.known == nil {
 		c = s.watch(c)
 	}
-	return Unit{Data: s.in.take(c.n), Kind: c.kind, Time: c.time}, nil
+	n := min(c.n, s.in.buffered()) // what follows a packet may be cut off with the input
+	return Unit{Data: s.in.take(n), Kind: c.kind, Time: c.time}, nil
 }
 
 // watch looks for a transport stream behind what was not recognised: broadcasts and captures begin anywhere.

@@ -347,6 +347,7 @@ func FuzzSplitter(f *testing.F) {
 			b = append(b, packet...)
 		}
 		f.Add(b, frame)
+		f.Add(b[:len(b)-7], 390) // cut off in what follows the last packet
 	}
 	f.Fuzz(func(t *testing.T, b []byte, size int) {
 		if size < 1 {

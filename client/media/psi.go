@@ -272,15 +272,19 @@ const maxSection = 4096
 // the programs.
 func (s *sections) add(t *tsTables, pid uint16, payload []byte, start bool) (news bool) {
 	if start {
-		if len(payload) == 0 || len(payload) < 1+int(payload[0]) {
+		begin := 1 // of the section in the payload
+		if len(payload) > 0 {
+			begin += int(payload[0])
+		}
+		if len(payload) < begin {
 			s.open = false
 			return false
 		}
 		if s.open {
-			s.buf = append(s.buf, payload[1:1+payload[0]]...)
+			s.buf = append(s.buf, payload[1:begin]...)
 			news = s.drain(t, pid)
 		}
-		s.buf, s.open = append(s.buf[:0], payload[1+payload[0]:]...), true
+		s.buf, s.open = append(s.buf[:0], payload[begin:]...), true
 	} else if s.open {
 		s.buf = append(s.buf, payload...)
 	}

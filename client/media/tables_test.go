@@ -59,6 +59,8 @@ func TestDamagedSections(t *testing.T) {
 
 func FuzzTables(f *testing.F) {
 	f.Add(append([]byte{0}, psiSection(0, 1, 0, []byte{0, 1, 0xe1, 0x00})...), append([]byte{0}, psiSection(2, 1, 0, []byte{0xe1, 0x10, 0xf0, 0, 0x1b, 0xe1, 0x10, 0xf0, 0})...), 20)
+	f.Add([]byte{0xff}, append([]byte{0}, make([]byte, 300)...), 82) // a section begins 255 bytes behind the pointer
+	f.Add([]byte{0}, append(append(make([]byte, 82), 0xff), make([]byte, 300)...), 82)
 	f.Fuzz(func(t *testing.T, pat, pmt []byte, cut int) {
 		var tables tsTables
 		var first, second sections
