@@ -344,18 +344,13 @@ func (n *Node) Seated(id codec.RoomID, now int64) {
 	n.leave()
 }
 
-// Came says that a client of this node has come into a mirror of its inbox: the relay is told at once.
-func (n *Node) Came(id codec.RoomID, now int64) {
-	n.enter(now)
-	if e := n.edges[id]; e != nil {
-		n.tally(e)
-	}
-	n.leave()
-}
+// attends reports whether the relay of an inbox knows that somebody is here: who sends to it is not refused then, from
+// wherever. A relay that has been asked for the mirror and has had no tally since takes it that somebody may be.
+func (e *edge) attends() bool { return e.phase == fed && e.told != 0 && e.told < unheard }
 
-// tally tells the relay how many subscribers the mirror has, if that has changed.
+// tally tells the relay how many subscribers the mirror has, if that has changed and nobody is on the way to a seat.
 func (n *Node) tally(e *edge) {
-	if e.mirror == nil || !e.whole || e.at == nil || e.phase == away || e.told == unheard {
+	if e.mirror == nil || !e.whole || e.at == nil || e.phase == away || e.told == unheard || e.seats > 0 {
 		return
 	}
 	if subs := uint64(e.mirror.Subscribers()); subs != e.told {

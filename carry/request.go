@@ -151,10 +151,17 @@ func (n *Node) take(q *request) {
 		n.unplug(e, false)
 		e.mirror, e.whole = nil, false
 	}
-	if e.whole {
+	if e.mirror != nil && e.mirror.IsInbox() && e.id != codec.InboxOf(q.Account) {
+		n.refuse(q, room.ErrUnknown)
+		return
+	}
+	if e.whole && (!e.mirror.IsInbox() || e.attends()) {
 		e.seats++
 		n.here(q)
 		return
+	}
+	if e.phase == fed { // the relay thinks that nobody is in the inbox here
+		e.phase = away
 	}
 	e.waiting, e.wanted = append(e.waiting, q), true
 	n.drive(e)

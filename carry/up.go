@@ -121,7 +121,7 @@ func (p *Port) mirrored(m *codec.Mirrored, now int64) {
 	if err != nil { // this node relays it meanwhile
 		return
 	}
-	if !r.IsWhole() {
+	if !r.IsWhole() || r.IsInbox() {
 		r.Hold(now + int64(fillHold))
 	}
 	f.room = r

@@ -258,16 +258,16 @@ func (s *session) subscribe(a carry.Ask, m *codec.Subscribe) {
 	}
 	e := s.loop.eng
 	r, err := e.rooms.Get(m.Room)
-	if err == nil && r.Stale() {
+	switch {
+	case err != nil:
+	case r.Stale(), r.IsInbox() && r.IsMirror() && a.Tries == 0: // the relay is to know first that somebody comes
 		err = room.ErrUnknown // as yet
-	} else if err == nil {
+	default:
 		err = s.join(r, m)
 	}
 	switch {
 	case errors.Is(err, room.ErrUnknown), errors.Is(err, room.ErrNotRelay):
 		s.Ask(a)
-	case err == nil && r.IsInbox() && r.IsMirror():
-		e.cluster.came(r.ID)
 	case err != nil:
 		s.Refuse(a, err)
 	}

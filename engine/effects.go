@@ -180,11 +180,6 @@ func (c *cluster) registered(s *session, a carry.Ask, r *room.Room, answer *code
 	})
 }
 
-// came says that a client has come into a mirror of its inbox. Loop only.
-func (c *cluster) came(id codec.RoomID) {
-	c.post(func(now int64) { c.node.Came(id, now) })
-}
-
 // sessionLeft says that a session has closed which may wait for answers. Loop only.
 func (c *cluster) sessionLeft(s *session) {
 	id := carry.SessionID(s.id)

@@ -287,9 +287,10 @@ func TestInboxIsLeft(t *testing.T) {
 				alice.granted(openInbox("alice", codec.PolicyLossless, "bob"))
 				alice.subscribe(codec.InboxOf("alice"))
 				bob := login(t, ns[(i+1)%len(ns)], "bob", uint64(i+1))
-				p, ok := bob.request(sendTo("alice")).(*codec.Published)
+				answer := bob.request(sendTo("alice"))
+				p, ok := answer.(*codec.Published)
 				if !ok {
-					t.Fatal("bob may not send")
+					t.Fatalf("round %d: bob may not send: %+v", i, answer)
 				}
 				f := codec.Stream{Room: p.Room, StreamKey: codec.StreamKey{Pub: p.Pub}, Seq: 1, Payload: []byte("in vain")}
 				bob.write(enc(f.Append(nil)))
