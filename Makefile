@@ -57,7 +57,7 @@ build-all: ## Build static binaries for all platforms into bin: servers for Linu
 	done
 
 .PHONY: test
-test: need check test-web test-race test-short test-drills test-bench ## Install what tests need, then run all checks, tests and, once, benchmarks
+test: need check test-web test-browser test-race test-short test-drills test-bench ## Install what tests need, then run all checks, tests and, once, benchmarks
 	@echo "test: all passed"
 
 .PHONY: need
@@ -90,6 +90,12 @@ test-web: bin/timedge ## Check and test the TypeScript SDK, against a server of 
 	@echo "== the TypeScript SDK"
 	@.ci/need node=nodejs npm=npm
 	@cd web && npm ci --no-audit --no-fund --silent && TIMEDGE=$(CURDIR)/bin/timedge npm test --silent | { grep -E '^(not ok|# (pass|fail))| error' || true; }; exit $${PIPESTATUS[0]}
+
+.PHONY: test-browser
+test-browser: bin/timedge ## Broadcast and watch in a real browser, briefly (see also: make drill-browser)
+	@echo "== the media helpers and pages, in Chromium"
+	@.ci/need node=nodejs npm=npm chromium=chromium
+	@cd web && { [ -d node_modules/playwright-core ] || npm ci --no-audit --no-fund --silent; } && TIMEDGE=$(CURDIR)/bin/timedge npm run --silent test-browser
 
 .PHONY: test-drills
 test-drills: need ## Run each drill a few times, with real processes (see also: make drill)

@@ -1,0 +1,301 @@
+import type { Gap, Message } from "@timedge/sdk";
+import { dtypes, parseSample, parseText, type PictureConfig, type SoundConfig } from "./layout.js";
+import { PictureQueue } from "./picturequeue.js";
+import { latencies, Playout, type Latency } from "./playout.js";
+import { SoundOutput } from "./soundoutput.js";
+
+/** How often sound is told where it should be, and pictures are looked after while the page is hidden, ms. */
+const tickMillis = 50;
+/** How many differences between sound and picture are kept for the figures. */
+const maxSkews = 600;
+
+export interface PlayerOptions {
+  canvas: HTMLCanvasElement;
+  /** Where worklet.ts was built to. */
+  worklet: string;
+  latency?: Latency;
+  /** Told of each picture when it is decoded, with its moment on the sender's wall clock, and when it is shown, ms. */
+  onDecoded?: (pts: number, wall: number) => void;
+  onShown?: (pts: number, wall: number) => void;
+  /** A codec that this browser lacks. */
+  onUnsupported?: (codec: string) => void;
+}
+
+/** How playing goes, for people. Times in ms. */
+export interface PlayerStats {
+  codec: string;
+  width: number;
+  height: number;
+  fps: number;
+  /** Pictures shown; never shown; pieces of messages that the server dropped. */
+  shown: number;
+  missedPictures: number;
+  missedSound: number;
+  /** Behind the newest that could be there. */
+  delay: number;
+  /** From the sender's capture to here, by both wall clocks. */
+  age: number | undefined;
+  /** The longest time without a new picture, since the first one. */
+  longestStill: number;
+  /** Sound minus picture: median and 95th percentile of the amounts. */
+  skew: { p50: number; p95: number } | undefined;
+}
+
+/** Player decodes one sender's picture and sound and plays them in time, picture on a canvas. */
+export class Player {
+  readonly playout: Playout;
+  private readonly queue = new PictureQueue<VideoFrame>();
+  private readonly graphics: CanvasRenderingContext2D;
+  private picture: PictureConfig | undefined;
+  private sound: SoundConfig | undefined;
+  private videoDecoder: VideoDecoder | undefined;
+  private audioDecoder: AudioDecoder | undefined;
+  private output: SoundOutput | undefined;
+  private level = 1;
+  private decodeDelay = 0;
+  private readonly decoding = new Map<number, number>(); // µs -> when it was handed to the decoder
+  private shownAt: number[] = [];
+  private shown = 0;
+  private longestStill = 0;
+  private lastPts = NaN;
+  private skews: number[] = [];
+  private frameRequest = 0;
+  private readonly timer: ReturnType<typeof setInterval>;
+  private over = false;
+
+  constructor(private readonly o: PlayerOptions) {
+    this.playout = new Playout(o.latency ?? latencies.balanced);
+    this.graphics = o.canvas.getContext("2d", { alpha: false, desynchronized: true })!;
+    this.timer = setInterval(() => this.tick(), tickMillis);
+    const step = (): void => {
+      this.show();
+      this.frameRequest = requestAnimationFrame(step);
+    };
+    this.frameRequest = requestAnimationFrame(step);
+  }
+
+  set latency(l: Latency) {
+    this.playout.latency = l;
+  }
+
+  set volume(v: number) {
+    this.level = v;
+    if (this.output) this.output.volume = v;
+  }
+
+  /** The browser wants a click before sound is heard. */
+  get soundBlocked(): boolean {
+    return this.output?.blocked ?? false;
+  }
+
+  async resumeSound(): Promise<void> {
+    await this.output?.resume();
+  }
+
+  /** A picture was shown. */
+  get started(): boolean {
+    return this.shown > 0;
+  }
+
+  /** Pictures cannot go on before the next key picture. */
+  get needsKey(): boolean {
+    return this.picture !== undefined && this.queue.waits;
+  }
+
+  /** When a picture was shown last, on the page's clock; NaN before the first. */
+  get lastShown(): number {
+    return this.shownAt.at(-1) ?? NaN;
+  }
+
+  /** Takes a message of the sender's. */
+  message(m: Message): void {
+    if (this.over) return;
+    if (m.kind === "init") {
+      const t = parseText(m.payload);
+      if (m.dtype === dtypes.picture && t?.type === "picture") this.configurePicture(t);
+      if (m.dtype === dtypes.sound && t?.type === "sound") this.configureSound(t);
+      return;
+    }
+    const s = parseSample(m.payload);
+    if (!s) return;
+    const pts = s.pts / 1000;
+    const now = performance.now();
+    if (m.dtype === dtypes.picture && this.picture) {
+      this.playout.arrived(pts, now);
+      this.queue.arrived({ pts, key: m.kind === "key", data: s.data });
+      this.decode();
+    } else if (m.dtype === dtypes.sound && this.audioDecoder?.state === "configured") {
+      this.playout.arrived(pts, now);
+      this.audioDecoder.decode(new EncodedAudioChunk({ type: "key", timestamp: s.pts, data: s.data }));
+    }
+  }
+
+  /** Takes what will not come. */
+  gap(g: Gap): void {
+    if (g.dtype !== dtypes.picture) return;
+    if (g.reason !== "joined") this.queue.missed += g.to - g.from + 1;
+    this.queue.gap();
+  }
+
+  /** What follows comes from elsewhere: another quality, or the sender after a pause. Time, and sound that is there, go on. */
+  restart(): void {
+    this.dropPictures();
+    if (this.videoDecoder && this.videoDecoder.state !== "closed") this.videoDecoder.close();
+    this.videoDecoder = undefined;
+    this.picture = undefined;
+  }
+
+  private dropPictures(): void {
+    for (const f of this.queue.clear()) f.close();
+    this.decoding.clear();
+  }
+
+  // Pictures
+
+  private configurePicture(c: PictureConfig): void {
+    this.dropPictures();
+    this.picture = c;
+    this.makeVideoDecoder();
+  }
+
+  private makeVideoDecoder(): void {
+    const c = this.picture;
+    if (!c) return;
+    if (typeof VideoDecoder === "undefined") return this.o.onUnsupported?.(c.codec);
+    if (this.videoDecoder && this.videoDecoder.state !== "closed") this.videoDecoder.close();
+    const decoder = new VideoDecoder({
+      output: (frame) => {
+        if (this.videoDecoder !== decoder) return frame.close();
+        this.made(frame);
+      },
+      error: () => {
+        if (this.videoDecoder !== decoder) return;
+        this.videoDecoder = undefined;
+        this.decoding.clear();
+        this.queue.failed();
+        this.makeVideoDecoder();
+      },
+    });
+    try {
+      decoder.configure({ codec: c.codec, codedWidth: c.width, codedHeight: c.height, optimizeForLatency: true, ...(c.description ? { description: c.description } : {}) });
+    } catch {
+      return this.o.onUnsupported?.(c.codec);
+    }
+    this.videoDecoder = decoder;
+    void VideoDecoder.isConfigSupported({ codec: c.codec, codedWidth: c.width, codedHeight: c.height })
+      .then(({ supported }) => supported || this.o.onUnsupported?.(c.codec)).catch(() => this.o.onUnsupported?.(c.codec));
+  }
+
+  private decode(): void {
+    const d = this.videoDecoder;
+    if (d?.state !== "configured") return;
+    const position = this.playout.position(performance.now()) ?? 0;
+    for (let c = this.queue.decode(position); c; c = this.queue.decode(position)) {
+      const timestamp = Math.round(c.pts * 1000);
+      this.decoding.set(timestamp, performance.now());
+      d.decode(new EncodedVideoChunk({ type: c.key ? "key" : "delta", timestamp, data: c.data }));
+    }
+  }
+
+  private made(frame: VideoFrame): void {
+    const pts = frame.timestamp / 1000;
+    const began = this.decoding.get(frame.timestamp);
+    this.decoding.delete(frame.timestamp);
+    if (began !== undefined) {
+      this.decodeDelay += (performance.now() - began - this.decodeDelay) / 16;
+      this.lead();
+    }
+    this.o.onDecoded?.(pts, this.picture!.clock + pts);
+    this.queue.made(pts, frame);
+    if (!this.started) this.show(); // a viewer sees at once where it is
+    else this.decode();
+  }
+
+  private lead(): void {
+    this.playout.lead = Math.max(2 * this.decodeDelay, this.output && !this.output.blocked ? this.output.latency : 0);
+  }
+
+  private show(): void {
+    const now = performance.now();
+    const position = this.started ? this.playout.position(now) : Infinity;
+    const due = position === undefined ? undefined : this.queue.show(position);
+    if (!due) return;
+    for (const f of due.over) f.close();
+    const { frame, pts } = due;
+    const canvas = this.o.canvas;
+    if (canvas.width !== frame.displayWidth || canvas.height !== frame.displayHeight) [canvas.width, canvas.height] = [frame.displayWidth, frame.displayHeight];
+    this.graphics.drawImage(frame, 0, 0);
+    frame.close();
+    if (this.started) this.longestStill = Math.max(this.longestStill, now - this.lastShown);
+    this.shown++;
+    this.lastPts = pts;
+    this.shownAt.push(now);
+    while (this.shownAt[0]! < now - 2000) this.shownAt.shift();
+    const heard = this.output?.heard;
+    if (heard !== undefined) {
+      this.skews.push(Math.abs(heard - pts));
+      if (this.skews.length > maxSkews) this.skews.shift();
+    }
+    this.o.onShown?.(pts, this.picture!.clock + pts);
+    this.decode();
+  }
+
+  // Sound
+
+  private configureSound(c: SoundConfig): void {
+    if (typeof AudioDecoder === "undefined") return this.o.onUnsupported?.(c.codec);
+    this.sound = c;
+    if (this.audioDecoder && this.audioDecoder.state !== "closed") this.audioDecoder.close();
+    const decoder = new AudioDecoder({ output: (d) => this.heard(d), error: () => void (this.audioDecoder === decoder && this.sound && this.configureSound(this.sound)) });
+    try {
+      decoder.configure({ codec: c.codec, sampleRate: c.sampleRate, numberOfChannels: c.channels, ...(c.description ? { description: c.description } : {}) });
+    } catch {
+      return this.o.onUnsupported?.(c.codec);
+    }
+    this.audioDecoder = decoder;
+  }
+
+  private heard(d: AudioData): void {
+    if (this.over) return d.close();
+    if (!this.output) {
+      this.output = new SoundOutput(this.o.worklet, d.sampleRate);
+      this.output.volume = this.level;
+    }
+    const planes = Array.from({ length: Math.min(2, d.numberOfChannels) }, (_, planeIndex) => {
+      const plane = new Float32Array(d.numberOfFrames);
+      d.copyTo(plane, { planeIndex, format: "f32-planar" });
+      return plane;
+    });
+    this.output.put(d.timestamp / 1000, planes);
+    d.close();
+  }
+
+  private tick(): void {
+    this.lead();
+    this.output?.follow((now) => this.playout.position(now));
+    if (document.hidden) this.show(); // no animation frames come
+  }
+
+  stats(): PlayerStats {
+    const now = performance.now();
+    const clock = this.picture?.clock ?? this.sound?.clock;
+    const skews = [...this.skews].sort((a, b) => a - b);
+    const at = (p: number): number => skews[Math.min(skews.length - 1, Math.floor(skews.length * p))]!;
+    const since = this.started ? Math.max(500, now - this.shownAt[0]!) : 1;
+    return {
+      codec: this.picture?.codec ?? this.sound?.codec ?? "", width: this.o.canvas.width, height: this.o.canvas.height, fps: (this.shownAt.filter((t) => t > now - 2000).length * 1000) / since,
+      shown: this.shown, missedPictures: this.queue.missed, missedSound: this.output?.missed ?? 0, delay: this.playout.delay,
+      age: clock === undefined || Number.isNaN(this.lastPts) ? undefined : performance.timeOrigin + this.lastShown - (clock + this.lastPts),
+      longestStill: this.longestStill, skew: skews.length > 0 ? { p50: at(0.5), p95: at(0.95) } : undefined,
+    };
+  }
+
+  close(): void {
+    this.over = true;
+    clearInterval(this.timer);
+    cancelAnimationFrame(this.frameRequest);
+    this.restart();
+    if (this.audioDecoder && this.audioDecoder.state !== "closed") this.audioDecoder.close();
+    this.output?.close();
+  }
+}

@@ -1,0 +1,81 @@
+import type { FromPlayer, ToPlayer } from "./worklet.js";
+
+/** How long a decoded piece takes to the audio thread, with what it may be late by, ms. */
+const handOver = 25;
+
+/**
+ * SoundOutput plays sound at its moments, on an audio thread. Browsers keep it silent until the user has done something on the page:
+ * see {@link blocked}.
+ */
+export class SoundOutput {
+  /** ms of silence in the place of sound. */
+  missed = 0;
+  private readonly context: AudioContext;
+  private readonly gain: GainNode;
+  private node: AudioWorkletNode | undefined;
+  private heardAt: { pts: number; at: number } | undefined; // what is played at a time of the context, s
+  private over = false;
+
+  constructor(worklet: string, sampleRate: number) {
+    this.context = new AudioContext({ sampleRate, latencyHint: "interactive" });
+    this.gain = this.context.createGain();
+    this.gain.connect(this.context.destination);
+    void this.context.audioWorklet.addModule(worklet).then(() => {
+      if (this.over) return;
+      this.node = new AudioWorkletNode(this.context, "timedge-player", { numberOfInputs: 0, outputChannelCount: [2] });
+      this.node.port.onmessage = (m: MessageEvent<FromPlayer>) => {
+        this.missed = m.data.missed;
+        this.heardAt = m.data.position === undefined ? undefined : { pts: m.data.position, at: m.data.at };
+      };
+      this.node.connect(this.gain);
+    });
+  }
+
+  /** The browser waits for a click before it lets anything be heard. */
+  get blocked(): boolean {
+    return this.context.state === "suspended";
+  }
+
+  /** Call it when the user has clicked. */
+  async resume(): Promise<void> {
+    await this.context.resume();
+  }
+
+  set volume(v: number) {
+    this.gain.gain.setTargetAtTime(v, this.context.currentTime, 0.01);
+  }
+
+  /** ms from here to the ear. */
+  get latency(): number {
+    return handOver + this.latencyOut;
+  }
+
+  private get latencyOut(): number {
+    return (this.context.outputLatency || this.context.baseLatency || 0) * 1000;
+  }
+
+  /** Puts sound in its place; the planes are given away. */
+  put(pts: number, planes: Float32Array[]): void {
+    this.node?.port.postMessage({ pts, planes } satisfies ToPlayer, planes.map((p) => p.buffer));
+  }
+
+  /** Says what is to be heard: `position` tells the timestamp of a moment on the page's clock. Call it some ten times a second. */
+  follow(position: (now: number) => number | undefined): void {
+    const at = this.context.currentTime;
+    const wanted = position(performance.now() + this.latencyOut);
+    this.node?.port.postMessage({ wanted: wanted ?? -1, at } satisfies ToPlayer);
+  }
+
+  /** The timestamp that is heard now; undefined while there is none. */
+  get heard(): number | undefined {
+    const h = this.heardAt;
+    if (!h || this.context.state !== "running") return undefined;
+    return h.pts + (this.context.currentTime - h.at) * 1000 - this.latencyOut;
+  }
+
+  close(): void {
+    this.over = true;
+    this.node?.port.postMessage({ close: true } satisfies ToPlayer);
+    void this.context.close();
+  }
+}

@@ -1,0 +1,82 @@
+/** Where pictures and sound come from. The stream's tracks are the caller's; `stop` ends them and what was made for them. */
+export interface Source {
+  stream: MediaStream;
+  stop(): void;
+}
+
+export interface CameraWishes {
+  camera?: string; // device id
+  microphone?: string;
+  width: number;
+  height: number;
+  fps: number;
+}
+
+function sourceOf(stream: MediaStream, also?: () => void): Source {
+  return {
+    stream,
+    stop: () => {
+      for (const t of stream.getTracks()) t.stop();
+      also?.();
+    },
+  };
+}
+
+/** Opens camera and microphone, or one of them where the other is missing. It rejects with the browser's DOMException. */
+export async function camera(w: CameraWishes): Promise<Source> {
+  const video = { ...(w.camera ? { deviceId: { exact: w.camera } } : {}), width: { ideal: w.width }, height: { ideal: w.height }, frameRate: { ideal: w.fps } };
+  const audio = { ...(w.microphone ? { deviceId: { exact: w.microphone } } : {}), echoCancellation: true, noiseSuppression: true };
+  const tries: MediaStreamConstraints[] = [{ video, audio }, { video }, { audio }];
+  let first: unknown;
+  for (const t of tries) {
+    try {
+      return sourceOf(await navigator.mediaDevices.getUserMedia(t));
+    } catch (e) {
+      first ??= e;
+      if ((e as DOMException).name !== "NotFoundError" && (e as DOMException).name !== "NotReadableError") break;
+    }
+  }
+  throw first;
+}
+
+/** Opens a microphone alone. */
+export async function microphone(id?: string): Promise<Source> {
+  return sourceOf(await navigator.mediaDevices.getUserMedia({ audio: { ...(id ? { deviceId: { exact: id } } : {}), echoCancellation: true, noiseSuppression: true } }));
+}
+
+/** Opens a screen, a window or a page, as the user chooses, with its sound where there is any. */
+export async function screen(fps: number): Promise<Source> {
+  return sourceOf(await navigator.mediaDevices.getDisplayMedia({ video: { frameRate: { ideal: fps } }, audio: true }));
+}
+
+/** Plays a file of the user's, again and again, into tracks; nothing of it is heard here. */
+export async function file(f: File): Promise<Source> {
+  const video = document.createElement("video");
+  const url = URL.createObjectURL(f);
+  video.src = url;
+  video.loop = true;
+  video.playsInline = true;
+  await new Promise<void>((resolve, reject) => {
+    video.onloadeddata = () => resolve();
+    video.onerror = () => reject(new Error(video.error?.message || "the file cannot be played"));
+  });
+  const context = new AudioContext();
+  const out = context.createMediaStreamDestination();
+  context.createMediaElementSource(video).connect(out); // from here on the element itself is silent
+  await video.play();
+  const captured = video.captureStream?.() ?? video.mozCaptureStream?.();
+  const tracks = [...(captured?.getVideoTracks() ?? []), ...out.stream.getAudioTracks()];
+  return sourceOf(new MediaStream(tracks), () => {
+    video.pause();
+    video.removeAttribute("src");
+    URL.revokeObjectURL(url);
+    void context.close();
+  });
+}
+
+/** Cameras and microphones; they have names once the user has allowed one. */
+export async function devices(): Promise<{ cameras: MediaDeviceInfo[]; microphones: MediaDeviceInfo[] }> {
+  const all = await navigator.mediaDevices.enumerateDevices();
+  const of = (kind: MediaDeviceKind): MediaDeviceInfo[] => all.filter((d) => d.kind === kind && d.deviceId !== "");
+  return { cameras: of("videoinput"), microphones: of("audioinput") };
+}

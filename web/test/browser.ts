@@ -1,0 +1,62 @@
+// What the browser tests share: Debian's Chromium with devices that are made up, and a page of the tests' own beside a real server.
+
+import { existsSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { build } from "esbuild";
+import { chromium, type Browser, type BrowserContext, type Page } from "playwright-core";
+
+const executable = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find((p) => existsSync(p));
+
+/** Starts a browser whose camera and microphone make pictures and beeps of their own. */
+export async function launch(...args: string[]): Promise<Browser> {
+  if (!executable) throw new Error("there is no Chromium: apt-get install --no-install-recommends chromium");
+  return chromium.launch({
+    executablePath: executable,
+    args: [
+      "--no-sandbox", "--use-fake-device-for-media-stream=fps=30", "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required",
+      "--auto-select-desktop-capture-source=Entire screen", "--disable-background-timer-throttling", "--disable-renderer-backgrounding", "--disable-backgrounding-occluded-windows", ...args,
+    ],
+  });
+}
+
+/** A place that pages come from: harness.ts and what it needs. Servers are told of its origin by --ws-origin. */
+export interface Site {
+  origin: string;
+  /** Opens a page with the harness. */
+  open(context: BrowserContext): Promise<Page>;
+  close(): Promise<void>;
+}
+
+/** Serves the harness on an address of its own. */
+export async function site(): Promise<Site> {
+  const root = new URL("../../", import.meta.url).pathname; // the bundle of the test lies in web/test/.test
+  const r = await build({
+    entryPoints: { harness: `${root}test/harness.ts`, worklet: `${root}media/src/worklet.ts` },
+    bundle: true, format: "esm", write: false, outdir: "/", absWorkingDir: root, logLevel: "warning",
+  });
+  const files = new Map(r.outputFiles.map((f) => [f.path, f.text]));
+  const html = "<!doctype html><title>harness</title><canvas></canvas><script type=module src=/harness.js></script>";
+  const server = createServer((request, response) => {
+    const body = request.url === "/" ? html : files.get(request.url ?? "");
+    response.writeHead(body === undefined ? 404 : 200, { "Content-Type": request.url === "/" ? "text/html" : "text/javascript" });
+    response.end(body);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return {
+    origin,
+    async open(context) {
+      const page = await context.newPage();
+      page.on("pageerror", (e) => console.error("page:", e.message));
+      page.on("console", (m) => m.type() === "error" && console.error("page says:", m.text()));
+      await page.goto(`${origin}/`);
+      await page.waitForFunction(() => "harness" in globalThis);
+      return page;
+    },
+    async close() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}

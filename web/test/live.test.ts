@@ -1,0 +1,44 @@
+// Broadcast and Watch in a real browser, against a real server. Nothing here depends on how fast the machine is; figures are printed.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import type { Browser, Page } from "playwright-core";
+import { serve, type TestServer } from "../sdk/test/server.js";
+import { launch, site, type Site } from "./browser.js";
+
+let pages: Site;
+let server: TestServer;
+let browser: Browser;
+before(async () => {
+  pages = await site();
+  server = await serve("--idle", "1h", "--ws-origin", pages.origin);
+  browser = await launch();
+});
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+  await pages?.close();
+});
+
+async function open(): Promise<Page> {
+  return pages.open(await browser.newContext({ permissions: ["camera", "microphone"] }));
+}
+
+const patience = { timeout: 60_000 };
+
+test("a camera reaches a viewer: picture, sound, states", { timeout: 120_000 }, async () => {
+  const [sender, viewer] = [await open(), await open()];
+  const room = await sender.evaluate((ws) => globalThis.harness.start({ servers: [ws], account: "alice" }), server.ws);
+  await viewer.evaluate(([ws, room]) => globalThis.harness.watch([ws!], "bob", room!, { min: 150, max: 1000 }), [server.ws, room]);
+  await viewer.waitForFunction(() => globalThis.harness.shown.length > 60, undefined, patience);
+  assert.equal(await viewer.evaluate(() => globalThis.harness.hasPicture()), true);
+  await viewer.waitForFunction(() => globalThis.harness.watchStats()!.skew !== undefined, undefined, patience);
+  await sender.waitForFunction(() => globalThis.harness.broadcastStats()!.viewers === 1, undefined, patience);
+  const [b, w] = [await sender.evaluate(() => globalThis.harness.broadcastStats()), await viewer.evaluate(() => globalThis.harness.watchStats())];
+  assert.deepEqual(w!.gaps, {});
+  console.log("# broadcast", JSON.stringify(b), "watch", JSON.stringify(w));
+  await sender.evaluate(() => globalThis.harness.stop());
+  await viewer.waitForFunction(() => globalThis.harness.states.at(-1) === "ended", undefined, patience);
+  assert.deepEqual((await viewer.evaluate(() => globalThis.harness.states)).filter((s) => s !== "interrupted").filter((s, i, all) => s !== all[i - 1]), ["waiting", "live", "ended"]);
+  await Promise.all([sender.context().close(), viewer.context().close()]);
+});
