@@ -110,14 +110,18 @@ func (n *Node) aim(id codec.RoomID, to string) {
 		n.retry(e)
 		return
 	}
-	n.unplug(e, false)
+	why := unneeded
+	if st := n.core.State(id); st != nil && e.reign.Before(st.Reign()) {
+		why = outgrown
+	}
+	n.unplug(e, why)
 	e.target, e.tries = to, 0
 	n.drive(e)
 }
 
 // retry drives an edge again when a moment has passed, a longer one each time.
 func (n *Node) retry(e *edge) {
-	n.unplug(e, false)
+	n.unplug(e, unneeded)
 	if e.paused {
 		return
 	}
@@ -132,13 +136,22 @@ func (n *Node) retry(e *edge) {
 	})
 }
 
-// unplug takes an edge off its link; broken says that there is no link any more.
-func (n *Node) unplug(e *edge, broken bool) {
+// parting is why an edge leaves the link that it is attached to.
+type parting uint8
+
+const (
+	unneeded parting = iota // it does not want anything there any more
+	outgrown                // there is a newer reign than that of the node there, which will hear of it
+	cut                     // there is no link any more
+)
+
+// unplug takes an edge off its link.
+func (n *Node) unplug(e *edge, why parting) {
 	if e.at == nil {
 		return
 	}
-	if !broken {
-		n.do.Tell(e.at.id, unfeed{room: e.id})
+	if why != cut {
+		n.do.Tell(e.at.id, unfeed{room: e.id, quiet: why == outgrown})
 	}
 	e.at, e.phase, e.ticket = nil, away, 0
 	for _, o := range e.outs {
@@ -382,7 +395,7 @@ func (r moved) tell(n *Node, k *link) {
 }
 
 func (n *Node) movedFrom(e *edge, from, to string) {
-	n.unplug(e, false)
+	n.unplug(e, unneeded)
 	n.core.Moved(e.id, from, to)
 	n.leave()
 	if n.edges[e.id] == e && e.target == from {
@@ -404,7 +417,7 @@ func (n *Node) unknown(e *edge, from string) {
 	}
 	for _, name := range n.core.Chain(e.id) {
 		if p := n.peers[name]; p != nil && p.up != nil && !e.denied[name] {
-			n.unplug(e, false)
+			n.unplug(e, unneeded)
 			e.target = name
 			n.drive(e)
 			return
@@ -413,7 +426,7 @@ func (n *Node) unknown(e *edge, from string) {
 	attached := e.mirror != nil || slices.ContainsFunc(e.outs, func(o *outbound) bool { return o.until == 0 && o.out.Number() != 0 })
 	if held || attached && n.now-e.since < int64(unknownFor) {
 		clear(e.denied)
-		n.unplug(e, false)
+		n.unplug(e, unneeded)
 		e.target = n.core.Edge(e.id, true)
 		n.retry(e)
 		return
@@ -427,7 +440,7 @@ func (n *Node) abandon(e *edge) {
 	if st := n.core.State(e.id); st != nil && st.Ended != 0 {
 		code = st.Ended
 	}
-	n.unplug(e, false)
+	n.unplug(e, unneeded)
 	for _, o := range slices.Clone(e.outs) {
 		n.over(o, code)
 	}
@@ -461,7 +474,7 @@ func (r closed) tell(n *Node, _ *link) {
 	if e == nil {
 		return
 	}
-	n.unplug(e, false)
+	n.unplug(e, unneeded)
 	qs := e.waiting
 	e.waiting, e.mirror, e.wanted, e.whole = nil, nil, false, false
 	for _, q := range qs {
@@ -519,7 +532,7 @@ func (n *Node) turnStrangersAway(e *edge) {
 // unused drops an edge that nobody is left on: what strangers ask leaves nothing behind.
 func (n *Node) unused(e *edge) {
 	if n.edges[e.id] == e && len(e.waiting)+len(e.through)+len(e.asks)+len(e.outs) == 0 && e.mirror == nil {
-		n.unplug(e, false)
+		n.unplug(e, unneeded)
 		n.drop(e)
 	}
 }

@@ -332,7 +332,7 @@ func (n *Node) look(e *edge) {
 	} else if e.idle == 0 {
 		e.idle = n.now
 	} else if n.now-e.idle >= int64(idleFor) && (e.mirror == nil || n.rooms.Forget(e.mirror)) {
-		n.unplug(e, false)
+		n.unplug(e, unneeded)
 		n.drop(e)
 	}
 }

@@ -185,7 +185,7 @@ func (n *Node) cutOff(p *peer) {
 	p.up, up.open = nil, false
 	for _, e := range n.ordered() {
 		if e.at == up {
-			n.unplug(e, true)
+			n.unplug(e, cut)
 		}
 	}
 	for _, req := range sorted(n.calls) {

@@ -144,7 +144,8 @@ type (
 		reign  codec.Reign
 		frames []codec.Control
 	}
-	// unfeed ends what this link does for a room: its mirror, its outbounds. With quiet the other node is not told.
+	// unfeed ends what this link does for a room: its mirror, its outbounds. With quiet the other node is not told of the
+	// mirror: until it hears itself that it is no relay any more, what it takes must not count as arrived without this node.
 	unfeed struct {
 		room  codec.RoomID
 		quiet bool

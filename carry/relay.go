@@ -33,10 +33,7 @@ func (n *Node) arrived(id codec.RoomID) {
 	delete(n.edges, id)
 	n.sweep = nil
 	if e.at != nil {
-		// No word of this part's end: until the old relay knows of the new one, what it takes must not arrive without this
-		// node.
-		n.do.Tell(e.at.id, unfeed{room: id, quiet: true})
-		n.unplug(e, true)
+		n.unplug(e, outgrown)
 	}
 	for len(e.outs) > 0 {
 		n.over(e.outs[0], codec.CodeMoved)

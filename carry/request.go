@@ -148,7 +148,7 @@ func (n *Node) take(q *request) {
 	}
 	e.owner = e.owner || q.id == codec.InboxOf(q.Account)
 	if e.mirror != nil && e.mirror.Stale() && n.rooms.Forget(e.mirror) {
-		n.unplug(e, false)
+		n.unplug(e, unneeded)
 		e.mirror, e.whole = nil, false
 	}
 	if e.mirror != nil && e.mirror.IsInbox() && e.id != codec.InboxOf(q.Account) {

@@ -182,7 +182,7 @@ func (p *Port) closed(m *codec.Closed, now int64) {
 func (c unfeed) do(p *Port, now int64) {
 	p.endFeed(c.room, c.quiet, now)
 	for _, num := range slices.Clone(p.nums[c.room]) {
-		p.endOut(lane{c.room, num}, c.quiet)
+		p.endOut(lane{c.room, num}, false)
 	}
 	for _, a := range p.asked {
 		a.dead = a.dead || a.out.ID == c.room
