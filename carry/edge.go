@@ -379,10 +379,8 @@ func (n *Node) refusedBy(e *edge, from string, m *codec.Refused) {
 		return
 	}
 	if m.Code == codec.CodeMoved {
-		n.core.Moved(e.id, from, "")
-		n.leave()
-	}
-	if n.edges[e.id] == e && e.target == from {
+		n.elsewhere(e, from, "")
+	} else if n.edges[e.id] == e && e.target == from {
 		n.retry(e)
 	}
 }
@@ -396,10 +394,16 @@ func (r moved) tell(n *Node, k *link) {
 
 func (n *Node) movedFrom(e *edge, from, to string) {
 	n.unplug(e, unneeded)
+	n.elsewhere(e, from, to)
+}
+
+// elsewhere goes on where the core says after a node's word that it does not relay the room. An edge that was looking
+// for its room (unknown) was not where the core thinks: it must not stay there because the core sees nothing new.
+func (n *Node) elsewhere(e *edge, from, to string) {
 	n.core.Moved(e.id, from, to)
 	n.leave()
 	if n.edges[e.id] == e && e.target == from {
-		n.retry(e)
+		n.aim(e.id, n.core.Edge(e.id, true))
 	}
 }
 
