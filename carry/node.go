@@ -54,8 +54,9 @@ const (
 	tombstoneFor = 10 * time.Minute
 	buryEvery    = 10 * time.Second
 	// settleHold is how long a new relay acknowledges nothing, so that every edge has come back before anything is let go
-	// of.
-	settleHold = 200 * time.Millisecond
+	// of; contestedFor is how long it may be that while the relay before it cannot be told.
+	settleHold   = 200 * time.Millisecond
+	contestedFor = 2 * time.Second
 )
 
 // New returns the machine of a process that is alone as yet.

@@ -19,7 +19,7 @@ func (a *relay) Promote(st *codec.RoomState) {
 		n.do.Note(Note{Text: "a room could not be taken over", Warn: true, Room: st.Room, Err: err})
 		return
 	}
-	r.Hold(n.now + int64(settleHold))
+	n.hold(r, n.now+int64(contestedFor))
 	n.do.Note(Note{Text: "relay of a room", Room: st.Room, Epoch: st.Epoch})
 	n.arrived(st.Room)
 }
@@ -85,8 +85,19 @@ func (a *relay) Merge(st *codec.RoomState) {
 		n.rooms.End(r, st.Ended)
 	default:
 		r.Merge(st, n.now)
-		r.Hold(n.now + int64(settleHold)) // as at a takeover
+		n.hold(r, n.now+int64(contestedFor)) // as at a takeover
 	}
+}
+
+// hold has a new relay acknowledge nothing until every edge can have come: for a moment, and for as long as the relay
+// before it has not heard of it and keeps its edges, but not beyond a time.
+func (n *Node) hold(r *room.Room, until int64) {
+	r.Hold(n.now + int64(settleHold))
+	n.after(settleHold/2, func() {
+		if n.now < until && n.core.Contested(r.ID) {
+			n.hold(r, until)
+		}
+	})
 }
 
 // SendState implements node.Actions.

@@ -456,5 +456,12 @@ func (c *Core) alive(p place) bool {
 // writer returns the process in whose reign a state was written.
 func writer(st *codec.RoomState) place { return place{st.Relay, st.Birth} }
 
+// Contested reports whether another process within the view may think that it relays a room which this node relays: it
+// has not answered yet when it was told of this reign. Its edges are still with it.
+func (c *Core) Contested(id codec.RoomID) bool {
+	e := c.at(id)
+	return e != nil && e.relay && slices.ContainsFunc(e.peers, func(p peer) bool { return p.tell && p.acked == 0 && c.alive(p.place) })
+}
+
 // Unreachable reports whether a member cannot be reached from here, though the cluster counts it alive.
 func (c *Core) Unreachable(name string) bool { return c.away[name] && c.find(name) != place{} }

@@ -35,7 +35,8 @@ func (c *Core) settle(id codec.RoomID, e *entry) {
 // or asked for it.
 func (c *Core) promote(e *entry) {
 	if old := writer(e.state); c.alive(old) {
-		e.peer(old).tell = true
+		p := e.peer(old)
+		p.tell, p.acked = true, 0 // whatever it had, it was not this reign
 	}
 	st := *e.state
 	st.Epoch, st.Relay, st.Birth = st.Epoch+1, c.me.name, c.me.birth

@@ -234,7 +234,7 @@ func (o *Outbound) Attach(way Way, m *codec.Published) bool {
 			st.next, st.late = s.Next, s.Next > 1
 		case s.Next < st.first():
 			return false
-		case st.next < s.Next && st.done == len(st.held): // the client has pushed this by way of another node
+		case st.next < s.Next: // the client has pushed this by way of another node, and keeps what was not acknowledged
 			o.clear(st)
 			o.clearInits(st)
 			st.next, st.late = s.Next, true

@@ -2,6 +2,7 @@ package room
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -134,6 +135,35 @@ func TestOutboundBeginsWithInit(t *testing.T) {
 			o.End(codec.CodeLeft)
 		})
 	}
+}
+
+// A client that was at another node meanwhile comes back: what was left here unacknowledged the relay has, and more.
+func TestOutboundBehindItsRelay(t *testing.T) {
+	x := newBench(t, Config{}, codec.Register{})
+	way := &road{}
+	o, h := x.outward(way, 1<<20)
+	for seq := uint64(1); seq <= 3; seq++ {
+		x.pushBy(o, h, x.message(nil, 1, seq, 0, 1, 100))
+	}
+	way.close()
+	o.Unlink(way)
+	if !o.Attach(way, &codec.Published{Room: x.room.ID, Pub: x.pub.Num, Window: 1 << 20, Streams: []codec.StreamNext{{Dtype: 1, Next: 9}}}) {
+		t.Fatal("not attached")
+	}
+	again := &fakeHolder{}
+	m, _ := o.Hold(again)
+	if want := []codec.StreamNext{{Dtype: 1, Next: 9}}; !slices.Equal(m.Streams, want) {
+		t.Fatalf("the client is to go on with %v, want %v", m.Streams, want)
+	}
+	x.pushBy(o, again, x.message(nil, 1, 9, 0, 1, 100))
+	o.Acked(way, 1, 9, x.now)
+	acked := uint64(0)
+	o.Acks(again, func(_ codec.StreamKey, seq uint64) { acked = seq })
+	if acked != 9 || o.unacked != 0 {
+		t.Errorf("acknowledged up to %d, want 9; %d bytes are not", acked, o.unacked)
+	}
+	way.close()
+	o.End(codec.CodeLeft)
 }
 
 // What is acknowledged is kept within one bound, however many streams it belongs to.

@@ -174,12 +174,13 @@ type lifeStream struct {
 
 // frameRecord is one frame of a publisher.
 type frameRecord struct {
-	msg    uint64
-	part   uint8
-	flags  codec.Flags
-	gap    bool // given up
-	pushed time.Duration
-	acked  time.Duration
+	msg      uint64
+	part     uint8
+	flags    codec.Flags
+	gap      bool // given up
+	headless bool // sent to a relay that has no header for it: that was replaced, and only the newest is kept
+	pushed   time.Duration
+	acked    time.Duration
 }
 
 func (l *life) stream(dtype uint8) *lifeStream {

@@ -204,12 +204,18 @@ func (p *Process) handOver(until time.Duration) {
 // gone notes the end of a process.
 func (p *Process) gone() {
 	p.dead, p.stuck = true, nil
-	for _, name := range p.w.names {
-		if !p.w.nodes[name].dead {
+	p.w.extinct()
+}
+
+// extinct notes that nothing is left of any room, if there is no node: but for such as are leaving, which have handed
+// over all they had.
+func (w *World) extinct() {
+	for _, name := range w.names {
+		if p := w.nodes[name]; !p.dead && !p.draining {
 			return
 		}
 	}
-	p.w.books.extinct = true // nothing is left of any room
+	w.books.extinct = true
 }
 
 // exit is the end of a process that has left.

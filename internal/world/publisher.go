@@ -322,6 +322,12 @@ func (s *outStream) resume(p *publisher, next uint64) {
 			s.frames = append(head, s.frames...)
 			s.acked, s.sent = 0, 0
 			return
+		} else if n > 0 { // what is older than the newest header that is kept
+			for seq := oldest; seq < s.init[0].seq; seq++ {
+				if r := p.life.stream(s.dtype).at(seq); r != nil {
+					r.headless = true
+				}
+			}
 		}
 	}
 	at := 0

@@ -325,6 +325,9 @@ func (s *subscriber) check(f *codec.Stream, st *inStream, p *presence, text stam
 // headed checks that who joins late has the header that it needs. A relay that has just taken over is sent what
 // publishers kept, which may begin before the newest header and behind the one before.
 func (s *subscriber) headed(f *codec.Stream, st *inStream, ls *lifeStream, author *publisher) {
+	if r := ls.at(f.Seq); r != nil && r.headless {
+		return
+	}
 	for seq := f.Seq - 1; seq >= ls.first; seq-- {
 		r := ls.at(seq)
 		if r.flags&codec.FlagInit == 0 || r.gap || !r.flags.End() {
