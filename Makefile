@@ -97,6 +97,11 @@ test-browser: bin/timedge ## Broadcast and watch in a real browser, briefly (see
 	@.ci/need node=nodejs npm=npm chromium=chromium
 	@cd web && { [ -d node_modules/playwright-core ] || npm ci --no-audit --no-fund --silent; } && TIMEDGE=$(CURDIR)/bin/timedge npm run --silent test-browser
 
+.PHONY: web
+web: ## Build the pages for browsers into web/dist, which is committed and embedded
+	@.ci/need node=nodejs npm=npm
+	@cd web && npm ci --no-audit --no-fund --silent && npm run --silent pages
+
 .PHONY: test-drills
 test-drills: need ## Run each drill a few times, with real processes (see also: make drill)
 	@echo "== drills"

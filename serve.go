@@ -49,6 +49,7 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	if err != nil {
 		return err
 	}
+	cfg.ListenWeb = freeWeb(cfg.ListenWeb, log)
 	cfg.Metrics = []prometheus.Collector{std.droppedLines()}
 	gateway, err := c.openTim(log, cfg.TLS, &cfg)
 	if err != nil {
@@ -123,6 +124,7 @@ func (c *given) engineConfig(log zerolog.Logger, who auth.Authenticator, secure 
 	return engine.Config{
 		Auth: who, InsecureOpen: c.Insecure, ListenTLS: c.ListenTLS, TLS: secure,
 		ListenWS: c.ListenWS, ListenWSS: c.ListenWSS, ProxyFrom: prefixes(c.ProxyFrom), Origins: c.Origins,
+		ListenWeb: c.web(), ListenWebTLS: c.WebTLS, Pages: c.pages(who),
 		Listen: c.Listen, Node: c.Node, Loops: c.Loops, Log: log,
 		MaxConns: c.Conns, Ping: c.Ping, MemoryBound: int64(c.Memory), TokenWarning: c.TokenWarning,
 		HelloTimeout: c.Limits.Hello, MaxHandshakes: c.Limits.Handshakes, QueueSession: int(c.Limits.SessionQueue),
@@ -173,6 +175,9 @@ func (c *serveCmd) greet(std *streams, e *engine.Engine, admin net.Listener) {
 	say("timedge serves on %s", strings.Join(to, ","))
 	if admin != nil {
 		say("health and metrics are on http://%s (/healthz /readyz /metrics)", admin.Addr())
+	}
+	for _, page := range e.PageAddrs() {
+		say("pages for browsers (live video, files) are on %s", page)
 	}
 	if at := e.ClusterAddr(); at != "" {
 		say("node %s of a cluster; more nodes: %s serve --cluster HOST:PORT --join %s --cluster-key-file %s", c.Node, os.Args[0], at, c.KeyFile)

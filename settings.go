@@ -58,6 +58,7 @@ type clusterFlags struct {
 type tlsFlags struct {
 	ListenTLS, ListenWS, ListenWSS []string
 	TimTLS                         []string
+	Web, WebTLS                    []string
 	Cert, Key, ClientCA            string
 	ProxyFrom                      []prefix
 	Origins                        []string
@@ -153,7 +154,7 @@ func (g *given) prepare(log zerolog.Logger) (*plan, error) {
 	}
 	p := &plan{who: who, engine: g.engineConfig(log, who, secure)}
 	p.engine.Cluster = cluster
-	if slices.ContainsFunc(slices.Concat(g.Tim, g.TimTLS), isProxied) && !slices.ContainsFunc(slices.Concat(g.Listen, g.ListenTLS, g.ListenWS, g.ListenWSS), isProxied) {
+	if slices.ContainsFunc(slices.Concat(g.Tim, g.TimTLS), isProxied) && !slices.ContainsFunc(slices.Concat(g.Listen, g.ListenTLS, g.ListenWS, g.ListenWSS, g.Web, g.WebTLS), isProxied) {
 		p.engine.ProxyFrom = nil // they are for clients of tim alone
 	}
 	if errs[0] == nil && err == nil { // else it would miss what has been said already

@@ -17,14 +17,14 @@ import (
 
 // tlsConfig is what the server needs to speak TLS; nil if it is not to.
 func (f *tlsFlags) tlsConfig(log zerolog.Logger) (*tls.Config, error) {
-	if len(f.ListenTLS)+len(f.ListenWSS)+len(f.TimTLS) == 0 {
+	if len(f.ListenTLS)+len(f.ListenWSS)+len(f.WebTLS)+len(f.TimTLS) == 0 {
 		if f.Cert != "" || f.Key != "" || f.ClientCA != "" {
-			return nil, errors.New("--tls-cert, --tls-key and --tls-client-ca need --listen-tls ADDR, --listen-wss ADDR or --tim-tls ADDR")
+			return nil, errors.New("--tls-cert, --tls-key and --tls-client-ca need --listen-tls ADDR, --listen-wss ADDR, --web-tls ADDR or --tim-tls ADDR")
 		}
 		return nil, nil
 	}
 	if f.Cert == "" || f.Key == "" {
-		return nil, errors.New("--listen-tls, --listen-wss and --tim-tls need --tls-cert FILE and --tls-key FILE")
+		return nil, errors.New("--listen-tls, --listen-wss, --web-tls and --tim-tls need --tls-cert FILE and --tls-key FILE")
 	}
 	certs := &certificates{files: []string{f.Cert, f.Key}, log: log}
 	if f.ClientCA != "" {

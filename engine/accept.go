@@ -87,14 +87,25 @@ func (e *Engine) accept(ln listener) {
 
 // listen opens the listeners.
 func (e *Engine) listen() error {
-	for i, addrs := range [][]string{e.cfg.Listen, e.cfg.ListenTLS, e.cfg.ListenWS, e.cfg.ListenWSS} {
-		for _, addr := range addrs {
-			addr, proxy := strings.CutSuffix(addr, ProxyOption)
+	for _, kind := range []struct {
+		addrs  []string
+		speaks transport
+	}{
+		{e.cfg.Listen, transport{}},
+		{e.cfg.ListenTLS, transport{tls: true}},
+		{e.cfg.ListenWS, transport{webSocket: true}},
+		{e.cfg.ListenWSS, transport{tls: true, webSocket: true}},
+		{e.cfg.ListenWeb, transport{webSocket: true, pages: true}},
+		{e.cfg.ListenWebTLS, transport{tls: true, webSocket: true, pages: true}},
+	} {
+		for _, addr := range kind.addrs {
+			speaks := kind.speaks
+			addr, speaks.proxy = strings.CutSuffix(addr, ProxyOption)
 			ln, err := net.Listen("tcp", addr)
 			if err != nil {
 				return fmt.Errorf("listen: %w", err)
 			}
-			e.listeners = append(e.listeners, listener{ln, transport{tls: i&1 != 0, webSocket: i&2 != 0, proxy: proxy}})
+			e.listeners = append(e.listeners, listener{ln, speaks})
 		}
 	}
 	return nil

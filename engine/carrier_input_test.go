@@ -77,7 +77,10 @@ func newStack(t testing.TB) *stack {
 	}
 	_ = raw.Control(func(fd uintptr) { k.s.fd = int32(fd) })
 	done := make(chan error, 1)
-	go func() { done <- e.handshakes(far.(*net.TCPConn), transport{tls: true, webSocket: true}, k.s) }()
+	go func() {
+		_, err := e.handshakes(far.(*net.TCPConn), transport{tls: true, webSocket: true}, k.s)
+		done <- err
+	}()
 	k.client = tls.Client(k.sent, &tls.Config{InsecureSkipVerify: true, DynamicRecordSizingDisabled: true})
 	request := "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" +
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: " + SubProtocol + "\r\n\r\n"

@@ -38,13 +38,15 @@ func startCarried(t testing.TB, change ...func(*engine.Config)) *carried {
 	cert, pool := certificate(t)
 	two := []string{"127.0.0.1:0", "127.0.0.1:0" + engine.ProxyOption}
 	e := start(t, append([]func(*engine.Config){func(c *engine.Config) {
-		c.Listen, c.ListenTLS, c.ListenWS, c.ListenWSS = two, two, two, two
+		c.Listen, c.ListenTLS, c.ListenWS, c.ListenWSS, c.ListenWeb, c.ListenWebTLS = two, two, two, two, two, two
+		c.Pages = http.HandlerFunc(showPage)
 		c.TLS = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}}
 		c.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	}}, change...)...)
 	k := &carried{Engine: e, pool: pool, addrs: make(map[string]string)}
 	for i, a := range e.Addrs() {
-		k.addrs[[]string{"plain", "plain/proxy", "tls", "tls/proxy", "ws", "ws/proxy", "wss", "wss/proxy"}[i]] = a.String()
+		k.addrs[[]string{"plain", "plain/proxy", "tls", "tls/proxy", "ws", "ws/proxy", "wss", "wss/proxy",
+			"web", "web/proxy", "webs", "webs/proxy"}[i]] = a.String()
 	}
 	return k
 }
@@ -71,7 +73,7 @@ func (k *carried) connect(t testing.TB, way string, mangle ...func(net.Conn) net
 			t.Fatal(err)
 		}
 	}
-	if kind == "tls" || kind == "wss" {
+	if kind == "tls" || kind == "wss" || kind == "webs" {
 		tc := tls.Client(c, &tls.Config{RootCAs: k.pool, ServerName: "127.0.0.1"})
 		if err := tc.Handshake(); err != nil {
 			t.Fatalf("%s: %v", way, err)

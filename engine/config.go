@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"runtime"
@@ -29,7 +30,12 @@ type Config struct {
 	// Default: Listen 127.0.0.1:7400.
 	Listen, ListenTLS, ListenWS, ListenWSS []string
 
-	TLS       *tls.Config    // of ListenTLS and ListenWSS: TLS 1.3 at least; it needs a certificate
+	// TCP addresses where browsers get Pages, and connect by WebSocket, plainly or within TLS. Pages must be there if one
+	// is given. Default: none.
+	ListenWeb, ListenWebTLS []string
+	Pages                   http.Handler
+
+	TLS       *tls.Config    // of ListenTLS, ListenWSS and ListenWebTLS: TLS 1.3 at least; it needs a certificate
 	ProxyFrom []netip.Prefix // the balancers' networks; nobody else may connect to addresses for them
 	Origins   Origins        // of pages in browsers that may connect by WebSocket
 
@@ -105,8 +111,9 @@ func (c *Config) fill() error {
 	bad(c.Ping < 100*time.Millisecond, "ping: %v is below 100 ms", c.Ping)
 	bad(c.MaxConns < 1, "connections: %d is below 1", c.MaxConns)
 	bad(c.ReadBuffer < codec.MaxFrame, "read buffer: %d is below a frame, %d", c.ReadBuffer, codec.MaxFrame)
-	bad(len(c.ListenTLS)+len(c.ListenWSS) > 0 && c.TLS == nil, "TLS: an address is given, but no certificate")
-	all := slices.Concat(c.Listen, c.ListenTLS, c.ListenWS, c.ListenWSS)
+	bad(len(c.ListenTLS)+len(c.ListenWSS)+len(c.ListenWebTLS) > 0 && c.TLS == nil, "TLS: an address is given, but no certificate")
+	bad(len(c.ListenWeb)+len(c.ListenWebTLS) > 0 && c.Pages == nil, "pages: an address is given, but none to serve")
+	all := slices.Concat(c.Listen, c.ListenTLS, c.ListenWS, c.ListenWSS, c.ListenWeb, c.ListenWebTLS)
 	behind := slices.ContainsFunc(all, func(a string) bool { return strings.HasSuffix(a, ProxyOption) })
 	bad(behind && len(c.ProxyFrom) == 0, "PROXY: an address is for balancers, but their networks are not given")
 	bad(!behind && len(c.ProxyFrom) > 0, "PROXY: networks of balancers are given, but no address is for them (ADDR%s)", ProxyOption)

@@ -34,6 +34,7 @@ type Engine struct {
 
 	reactors  *gnet.Client // gnet's loops without a listener of gnet's own: see accept.go
 	listeners []listener
+	pages     *pageServer // nil: none
 	accepts   sync.WaitGroup
 	shakes    sync.WaitGroup  // connections in their handshakes
 	gate      *gate           // for these
@@ -96,6 +97,7 @@ func Start(cfg Config) (*Engine, error) {
 		}
 	}
 	e.ticker.Add(1)
+	e.startPages()
 	e.rooms.OnFault(func(what any) { e.fault(inSweep, what, unit{}) })
 	go e.tick()
 	for _, ln := range e.listeners {
@@ -298,8 +300,8 @@ func (s *session) lastTurns(why error) {
 	}
 }
 
-// Addrs returns the addresses that clients connect to: those of Config.Listen, ListenTLS, ListenWS and ListenWSS, in
-// this order.
+// Addrs returns the addresses that clients connect to: those of Config.Listen, ListenTLS, ListenWS, ListenWSS,
+// ListenWeb and ListenWebTLS, in this order.
 func (e *Engine) Addrs() []net.Addr {
 	var as []net.Addr
 	for _, ln := range e.listeners {
@@ -308,10 +310,14 @@ func (e *Engine) Addrs() []net.Addr {
 	return as
 }
 
-// Servers returns the same addresses as clients name them: with the scheme of what is not plain TCP.
+// Servers returns the same addresses, but those of pages, as clients name them: with the scheme of what is not plain
+// TCP.
 func (e *Engine) Servers() []string {
 	var to []string
 	for _, ln := range e.listeners {
+		if ln.speaks.pages {
+			continue
+		}
 		to = append(to, ln.speaks.scheme()+ln.Addr().String())
 	}
 	return to
@@ -358,6 +364,7 @@ func (e *Engine) shutdown(ctx context.Context) error {
 	e.closeListeners()
 	e.accepts.Wait()
 	e.shakes.Wait() // given up: while the reactors run, as who waits for one of these would wait for ever
+	e.stopPages()
 	alone := e.cluster == nil || !e.cluster.handOver(ctx)
 	e.draining.Store(true)
 	within := uint32(e.cfg.DrainSpread.Milliseconds())

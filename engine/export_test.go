@@ -112,3 +112,6 @@ func (e *Engine) Leaving() bool { return e.leaving.Load() }
 
 // Sealed returns the bytes that carriers keep for sockets that have not taken them.
 func (e *Engine) Sealed() int64 { return e.sealed() }
+
+// MaxPageConns is how many connections browsers have at once.
+const MaxPageConns = maxPageConns

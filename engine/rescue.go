@@ -31,13 +31,14 @@ const (
 	inHandshake              // connections before they are adopted, of clients and of nodes
 	inAccept                 // accepting
 	inAdmin                  // a page of the admin address
+	inPages                  // a page for browsers
 	inGossip                 // what the membership tells
 	inWatch                  // waiting for sockets that were full
 	places
 )
 
 var placeNames = [places]string{
-	"open", "read", "close", "mailbox", "fan_out", "write", "tick", "sweep", "cluster", "handshake", "accept", "admin", "gossip", "watch",
+	"open", "read", "close", "mailbox", "fan_out", "write", "tick", "sweep", "cluster", "handshake", "accept", "admin", "pages", "gossip", "watch",
 }
 
 func (p place) String() string { return placeNames[p] }

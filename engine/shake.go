@@ -29,6 +29,7 @@ import (
 // transport is what a listener speaks below the protocol.
 type transport struct {
 	tls, webSocket, proxy bool
+	pages                 bool // a request that is none for WebSocket is answered, too: see pages.go
 }
 
 // scheme is how clients name it before an address.
@@ -56,7 +57,7 @@ const SubProtocol = "timedge.v1"
 // does without a place there.
 type shaking struct {
 	*net.TCPConn
-	gate  *gate
+	gate  *gate     // nil: the handshakes are over
 	since time.Time // it has a place; zero: it has none
 	heard bool      // something was read
 }
@@ -69,6 +70,9 @@ func (c *shaking) Read(b []byte) (int, error) {
 		return n, err
 	}
 	c.heard = true
+	if c.gate == nil {
+		return n, nil
+	}
 	if !c.gate.enter() {
 		return 0, net.ErrClosed
 	}
@@ -95,12 +99,21 @@ func (e *Engine) shake(c *net.TCPConn, t transport, place *addrPlace, accepted i
 	_ = c.SetDeadline(deadline)
 	forget := context.AfterFunc(e.ending, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	s := &session{id: e.nextID.Add(1), role: client{}, openedAt: accepted, carrier: &carrier{}, place: place}
+	var page *pageConn
 	err := errFault
-	e.try(inHandshake, func() { err = e.handshakes(c, t, s) })
+	e.try(inHandshake, func() { page, err = e.handshakes(c, t, s) })
 	if !forget() && err == nil {
 		err = net.ErrClosed
 	}
-	if err == nil {
+	if page != nil && err == nil {
+		_ = c.SetDeadline(time.Time{})
+		e.greeting.Add(-1) // it says no hello
+		if err = e.pages.give(page, func() { e.limits.addrs.leave(s.place); e.conns.Add(-1) }); err == nil {
+			return
+		}
+		e.greeting.Add(1) // as dismiss takes it back
+	}
+	if page == nil && err == nil {
 		_ = c.SetDeadline(time.Time{})
 		if err = e.enroll(c, s); err != nil { // takes back what admit counted
 			e.log.Warn().Err(err).Msg("cannot adopt a client")
@@ -125,8 +138,9 @@ var (
 	errFault      = errors.New("a fault of this server")
 )
 
-// handshakes runs them in order. What they leave behind is in the session's carrier.
-func (e *Engine) handshakes(c *net.TCPConn, t transport, s *session) error {
+// handshakes runs them in order. What they leave behind is in the session's carrier, or in page, of a client that asks
+// for one.
+func (e *Engine) handshakes(c *net.TCPConn, t transport, s *session) (page *pageConn, err error) {
 	k := s.carrier
 	sock := &shaking{TCPConn: c, gate: e.gate}
 	defer sock.rest()
@@ -134,7 +148,7 @@ func (e *Engine) handshakes(c *net.TCPConn, t transport, s *session) error {
 	if t.proxy {
 		early, err := e.readProxy(c, s)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		k.early = early
 	}
@@ -146,21 +160,29 @@ func (e *Engine) handshakes(c *net.TCPConn, t transport, s *session) error {
 			if !sock.heard && len(k.mem.in) == 0 {
 				err = silence(err)
 			}
-			return fmt.Errorf("TLS: %w", err)
+			return nil, fmt.Errorf("TLS: %w", err)
 		}
 		below = k.tls
 	}
 	if t.webSocket {
-		early, err := e.upgrade(below, k.early)
+		head, rest, err := readRequest(below, k.early)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		k.early, k.ws = early, &webSocket{}
+		if t.pages && !asksForWebSocket(head) {
+			sock.rest()
+			sock.gate = nil
+			return &pageConn{Conn: c, tls: k.tls, early: append(head, rest...)}, nil
+		}
+		if err := e.upgrade(below, head); err != nil {
+			return nil, err
+		}
+		k.early, k.ws = rest, &webSocket{}
 	}
 	if k.mem != nil {
 		k.mem.sock = nil
 	}
-	return nil
+	return nil, nil
 }
 
 // silence tells of a connection that ended, or was reset, before its first byte that it ended without a word.
@@ -235,12 +257,8 @@ func proxyLength(r *bufio.Reader) (int, error) {
 	return 0, proxyproto.ErrVersion1HeaderTooLong
 }
 
-// upgrade reads a request for WebSocket and answers it. early was read before; what it returns was read too far.
-func (e *Engine) upgrade(c io.ReadWriter, early []byte) (rest []byte, err error) {
-	head, rest, err := readRequest(c, early)
-	if err != nil {
-		return nil, err
-	}
+// upgrade answers a request for WebSocket.
+func (e *Engine) upgrade(c io.Writer, head []byte) error {
 	var host, origin string
 	spoken := false
 	up := ws.Upgrader{
@@ -271,9 +289,9 @@ func (e *Engine) upgrade(c io.ReadWriter, early []byte) (rest []byte, err error)
 		io.Reader
 		io.Writer
 	}{bytes.NewReader(head), c}); err != nil {
-		return nil, fmt.Errorf("WebSocket: %w", err)
+		return fmt.Errorf("WebSocket: %w", err)
 	}
-	return rest, nil
+	return nil
 }
 
 func reject(status int, why string) error {

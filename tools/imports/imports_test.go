@@ -63,13 +63,14 @@ var layers = []layer{
 		"github.com/rs/zerolog",
 	}},
 	{path: "examples", project: []string{"client", "client/media"}},
+	{path: "web"},
 	{path: "promises"}, // tests and nothing else
 	{path: "drills"},   // likewise
 	{path: "tools/ringsim", project: []string{"ring"}},
 	{path: "tools", project: []string{"client", "codec", "engine"}, foreign: []string{"*"}},
 	{path: "benchmarks", project: []string{"client", "codec", "engine", "tools"}, foreign: []string{"*"}},
 	// The command line may import all that there is.
-	{path: "", project: []string{"codec", "auth", "ring", "room", "node", "engine", "client", "client/media", "tim", "internal/settings"}, foreign: []string{"*"}},
+	{path: "", project: []string{"codec", "auth", "ring", "room", "node", "engine", "client", "client/media", "tim", "web", "internal/settings"}, foreign: []string{"*"}},
 }
 
 // gnet is imported by engine alone: what it needs of its caller is known in one place.
