@@ -34,6 +34,9 @@ type timGateway struct {
 // that is close to the largest fits in compact encoding only.
 const timOverhead = 64 << 10
 
+// leastMemory is what an engine needs, bytes.
+const leastMemory = 16 << 20
+
 // timSpread is over how long clients are told to go, as the engine's are.
 const timSpread = time.Second
 
@@ -46,6 +49,7 @@ func (c *serveCmd) openTim(log zerolog.Logger, secure *tls.Config, e *engine.Con
 	cfg := tim.Defaults()
 	cfg.Open, cfg.Node, cfg.MaxMessage, cfg.Log = auth.IsOpen(e.Auth), e.Node, e.Rooms.MaxPayload+timOverhead, log
 	cfg.Memory = int(min(e.MemoryBound/4, int64(cfg.Memory)))
+	e.MemoryBound = max(e.MemoryBound-int64(cfg.Memory), min(e.MemoryBound, leastMemory)) // what they hold is part of the bound
 	cfg.Dial = func(_ context.Context, remote netip.AddrPort) (net.Conn, error) { return g.engine.Connect(remote) }
 	cfg.Admit = func(remote net.Addr) (release func(), ok bool) { return g.engine.Admit(remote) }
 	g.Gateway = tim.New(cfg)

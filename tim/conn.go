@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -28,7 +29,14 @@ type conn struct {
 	remote netip.AddrPort
 	ctx    context.Context // ends with the connection
 	cancel context.CancelFunc
-	pumps  sync.WaitGroup // of subscriptions and the inbox
+	pumps  sync.WaitGroup                // of subscriptions and the inbox
+	engine atomic.Pointer[client.Client] // client, for whoever looks at what it holds
+	framed atomic.Int64                  // bytes of frame
+	moved  atomic.Int64                  // bytes read and written
+
+	// The gateway's watch's.
+	seen   int64 // moved, at its newest look
+	cutOff bool
 
 	// Set at the login, and not changed afterwards.
 	json   bool // answers and deliveries are JSON
@@ -89,7 +97,9 @@ func (c *conn) serve() {
 	log := c.g.log.With().Uint64("tim_id", c.id).Stringer("remote", c.remote).Logger()
 	log.Debug().Msg("tim connection opened")
 	var writer sync.WaitGroup
-	writer.Go(func() { c.out.write(c.c, func(n int) { c.g.stats.bytesOut.Add(uint64(n)) }) })
+	writer.Go(func() {
+		c.out.write(c.c, func(n int) { c.moved.Add(int64(n)); c.g.stats.bytesOut.Add(uint64(n)) })
+	})
 	late := time.AfterFunc(c.g.cfg.Login, func() { c.hangUp(ws.StatusNormalClosure) })
 	err := c.run(late)
 	late.Stop()
@@ -165,6 +175,12 @@ func (c *conn) hangUp(status ws.StatusCode) {
 	_ = c.c.SetReadDeadline(now.Add(closeWithin))
 }
 
+// cut ends the connection at once; what waits is dropped. Any goroutine.
+func (c *conn) cut() {
+	c.out.close()
+	_ = c.c.Close()
+}
+
 // closeWithin is how long a client has to take the last words.
 const closeWithin = time.Second
 
@@ -174,6 +190,7 @@ func (c *conn) read() ([]byte, error) {
 	if cap(c.frame) > keptFrame {
 		c.g.gathering.Add(-int64(c.gathered))
 		c.frame, c.gathered = nil, 0
+		c.framed.Store(0)
 	}
 	c.frame = c.frame[:0]
 	limit := c.g.cfg.MaxMessage
@@ -196,6 +213,7 @@ func (c *conn) read() ([]byte, error) {
 		}
 		n, err := c.in.Read(c.frame[len(c.frame):cap(c.frame)])
 		c.frame = c.frame[:len(c.frame)+n]
+		c.moved.Add(int64(n))
 		switch {
 		case len(c.frame) > limit:
 			return nil, errTooLarge
@@ -219,6 +237,7 @@ func (c *conn) grow(limit int) error {
 		c.gathered += extra
 	}
 	c.frame = append(make([]byte, 0, size), c.frame...)
+	c.framed.Store(int64(size))
 	return nil
 }
 
@@ -263,6 +282,7 @@ func (c *conn) beforeLogin(typ byte, isJSON bool, body []byte) error {
 		c.refuse(typeAuth, f, nil, "", isJSON)
 		return nil
 	}
+	c.engine.Store(c.client)
 	c.g.stats.logins[0].Add(1)
 	c.json = isJSON
 	c.who = tid{Node: who.account, Domain: m.Domain, Resource: m.Resource, Termtyp: m.Termtyp}

@@ -31,7 +31,7 @@ type Config struct {
 
 	MaxMessage int           // bytes of one frame
 	MaxPending int           // connections without a login at once
-	Memory     int           // bytes that unfinished frames of all connections may take beyond 64 KiB each
+	Memory     int           // bytes that all connections together may hold: frames that come, and what waits for who does not read
 	Login      time.Duration // how long a connection may be there without a login
 	Idle       time.Duration // how long a client may say nothing
 	Request    time.Duration // how long the engine may take for a request, or a push to find room
@@ -59,10 +59,11 @@ type Gateway struct {
 	pending   atomic.Int64 // connections without a login
 	gathering atomic.Int64 // bytes of unfinished frames, beyond 64 KiB each
 
-	mu    sync.Mutex
-	conns map[*conn]struct{}
-	ended bool
-	done  sync.WaitGroup // of conns
+	mu      sync.Mutex
+	conns   map[*conn]struct{}
+	ended   bool
+	watched bool           // watch runs
+	done    sync.WaitGroup // of conns
 }
 
 // New makes a gateway; Serve starts it.
@@ -208,6 +209,10 @@ func (g *Gateway) add(c *conn) bool {
 	}
 	g.conns[c] = struct{}{}
 	g.done.Add(1)
+	if !g.watched {
+		g.watched = true
+		go g.watch()
+	}
 	return true
 }
 

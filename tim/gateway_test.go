@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"strconv"
 	"testing"
 	"time"
@@ -65,8 +66,11 @@ func start(t *testing.T, change ...func(*Config, *engine.Config)) *server {
 		if n := s.g.gathering.Load(); n != 0 {
 			t.Errorf("%d bytes of frames are still counted", n)
 		}
-		if n := s.g.pending.Load(); n != 0 {
-			t.Errorf("%d connections are still counted as waiting to log in", n)
+		for s.g.pending.Load() != 0 { // of a connection that came while the gateway was shut down
+			if ctx.Err() != nil {
+				t.Fatalf("%d connections are still counted as waiting to log in", s.g.pending.Load())
+			}
+			runtime.Gosched()
 		}
 	})
 	return s
@@ -472,6 +476,52 @@ func TestStoppedReader(t *testing.T) {
 	}
 }
 
+// TestMemory has readers that stop, of a room with large messages: who holds most is cut off, who reads gets all.
+func TestMemory(t *testing.T) {
+	const bound = 24 << 20
+	s := start(t, func(g *Config, e *engine.Config) { g.Memory, e.Rooms.Window = bound, 512<<10 }) // who pushes holds less than who has stopped
+	p, reader := login(t, s.tim, manners[0], "pusher"), login(t, s.tim, manners[1], "reader")
+	room := p.do(opRegister, "", "")
+	reader.do(opSubscribe, room, "")
+	for i := range 20 {
+		login(t, s.tim, manners[i%2], "stopped"+strconv.Itoa(i)).do(opSubscribe, room, "")
+	}
+	body := make([]byte, 256<<10)
+	for i := uint32(0); s.g.stats.cutOff.Load() == 0; i++ {
+		binary.BigEndian.PutUint32(body, i)
+		p.push(room, 0, body)
+		reader.expect(room, 0, body, "pusher")
+	}
+	for s.g.stats.held.Load() > bound { // as of the newest look
+		p.push(room, 0, body[:8])
+		reader.expect(room, 0, body[:8], "pusher")
+	}
+	if p.push(room, 0, []byte{1}); s.g.stats.closed.Load() >= 20 {
+		t.Error("all who stopped are cut off")
+	}
+	reader.expect(room, 0, []byte{1}, "pusher")
+}
+
+// TestHolds: a large message is counted while it waits and while it is written, and not afterwards.
+func TestHolds(t *testing.T) {
+	o := newOutbox()
+	here, there := net.Pipe()
+	written := make(chan int)
+	go o.write(here, func(n int) { written <- n })
+	o.stream(make([]byte, 4<<20))
+	if n := o.holds(); n < 4<<20 {
+		t.Errorf("%d bytes are held of a message that waits", n)
+	}
+	go func() { _, _ = io.Copy(io.Discard, there) }()
+	<-written
+	o.control(ws.OpPing, nil) // a turn later
+	<-written
+	if n := o.holds(); n > 1<<20 {
+		t.Errorf("%d bytes are held when all has gone out", n)
+	}
+	o.close()
+}
+
 // TestTokens logs in with what TOKEN gives.
 func TestTokens(t *testing.T) {
 	for _, m := range manners {
@@ -552,7 +602,7 @@ func TestIdleRoomEnds(t *testing.T) {
 	name := p.do(opRegister, "", "")
 	p.do(opSubscribe, name, "")
 	id, _ := codec.ParseRoomID(name)
-	for t.Context().Err() == nil {
+	for end := time.Now().Add(patience); time.Now().Before(end); runtime.Gosched() {
 		if _, err := s.e.Rooms().Get(id); errors.Is(err, room.ErrUnknown) {
 			break
 		}
@@ -633,7 +683,10 @@ func TestAddress(t *testing.T) {
 		t.Error("a fourth connection")
 	}
 	_ = all[0].c.Close()
-	for t.Context().Err() == nil {
+	for end := time.Now().Add(patience); ; {
+		if time.Now().After(end) {
+			t.Fatal("the place of a connection that is over is not given back")
+		}
 		if c, _, _, err := ws.Dial(t.Context(), "ws://"+s.tim+"/tim"); err == nil {
 			_ = c.Close()
 			break

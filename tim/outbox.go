@@ -13,7 +13,9 @@ type outbox struct {
 	mu     sync.Mutex
 	room   sync.Cond // there is room again, or the outbox is closed
 	filled sync.Cond // there is something to write, or the outbox is closed
-	buf    []byte
+	buf    *[]byte   // nil: there is nothing to write
+	busy   int       // bytes of the buffers of the writer
+	waits  int       // bytes of those who wait for room
 	closed bool
 	ending bool // closed once what is there has gone out
 }
@@ -46,18 +48,29 @@ func (o *outbox) put(op ws.OpCode, bound int, pieces ...[]byte) bool {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for len(o.buf) >= bound && !o.closed && !o.ending {
+	o.waits += size
+	for o.buf != nil && len(*o.buf) >= bound && !o.closed && !o.ending {
 		o.room.Wait()
 	}
+	o.waits -= size
 	if o.closed || o.ending {
 		return false
 	}
-	o.buf = appendHeader(o.buf, op, size)
-	for _, p := range pieces {
-		o.buf = append(o.buf, p...)
-	}
+	o.add(op, size, pieces...)
 	o.filled.Signal()
 	return true
+}
+
+// add copies the pieces, size bytes in all, as one message. The caller holds mu.
+func (o *outbox) add(op ws.OpCode, size int, pieces ...[]byte) {
+	if o.buf == nil {
+		o.buf = buffers.Get().(*[]byte)
+	}
+	b := appendHeader(*o.buf, op, size)
+	for _, p := range pieces {
+		b = append(b, p...)
+	}
+	*o.buf = b
 }
 
 // appendHeader appends the header of an unmasked, unfragmented message of size bytes (RFC 6455, 5.2).
@@ -74,42 +87,62 @@ func appendHeader(dst []byte, op ws.OpCode, size int) []byte {
 	return append(dst, 127, byte(n>>56), byte(n>>48), byte(n>>40), byte(n>>32), byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
 }
 
+// buffers are those of outboxes that have something to write; an outbox without has none.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// keptBuffer is how large a buffer goes back to buffers, bytes; a larger one had a large message.
+const keptBuffer = 4 * outboxBound
+
 // write writes what is put in until the outbox is closed, or the connection breaks, then closes the connection. It
 // blocks.
 func (o *outbox) write(c net.Conn, written func(n int)) {
-	var spare []byte
 	for {
 		o.mu.Lock()
-		for len(o.buf) == 0 && !o.closed && !o.ending {
+		o.busy = 0
+		for o.buf == nil && !o.closed && !o.ending {
 			o.filled.Wait()
 		}
 		b := o.buf
-		over := o.closed || len(b) == 0
-		if cap(spare) > 4*outboxBound { // grown by a large message
-			spare = nil
+		over := o.closed || b == nil
+		if !over {
+			o.busy = cap(*b)
 		}
-		o.buf = spare[:0]
+		o.buf = nil
 		o.room.Broadcast()
 		o.mu.Unlock()
 		if over {
 			break
 		}
-		n, err := c.Write(b)
+		n, err := c.Write(*b)
 		written(n)
 		if err != nil {
 			break
 		}
-		spare = b
+		if cap(*b) <= keptBuffer {
+			*b = (*b)[:0]
+			buffers.Put(b)
+		}
 	}
 	o.close()
 	_ = c.Close()
+}
+
+// holds returns how many bytes the outbox holds, and those who wait for room in it.
+func (o *outbox) holds() int64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n := o.busy + o.waits
+	if o.buf != nil {
+		n += cap(*o.buf)
+	}
+	return int64(n)
 }
 
 // close ends the outbox at once: what is there is dropped.
 func (o *outbox) close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.closed = true
+	o.closed, o.buf = true, nil
 	o.room.Broadcast()
 	o.filled.Broadcast()
 }
@@ -119,7 +152,7 @@ func (o *outbox) end(op ws.OpCode, payload []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.closed && !o.ending {
-		o.buf = append(appendHeader(o.buf, op, len(payload)), payload...)
+		o.add(op, len(payload), payload)
 	}
 	o.ending = true
 	o.room.Broadcast()

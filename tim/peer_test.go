@@ -108,7 +108,7 @@ type peer struct {
 	name string
 }
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // connect opens a connection without a login.
 func connect(t *testing.T, addr string, m manner) *peer {

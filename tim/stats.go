@@ -16,6 +16,8 @@ type stats struct {
 	bytesIn, bytesOut atomic.Uint64
 	deliveries        atomic.Uint64
 	away              atomic.Uint64
+	cutOff            atomic.Uint64
+	held              atomic.Int64
 	refusals          [len(failures)]atomic.Uint64
 }
 
@@ -42,6 +44,8 @@ var (
 	descBytesOut   = prometheus.NewDesc("timedge_tim_bytes_out_total", "Bytes written to tim clients.", nil, nil)
 	descDeliveries = prometheus.NewDesc("timedge_tim_deliveries_total", "Pushes delivered to tim clients.", nil, nil)
 	descAway       = prometheus.NewDesc("timedge_tim_recipient_away_total", "Streams to accounts that were not there.", nil, nil)
+	descCutOff     = prometheus.NewDesc("timedge_tim_cut_off_total", "Connections of tim clients that held most when the bound on memory was reached.", nil, nil)
+	descHeld       = prometheus.NewDesc("timedge_tim_held_bytes", "What connections of tim clients hold: frames that come, and what waits for who does not read.", nil, nil)
 	descRefused    = prometheus.NewDesc("timedge_tim_refused_total", "Refusals, by the code that tim clients know.", []string{"code"}, nil)
 )
 
@@ -66,6 +70,8 @@ func (g *Gateway) Collect(to chan<- prometheus.Metric) {
 	counter(descBytesOut, &s.bytesOut)
 	counter(descDeliveries, &s.deliveries)
 	counter(descAway, &s.away)
+	counter(descCutOff, &s.cutOff)
+	to <- prometheus.MustNewConstMetric(descHeld, prometheus.GaugeValue, float64(s.held.Load()))
 	for i, f := range failures {
 		counter(descRefused, &s.refusals[i], strconv.Itoa(int(f.Code)))
 	}
