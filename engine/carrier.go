@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -9,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/internal/record"
 )
 
 // carrier is what lies between a session's socket and the protocol: TLS, WebSocket, or WebSocket within TLS. Its
@@ -20,10 +20,10 @@ import (
 // queue, if an empty one: so "has a queue" goes on meaning that something waits, and queues, policies and turns know
 // nothing of carriers. Loop only.
 type carrier struct {
-	tls *tls.Conn  // nil: none
-	mem *memory    // below tls
-	ws  *webSocket // nil: none
+	tls *record.Conn // nil: none
+	ws  *webSocket   // nil: none
 
+	raw     []byte // of the socket's bytes, what the handshakes have read too far
 	early   []byte // of the protocol's or the WebSocket's bytes, what the handshakes have read too far
 	pending []byte // for the socket, which has not taken it; from the loop's spare buffers
 	holds   int    // what the account's share counts for it
@@ -37,6 +37,9 @@ const (
 	// sealAhead is how much is sealed before the socket is asked whether it takes it: what a stalled reader's socket
 	// has not taken of it waits sealed, where no policy can drop it. Less costs more system calls.
 	sealAhead = 128 << 10
+	sealCells = sealAhead / record.MaxData
+	// flushCells is as much of a WebSocket as goes out at once.
+	flushCells = flushBytes / record.MaxData
 	// maxPending bounds what waits sealed of a session: what one write may leave, and answers to what the peer asks
 	// of its carrier meanwhile.
 	maxPending = 256 << 10
@@ -51,6 +54,10 @@ var errPeerEnds = errors.New("the peer ends")
 // loop's, valid until the next read. What it returns with an error came before that. errPeerEnds: the peer ends in
 // good order.
 func (c *carrier) open(s *session, b []byte) (protocol []byte, err error) {
+	if c.raw != nil {
+		b = append(c.raw, b...)
+		c.raw = nil
+	}
 	if c.tls != nil {
 		b, err = c.decrypt(s, b)
 	}
@@ -71,46 +78,30 @@ func (c *carrier) open(s *session, b []byte) (protocol []byte, err error) {
 // decrypt gathers the plain text of all records that are whole.
 func (c *carrier) decrypt(s *session, b []byte) (plain []byte, err error) {
 	l := s.loop
-	c.mem.in, c.mem.loop = b, l
-	l.sealed = l.sealed[:0]
 	plain = l.opened[:0]
-	for err == nil {
-		if cap(plain)-len(plain) < recordBytes {
-			plain = append(make([]byte, 0, 2*cap(plain)+len(b)+2*recordBytes), plain...)
-		}
-		var n int
-		n, err = c.tls.Read(plain[len(plain) : len(plain)+recordBytes])
-		plain = plain[:len(plain)+n]
-		if n < tinyRecord && n > 0 && s.role.client() {
+	for len(b) > 0 && err == nil {
+		at := len(plain)
+		plain, b, err = c.tls.Open(plain, b)
+		if len(plain)-at < tinyRecord && !c.tls.Cut() && s.role.client() {
 			if over := s.spend(costOther); over != nil {
 				err = over
 			}
 		}
 	}
-	c.mem.in = nil
 	if l.opened = plain[:0]; cap(plain) > maxGathered {
 		l.opened = nil
 	}
-	if len(l.sealed) > 0 { // the answer to a new key, or an alert
+	l.sealed = c.tls.Answer(l.sealed[:0])
+	if len(l.sealed) > 0 {
 		if failed := c.deliver(s, l.sealed); failed != nil {
 			return plain, failed
 		}
 	}
-	switch {
-	case err == errNoInput:
-		return plain, nil
-	case err == io.EOF:
-		return plain, errPeerEnds
-	case errors.As(err, new(*codec.ProtocolError)):
-		return plain, err
+	if err == io.EOF {
+		err = errPeerEnds
 	}
-	return plain, &tlsError{err}
+	return plain, err
 }
-
-// tlsError is why a TLS connection cannot go on. An alert has been sent.
-type tlsError struct{ error }
-
-func (e *tlsError) Unwrap() error { return e.error }
 
 // heard handles a WebSocket control frame.
 func (c *carrier) heard(s *session, op opcode, payload []byte) error {
@@ -141,19 +132,8 @@ func (c *carrier) say(s *session, b []byte) error {
 	if c.tls == nil {
 		return c.deliver(s, b)
 	}
-	sealed, err := c.seal(s.loop, b)
-	if err != nil {
-		return err
-	}
-	return c.deliver(s, sealed)
-}
-
-// seal encrypts b into the loop's scratch.
-func (c *carrier) seal(l *loop, b []byte) ([]byte, error) {
-	c.mem.loop = l
-	l.sealed = l.sealed[:0]
-	_, err := c.tls.Write(b)
-	return l.sealed, err
+	s.loop.sealed = c.tls.Append(s.loop.sealed[:0], b)
+	return c.deliver(s, s.loop.sealed)
 }
 
 // deliver has bytes follow what was sent before.
@@ -222,37 +202,42 @@ func (c *carrier) hold(s *session) {
 // send is the write of a session with a carrier: it returns how many bytes of the protocol it took, fewer than g has
 // if the socket is full. What waits is out (push).
 func (c *carrier) send(s *session, g *gathered) (taken int, err error) {
-	l := s.loop
 	for at := 0; taken < g.size; {
-		b := g.upTo(at + sealAhead)
-		b = b[at:min(at+sealAhead, len(b))]
-		if c.tls == nil {
-			b = g.upTo(at + flushBytes)[at:]
-		}
-		out := b
+		out, cells := g.upTo(at, flushCells), flushCells
 		if c.tls != nil {
-			if out, err = c.seal(l, b); err != nil {
-				return taken, err
-			}
+			out, cells = c.seal(s.loop, g, at), sealCells
 		}
-		n, err := l.write(int(s.fd), out)
+		n, err := s.loop.write(int(s.fd), out)
 		if err != nil && !again(err) {
 			return taken, err
 		}
 		if n == len(out) {
-			at += len(b)
+			at += cells
 			taken = g.protocol(at)
 			continue
 		}
-		if c.tls != nil {
-			c.keep(s, out[n:])
-			return g.protocol(at + len(b)), nil
+		if c.tls == nil { // the rest of the message that has begun
+			cells = (n + g.cell() - 1) / g.cell()
+			out = out[:min(len(out), cells*g.cell())]
 		}
-		end := g.wholeMessage(at + n)
-		c.keep(s, g.b[at+n:end])
-		return g.protocol(end), nil
+		if n < len(out) {
+			c.keep(s, out[n:])
+		}
+		return g.protocol(at + cells), nil
 	}
 	return taken, nil
+}
+
+// seal encrypts sealCells cells, each as a record, into the loop's scratch.
+func (c *carrier) seal(l *loop, g *gathered, at int) []byte {
+	in := g.upTo(at, sealCells)
+	l.sealed = l.sealed[:0]
+	for len(in) > 0 {
+		n := min(len(in), g.cell())
+		l.sealed = c.tls.Seal(l.sealed, in[:n])
+		in = in[n:]
+	}
+	return l.sealed
 }
 
 // end says the carrier's last words: a close frame, close_notify.
@@ -275,11 +260,8 @@ func (c *carrier) end(s *session) error {
 	if c.tls == nil {
 		return nil
 	}
-	l := s.loop
-	c.mem.loop = l
-	l.sealed = l.sealed[:0]
-	_ = c.tls.CloseWrite() // fails if an alert was the last word
-	return c.deliver(s, l.sealed)
+	s.loop.sealed = c.tls.Close(s.loop.sealed[:0]) // nothing, if an alert was the last word
+	return c.deliver(s, s.loop.sealed)
 }
 
 // fail prepares for a gentle end after an error of open, and reports whether there can be one.
@@ -291,7 +273,7 @@ func (c *carrier) fail(s *session, err error) bool {
 		return true
 	case errors.As(err, &we):
 		c.close, c.reason = we.code, we.text
-	case errors.As(err, new(*tlsError)):
+	case errors.As(err, new(*record.Alert)):
 		c.ended, c.deaf = true, true
 	default:
 		return false
@@ -304,6 +286,9 @@ func (c *carrier) fail(s *session, err error) bool {
 
 // release gives back what the carrier of a closed session holds.
 func (c *carrier) release(s *session) {
+	if c.tls != nil {
+		c.tls.Release()
+	}
 	s.loop.stats.sealed.Add(-int64(len(c.pending)))
 	if c.pending != nil {
 		s.loop.putBuffer(c.pending)
@@ -316,7 +301,7 @@ func (c *carrier) release(s *session) {
 // whenever it blocks.
 const (
 	spareBuffers = 16
-	spareBytes   = sealAhead + 4<<10 // with what sealing adds
+	spareBytes   = sealCells * (record.MaxData + record.Overhead)
 )
 
 func (l *loop) spareBuffer() []byte {

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/timedge/timedge/internal/record"
 )
 
 // below is what a test's client has below TLS: the socket, and after the handshake a buffer.
@@ -69,7 +71,7 @@ func newStack(t testing.TB) *stack {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { far.Close() })
-	e := &Engine{log: zerolog.Nop(), gate: newGate(1, nil), cfg: Config{TLS: &tls.Config{Certificates: []tls.Certificate{testCertificate}}}}
+	e := &Engine{log: zerolog.Nop(), gate: newGate(1, nil), cfg: Config{TLS: record.Config(&tls.Config{Certificates: []tls.Certificate{testCertificate}})}}
 	k := &stack{s: &session{role: client{}, loop: &loop{eng: e}, carrier: &carrier{}}, sent: &below{Conn: near}}
 	raw, err := far.(*net.TCPConn).SyscallConn()
 	if err != nil {

@@ -215,13 +215,13 @@ func (c *cluster) enroll(conn *node.Link, p node.Peer, dialed bool) error {
 	k := &link{session: s, c: c, peer: p, dialed: dialed, proof: conn, heads: make(map[*member]codec.RoomHead)}
 	k.port = carry.NewPort(k.linkID(), p.Name, dialed, e.rooms, k)
 	s.role = k
-	mem := &memory{}
-	over, socket, err := node.Lift(conn, mem)
+	socket, err := conn.Socket()
 	if err != nil {
 		_ = conn.Close()
 		return err
 	}
-	s.carrier = &carrier{tls: over, mem: mem}
+	s.carrier = &carrier{tls: conn.Records}
+	s.carrier.raw, s.carrier.early = conn.Rest()
 	e.conns.Add(1)
 	if err := e.hand(socket, s); err != nil {
 		e.conns.Add(-1)

@@ -20,6 +20,7 @@ import (
 	"github.com/timedge/timedge/auth"
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/internal/clock"
+	"github.com/timedge/timedge/internal/record"
 	"github.com/timedge/timedge/room"
 )
 
@@ -120,7 +121,7 @@ func (c *Config) fill() error {
 	if c.TLS != nil {
 		c.TLS = c.TLS.Clone()
 		c.TLS.MinVersion = max(c.TLS.MinVersion, tls.VersionTLS13)
-		c.TLS.DynamicRecordSizingDisabled = true // a first frame would be many records, each with its own cost
+		c.TLS = record.Config(c.TLS)
 	}
 	errs = append(errs, c.Origins.check())
 	bad(c.MemoryBound < 16<<20, "memory bound: %d is below 16 MiB", c.MemoryBound)

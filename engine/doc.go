@@ -15,7 +15,8 @@
 //	write.go     the vectored write, and what happens when a socket takes no more
 //	blocked.go   sockets that take no more, watched until they do
 //	shake.go     what comes before the protocol: PROXY header, TLS, WebSocket; gate.go its share of the processor
-//	carrier.go   TLS and WebSocket of a session on its loop; memory.go, websocket.go its layers, gather.go what it sends
+//	carrier.go   TLS and WebSocket of a session on its loop; its layers websocket.go and internal/record
+//	gather.go    what carriers send, cut for them
 //	tick.go      what time brings
 //	admin.go     health and metrics
 //	limits.go    rates, and what becomes of who goes over one; token.go fresh tokens

@@ -9,7 +9,7 @@ import (
 // maps.
 const (
 	sessionCost = 1536
-	tlsCost     = 10 << 10
+	tlsCost     = 3 << 10
 	memberCost  = 512 // with its part of an outlet
 )
 

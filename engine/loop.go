@@ -45,7 +45,7 @@ type loop struct {
 	spare        []item                                // the slice that the mailbox does not use
 	iov          []unix.Iovec                          // scratch of writes
 	heads        [][]byte                              // likewise
-	gathers      [2]gathered                           // likewise: of carriers, [1] of those with WebSocket
+	gathers      [4]gathered                           // likewise: of each kind of carrier
 	opened       []byte                                // likewise: what was decrypted of one read
 	sealed       []byte                                // likewise: what TLS has encrypted
 	words        []byte                                // likewise: of WebSocket control frames

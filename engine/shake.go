@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -19,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/internal/record"
 )
 
 // What comes before the first byte of the protocol is done here, away from the loops: a PROXY header, a TLS
@@ -145,6 +145,7 @@ func (e *Engine) handshakes(c *net.TCPConn, t transport, s *session) (page *page
 	sock := &shaking{TCPConn: c, gate: e.gate}
 	defer sock.rest()
 	var below io.ReadWriter = c
+	var over *record.Stream
 	if t.proxy {
 		early, err := e.readProxy(c, s)
 		if err != nil {
@@ -153,16 +154,17 @@ func (e *Engine) handshakes(c *net.TCPConn, t transport, s *session) (page *page
 		k.early = early
 	}
 	if t.tls {
-		k.mem = &memory{sock: sock, in: k.early}
+		early := k.early
 		k.early = nil
-		k.tls = tls.Server(k.mem, e.cfg.TLS)
-		if err := k.tls.Handshake(); err != nil {
-			if !sock.heard && len(k.mem.in) == 0 {
+		records, rest, _, err := record.ServerAfter(sock, early, e.cfg.TLS)
+		if err != nil {
+			if !sock.heard && len(early) == 0 {
 				err = silence(err)
 			}
 			return nil, fmt.Errorf("TLS: %w", err)
 		}
-		below = k.tls
+		over = record.NewStream(sock, records, rest)
+		k.tls, below = records, over
 	}
 	if t.webSocket {
 		head, rest, err := readRequest(below, k.early)
@@ -179,8 +181,9 @@ func (e *Engine) handshakes(c *net.TCPConn, t transport, s *session) (page *page
 		}
 		k.early, k.ws = rest, &webSocket{}
 	}
-	if k.mem != nil {
-		k.mem.sock = nil
+	if over != nil {
+		raw, plain := over.Rest()
+		k.raw, k.early = raw, append(k.early, plain...)
 	}
 	return nil, nil
 }

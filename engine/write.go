@@ -78,12 +78,17 @@ func (s *session) writev(iov []unix.Iovec, size int) (taken int, err error) {
 
 // gathered returns the loop's scratch for the session's kind of carrier.
 func (s *session) gathered() *gathered {
-	l := s.loop
-	if s.carrier.ws == nil {
-		return &l.gathers[0]
+	messages, records := s.carrier.ws != nil, s.carrier.tls != nil
+	i := 0
+	if messages {
+		i++
 	}
-	l.gathers[1].messages = true
-	return &l.gathers[1]
+	if records {
+		i += 2
+	}
+	g := &s.loop.gathers[i]
+	g.messages, g.records = messages, records
+	return g
 }
 
 // carry sends by the session's carrier.

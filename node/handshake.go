@@ -17,6 +17,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"github.com/timedge/timedge/internal/record"
 )
 
 // The handshake of a link, before any frame:
@@ -113,7 +115,7 @@ func (ks Keys) Credentials() *Credentials {
 	if err != nil {
 		panic(err) // the template is a constant
 	}
-	cr.cfg = &tls.Config{
+	cr.cfg = record.Config(&tls.Config{
 		MinVersion:   tls.VersionTLS13,
 		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
 		ClientAuth:   tls.RequireAnyClientCert,
@@ -125,9 +127,8 @@ func (ks Keys) Credentials() *Credentials {
 			}
 			return nil
 		},
-		SessionTicketsDisabled:      true, // every link proves the key anew
-		DynamicRecordSizingDisabled: true,
-	}
+		SessionTicketsDisabled: true, // every link proves the key anew
+	})
 	return cr
 }
 
@@ -143,14 +144,15 @@ func (cr *Credentials) takes(s tls.ConnectionState) bool {
 
 // Link is a connection with a node that has proved a cluster key.
 type Link struct {
-	*tls.Conn
+	*record.Stream
+	state tls.ConnectionState
 	shown ed25519.PublicKey // of the key that this node has proved
 }
 
 // Current reports whether a link would be proved today as it was: the peer by a key that is still taken, this node by
 // the key that it shows now.
 func (cr *Credentials) Current(l *Link) (peer, self bool) {
-	return cr.takes(l.ConnectionState()), cr.shown.Equal(l.shown)
+	return cr.takes(l.state), cr.shown.Equal(l.shown)
 }
 
 func appendPreface(b []byte) []byte { return append(append(b, LinkMagic...), LinkVersion) }
@@ -220,16 +222,18 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// secure runs the TLS handshake over c, as one side or the other: tls.Client or tls.Server.
-func (cr *Credentials) secure(c net.Conn, side func(net.Conn, *tls.Config) *tls.Conn) (*Link, error) {
+// secure runs the TLS handshake over c, as one side or the other: record.Client or record.Server.
+func (cr *Credentials) secure(c net.Conn, side tlsSide) (*Link, error) {
 	b := &bounded{c, strangerBytes}
-	t := side(b, cr.cfg)
-	if err := t.Handshake(); err != nil {
+	records, rest, state, err := side(b, cr.cfg)
+	if err != nil {
 		return nil, tlsError("shaking hands", err)
 	}
 	b.left = math.MaxInt // a node may say as much as it likes
-	return &Link{t, cr.shown}, nil
+	return &Link{record.NewStream(b, records, rest), state, cr.shown}, nil
 }
+
+type tlsSide func(net.Conn, *tls.Config) (c *record.Conn, rest []byte, s tls.ConnectionState, err error)
 
 // Client shakes hands as the node that dialed, and wants the other to be want. It blocks for at most HandshakeTimeout.
 // The link is what it returns, which closes c when it is closed; after an error c is still the caller's to close.
@@ -243,7 +247,7 @@ func Client(c net.Conn, cr *Credentials, self, want Peer) (*Link, error) {
 	if err := readPreface(c); err != nil {
 		return nil, err
 	}
-	t, err := cr.secure(c, tls.Client)
+	t, err := cr.secure(c, record.Client)
 	if err != nil {
 		return nil, err
 	}
@@ -278,7 +282,7 @@ func Server(c net.Conn, cr *Credentials, self Peer) (*Link, Peer, error) {
 	if err != nil {
 		return nil, Peer{}, err
 	}
-	t, err := cr.secure(c, tls.Server)
+	t, err := cr.secure(c, record.Server)
 	if err != nil {
 		return nil, Peer{}, err
 	}

@@ -232,7 +232,7 @@ func TestTappedLink(t *testing.T) {
 			}
 		}
 	}
-	if s := e.dialer.ConnectionState(); s.Version != tls.VersionTLS13 || s.DidResume {
+	if s := e.dialer.state; s.Version != tls.VersionTLS13 || s.DidResume {
 		t.Errorf("link has %s, resumed: %v", tls.VersionName(s.Version), s.DidResume)
 	}
 }

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"crypto/tls"
 	"errors"
 	"net"
 )
@@ -9,27 +8,26 @@ import (
 // errNotLink says that a connection was not made by Client or Server over TCP.
 var errNotLink = errors.New("node: not a link over TCP")
 
-// Lift takes a link off its socket: from now on it reads and writes below, and who calls moves the bytes between
-// below and the socket that is returned. Nobody reads or writes the link meanwhile. What the link has read and not
-// yet returned stays with it.
-func Lift(link *Link, below net.Conn) (t *tls.Conn, socket *net.TCPConn, err error) {
-	b, ok := link.NetConn().(*bounded)
+// Socket returns the connection below a link's records. Who goes on with it and with the records themselves neither
+// reads nor writes the link any more; what that has read too far its Rest tells.
+func (l *Link) Socket() (*net.TCPConn, error) {
+	b, ok := l.Stream.Conn.(*bounded)
 	if !ok {
-		return nil, nil, errNotLink
+		return nil, errNotLink
 	}
 	c := b.Conn
 	if p, ok := c.(*peeked); ok {
 		if len(p.head) > 0 {
-			return nil, nil, errNotLink // the handshake is not over
+			return nil, errNotLink // the handshake is not over
 		}
 		c = p.Conn
 	}
 	if g, ok := c.(*guest); ok {
 		c = g.Conn
 	}
-	if socket, ok = c.(*net.TCPConn); !ok {
-		return nil, nil, errNotLink
+	socket, ok := c.(*net.TCPConn)
+	if !ok {
+		return nil, errNotLink
 	}
-	b.Conn = below
-	return link.Conn, socket, nil
+	return socket, nil
 }

@@ -28,6 +28,7 @@ var layers = []layer{
 	{path: "codec"},
 	{path: "internal/clock"},
 	{path: "internal/settings", foreign: []string{"github.com/BurntSushi/toml"}},
+	{path: "internal/record", foreign: []string{"golang.org/x/crypto/chacha20poly1305"}},
 	{path: "ring", foreign: []string{"github.com/cespare/xxhash/v2"}},
 	{path: "auth", project: []string{"codec"}, foreign: []string{
 		"github.com/golang-jwt/jwt/v5",
@@ -37,14 +38,14 @@ var layers = []layer{
 		"github.com/cespare/xxhash/v2",
 		"github.com/valyala/bytebufferpool",
 	}},
-	{path: "node", project: []string{"codec", "ring", "room"}, foreign: []string{
+	{path: "node", project: []string{"codec", "internal/record", "ring", "room"}, foreign: []string{
 		"github.com/hashicorp/memberlist",
 		"github.com/prometheus/client_golang",
 		"github.com/rs/zerolog",
 	}},
 	{path: "carry", project: []string{"codec", "ring", "room", "node"}},
 	{path: "internal/world", project: []string{"codec", "ring", "room", "node", "carry"}, foreign: []string{"github.com/cespare/xxhash/v2"}},
-	{path: "engine", project: []string{"codec", "internal/clock", "auth", "room", "node", "carry"}, foreign: []string{
+	{path: "engine", project: []string{"codec", "internal/clock", "internal/record", "auth", "room", "node", "carry"}, foreign: []string{
 		gnet,
 		"github.com/gobwas/ws", // the upgrade, and nothing else of it
 		"github.com/pires/go-proxyproto",
