@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"crypto/tls"
 	"errors"
 	"io"
 	stdlog "log"
@@ -103,10 +102,9 @@ func (p *pageServer) give(c *pageConn, done func()) error {
 	}
 }
 
-// pageConn is the connection of a browser that asks for a page. Addresses and deadlines are the socket's.
+// pageConn is the connection of a browser that asks for a page: the socket, or a stream of TLS over it.
 type pageConn struct {
 	net.Conn
-	tls   *tls.Conn // over the socket; nil: none
 	early []byte    // what the handshakes have read
 	once  sync.Once
 	done  func()
@@ -118,24 +116,10 @@ func (c *pageConn) Read(b []byte) (int, error) {
 		c.early = c.early[n:]
 		return n, nil
 	}
-	if c.tls != nil {
-		return c.tls.Read(b)
-	}
 	return c.Conn.Read(b)
 }
 
-func (c *pageConn) Write(b []byte) (int, error) {
-	if c.tls != nil {
-		return c.tls.Write(b)
-	}
-	return c.Conn.Write(b)
-}
-
 func (c *pageConn) Close() error {
-	if c.tls != nil {
-		_ = c.SetWriteDeadline(time.Now().Add(time.Second)) // for the notice that it ends
-		_ = c.tls.CloseWrite()
-	}
 	err := c.Conn.Close()
 	c.once.Do(c.done)
 	return err

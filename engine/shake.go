@@ -144,7 +144,7 @@ func (e *Engine) handshakes(c *net.TCPConn, t transport, s *session) (page *page
 	k := s.carrier
 	sock := &shaking{TCPConn: c, gate: e.gate}
 	defer sock.rest()
-	var below io.ReadWriter = c
+	var below net.Conn = c
 	var over *record.Stream
 	if t.proxy {
 		early, err := e.readProxy(c, s)
@@ -174,7 +174,7 @@ func (e *Engine) handshakes(c *net.TCPConn, t transport, s *session) (page *page
 		if t.pages && !asksForWebSocket(head) {
 			sock.rest()
 			sock.gate = nil
-			return &pageConn{Conn: c, tls: k.tls, early: append(head, rest...)}, nil
+			return &pageConn{Conn: below, early: append(head, rest...)}, nil
 		}
 		if err := e.upgrade(below, head); err != nil {
 			return nil, err
