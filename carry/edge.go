@@ -368,7 +368,7 @@ func (n *Node) tally(e *edge) {
 	}
 	if subs := uint64(e.mirror.Subscribers()); subs != e.told {
 		e.told = subs
-		n.do.Send(e.at.id, &codec.Tally{Room: e.id, Subscribers: subs})
+		n.do.Tell(e.at.id, tally{e.mirror, subs})
 	}
 }
 

@@ -189,6 +189,30 @@ func (c unfeed) do(p *Port, now int64) {
 	}
 }
 
+// do tells the relay how many subscribers there are. When the last has left an inbox that comes between what it had and
+// what comes to nobody.
+func (c tally) do(p *Port, _ int64) {
+	f := p.feeds[c.room.ID]
+	if f == nil || f.room != c.room {
+		return
+	}
+	if c.room.IsInbox() {
+		for _, num := range f.nums {
+			if pub := p.lanes[lane{c.room.ID, num}]; pub != nil {
+				p.lh.Acks(pub)
+			}
+		}
+	}
+	deserted := c.subs == 0 && c.room.Deserted()
+	if deserted { // who has come and left between two tallies was there
+		p.lh.Send(&codec.Tally{Room: c.room.ID, Subscribers: 1})
+	}
+	p.lh.Send(&codec.Tally{Room: c.room.ID, Subscribers: c.subs})
+	if deserted {
+		c.room.Vacated()
+	}
+}
+
 // endFeed ends what the link does for a mirror, and tells the other node, unless that is to be quiet.
 func (p *Port) endFeed(id codec.RoomID, quiet bool, now int64) {
 	f := p.feeds[id]

@@ -163,24 +163,70 @@ func (r *Room) present() bool {
 	return false
 }
 
-// attend notes whether somebody is in an inbox. While nobody is, nothing counts as arrived. When nobody has been for
-// half the stall time, who sends is told: later the places of who was there are given up. No-op for other rooms. Room's
-// mutex.
+// attend notes whether somebody is in an inbox. While nobody is, nothing counts as arrived but what somebody had who has
+// left. When nobody has been for half the stall time, who sends is told: later the places of who was there are given
+// up. No-op for other rooms. Room's mutex.
 func (r *Room) attend(now int64) {
-	if !r.inbox || r.mirror {
+	vacant := r.subs+r.tallied == 0
+	switch {
+	case !r.inbox:
 		return
-	}
-	if vacant := r.subs+r.tallied == 0; vacant != r.vacant {
+	case vacant != r.vacant && !(vacant && r.mirror):
 		r.vacant = vacant
 		r.seated().updateAll(r)
 	}
 	switch {
+	case r.mirror:
 	case r.attended():
 		r.gone = 0
 	case r.gone == 0:
 		r.gone = now
 	case now-r.gone > int64(r.table.cfg.Stall)/2:
 		r.away(now)
+	}
+}
+
+// parted notes what a session had that has left an inbox, or one behind a link, before its seat is given up: in a
+// lossless one what it has consumed, of one elsewhere what its node has said of that, and of one here all that was sent.
+// No-op for other rooms. Room's mutex.
+func (r *Room) parted(m Member) {
+	if !r.inbox {
+		return
+	}
+	seat := r.seated().byMember[m]
+	for _, p := range r.pubs {
+		for _, st := range p.streams {
+			had := st.next - 1
+			if seat != nil {
+				had = 0
+				if at := seat.places[st.key]; at != nil {
+					had = min(at.acked, st.next-1)
+				}
+			}
+			st.left = max(st.left, had)
+		}
+	}
+	if r.mirror && r.subs+r.tallied == 0 {
+		r.vacant = true
+		r.seats.updateAll(r)
+	}
+}
+
+// Deserted reports whether the last session has left a mirror of an inbox since Vacated was called.
+func (r *Room) Deserted() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mirror && r.vacant
+}
+
+// Vacated says that the relay knows of a mirror that the last session has left, and how far that was: what comes now is
+// nobody's here.
+func (r *Room) Vacated() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.mirror && r.vacant {
+		r.vacant = false
+		r.seats.updateAll(r)
 	}
 }
 

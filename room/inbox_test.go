@@ -428,3 +428,65 @@ func TestVacantInboxBecomesAMirror(t *testing.T) {
 	x.loop.drain()
 	x.wantAcked(2)
 }
+
+// What the last session had when it left has arrived, also where its acknowledgement, or that of a node that nobody is
+// behind, comes later; what comes afterwards has not.
+func TestInboxIsLeftWithWhatHadArrived(t *testing.T) {
+	acked := func(x *bench) (seq uint64) {
+		x.pub.Acks(x.hold, func(_ codec.StreamKey, to uint64) { seq = max(seq, to) })
+		return seq
+	}
+	for _, policy := range []codec.Policy{codec.PolicyLive, codec.PolicyLossless} {
+		for _, where := range []string{"here", "elsewhere"} {
+			t.Run(policy.String()+" "+where, func(t *testing.T) {
+				x := newInboxBench(t, policy)
+				idle := x.viewer(Join{Link: "n2"}) // mirrors it for nobody
+				join := alice
+				if where == "elsewhere" {
+					join = Join{Link: "n3"}
+				}
+				v := x.viewer(join)
+				x.room.Tally(idle, 0, x.now)
+				x.room.Tally(v, 1, x.now)
+				if err := x.send("bob"); err != nil {
+					t.Fatal(err)
+				}
+				x.script(0, "1", "2", "3")
+				x.loop.drain()
+				v.take(1 << 20)
+				ack := func(v *viewer, seq uint64) {
+					t.Helper()
+					if err := x.room.Ack(v, x.key(0), seq, x.now); err != nil {
+						t.Fatal(err)
+					}
+				}
+				want := uint64(2)
+				if where == "elsewhere" {
+					ack(v, 2)
+					x.room.Tally(v, 0, x.now)
+					ack(v, 3) // of a node that nobody is behind any more
+				} else {
+					if policy == codec.PolicyLossless {
+						ack(v, 2)
+					} else {
+						want = 3 // who reads a live inbox acknowledges nothing
+					}
+					x.loop.unsubscribe(v, false)
+				}
+				if got := acked(x); got != 0 {
+					t.Errorf("acknowledged up to %d before the other node has it", got)
+				}
+				ack(idle, 3)
+				if got := acked(x); got != want {
+					t.Errorf("acknowledged up to %d, want %d", got, want)
+				}
+				x.script(0, "4")
+				x.loop.drain()
+				ack(idle, 4)
+				if got := acked(x); got > want {
+					t.Errorf("what nobody was there for is acknowledged up to %d", got)
+				}
+			})
+		}
+	}
+}

@@ -447,8 +447,12 @@ func (r *Room) Unsubscribe(o Outlet, member Member, counts, last, gone bool, now
 		}
 		r.tallied -= max(n, 0)
 		delete(r.links, member)
+		if n > 0 {
+			r.parted(member)
+		}
 	} else {
 		r.subs--
+		r.parted(member)
 	}
 	r.attend(now)
 	r.recount = true
@@ -484,6 +488,9 @@ func (r *Room) Tally(member Member, subs int, now int64) {
 	}
 	r.links[member] = subs
 	r.tallied += subs - max(old, 0)
+	if subs < old {
+		r.parted(member)
+	}
 	if r.seats != nil && r.seats.byMember[member] != nil {
 		r.seats.returned(r.seats.byMember[member].node, subs-max(old, 0))
 	}

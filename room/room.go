@@ -53,7 +53,7 @@ type Room struct {
 	outlets  []Outlet
 	subs     int
 	gone     int64          // an inbox's: since when none of the owner's sessions is there; 0: one is
-	vacant   bool           // likewise: none is there now, and what comes does not arrive
+	vacant   bool           // an inbox's: none is there now, and what comes does not arrive; see parted
 	watchers int            // subscribers and publishers that asked for counts
 	recount  bool           // the count changed since it was last told
 	marked   bool           // the table's next sweep will tell it

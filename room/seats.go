@@ -242,8 +242,15 @@ func (l *seating) lowest(st *stream) (low uint64, n int) {
 			low, n = p.acked, 1
 		}
 	}
-	if (l.hold != 0 || st.pub.room.vacant) && st.acked.Load() <= low {
-		low, n = st.acked.Load(), n+1
+	bound := uint64(codec.MaxSeq)
+	switch {
+	case l.hold != 0:
+		bound = st.acked.Load()
+	case st.pub.room.vacant:
+		bound = max(st.acked.Load(), st.left)
+	}
+	if bound <= low {
+		low, n = bound, n+1
 	}
 	return low, n
 }
