@@ -1,0 +1,60 @@
+// What the tests of pages share: a server with its pages, and visitors of different kinds.
+
+import { spawn } from "node:child_process";
+import type { Browser, Page } from "playwright-core";
+
+const binary = process.env.TIMEDGE ?? new URL("../../../bin/timedge", import.meta.url).pathname;
+
+export interface PageServer {
+  /** Where the pages are, without a slash at the end. */
+  url: string;
+  kill(): void;
+  stop(): Promise<void>;
+}
+
+/** Starts a server with pages on ports of its own. */
+export function servePages(...args: string[]): Promise<PageServer> {
+  const p = spawn(binary, ["serve", "--listen", "127.0.0.1:0", "--web", "127.0.0.1:0", "--admin", "", "--idle", "1h", ...args], { stdio: ["ignore", "pipe", "pipe"] });
+  const gone = new Promise<void>((resolve) => p.on("exit", () => resolve()));
+  return new Promise((resolve, reject) => {
+    let said = "";
+    p.on("error", reject);
+    void gone.then(() => reject(new Error(`the server ended: ${said}`))); // later it changes nothing
+    const hear = (b: Buffer): void => {
+      said += b;
+      const m = /pages for browsers .* are on (http:\S+?)\/?\s/.exec(said);
+      if (!m) return;
+      resolve({
+        url: m[1]!,
+        kill: () => void p.kill("SIGKILL"),
+        stop: async () => {
+          p.kill("SIGTERM");
+          await gone;
+        },
+      });
+    };
+    p.stdout.on("data", hear);
+    p.stderr.on("data", hear);
+  });
+}
+
+export interface Visitor {
+  width?: number;
+  height?: number;
+  language?: string;
+  dark?: boolean;
+}
+
+export const phone: Visitor = { width: 390, height: 844 };
+
+/** Opens a page as somebody new. What goes wrong on it fails through `faults`. */
+export async function visit(browser: Browser, url: string, v: Visitor = {}, faults: string[] = []): Promise<Page> {
+  const context = await browser.newContext({
+    permissions: ["camera", "microphone"], viewport: { width: v.width ?? 1280, height: v.height ?? 800 }, locale: v.language ?? "en-US", colorScheme: v.dark ? "dark" : "light",
+  });
+  const page = await context.newPage();
+  page.on("pageerror", (e) => faults.push(`${url}: ${e.message}`));
+  page.on("console", (m) => m.type() === "error" && faults.push(`${url}: ${m.text()}`));
+  await page.goto(url);
+  return page;
+}
