@@ -96,6 +96,7 @@ test("a broadcast, and who watches it", { timeout: 240_000 }, async () => {
   await sender.getByRole("button", { name: "End", exact: true }).click();
   await viewer.getByText("The broadcast has ended.").waitFor(patience);
   await sound(viewer, "ended");
+  await viewer.getByText("The broadcast has ended.").waitFor(patience); // still
   await picture(viewer, "live-ended-phone");
   const late = await visit(browser, link, phone, faults);
   await late.getByText("There is no such broadcast, or it has ended.").waitFor(patience);

@@ -66,7 +66,7 @@ export class Watch {
       onUnsupported: () => this.become("unsupported"),
       ...(o.onDecoded ? { onDecoded: o.onDecoded } : {}),
       onShown: (pts, wall) => {
-        this.become("live");
+        if (this.state !== "ended") this.become("live"); // what was buffered is still shown
         o.onShown?.(pts, wall);
       },
     });
@@ -130,7 +130,7 @@ export class Watch {
       case "joined":
         if (this.pub !== e.pub) this.player.restart();
         this.pub = e.pub;
-        if (this.state === "ended") this.become("live");
+        if (this.state === "ended") this.become("live"); // the sender is back
         return;
       case "left":
         if (e.pub === this.pub) this.become(e.account !== "" && e.code === codeLeft ? "ended" : "interrupted");

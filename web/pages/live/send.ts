@@ -153,7 +153,9 @@ export function broadcastPage(root: HTMLElement, shell: Shell): () => void {
   const airBar = h("div", { class: "row bar", hidden: true }, mute, hide, end);
   const heading = h("h1", {}, t("title"));
 
-  root.append(heading, h("p", { class: "lead" }, t("lead")), h("div", { class: "live" },
+  const lead = h("p", { class: "lead" }, t("lead"));
+
+  root.append(heading, lead, h("div", { class: "live" },
     h("div", { class: "column" },
       h("div", { class: "stage" }, preview, empty, h("div", { class: "marks" }, badge, clock)),
       airBar,
@@ -228,7 +230,7 @@ export function broadcastPage(root: HTMLElement, shell: Shell): () => void {
     go.disabled = true;
     go.textContent = t("starting");
     try {
-      client ??= await shell.dial({ onState: (s) => (note.hidden = s.phase !== "disconnected") && s.phase !== "connecting" });
+      client ??= await shell.dial({ onState: (s) => void (note.hidden = s.phase === "connected" || s.phase === "draining" || !broadcast) });
       broadcast = await Broadcast.start({
         client, title: title.value, worklet, picture: source.stream.getVideoTracks()[0], sound: source.stream.getAudioTracks()[0],
         quality: qualities[quality.select.value]!, codec: (codec.select.value || undefined) as PictureCodec | undefined, small: small.checked,
@@ -250,7 +252,7 @@ export function broadcastPage(root: HTMLElement, shell: Shell): () => void {
   }
 
   function onAir(on: boolean): void {
-    setup.hidden = on;
+    setup.hidden = lead.hidden = on;
     for (const e of [air, talk.element, airBar, badge, clock]) e.hidden = !on;
     heading.textContent = on ? title.value : t("title");
   }
