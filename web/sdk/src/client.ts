@@ -1,3 +1,4 @@
+import { sha256 } from "@noble/hashes/sha2.js";
 import { encodeControl, type Control, type Fields } from "./codec.js";
 import { codes, mayRetry, policies, ProtocolError, type Policy } from "./codes.js";
 import { Connection } from "./connection.js";
@@ -59,6 +60,18 @@ export interface SubscribeOptions {
   counts?: boolean;
 }
 
+/** The wishes for the account's inbox. */
+export interface InboxOptions {
+  /** What happens when one of the account's sessions falls behind. All of them have one inbox, which is open under one policy. */
+  policy?: Policy;
+  /**
+   * Accounts, or {@link everyone}. They count where the inbox's list says nothing of an account yet, so that opening it does not undo what another
+   * session of the account has said. Nobody is accepted by default.
+   */
+  accept?: readonly string[];
+  block?: readonly string[];
+}
+
 /** What there is to know of a room. */
 export interface Info {
   policy: Policy;
@@ -94,6 +107,7 @@ export class Client {
   private readonly instance: bigint;
   private readonly publishers = new Map<bigint, Publisher>();
   private readonly subscriptions = new Map<bigint, Subscription>();
+  private readonly inboxes = new Map<bigint, Fields>(); // of the subscriptions, those that are inboxes, and how they are opened
   private readonly requests = new Map<number, Request>();
   private readonly expected = new Map<number, (m: Control) => void>(); // answers to what is asked anew on each connection
   private req = 0;
@@ -337,13 +351,25 @@ export class Client {
 
   private askPublish(p: Publisher): void {
     const link = this.link;
+    const ext = p.to === undefined ? undefined : new Map([[2, new TextEncoder().encode(p.to)]]);
     this.ask("publish", { room: p.number, flags: p.counts ? 1 : 0 }, (m) => {
       if (m.name === "refused") p.refused(m.fields.code as number, m.fields.text as string);
       else if (this.link === link) p.take(m.fields, link!);
-    });
+    }, ext);
   }
 
   private askSubscribe(s: Subscription): void {
+    const inbox = this.inboxes.get(s.number);
+    if (!inbox) return this.askRoom(s);
+    const link = this.link;
+    this.ask("inbox", inbox, (m) => {
+      if (this.link !== link || this.subscriptions.get(s.number) !== s) return;
+      if (m.name === "refused") s.refused(m.fields.code as number, m.fields.text as string);
+      else this.askRoom(s);
+    });
+  }
+
+  private askRoom(s: Subscription): void {
     const link = this.link;
     const { have, gapped } = s.have();
     const ext = gapped.length > 0 ? new Map([[2, varints(gapped)]]) : undefined;
@@ -397,10 +423,19 @@ export class Client {
 
   /** Makes the client a publisher of the room, which takes its owner or an account that the owner granted. One for a room at a time. */
   publish(room: RoomID, o: PublishOptions = {}): Promise<Publisher> {
-    const number = numberOf(room);
+    return this.publisher(numberOf(room), undefined, o);
+  }
+
+  /** Makes the client a publisher of an account's inbox; the errors are those of {@link sendTo}. One for an account at a time. */
+  publishTo(account: string, o: PublishOptions = {}): Promise<Publisher> {
+    return this.publisher(inboxOf(named(account)), account, o);
+  }
+
+  private publisher(number: bigint, to: string | undefined, o: PublishOptions): Promise<Publisher> {
+    const room = formatRoom(number);
     if (this.over) return Promise.reject(this.over);
     if (this.publishers.has(number)) return Promise.reject(new Error(`already publishing into room ${room}`));
-    const p: Publisher = new Publisher(room, number, o.counts ?? false, {
+    const p: Publisher = new Publisher(room, number, to, o.counts ?? false, {
       ask: (_, later) => (later ? this.later(later.code, later.tries, () => this.askPublish(p)) : this.askPublish(p)),
       unpublish: async () => void (await this.request("unpublish", { room: number }, false)),
       forget: () => void (this.publishers.get(number) === p && this.publishers.delete(number)),
@@ -410,21 +445,74 @@ export class Client {
     return p.opened;
   }
 
+  /**
+   * Sends one message to an account, as a stream of that dtype, and waits until it has arrived: in a lossless inbox until every session of the
+   * recipient has consumed it. A RefusedError says that nothing was sent: `not_accepted`, the account does not accept this one, has no inbox open, or
+   * does not exist; `recipient_away`, it accepts and is not there; `not_allowed`, the client's token does not let it. A ClosedError says that the
+   * recipient went away, or blocked the client, before the message had arrived. The client keeps a publisher for the account.
+   */
+  async sendTo(account: string, dtype: number, payload: Uint8Array): Promise<void> {
+    const number = inboxOf(named(account));
+    const p = await (this.publishers.get(number)?.opened ?? this.publishTo(account));
+    await p.push(dtype, "delta", payload);
+    await p.flush();
+  }
+
+  /**
+   * Opens the account's inbox: a subscription to what other accounts send to it, `publisher` being the sender, which the server vouches for. It is
+   * opened again after a reconnection. A client has one at a time.
+   */
+  async inbox(o: InboxOptions = {}): Promise<Subscription> {
+    const number = inboxOf(this.o.account);
+    const s = this.subscription(number, {}, { room: number, policy: policies.indexOf(o.policy ?? "live"), accept: [...(o.accept ?? [])], block: [...(o.block ?? [])] });
+    return s.opened;
+  }
+
+  /** Lets an account, or {@link everyone}, send to the inbox, which some session of the client's account has open. */
+  accept(account: string): Promise<void> {
+    return this.listed(account, "grant");
+  }
+
+  /** Forbids an account, or {@link everyone}, to send to the inbox, and cuts off what it sends. */
+  block(account: string): Promise<void> {
+    return this.listed(account, "revoke");
+  }
+
+  private async listed(account: string, how: "grant" | "revoke"): Promise<void> {
+    const number = inboxOf(this.o.account);
+    await this.request(how, { room: number, account }, true);
+    const inbox = this.inboxes.get(number);
+    if (!inbox) return;
+    const without = (list: unknown): string[] => (list as string[]).filter((a) => a !== account);
+    const [accept, block] = [without(inbox.accept), without(inbox.block)];
+    (how === "grant" ? accept : block).push(account);
+    this.inboxes.set(number, { ...inbox, accept, block });
+  }
+
   /** Asks for all streams of a room: anyone who knows its number may. One for a room at a time. */
-  subscribe(room: RoomID, o: SubscribeOptions = {}): Promise<Subscription> {
-    const number = numberOf(room);
-    if (this.over) return Promise.reject(this.over);
-    if (this.subscriptions.has(number)) return Promise.reject(new Error(`already subscribed to room ${room}`));
+  async subscribe(room: RoomID, o: SubscribeOptions = {}): Promise<Subscription> {
+    return this.subscription(numberOf(room), o).opened;
+  }
+
+  private subscription(number: bigint, o: SubscribeOptions, inbox?: Fields): Subscription {
+    const room = formatRoom(number);
+    if (this.over) throw this.over;
+    if (this.subscriptions.has(number)) throw new Error(`already subscribed to room ${room}`);
     const bounds = { receive: this.o.receiveBuffer ?? 4 << 20, payload: this.o.maxPayload ?? 16 << 20, assembly: this.o.assemblyBuffer ?? 64 << 20 };
     const s: Subscription = new Subscription(room, number, (o.noEcho ? 1 : 0) | (o.counts ? 2 : 0), {
       ask: (_, later) => (later ? this.later(later.code, later.tries, () => this.askSubscribe(s)) : this.askSubscribe(s)),
       acknowledge: (_, pub, dtype, seq) => this.link?.send(encodeControl("ack", { room: number, pub, dtype, seq })),
       unsubscribe: async () => void (await this.request("unsubscribe", { room: number }, false)),
-      forget: () => void (this.subscriptions.get(number) === s && this.subscriptions.delete(number)),
+      forget: () => {
+        if (this.subscriptions.get(number) !== s) return;
+        this.subscriptions.delete(number);
+        this.inboxes.delete(number);
+      },
     }, bounds);
     this.subscriptions.set(number, s);
+    if (inbox) this.inboxes.set(number, inbox);
     this.askSubscribe(s);
-    return s.opened;
+    return s;
   }
 
   /** Ends the client: it says goodbye to the rooms that it is in, so that nobody waits for it, and closes. Flush publishers before. */
@@ -456,6 +544,18 @@ function numberOf(room: RoomID): bigint {
   const n = parseRoom(room);
   if (n === undefined) throw new TypeError(`${JSON.stringify(room)} is no room number`);
   return n;
+}
+
+/** Refuses what is no single account's name. */
+function named(account: string): string {
+  if (account === "" || account === everyone) throw new TypeError(`${JSON.stringify(account)} is no account's name`);
+  return account;
+}
+
+/** The number of an account's inbox: see PROTOCOL.md, section "Inboxes". */
+export function inboxOf(account: string): bigint {
+  const sum = sha256(new TextEncoder().encode(`timedge inbox\0${account}`));
+  return new DataView(sum.buffer, sum.byteOffset).getBigUint64(0) || 1n;
 }
 
 function varints(list: readonly number[]): Uint8Array {

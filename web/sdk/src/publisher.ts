@@ -49,7 +49,7 @@ export class Publisher {
   /** @internal */ readonly opened: Promise<Publisher>;
 
   /** @internal */
-  constructor(readonly room: RoomID, readonly number: bigint, readonly counts: boolean, private readonly host: PublisherHost, private readonly maxPayload: () => number) {
+  constructor(readonly room: RoomID, readonly number: bigint, readonly to: string | undefined, readonly counts: boolean, private readonly host: PublisherHost, private readonly maxPayload: () => number) {
     this.opened = new Promise((resolve, reject) => (this.opening = { resolve, reject }));
     this.opened.catch(() => {}); // its caller sees it
   }

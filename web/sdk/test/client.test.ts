@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { Client, ClosedError, RefusedError, dial, webSocket, type Event, type Message, type Subscription } from "../src/index.js";
+import { inboxOf } from "../src/client.js";
+import { Client, ClosedError, RefusedError, dial, everyone, formatRoom, webSocket, type Event, type Message, type Subscription } from "../src/index.js";
 import { tcp } from "../src/tcp.js";
 import { Proxy, serve, type TestServer } from "./server.js";
 
@@ -61,7 +62,7 @@ test("refusals have codes", async () => {
   const pub = await bob.publish(room);
   await alice.revoke(room, "bob");
   await assert.rejects(async () => { for (;;) { await pub.push(0, "delta", text("x")); await pub.flush(); } }, (e) => e instanceof ClosedError && e.code === "revoked");
-  assert.throws(() => alice.subscribe("no room"), TypeError);
+  await assert.rejects(alice.subscribe("no room"), TypeError);
 });
 
 test("large payloads travel in pieces, beside small ones", async () => {
@@ -109,6 +110,49 @@ test("a lossless room waits for its slowest reader, and nobody for who has left"
   await all;
   await slow.close();
   assert.equal(await end, undefined);
+});
+
+test("from account to account", async () => {
+  const [alice, bob] = [await connect("alice"), await connect("bob")];
+  assert.deepEqual(["alice", "bob", "名"].map((a) => formatRoom(inboxOf(a))), ["35EGCyihobj", "LpwkCHvJvgf", "XeBmgJ4X7y9"]); // of PROTOCOL.md
+  await assert.rejects(alice.sendTo("bob", 1, text("too early")), (e) => e instanceof RefusedError && e.code === "not_accepted");
+  const inbox = await bob.inbox({ accept: ["alice"] });
+  await alice.sendTo("bob", 1, text("hello"));
+  const m = await nextMessage(inbox);
+  assert.deepEqual([m.publisher, read(m.payload)], ["alice", "hello"]);
+  const carol = await connect("carol");
+  await assert.rejects(carol.sendTo("bob", 1, text("x")), (e) => e instanceof RefusedError && e.code === "not_accepted");
+  await bob.accept(everyone);
+  await bob.block("alice");
+  await carol.sendTo("bob", 1, text("from carol"));
+  assert.equal((await nextMessage(inbox)).publisher, "carol");
+  await assert.rejects(async () => { for (;;) await alice.sendTo("bob", 1, text("blocked")); }, (e) => e instanceof ClosedError || e instanceof RefusedError);
+  await inbox.close();
+});
+
+test("an inbox is opened again when its connection breaks", async () => {
+  const proxy = await Proxy.open(server.tcp);
+  const [dora, erik] = [await connect("dora"), await connect("erik", proxy.addr)];
+  const inbox = await erik.inbox({ accept: ["dora"] });
+  await dora.sendTo("erik", 1, text("one"));
+  assert.equal(read((await nextMessage(inbox)).payload), "one");
+  proxy.cutAll();
+  for (let e: Event | undefined; e?.type !== "resumed"; ) e = await inbox.next();
+  await dora.sendTo("erik", 1, text("two"));
+  assert.equal(read((await nextMessage(inbox)).payload), "two");
+  await Promise.all([erik.close(), inbox.next().catch(() => {})]);
+  await proxy.close();
+});
+
+test("everybody who has the number may push into a room that is granted to everyone", async () => {
+  const [alice, bob] = [await connect("alice"), await connect("bob")];
+  const room = await alice.register();
+  const sub = await alice.subscribe(room);
+  await alice.grant(room, everyone);
+  await (await bob.publish(room)).push(1, "key", text("hello"));
+  assert.equal((await nextMessage(sub)).publisher, "bob");
+  await alice.revoke(room, everyone);
+  await assert.rejects((await connect("carol")).publish(room), (e) => e instanceof RefusedError && e.code === "not_granted");
 });
 
 // Every message of every stream arrives once, in order, however often the connections of both sides break.

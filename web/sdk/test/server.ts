@@ -77,6 +77,12 @@ export class Proxy {
     return p;
   }
 
+  /** Cuts all connections. */
+  cutAll(): void {
+    this.cuts++;
+    for (const s of this.sockets) s.destroy();
+  }
+
   private cut(a: Socket, b: Socket): void {
     this.cuts++;
     a.destroy();
