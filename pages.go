@@ -41,5 +41,5 @@ func freeWeb(addrs []string, log zerolog.Logger) []string {
 
 // pages are what browsers get.
 func (c *serveSettings) pages(who auth.Authenticator) http.Handler {
-	return web.Handler(web.About{Version: version, Open: who != nil && auth.IsOpen(who)})
+	return web.Handler(web.About{Version: version, Open: who != nil && auth.IsOpen(who), Guests: c.Guests == "subscribe"})
 }

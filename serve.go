@@ -122,7 +122,7 @@ func (s *streams) droppedLines() prometheus.Collector {
 // engineConfig is what the engine is told.
 func (c *given) engineConfig(log zerolog.Logger, who auth.Authenticator, secure *tls.Config) engine.Config {
 	return engine.Config{
-		Auth: who, InsecureOpen: c.Insecure, ListenTLS: c.ListenTLS, TLS: secure,
+		Auth: who, InsecureOpen: c.Insecure, Guests: c.Guests == "subscribe", ListenTLS: c.ListenTLS, TLS: secure,
 		ListenWS: c.ListenWS, ListenWSS: c.ListenWSS, ProxyFrom: prefixes(c.ProxyFrom), Origins: c.Origins,
 		ListenWeb: c.web(), ListenWebTLS: c.WebTLS, Pages: c.pages(who),
 		Listen: c.Listen, Node: c.Node, Loops: c.Loops, Log: log,

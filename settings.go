@@ -27,6 +27,7 @@ type serveSettings struct {
 
 	Auth         string
 	Insecure     bool
+	Guests       string
 	TokenWarning time.Duration
 
 	Idle     time.Duration

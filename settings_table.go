@@ -51,6 +51,9 @@ func settingsTable(s *serveSettings) settings.Table {
 		{Name: "insecure-open", To: &s.Insecure,
 			Help: "let auth open listen beyond loopback",
 			Why:  "Anybody who reaches the server may be anyone there, and read, push and remove what that one may."},
+		{Name: "guests", To: &s.Guests, Value: "WHAT", Default: "none", OneOf: []string{"none", "subscribe"},
+			Help: "what clients without account and token may do: nothing (none), or subscribe to rooms whose number they know",
+			Why:  "A link to a live page then works for everybody who has it, and costs what a subscriber costs. In a lossless room a guest, too, holds the publisher up."},
 		{Name: "token-warning", To: &s.TokenWarning, Value: "TIME", Default: "1m", Reload: true,
 			Help: "clients are warned so long before their token ends; later, if the token is short"},
 

@@ -50,6 +50,7 @@ type Config struct {
 	// The caller closes it after Shutdown.
 	Auth         auth.Authenticator
 	InsecureOpen bool
+	Guests       bool // clients without account and token may subscribe, and nothing else
 
 	Clock clock.Clock // default clock.System
 

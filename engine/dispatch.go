@@ -78,6 +78,12 @@ func (client) dispatch(s *session, typ byte, frame []byte) error {
 			return nil
 		}
 	}
+	if s.guest() {
+		if req, refused := refusedToGuests(c); refused {
+			s.answer(req, room.ErrNotAllowed)
+			return nil
+		}
+	}
 	if req, begins := beginning(c); begins && s.share.Over() {
 		s.answer(req, room.ErrOverloaded)
 		return nil

@@ -14,6 +14,10 @@ import (
 // authenticate finds out who a client is. In open mode nothing is kept but the name: an idle subscriber stays small.
 func (s *session) authenticate(m *codec.Hello) error {
 	e := s.loop.eng
+	if e.isGuest(m) {
+		s.welcomeGuest(m)
+		return nil
+	}
 	if err := auth.CheckAccount(m.Account); err != nil {
 		return authError(err)
 	}
