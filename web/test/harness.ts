@@ -1,7 +1,7 @@
 // A page without a face: what the tests call in the browser.
 
 import { dial, type Client } from "@timedge/sdk";
-import { Broadcast, camera, Watch, type BroadcastStats, type PictureCodec, type WatchState, type WatchStats } from "@timedge/media";
+import { Broadcast, camera, pictureEncoder, Watch, type BroadcastStats, type PictureCodec, type WatchState, type WatchStats } from "@timedge/media";
 
 const worklet = "/worklet.js";
 let client: Client | undefined;
@@ -63,6 +63,55 @@ const harness = {
 
   watchStats(): WatchStats | undefined {
     return watch?.stats();
+  },
+
+  /** Joins as somebody new, and returns how long it took until a picture was shown: connecting included, ms. */
+  async join(servers: string[], account: string, room: string): Promise<number> {
+    const canvas = document.createElement("canvas");
+    const began = performance.now();
+    const c = await dial({ servers, account });
+    const took = await new Promise<number>((resolve) => {
+      const w = Watch.start({ client: c, room, canvas, worklet, latency: { min: 150, max: 1000 }, onShown: () => {
+        resolve(performance.now() - began);
+        void w.close();
+      } });
+    });
+    await c.close();
+    return took;
+  },
+
+  /** Encodes and decodes the camera's pictures in this page alone; returns how long each took, ms. */
+  async alone(n: number, codec: PictureCodec): Promise<number[]> {
+    const source = await camera({ width: 320, height: 180, fps: 30 });
+    const took: number[] = [];
+    const began = new Map<number, number>();
+    const decoder = new VideoDecoder({ output: (f) => {
+      took.push(performance.now() - began.get(f.timestamp)!);
+      f.close();
+    }, error: console.error });
+    const config = (await pictureEncoder({ width: 320, height: 180, fps: 30, bitrate: 400_000 }, [codec]))!;
+    const encoder = new VideoEncoder({ output: (chunk, meta) => {
+      if (meta?.decoderConfig) decoder.configure({ ...meta.decoderConfig, optimizeForLatency: true });
+      decoder.decode(chunk);
+    }, error: console.error });
+    encoder.configure(config);
+    const reader = (new MediaStreamTrackProcessor!({ track: source.stream.getVideoTracks()[0]! }).readable as ReadableStream<VideoFrame>).getReader();
+    for (let i = 0; i < n; i++) {
+      const { value } = await reader.read();
+      if (!value) break;
+      began.set(value.timestamp, performance.now());
+      encoder.encode(value, { keyFrame: i % 60 === 0 });
+      value.close();
+    }
+    await encoder.flush();
+    await decoder.flush();
+    source.stop();
+    return took;
+  },
+
+  /** What the viewer has seen is forgotten; what comes is counted anew. */
+  forget(): void {
+    [this.decoded, this.shown] = [[], []];
   },
 
   node(): string | undefined {

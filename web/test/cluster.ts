@@ -1,0 +1,72 @@
+// A cluster of real nodes that speak WebSocket, whose processes can be killed and started anew.
+
+import { execFileSync, spawn, type ChildProcess } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer, type AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const binary = process.env.TIMEDGE ?? new URL("../../../bin/timedge", import.meta.url).pathname;
+
+async function freePort(): Promise<number> {
+  const s = createServer();
+  await new Promise<void>((resolve) => s.listen(0, "127.0.0.1", resolve));
+  const { port } = s.address() as AddressInfo;
+  await new Promise((resolve) => s.close(resolve));
+  return port;
+}
+
+export interface Node {
+  name: string;
+  ws: string;
+}
+
+export class Cluster {
+  readonly nodes: Node[] = [];
+  private readonly processes = new Map<string, ChildProcess>();
+  private readonly ports = new Map<string, number>();
+  private readonly dir = mkdtempSync(join(tmpdir(), "timedge-cluster-"));
+
+  private constructor(private readonly origin: string) {}
+
+  static async start(size: number, origin: string): Promise<Cluster> {
+    const c = new Cluster(origin);
+    writeFileSync(join(c.dir, "key"), execFileSync(binary, ["key"]), { mode: 0o600 });
+    for (let i = 0; i < size; i++) {
+      const name = `n${i + 1}`;
+      c.nodes.push({ name, ws: `ws://127.0.0.1:${await freePort()}` });
+      c.ports.set(name, await freePort());
+    }
+    for (const n of c.nodes) await c.run(n);
+    return c;
+  }
+
+  /** Starts a node, and waits until it serves. */
+  async run(n: Node): Promise<void> {
+    const at = (name: string): string => `127.0.0.1:${this.ports.get(name)!}`;
+    const join0 = this.nodes.filter((o) => o !== n && this.processes.has(o.name)).flatMap((o) => ["--join", at(o.name)]);
+    const p = spawn(binary, ["serve", "--listen", "127.0.0.1:0", "--listen-ws", n.ws.slice(5), "--web", "off", "--admin", "", "--idle", "1h", "--node", n.name, "--cluster", at(n.name),
+      "--cluster-key-file", join(this.dir, "key"), "--ws-origin", this.origin, ...join0], { stdio: ["ignore", "pipe", "pipe"] });
+    this.processes.set(n.name, p);
+    let said = "";
+    await new Promise<void>((resolve, reject) => {
+      p.on("error", reject);
+      p.on("exit", () => reject(new Error(`node ${n.name} ended: ${said}`)));
+      p.stderr.on("data", (b: Buffer) => (said += b));
+      p.stdout.on("data", (b: Buffer) => /serves on/.test((said += b)) && resolve());
+    });
+  }
+
+  /** Kills a node as a machine that loses its power is. */
+  async kill(name: string): Promise<void> {
+    const p = this.processes.get(name)!;
+    this.processes.delete(name);
+    p.kill("SIGKILL");
+    await new Promise((resolve) => p.on("exit", resolve));
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([...this.processes.keys()].map((name) => this.kill(name)));
+    rmSync(this.dir, { recursive: true });
+  }
+}
