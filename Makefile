@@ -122,6 +122,11 @@ drill: ## Kill, freeze, cut off, part and restart nodes, KILLS (50) times each, 
 	@.ci/need $(TEST_NEEDS)
 	@set -o pipefail; go test ./drills -count=1 -timeout=120m -parallel=8 -v -kills=$(KILLS) -rooms=$(ROOMS) -inputs | grep -vE '^(=== |--- PASS)'
 
+.PHONY: drill-browser
+drill-browser: bin/timedge ## Measure in Chromium what viewers see: delay, late viewers, KILLS (5) killed relays and nodes, a slow line
+	@.ci/need node=nodejs npm=npm chromium=chromium
+	@cd web && npm ci --no-audit --no-fund --silent && TIMEDGE=$(CURDIR)/bin/timedge npm run --silent drill-browser
+
 .PHONY: bench
 bench: ## Run the whole benchmark suite and keep its results
 	@go run ./benchmarks/suite

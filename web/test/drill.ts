@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { connect, createServer, type AddressInfo } from "node:net";
 import { after, before, test } from "node:test";
 import type { Browser, Page } from "playwright-core";
-import { serve } from "../sdk/test/server.js";
+import { Proxy, serve } from "../sdk/test/server.js";
 import { launch, site, type Site } from "./browser.js";
 import { Cluster } from "./cluster.js";
 
@@ -150,5 +150,55 @@ test("a viewer at half the rate", { timeout: 300_000 }, async () => {
   assert.deepEqual(o.gaps, {});
   for (const p of [sender, other, viewer]) await p.context().close();
   proxy.close();
+  await server.stop();
+});
+
+/** How often connections break for the comparison, and how much time lies between. */
+const breaks = 20;
+const betweenMillis = 1500;
+
+const rest = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+test("against pieces of MediaRecorder: delay, and what breaking connections cost", { timeout: 300_000 }, async () => {
+  const server = await serve("--idle", "1h", "--ws-origin", pages.origin);
+  const proxy = await Proxy.open(server.ws.replace("ws://", ""));
+  const through = `ws://${proxy.addr}`;
+  const [sender, viewer] = [await open(), await open()];
+  const room = await viewer.evaluate((ws) => globalThis.harness.register([ws], "owner"), server.ws);
+  await viewer.evaluate(([ws, room]) => globalThis.harness.watchPieces(ws!, room!), [server.ws, room]);
+  await sender.evaluate(([ws, room]) => globalThis.harness.sendPieces(ws!, room!), [through, room]);
+  await viewer.waitForFunction(() => globalThis.harness.pieces.delays.length > 300, undefined, patience);
+  figures("pieces: capture to shown picture", (await viewer.evaluate(() => globalThis.harness.pieces.delays)).slice(60));
+  const before = await sender.evaluate(() => globalThis.harness.pieces.sent);
+  for (let i = 0; i < breaks; i++) {
+    await rest(betweenMillis + Math.random() * 300);
+    proxy.breakAll();
+  }
+  await rest(betweenMillis);
+  const sent = await sender.evaluate(() => globalThis.harness.pieces.sent);
+  const got = new Set(await viewer.evaluate(() => globalThis.harness.pieces.got));
+  let lost = 0;
+  for (let n = before; n < sent - 4; n++) if (!got.has(n)) lost++;
+  console.log(`figures: pieces: ${breaks} broken connections of the sender: ${lost} of ${sent - before} pieces of 300 ms lost`);
+  for (const p of [sender, viewer]) await p.context().close();
+
+  const [sender2, viewer2] = [await open(), await open()];
+  const room2 = await start(sender2, [through]);
+  await watch(viewer2, [server.ws], room2);
+  await shown(viewer2, 60);
+  await viewer2.evaluate(() => globalThis.harness.forget());
+  await shown(viewer2, 300);
+  figures("Broadcast and Watch: capture to shown picture", (await viewer2.evaluate(() => globalThis.harness.shown)).map((d) => d.at - d.wall));
+  const [b, w] = [(await sender2.evaluate(() => globalThis.harness.broadcastStats()))!, (await viewer2.evaluate(() => globalThis.harness.watchStats()))!];
+  for (let i = 0; i < breaks; i++) {
+    await rest(betweenMillis + Math.random() * 300);
+    proxy.breakAll();
+  }
+  await rest(betweenMillis);
+  const [b2, w2] = [(await sender2.evaluate(() => globalThis.harness.broadcastStats()))!, (await viewer2.evaluate(() => globalThis.harness.watchStats()))!];
+  console.log(`figures: Broadcast and Watch: ${breaks} broken connections of the sender: gaps ${JSON.stringify(w2.gaps)} of ${b2.pictures - b.pictures} pictures; ${w2.missedPictures - w.missedPictures} came too late to be shown`);
+  assert.deepEqual(w2.gaps, {});
+  for (const p of [sender2, viewer2]) await p.context().close();
+  await proxy.close();
   await server.stop();
 });

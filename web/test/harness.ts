@@ -1,6 +1,6 @@
 // A page without a face: what the tests call in the browser.
 
-import { dial, type Client } from "@timedge/sdk";
+import { dial, type Client, type Publisher } from "@timedge/sdk";
 import { Broadcast, camera, pictureEncoder, Watch, type BroadcastStats, type PictureCodec, type WatchState, type WatchStats } from "@timedge/media";
 
 const worklet = "/worklet.js";
@@ -107,6 +107,93 @@ const harness = {
     await decoder.flush();
     source.stop();
     return took;
+  },
+
+  // The other way: MediaRecorder's pieces, pushed once and played by MediaSource.
+
+  pieces: { sent: 0, got: [] as number[], delays: [] as number[] },
+
+  /** Registers a room from which the pieces go; it outlives the sender's connections. */
+  async register(servers: string[], account: string): Promise<string> {
+    const c = await connect(servers, account);
+    const room = await c.register();
+    await c.grant(room, "*");
+    return room;
+  },
+
+  /** Records, and pushes each piece of 300 ms on the connection that there is; what has no connection is lost, as is what a broken one had. */
+  async sendPieces(server: string, room: string): Promise<void> {
+    const source = await camera({ width: 320, height: 180, fps: 30 });
+    const recorder = new MediaRecorder(source.stream, { mimeType: "video/webm;codecs=vp8,opus", videoBitsPerSecond: 400_000 });
+    let publisher: Publisher | undefined;
+    const again = async (): Promise<void> => {
+      for (;;) {
+        try {
+          const c: Client = await dial({ servers: server, account: `sender${Math.random()}`, onState: (s) => {
+            if (s.phase !== "disconnected") return;
+            publisher = undefined;
+            void c.close();
+            void again();
+          } });
+          publisher = await c.publish(room);
+          return;
+        } catch {
+          await new Promise((resolve) => setTimeout(resolve, 50));
+        }
+      }
+    };
+    await again();
+    let started = 0;
+    recorder.onstart = () => (started = performance.timeOrigin + performance.now());
+    recorder.ondataavailable = async (e) => {
+      const n = this.pieces.sent++;
+      const data = new Uint8Array(await e.data.arrayBuffer());
+      const m = new Uint8Array(12 + data.length);
+      const v = new DataView(m.buffer);
+      v.setUint32(0, n);
+      v.setFloat64(4, started);
+      m.set(data, 12);
+      await publisher?.push(1, "delta", m).catch(() => {});
+    };
+    recorder.start(300);
+  },
+
+  async watchPieces(server: string, room: string): Promise<void> {
+    const c = await dial({ servers: server, account: "viewer" });
+    const s = await c.subscribe(room);
+    const video = document.createElement("video");
+    document.body.append(video);
+    video.muted = true;
+    const source = new MediaSource();
+    video.src = URL.createObjectURL(source);
+    await new Promise((resolve) => (source.onsourceopen = resolve));
+    const buffer = source.addSourceBuffer("video/webm;codecs=vp8,opus");
+    const queue: Uint8Array<ArrayBuffer>[] = [];
+    const feed = (): void => {
+      if (!buffer.updating && queue.length > 0 && source.readyState === "open" && !video.error) buffer.appendBuffer(queue.shift()!);
+    };
+    buffer.onupdateend = () => {
+      feed();
+      const end = video.buffered.length > 0 ? video.buffered.end(video.buffered.length - 1) : 0;
+      if (end - video.currentTime > 1) video.currentTime = end - 0.2; // stays near the newest
+    };
+    let started = 0;
+    const step = (_: number, m: VideoFrameCallbackMetadata): void => {
+      this.pieces.delays.push(performance.timeOrigin + performance.now() - (started + m.mediaTime * 1000));
+      video.requestVideoFrameCallback(step);
+    };
+    video.requestVideoFrameCallback(step);
+    void video.play();
+    void (async () => {
+      for await (const e of s) {
+        if (e.type !== "message") continue;
+        const v = new DataView(e.payload.buffer, e.payload.byteOffset);
+        this.pieces.got.push(v.getUint32(0));
+        started = v.getFloat64(4);
+        queue.push(e.payload.slice(12) as Uint8Array<ArrayBuffer>);
+        feed();
+      }
+    })();
   },
 
   /** What the viewer has seen is forgotten; what comes is counted anew. */

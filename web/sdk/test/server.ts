@@ -83,6 +83,12 @@ export class Proxy {
     for (const s of this.sockets) s.destroy();
   }
 
+  /** Breaks all connections that there are. */
+  breakAll(): void {
+    for (const s of this.sockets) s.destroy();
+    this.cuts++;
+  }
+
   private cut(a: Socket, b: Socket): void {
     this.cuts++;
     a.destroy();
