@@ -3,13 +3,10 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
-	"slices"
-	"time"
 
 	"github.com/rs/zerolog"
 
@@ -43,39 +40,6 @@ func (c *clusterFlags) config(log zerolog.Logger) (*engine.ClusterConfig, error)
 		log.Warn().Str("file", c.KeyFile).Msg("everybody on this machine can read the cluster key, and so be a node: chmod 600 it")
 	}
 	return &engine.ClusterConfig{Bind: c.Cluster, Advertise: c.Advertise, Join: c.Join, Keys: keys}, nil
-}
-
-// keysEvery is how often the file of cluster keys is looked at.
-const keysEvery = time.Second
-
-// watchKeys hands the cluster keys on when their file changes, until ctx ends. What is not in order is logged, and the
-// old ones stay.
-func (c *clusterFlags) watchKeys(ctx context.Context, old node.Keys, log zerolog.Logger, set func(node.Keys) error) {
-	t := time.NewTicker(keysEvery)
-	defer t.Stop()
-	said := ""
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
-		keys, err := node.ReadKeys(c.KeyFile) // its content, since a changed file may have its old time
-		if err == nil && !slices.Equal(keys, old) {
-			if err = set(keys); err == nil {
-				old = keys
-				log.Info().Int("keys", len(keys)).Msg("other cluster keys taken up")
-			}
-		}
-		text := ""
-		if err != nil {
-			text = err.Error()
-		}
-		if text != said && text != "" {
-			log.Error().Err(err).Msg("cluster keys not taken up; the old ones stay")
-		}
-		said = text
-	}
 }
 
 // nodeName is a node's name by default: the host's with the port, since there may be several on one host.

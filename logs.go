@@ -104,7 +104,7 @@ func (s *lineSink) run() {
 
 // close ends the sinks of std, if it has any.
 func (s *streams) close() {
-	for _, sink := range []*lineSink{s.outSink, s.errSink} {
+	for _, sink := range append([]*lineSink{s.outSink, s.errSink}, s.fileSinks...) {
 		if sink != nil {
 			sink.Close()
 		}

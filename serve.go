@@ -15,12 +15,12 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
-	"golang.org/x/term"
 
 	"github.com/timedge/timedge/auth"
 	"github.com/timedge/timedge/client"
@@ -31,11 +31,18 @@ import (
 // Run serves until ctx ends, then drains. What could not go out in time is logged, and no failure.
 func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	// Neither the reader of the log that goes away nor the terminal that the server was started from is a reason to end.
-	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
+	signal.Ignore(syscall.SIGPIPE)
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	if err := c.load(); err != nil {
 		return mistaken(err, c.check(), errors.New("see timedge serve --help"))
 	}
-	log := c.logger(std)
+	out, err := c.openLogs(std)
+	if err != nil {
+		return mistaken(err)
+	}
+	log := out.log
 	p, err := c.prepare(log)
 	if err != nil {
 		return err
@@ -50,6 +57,7 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 		return err
 	}
 	cfg.ListenWeb = freeWeb(cfg.ListenWeb, log)
+	cfg.Audit = out.audit
 	cfg.Metrics = []prometheus.Collector{std.droppedLines()}
 	gateway, err := c.openTim(log, cfg.TLS, &cfg)
 	if err != nil {
@@ -73,20 +81,19 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	if admin != nil {
 		go func() { failed <- pages.Serve(admin) }()
 	}
-	if cluster := cfg.Cluster; cluster != nil {
-		go c.watchKeys(ctx, cluster.Keys, log, e.SetClusterKeys)
-	}
+	r := &reloader{now: &c.given, engine: e, plan: p, logs: out}
+	go r.run(ctx, hup)
 	c.greet(std, e, admin)
 	gateway.greet(std)
 
 	select {
 	case <-ctx.Done():
-		log.Info().Dur("within", c.Drain).Msg("draining")
+		log.Info().Dur("within", r.drain()).Msg("draining")
 	case err = <-failed:
 		log.Error().Err(err).Msg("the admin listener failed")
 	case err = <-e.Failed(): // said at the end
 	}
-	within, cancel := context.WithTimeout(context.Background(), c.Drain)
+	within, cancel := context.WithTimeout(context.Background(), r.drain())
 	defer cancel()
 	gone := gateway.shutdown(within)
 	if unfinished := errors.Join(e.Shutdown(within), <-gone); unfinished != nil {
@@ -97,26 +104,18 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	return err
 }
 
-// logger writes for people where people look, JSON elsewhere. From now on neither it nor what std says waits for a
-// reader.
-func (c *serveCmd) logger(std *streams) zerolog.Logger {
-	level, _ := zerolog.ParseLevel(c.LogLevel)                // one of the setting's
-	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00" // several nodes' logs are read side by side
-	people := term.IsTerminal(int(std.err.Fd()))
-	std.outSink, std.errSink = newLineSink(std.out, false), newLineSink(std.err, !people)
-	log := zerolog.New(std.errSink)
-	if people {
-		log = zerolog.New(zerolog.ConsoleWriter{Out: std.errSink, TimeFormat: time.TimeOnly})
-	}
-	return log.Level(level).With().Timestamp().Logger()
-}
-
 // droppedLines counts what the sinks of std dropped.
 func (s *streams) droppedLines() prometheus.Collector {
 	return prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "timedge_log_lines_dropped_total",
 		Help: "Lines of the log that were not written because their reader had stopped or was gone.",
-	}, func() float64 { return float64(s.outSink.Dropped() + s.errSink.Dropped()) })
+	}, func() float64 {
+		n := s.outSink.Dropped() + s.errSink.Dropped()
+		for _, sink := range s.fileSinks {
+			n += sink.Dropped()
+		}
+		return float64(n)
+	})
 }
 
 // engineConfig is what the engine is told.
@@ -144,10 +143,11 @@ const heapMargin = 24 << 20
 // boundHeap has the runtime collect garbage more often when it comes near the bound on memory, rather than let it grow
 // to twice what is in use. A limit that the environment sets (GOMEMLIMIT) is left alone if it is lower.
 func boundHeap(memory int64) {
-	if limit := memory + memory/8 + heapMargin; debug.SetMemoryLimit(-1) > limit {
-		debug.SetMemoryLimit(limit)
-	}
+	debug.SetMemoryLimit(min(memory+memory/8+heapMargin, heapLimit()))
 }
+
+// heapLimit returns the limit that the environment has set.
+var heapLimit = sync.OnceValue(func() int64 { return debug.SetMemoryLimit(-1) })
 
 // listenAdmin returns nil if there is to be no admin listener.
 func (c *serveCmd) listenAdmin() (net.Listener, error) {

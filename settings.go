@@ -39,7 +39,9 @@ type serveSettings struct {
 	Memory   size
 	Ping     time.Duration
 	Drain    time.Duration
-	LogLevel string
+
+	LogLevel, LogFormat string
+	LogFile, AuditFile  string
 
 	clusterFlags
 	tlsFlags
@@ -135,13 +137,16 @@ func (g *given) check() error {
 // plan is what a server is started with.
 type plan struct {
 	who    auth.Authenticator // the caller closes it
+	certs  *certificates      // nil: no TLS
 	engine engine.Config
+
+	keyFile string // of the cluster's keys
 }
 
 // prepare opens and checks all that the settings name, but listens nowhere. The error names all that is wrong; then
 // nothing is left open.
 func (g *given) prepare(log zerolog.Logger) (*plan, error) {
-	secure, err := g.tlsConfig(log)
+	secure, certs, err := g.tlsConfig(log)
 	errs := []error{err}
 	cluster, err := g.clusterFlags.config(log)
 	errs = append(errs, err)
@@ -153,7 +158,7 @@ func (g *given) prepare(log zerolog.Logger) (*plan, error) {
 		who = nil
 		errs = append(errs, fmt.Errorf("--auth: %w", err))
 	}
-	p := &plan{who: who, engine: g.engineConfig(log, who, secure)}
+	p := &plan{who: who, certs: certs, keyFile: g.KeyFile, engine: g.engineConfig(log, who, secure)}
 	p.engine.Cluster = cluster
 	if slices.ContainsFunc(slices.Concat(g.Tim, g.TimTLS), isProxied) && !slices.ContainsFunc(slices.Concat(g.Listen, g.ListenTLS, g.ListenWS, g.ListenWSS, g.Web, g.WebTLS), isProxied) {
 		p.engine.ProxyFrom = nil // they are for clients of tim alone

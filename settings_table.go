@@ -146,6 +146,15 @@ func settingsTable(s *serveSettings) settings.Table {
 			Help: "how long ending may take",
 			Why:  "What is queued for slow clients after that is lost to them. A supervisor must wait longer before it kills."},
 		{Name: "log-level", To: &s.LogLevel, Value: "LEVEL", Default: "info", OneOf: []string{"debug", "info", "warn", "error"}, Reload: true,
-			Help: "the least severe lines of the log: debug, info, warn or error"},
+			Help: "the least severe lines of the log: debug, info, warn or error",
+			Why:  "debug tells of every connection, and costs processor time when many come."},
+		{Name: "log-format", To: &s.LogFormat, Value: "FORMAT", Default: "auto", OneOf: []string{"auto", "text", "json"},
+			Help: "how lines of the log look: text for people, json, or what suits where they go (auto)"},
+		{Name: "log-file", To: &s.LogFile, Value: "FILE", Unset: "standard error",
+			Help: "where the log goes; opened anew by SIGHUP, so that it can be moved away",
+			Why:  "A supervisor such as systemd or Docker keeps standard error already, and bounds it; nobody bounds a file but you."},
+		{Name: "audit-file", To: &s.AuditFile, Value: "FILE", Unset: "nowhere",
+			Help: "where it is kept who registered, granted, revoked, removed, was refused, and what operators did: a line of JSON each; opened anew by SIGHUP; - is the log",
+			Why:  "It holds names of accounts and addresses. At most 100 refusals a second are written, with how many were left out."},
 	}}
 }

@@ -24,7 +24,8 @@ type streams struct {
 	in       io.Reader
 	out, err *os.File
 
-	outSink, errSink *lineSink // of a process that must not wait for who reads its lines; nil in others
+	fileSinks        []*lineSink // of logs in files
+	outSink, errSink *lineSink   // of a process that must not wait for who reads its lines; nil in others
 }
 
 func (s *streams) lines(f *os.File, sink *lineSink) io.Writer {

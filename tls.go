@@ -16,15 +16,15 @@ import (
 )
 
 // tlsConfig is what the server needs to speak TLS; nil if it is not to.
-func (f *tlsFlags) tlsConfig(log zerolog.Logger) (*tls.Config, error) {
+func (f *tlsFlags) tlsConfig(log zerolog.Logger) (*tls.Config, *certificates, error) {
 	if len(f.ListenTLS)+len(f.ListenWSS)+len(f.WebTLS)+len(f.TimTLS) == 0 {
 		if f.Cert != "" || f.Key != "" || f.ClientCA != "" {
-			return nil, errors.New("--tls-cert, --tls-key and --tls-client-ca need --listen-tls ADDR, --listen-wss ADDR, --web-tls ADDR or --tim-tls ADDR")
+			return nil, nil, errors.New("--tls-cert, --tls-key and --tls-client-ca need --listen-tls ADDR, --listen-wss ADDR, --web-tls ADDR or --tim-tls ADDR")
 		}
-		return nil, nil
+		return nil, nil, nil
 	}
 	if f.Cert == "" || f.Key == "" {
-		return nil, errors.New("--listen-tls, --listen-wss, --web-tls and --tim-tls need --tls-cert FILE and --tls-key FILE")
+		return nil, nil, errors.New("--listen-tls, --listen-wss, --web-tls and --tim-tls need --tls-cert FILE and --tls-key FILE")
 	}
 	certs := &certificates{files: []string{f.Cert, f.Key}, log: log}
 	if f.ClientCA != "" {
@@ -35,9 +35,9 @@ func (f *tlsFlags) tlsConfig(log zerolog.Logger) (*tls.Config, error) {
 		err = certs.take(contents)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("--tls-cert, --tls-key, --tls-client-ca: %w", err)
+		return nil, nil, fmt.Errorf("--tls-cert, --tls-key, --tls-client-ca: %w", err)
 	}
-	return &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: certs.get}, nil
+	return &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: certs.get}, certs, nil
 }
 
 // certificates hold what the server proves itself by, and asks of clients, and take up new ones when the files'
@@ -65,6 +65,13 @@ func (c *certificates) get(*tls.ClientHelloInfo) (*tls.Config, error) {
 		c.refresh()
 	}
 	return c.current, nil
+}
+
+// Reload takes up what has changed, now.
+func (c *certificates) Reload() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refresh()
 }
 
 // refresh takes up what has changed.

@@ -53,7 +53,7 @@ func TestCertificateIsTakenUpWhenItChanges(t *testing.T) {
 	dir := t.TempDir()
 	f := tlsFlags{ListenTLS: []string{"127.0.0.1:0"}}
 	f.Cert, f.Key = writeCertificate(t, dir, 1)
-	cfg, err := f.tlsConfig(zerolog.Nop())
+	cfg, _, err := f.tlsConfig(zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestAuthoritiesOfClientsAreTakenUpWhenTheyChange(t *testing.T) {
 	if err := os.WriteFile(f.ClientCA, olderPEM, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := f.tlsConfig(zerolog.Nop())
+	cfg, _, err := f.tlsConfig(zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,11 +164,11 @@ func TestTLSFlagsGoTogether(t *testing.T) {
 		"missing file":          {ListenTLS: []string{"127.0.0.1:0"}, Cert: cert + "x", Key: key},
 		"missing client's file": {ListenTLS: []string{"127.0.0.1:0"}, Cert: cert, Key: key, ClientCA: key},
 	} {
-		if _, err := f.tlsConfig(zerolog.Nop()); err == nil {
+		if _, _, err := f.tlsConfig(zerolog.Nop()); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	if cfg, err := (&tlsFlags{}).tlsConfig(zerolog.Nop()); cfg != nil || err != nil {
+	if cfg, _, err := (&tlsFlags{}).tlsConfig(zerolog.Nop()); cfg != nil || err != nil {
 		t.Errorf("without flags: %v, %v", cfg, err)
 	}
 }

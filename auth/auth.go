@@ -31,6 +31,12 @@ type Authenticator interface {
 	Close() error
 }
 
+// Reloader is an Authenticator with a file, which it looks at about once a second.
+type Reloader interface {
+	// Reload has it look now, and returns why what is there was not taken up.
+	Reload() error
+}
+
 // New makes an authenticator of "open", "file:PATH" or "jwt:PATH". The file must be there and in order; from then on
 // its changes are taken up, and logged, as they come. The caller closes the authenticator.
 func New(spec string, log zerolog.Logger) (Authenticator, error) {

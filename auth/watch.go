@@ -32,8 +32,9 @@ type watcher struct {
 	// content.
 	take func(content []byte) error
 
-	stop    chan struct{} // closed to end run
-	stopped chan struct{} // closed by run
+	ask     chan chan error // to poll now; answered with why the file was not taken up
+	stop    chan struct{}   // closed to end run
+	stopped chan struct{}   // closed by run
 	once    sync.Once
 
 	// What was last read. Owned by the goroutine that polls.
@@ -46,7 +47,7 @@ type watcher struct {
 func watch(path string, log zerolog.Logger, take func([]byte) error) (*watcher, error) {
 	w := &watcher{
 		path: path, log: log.With().Str("path", path).Logger(), take: take,
-		stop: make(chan struct{}), stopped: make(chan struct{}),
+		ask: make(chan chan error), stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	if _, err := w.poll(); err != nil {
 		return nil, err
@@ -62,18 +63,34 @@ func (w *watcher) Close() error {
 	return nil
 }
 
+// Reload takes the file up now, if it has changed, and returns why not.
+func (w *watcher) Reload() error {
+	answer := make(chan error, 1)
+	select {
+	case w.ask <- answer:
+		return <-answer
+	case <-w.stopped:
+		return nil
+	}
+}
+
 func (w *watcher) run() {
 	defer close(w.stopped)
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	complaint := ""
 	for {
+		var asked chan error
 		select {
 		case <-w.stop:
 			return
 		case <-tick.C:
+		case asked = <-w.ask:
 		}
 		changed, err := w.poll()
+		if asked != nil {
+			asked <- err
+		}
 		switch {
 		case err == nil && changed:
 			w.log.Info().Msg("file taken up")

@@ -156,9 +156,9 @@ func (e *Engine) admit(c net.Conn, t transport) (place *addrPlace, why turned, t
 // crowded says why there may be no connection more, whosever it is.
 func (e *Engine) crowded() (why turned, text string) {
 	switch {
-	case e.conns.Load() >= int64(e.cfg.MaxConns):
+	case e.conns.Load() >= int64(e.live().MaxConns):
 		return turnedFull, "this node has as many connections as it may have"
-	case e.greeting.Load() >= int64(e.cfg.MaxHandshakes):
+	case e.greeting.Load() >= int64(e.live().MaxHandshakes):
 		return turnedHandshakes, "too many connections are waiting to say hello"
 	}
 	return 0, ""

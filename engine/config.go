@@ -43,6 +43,7 @@ type Config struct {
 	Node  string // the node's name; default host name
 	Loops int    // event loops; default one per processor that Go may use
 	Log   zerolog.Logger
+	Audit *zerolog.Logger // who changed what and who was refused, a line each; nil: nobody keeps it
 
 	Metrics []prometheus.Collector // of the caller's, shown on /metrics with the engine's
 

@@ -91,6 +91,7 @@ func (client) dispatch(s *session, typ byte, frame []byte) error {
 	if err := s.owe(extraSteps(c)); err != nil {
 		return err
 	}
+	s.noteChange(c)
 	switch m := c.(type) {
 	case *codec.Register:
 		s.register(m)
@@ -232,7 +233,7 @@ func (s *session) mayPublish(m *codec.Publish) bool {
 		s.absent(s.ask(m.Req, m))
 	case s.identity != nil && !s.mayPushInto(m):
 		s.answer(m.Req, room.ErrNotAllowed)
-	case s.published(m.Room) == nil && s.pushes().part.Len() >= s.loop.eng.cfg.MaxPubsPer:
+	case s.published(m.Room) == nil && s.pushes().part.Len() >= s.loop.eng.live().MaxPubsPer:
 		s.answer(m.Req, errSessionFull)
 	case !s.mayBegin():
 		s.answer(m.Req, errTooFast)
@@ -247,7 +248,7 @@ func (s *session) subscribe(a carry.Ask, m *codec.Subscribe) {
 		s.answer(m.Req, room.ErrNotAllowed)
 		return
 	}
-	if len(s.members) >= s.loop.eng.cfg.MaxSubsPer {
+	if len(s.members) >= s.loop.eng.live().MaxSubsPer {
 		s.answer(m.Req, errSessionFull)
 		return
 	}

@@ -22,6 +22,7 @@
 //	limits.go    rates, and what becomes of who goes over one; token.go fresh tokens
 //	host.go      the session as its part in rooms sees it; role.go what differs between clients and links
 //	holdings.go  what accounts make the process hold, and who gives up something when that is too much
+//	reload.go    bounds exchanged while it runs; audit.go who changed what, and who was refused
 //	rescue.go    a panic, and who pays for it
 //
 // What makes it a node of a cluster (docs/cluster.md):

@@ -24,7 +24,8 @@ import (
 
 // Engine is a running server.
 type Engine struct {
-	cfg   Config
+	cfg   Config                 // as Start was called with; see live
+	lives atomic.Pointer[Config] // what live returns
 	log   zerolog.Logger
 	pool  room.Pool
 	rooms *room.Table
@@ -58,6 +59,7 @@ type Engine struct {
 	turned   [turnedKinds]atomic.Uint64
 	unshaken atomic.Uint64 // connections whose handshakes failed
 	limits   limits
+	refusals sieve // of the audit
 	faults   faults
 
 	// The ticker's: see holdings.go.
@@ -76,6 +78,7 @@ func Start(cfg Config) (*Engine, error) {
 		cfg: cfg, log: cfg.Log, enrolling: make(chan struct{}, enrollAtOnce), ended: make(chan struct{}), stop: make(chan struct{}),
 		failed: make(chan error, 1), rouse: make(chan struct{}, 1),
 	}
+	e.lives.Store(&e.cfg)
 	e.ending, e.end = context.WithCancel(context.Background())
 	e.gate = newGate(handshakeShare*float64(cfg.Loops), e.ending.Done())
 	cfg.Rooms.Draw, cfg.Rooms.Clustered = e.drawRoom, cfg.Cluster != nil

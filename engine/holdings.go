@@ -38,7 +38,7 @@ func (s *session) settleIn() error {
 	e := s.loop.eng
 	share := e.pool.Share(s.account)
 	switch {
-	case share.Conns.Add(1) > int64(e.cfg.Limits.AccountConns):
+	case share.Conns.Add(1) > int64(e.live().Limits.AccountConns):
 		share.Conns.Add(-1)
 		return &codec.ProtocolError{Code: codec.CodeTooManyConns, Text: "this account has as many connections as it may have"}
 	case share.Over():
@@ -62,7 +62,7 @@ func (s *session) settleIn() error {
 // passed, and its account holds too much, or most of all that there is.
 func (s *session) greedy() bool {
 	e := s.loop.eng
-	return e.pool.Held() > e.cfg.MemoryBound && s.role.client() && (s.share.Over() || s.share.Held() > e.cfg.MemoryBound/2)
+	return e.pool.Held() > e.live().MemoryBound && s.role.client() && (s.share.Over() || s.share.Held() > e.live().MemoryBound/2)
 }
 
 // leave takes back what enter and settleIn counted, of a session that is closed.
@@ -103,7 +103,7 @@ func lookAt(bound int64) int64 { return bound - bound/4 }
 
 // balance keeps what the process holds below its bound. The ticker calls it.
 func (e *Engine) balance() {
-	bound := lookAt(e.cfg.MemoryBound)
+	bound := lookAt(e.live().MemoryBound)
 	if e.pool.Held() <= bound && e.rooms.CacheBytes() <= int64(e.rooms.Config().CacheAll) && !e.balancing {
 		return
 	}
@@ -116,7 +116,7 @@ func (e *Engine) balance() {
 	// A step has some looks' time to show in what is held, as long as the bound is not passed. While there is some room
 	// left nobody is closed: what is new is refused, and who pushes is slowed.
 	last, looks := reliefLossless, looksPerStep
-	if e.pool.Held() > e.cfg.MemoryBound {
+	if e.pool.Held() > e.live().MemoryBound {
 		last, looks = reliefRooms, 1
 	}
 	if e.looks++; e.relief < last && (e.relief == reliefNone || e.looks >= looks) {

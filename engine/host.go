@@ -141,6 +141,7 @@ func (s *session) PostCount(p *carry.Publication, c codec.Count) {
 // reply answers: together with all else that the session is told after its read, or, outside of a read, at the end of
 // the drain.
 func (s *session) reply(c codec.Control) {
+	s.auditAnswer(c)
 	if s.loop.reading == s {
 		s.send(c)
 	} else {

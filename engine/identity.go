@@ -37,6 +37,7 @@ func (s *session) authenticate(m *codec.Hello) error {
 // denied counts and logs a client that is not who it says, or is not any more. The token is not part of it.
 func (s *session) denied(err error) {
 	s.loop.stats.denied.Add(1)
+	s.auditDenied(err)
 	reason := "unknown"
 	if ae, ok := errors.AsType[*auth.Error](err); ok {
 		reason = ae.Reason

@@ -109,11 +109,7 @@ var limitedNames = [limitedKinds]string{"session", "account", "requests", "contr
 
 // limits is what an engine keeps of its limits' state.
 type limits struct {
-	sessionFrames, sessionBytes, accountFrames, accountBytes rate
-	pushes                                                   bool // any of these is set
-	accounts                                                 bool // one of an account is
-	requests                                                 rate // tenths of requests
-
+	rates atomic.Pointer[rates]
 	addrs *addrLimiter
 
 	mu     sync.Mutex
@@ -124,6 +120,14 @@ type limits struct {
 	closed  codeCounts // sessions, by code
 }
 
+// rates are what Reload exchanges of limits.
+type rates struct {
+	sessionFrames, sessionBytes, accountFrames, accountBytes rate
+	pushes                                                   bool // any of these is set
+	accounts                                                 bool // one of an account is
+	requests                                                 rate // tenths of requests
+}
+
 // pushBurst is what may be pushed at once before a limit acts; requestBurst is the same of requests: by default enough
 // for a client that reconnects and takes up all the rooms that it may.
 const (
@@ -132,17 +136,33 @@ const (
 )
 
 func (l *limits) init(c *Limits) {
-	l.sessionFrames, l.sessionBytes = newRate(c.SessionFrames, pushBurst), newRate(c.SessionBytes, pushBurst)
-	l.accountFrames, l.accountBytes = newRate(c.AccountFrames, pushBurst), newRate(c.AccountBytes, pushBurst)
-	l.requests = newRate(10*int64(max(c.Requests, 0)), requestBurst)
-	l.accounts = c.AccountFrames > 0 || c.AccountBytes > 0
-	l.pushes = l.accounts || c.SessionFrames > 0 || c.SessionBytes > 0
 	l.meters = make(map[string]*accountMeter)
-	r := rate{}
-	if c.ConnRate > 0 {
-		r = newRate(int64(c.ConnRate), time.Duration(c.ConnBurst)*time.Second/time.Duration(c.ConnRate))
+	l.addrs = newAddrLimiter(c.connRate(), c.ConnAtOnce, c.ConnExempt)
+	l.rates.Store(c.rates())
+}
+
+// reload puts other limits in force.
+func (l *limits) reload(c *Limits) {
+	l.addrs.reload(c.connRate(), c.ConnAtOnce, c.ConnExempt)
+	l.rates.Store(c.rates())
+}
+
+func (c *Limits) rates() *rates {
+	r := &rates{
+		sessionFrames: newRate(c.SessionFrames, pushBurst), sessionBytes: newRate(c.SessionBytes, pushBurst),
+		accountFrames: newRate(c.AccountFrames, pushBurst), accountBytes: newRate(c.AccountBytes, pushBurst),
+		requests: newRate(10*int64(max(c.Requests, 0)), requestBurst),
 	}
-	l.addrs = newAddrLimiter(r, c.ConnAtOnce, c.ConnExempt)
+	r.accounts = c.AccountFrames > 0 || c.AccountBytes > 0
+	r.pushes = r.accounts || c.SessionFrames > 0 || c.SessionBytes > 0
+	return r
+}
+
+func (c *Limits) connRate() rate {
+	if c.ConnRate <= 0 {
+		return rate{}
+	}
+	return newRate(int64(c.ConnRate), time.Duration(c.ConnBurst)*time.Second/time.Duration(c.ConnRate))
 }
 
 // accountMeter is how much an account has pushed, over all its sessions.
@@ -185,18 +205,21 @@ type meter struct {
 // charge counts what the session pushes. The session is of a client.
 func (s *session) charge(ps *pushing, frames, bytes int) {
 	l := &s.loop.eng.limits
-	if !l.pushes {
+	r := l.rates.Load()
+	if !r.pushes {
 		return
 	}
 	m, now := &ps.meter, s.loop.now
-	m.frames = l.sessionFrames.pay(m.frames, int64(frames), now)
-	m.bytes = l.sessionBytes.pay(m.bytes, int64(bytes), now)
-	if l.accounts {
+	m.frames = r.sessionFrames.pay(m.frames, int64(frames), now)
+	m.bytes = r.sessionBytes.pay(m.bytes, int64(bytes), now)
+	if !r.accounts {
+		m.account = nil
+	} else {
 		if m.account == nil || m.account.gone.Load() {
 			m.account = l.meter(s.account)
 		}
-		l.accountFrames.payShared(&m.account.frames, int64(frames), now)
-		l.accountBytes.payShared(&m.account.bytes, int64(bytes), now)
+		r.accountFrames.payShared(&m.account.frames, int64(frames), now)
+		r.accountBytes.payShared(&m.account.bytes, int64(bytes), now)
 	}
 	which := m.limit(now)
 	if which != limitedKinds && !m.over {
@@ -218,7 +241,7 @@ func (m *meter) limit(now int64) limited {
 
 // overLimit reports whether the session has pushed more than its rates allow by now, or its account holds too much.
 func (s *session) overLimit() bool {
-	return s.pushing != nil && (s.loop.eng.limits.pushes && s.pushing.meter.limit(s.loop.now) != limitedKinds || s.share.Over())
+	return s.pushing != nil && (s.loop.eng.limits.rates.Load().pushes && s.pushing.meter.limit(s.loop.now) != limitedKinds || s.share.Over())
 }
 
 // ackDue acknowledges what has arrived, unless the session is over its limit: then a later tick does.
@@ -246,7 +269,7 @@ func (s *session) withhold(p *carry.Publication, bytes int) error {
 // would be one more window. A session that has just connected is held to its account's.
 func (s *session) mayBegin() bool {
 	l := &s.loop.eng.limits
-	if l.accounts {
+	if l.rates.Load().accounts {
 		if m := &s.pushes().meter; m.account == nil || m.account.gone.Load() {
 			m.account = l.meter(s.account)
 		}
@@ -275,7 +298,7 @@ func (s *session) throttle(typ byte, frame []byte) (refused bool, err error) {
 	cost, request := int64(costOther), false
 	switch typ {
 	case codec.TypeToken:
-		cost, request = s.loop.eng.limits.requests.perSecond*int64(tokenTime)/int64(time.Second), true
+		cost, request = s.loop.eng.limits.rates.Load().requests.perSecond*int64(tokenTime)/int64(time.Second), true
 	case codec.TypeRegister, codec.TypeRemove, codec.TypeGrant, codec.TypeRevoke, codec.TypePublish, codec.TypeSubscribe, codec.TypeStat,
 		codec.TypeInbox:
 		cost, request = costRequest, true
@@ -295,11 +318,13 @@ func (s *session) throttle(typ byte, frame []byte) (refused bool, err error) {
 // spend counts tenths of requests. It fails when the session has gone as far over the limit as it may be below it.
 func (s *session) spend(tenths int64) error {
 	l := &s.loop.eng.limits
-	if l.requests.perSecond == 0 {
+	r := l.rates.Load().requests
+	if r.perSecond == 0 {
+		s.spent = 0
 		return nil
 	}
-	s.spent = l.requests.pay(s.spent, tenths, s.loop.now)
-	if s.spent > s.loop.now+l.requests.burst {
+	s.spent = r.pay(s.spent, tenths, s.loop.now)
+	if s.spent > s.loop.now+r.burst {
 		l.met[limitedControl].Add(1)
 		return &codec.ProtocolError{Code: codec.CodeRateLimited, Text: "far too many frames in a time"}
 	}

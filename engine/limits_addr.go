@@ -14,13 +14,12 @@ import (
 // least (a count-min sketch with conservative update). So nobody fills it up, and an address is held to another's bound
 // only where it meets heavy ones in all rows.
 type addrLimiter struct {
-	rate   rate
-	exempt []netip.Prefix
-	seeds  [addrRows]maphash.Seed
-
-	atOnce int
+	seeds [addrRows]maphash.Seed
 
 	mu     sync.Mutex
+	rate   rate
+	exempt []netip.Prefix
+	atOnce int
 	rows   [addrRows][addrPlaces]int64 // clocks
 	places map[netip.Addr]*addrPlace   // of addresses that have connections
 }
@@ -44,6 +43,13 @@ func newAddrLimiter(r rate, atOnce int, exempt []netip.Prefix) *addrLimiter {
 	return a
 }
 
+// reload puts other limits in force. Connections that are there stay.
+func (a *addrLimiter) reload(r rate, atOnce int, exempt []netip.Prefix) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.rate, a.atOnce, a.exempt = r, atOnce, exempt
+}
+
 // take counts a connection of an address, or says why there may be none. One that may not be costs the address nothing.
 // The place is to be given back by leave; nil if the address is not limited.
 func (a *addrLimiter) take(from net.Addr, now int64) (place *addrPlace, why turned, text string) {
@@ -52,6 +58,8 @@ func (a *addrLimiter) take(from net.Addr, now int64) (place *addrPlace, why turn
 		return nil, 0, ""
 	}
 	addr := t.AddrPort().Addr().Unmap().WithZone("")
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	for _, p := range a.exempt {
 		if p.Contains(addr) {
 			return nil, 0, ""
@@ -61,8 +69,6 @@ func (a *addrLimiter) take(from net.Addr, now int64) (place *addrPlace, why turn
 		addr = netip.PrefixFrom(addr, 64).Masked().Addr()
 	}
 	key := addr.As16()
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	if place = a.places[addr]; place != nil && place.conns >= a.atOnce {
 		return nil, turnedCrowd, "this address has as many connections as it may have"
 	}

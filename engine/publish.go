@@ -10,7 +10,7 @@ import (
 
 // push routes a run of frames to its room. An error closes the session.
 func (client) push(s *session, run room.Run) error {
-	if e := s.loop.eng; s.share.Over() && e.pool.Held() > e.cfg.MemoryBound+e.cfg.MemoryBound/4 {
+	if e := s.loop.eng; s.share.Over() && e.pool.Held() > e.live().MemoryBound/4*5 {
 		return room.ErrOverloaded // it has not waited for acknowledgements
 	}
 	l, ps := s.loop, s.pushes()

@@ -62,6 +62,7 @@ type session struct {
 type pushing struct {
 	part     *carry.Part
 	refusals []codec.PushRefused
+	changes  map[uint32]change // asked for and not answered, by the request's number; nil without an audit
 	meter    meter
 }
 

@@ -95,7 +95,7 @@ var errSilence = errors.New("the connection ended without a word")
 // shake takes a connection to the protocol and has a loop adopt it.
 func (e *Engine) shake(c *net.TCPConn, t transport, place *addrPlace, accepted int64) {
 	defer e.shakes.Done()
-	deadline := time.Now().Add(e.cfg.HelloTimeout)
+	deadline := time.Now().Add(e.live().HelloTimeout)
 	_ = c.SetDeadline(deadline)
 	forget := context.AfterFunc(e.ending, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	s := &session{id: e.nextID.Add(1), role: client{}, openedAt: accepted, carrier: &carrier{}, place: place}

@@ -166,7 +166,7 @@ func (l *loop) lag() {
 		if s.q != nil {
 			slow = s.q.Look(l.now) || slow
 			queued += s.q.Bytes()
-			if s.q.Bytes() > l.eng.cfg.QueueSession && s.role.client() && s.q.Overdue(l.now) > l.eng.cfg.QueueSession {
+			if s.q.Bytes() > l.eng.live().QueueSession && s.role.client() && s.q.Overdue(l.now) > l.eng.live().QueueSession {
 				// A link's is the sum of its rooms', each with a bound of its own.
 				l.stats.cutOff.Add(1)
 				s.doom()
@@ -202,7 +202,7 @@ func (l *loop) expire() {
 // handshakes cuts off connections that do not say hello in time, n at most, and reports whether there are more. The
 // list is in order of time.
 func (l *loop) handshakes(n int) (more bool) {
-	limit := l.now - int64(l.eng.cfg.HelloTimeout)
+	limit := l.now - int64(l.eng.live().HelloTimeout)
 	for ; len(l.greeting) > 0 && l.greeting[0].openedAt <= limit; n-- {
 		if n == 0 {
 			return true

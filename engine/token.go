@@ -29,7 +29,7 @@ func (s *session) hold(id *auth.Identity) {
 	l, wall := s.loop, s.loop.eng.cfg.Clock.Wall()
 	s.identity, s.renewal.before = id, 0
 	if !id.Expires.IsZero() && s.renewal.agreed {
-		s.renewal.before = max(0, min(l.eng.cfg.TokenWarning, id.Expires.Sub(wall)/3))
+		s.renewal.before = max(0, min(l.eng.live().TokenWarning, id.Expires.Sub(wall)/3))
 	}
 	l.identityDue = min(l.identityDue, s.due(wall))
 	l.dueSoon()

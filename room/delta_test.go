@@ -54,7 +54,7 @@ func TestLeavingIsTold(t *testing.T) {
 	x.table.OnChange(func(_ *Room, ended codec.Code) { told = append(told, ended) })
 	x.room.Changes()
 	x.pub.Detach(x.hold, x.now)
-	x.now += int64(x.table.cfg.Linger) + 1
+	x.now += int64(x.table.conf().Linger) + 1
 	for range 11 {
 		x.table.Sweep(x.now)
 	}

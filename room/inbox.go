@@ -25,7 +25,7 @@ func (t *Table) NewInbox(owner string, m *codec.Inbox, grants []codec.GrantState
 	if m.Room != codec.InboxOf(owner) {
 		return nil, ErrOption.With("not the number of the account's inbox")
 	}
-	set, err := t.cfg.settings(&codec.Register{Policy: m.Policy})
+	set, err := t.conf().settings(&codec.Register{Policy: m.Policy})
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +83,7 @@ func (t *Table) Open(r *Room, by string, m *codec.Inbox, now int64) error {
 	if over {
 		t.ended(r, codec.CodeIdle)
 		t.told(r, codec.CodeIdle)
-		if err = ErrUnknown; !t.cfg.Clustered {
+		if err = ErrUnknown; !t.conf().Clustered {
 			_, err = t.NewInbox(by, m, r.State().Grants, now)
 		}
 	}
@@ -124,7 +124,7 @@ func (r *Room) list(m *codec.Inbox) error {
 			}
 		}
 	}
-	if fresh > 0 && len(r.grants)+fresh > r.table.cfg.MaxGrants {
+	if fresh > 0 && len(r.grants)+fresh > r.table.conf().MaxGrants {
 		return ErrManyGrants.With("the inbox names as many accounts as it may")
 	}
 	for i, list := range [...][]string{m.Block, m.Accept} {
@@ -181,7 +181,7 @@ func (r *Room) attend(now int64) {
 		r.gone = 0
 	case r.gone == 0:
 		r.gone = now
-	case now-r.gone > int64(r.table.cfg.Stall)/2:
+	case now-r.gone > int64(r.table.conf().Stall)/2:
 		r.away(now)
 	}
 }

@@ -130,7 +130,7 @@ func TestInboxNobodyIsIn(t *testing.T) {
 			x.loop.unsubscribe(v, true)
 			x.script(0, "1k", "2")
 			x.loop.drain()
-			stall := int64(x.table.cfg.Stall)
+			stall := int64(x.table.conf().Stall)
 			x.at(x.now + stall/2)
 			if len(x.hold.cuts) != 0 {
 				t.Fatalf("cut off too soon: %v", x.hold.cuts)
@@ -177,7 +177,7 @@ func TestInboxOnlySessionIsCutOff(t *testing.T) {
 	}
 	x.script(0, "1k", "2")
 	x.loop.drain()
-	stall := int64(x.table.cfg.Stall)
+	stall := int64(x.table.conf().Stall)
 	x.at(x.now + stall + 1)
 	if got := fmt.Sprint(v.cuts); got != fmt.Sprint([]codec.Code{codec.CodeTooSlow}) {
 		t.Fatalf("cuts: %v", got)
@@ -264,7 +264,7 @@ func TestInboxSomebodyComesBackElsewhere(t *testing.T) {
 func TestInboxIsIdleOnlyWhenNobodyIsIn(t *testing.T) {
 	x := newInboxBench(t, codec.PolicyLive)
 	v := x.viewer(alice)
-	idle := int64(x.table.cfg.Idle)
+	idle := int64(x.table.conf().Idle)
 	x.at(x.now + 3*idle)
 	if x.room.ended != 0 {
 		t.Fatalf("ended while somebody was in: %v", x.room.ended)
@@ -320,7 +320,7 @@ func TestInboxOfAnotherPolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.loop.unsubscribe(v, false)
-	x.table.cfg.Clustered = true // where whoever is first in the inbox's chain makes it
+	x.table.conf().Clustered = true // where whoever is first in the inbox's chain makes it
 	if err := x.table.Open(x.room, "alice", x.open(codec.PolicyLossless), x.now); !errors.Is(err, ErrUnknown) {
 		t.Fatalf("nobody is in it: %v", err)
 	}
@@ -334,7 +334,7 @@ func TestInboxOfAnotherPolicy(t *testing.T) {
 	if !r.takes("bob") || r.takes("carol") {
 		t.Error("the list is another one")
 	}
-	x.table.cfg.Clustered = false // a node that is alone makes it anew itself
+	x.table.conf().Clustered = false // a node that is alone makes it anew itself
 	if err := x.table.Open(r, "alice", x.open(codec.PolicyLive), x.now); err != nil {
 		t.Fatal(err)
 	}

@@ -232,7 +232,7 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 				p.unknown(rp, &j, seat)
 			}
 			if p.restored && p.ended == 0 && now < r.settles {
-				rp.Fresh, rp.FreshUntil = append(rp.Fresh, p.Num), r.settles+int64(r.table.cfg.Settle) // loops may be late
+				rp.Fresh, rp.FreshUntil = append(rp.Fresh, p.Num), r.settles+int64(r.table.conf().Settle) // loops may be late
 				for _, s := range p.streams {
 					rp.Midway = append(rp.Midway, Midway{Key: s.key, Known: true})
 				}

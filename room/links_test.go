@@ -83,7 +83,7 @@ func restored(t *testing.T, cfg Config, reg codec.Register, fill func(x *bench))
 // otherNode returns a table without rooms, on another node.
 func otherNode(t *testing.T, of *bench) *bench {
 	x := &bench{t: t, pool: &Pool{}, hold: &fakeHolder{}, now: 5e9, broken: make(map[codec.Position]bool)}
-	x.table = NewTable(of.table.cfg, rand.Reader, x.pool)
+	x.table = NewTable(of.table.Config(), rand.Reader, x.pool)
 	t.Cleanup(x.end)
 	return x
 }
@@ -252,7 +252,7 @@ func TestMembersAtAMerge(t *testing.T) {
 func TestEndOfSettling(t *testing.T) {
 	x := restored(t, Config{}, codec.Register{}, nil)
 	v := x.viewer(Join{Account: "v"})
-	settles := x.now + x.table.cfg.Settle.Nanoseconds()
+	settles := x.now + x.table.conf().Settle.Nanoseconds()
 	x.now = settles - 1
 	x.script(1, "5", "6")
 	x.now = settles
@@ -458,7 +458,7 @@ func TestLogsAfterAMerge(t *testing.T) {
 	x.room.Merge(x.room.State(), x.now)
 	x.script(1, "3k", "4", "5k", "6", "7k", "8")
 	x.wantScript(x.back(Join{Link: "edge"}, 4), 1, "5k 6 7k 8")
-	x.at(x.now + x.table.cfg.Settle.Nanoseconds())
+	x.at(x.now + x.table.conf().Settle.Nanoseconds())
 	x.wantScript(x.back(Join{Account: "late"}, 4), 1, "5-6 expired 7k 8")
 }
 

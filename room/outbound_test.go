@@ -258,7 +258,7 @@ func TestOutboundModel(t *testing.T) {
 				st := x.room.State()
 				x.table.EndAll(codec.CodeMoved)
 				x.loop.drain()
-				x.table = NewTable(x.table.cfg, nil, x.pool)
+				x.table = NewTable(x.table.Config(), nil, x.pool)
 				r, err := x.table.Restore(st, x.now)
 				if err != nil {
 					t.Fatal(err)

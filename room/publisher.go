@@ -76,7 +76,7 @@ func (p *Publisher) state() codec.PublisherState {
 }
 
 // Window returns how many bytes may be unacknowledged.
-func (p *Publisher) Window() int { return p.room.table.cfg.Window }
+func (p *Publisher) Window() int { return p.room.table.conf().Window }
 
 // Pending reports whether frames wait for an acknowledgement to be sent, now or later.
 func (p *Publisher) Pending() bool { return p.pushed.Load() != p.told.Load() }
@@ -126,7 +126,7 @@ func (p *Publisher) find(dtype uint8) (*stream, error) {
 	}
 	switch {
 	case p.room.mirror: // the relay's to decide
-	case p.share.streams.Load() >= int64(p.room.table.cfg.MaxStreamsPerAccount):
+	case p.share.streams.Load() >= int64(p.room.table.conf().MaxStreamsPerAccount):
 		return nil, ErrManyStreams
 	case p.share.Over():
 		return nil, ErrOverloaded
@@ -206,7 +206,7 @@ func (p *Publisher) Push(h Holder, run Run, now int64) (fresh int, err error) {
 	if run.Cont {
 		size = max(size, s.openSize+run.head)
 	}
-	if max(size, run.tail) > r.table.cfg.MaxPayload {
+	if max(size, run.tail) > r.table.conf().MaxPayload {
 		return 0, ErrPayload
 	}
 

@@ -51,7 +51,7 @@ func (p *Publisher) tellCached() {
 // confine keeps the room within its bound on caches: the publisher that has most pays, with its largest log. Room's
 // mutex.
 func (r *Room) confine() {
-	for r.cacheBytes > r.table.cfg.CacheRoom {
+	for r.cacheBytes > r.table.conf().CacheRoom {
 		before := r.cacheBytes
 		p := slices.MaxFunc(r.pubs, func(a, b *Publisher) int { return cmp.Compare(a.cache, b.cache) })
 		s := slices.MaxFunc(p.streams, func(a, b *stream) int { return cmp.Compare(a.logCost, b.logCost) })
@@ -74,7 +74,7 @@ func (r *Room) confine() {
 // caches: what was not pushed into for longest first, init messages last. Those that still hold too much are returned,
 // the largest first. Call it several times a second, from one goroutine at a time.
 func (t *Table) Balance(bound int64) (over []*Share) {
-	for _, s := range t.pool.Weigh(bound, int64(t.cfg.CacheAll)) {
+	for _, s := range t.pool.Weigh(bound, int64(t.conf().CacheAll)) {
 		t.shrink(s)
 		if s.Over() {
 			over = append(over, s)

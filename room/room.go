@@ -163,15 +163,15 @@ func (r *Room) publish(h Holder, account string, instance uint64, counts, renew 
 		if r.inbox && !r.attended() {
 			return nil, nil, ErrAway
 		}
-		if live >= r.table.cfg.MaxPublishers {
+		if live >= r.table.conf().MaxPublishers {
 			return nil, nil, ErrPublishers
 		}
-		if share := r.table.pool.Share(account); share.pubs.Load() >= int64(r.table.cfg.MaxPublishersPerAccount) {
+		if share := r.table.pool.Share(account); share.pubs.Load() >= int64(r.table.conf().MaxPublishersPerAccount) {
 			return nil, nil, ErrManyPubs
 		} else if share.Over() {
 			return nil, nil, ErrOverloaded
 		}
-		if len(r.pubs) >= 2*r.table.cfg.MaxPublishers {
+		if len(r.pubs) >= 2*r.table.conf().MaxPublishers {
 			r.forgetOldest()
 		}
 		p = r.add(r.freeNum(), w, r.newLife())
@@ -218,9 +218,9 @@ func (r *Room) add(num uint16, w who, life codec.Life) *Publisher {
 // window, and at a mirror, where the relay tells the publisher in its turn, a smaller one.
 func (r *Room) nudgeAt() int64 {
 	if r.mirror {
-		return int64(r.table.cfg.Window / 16)
+		return int64(r.table.conf().Window / 16)
 	}
-	return int64(r.table.cfg.Window / 4)
+	return int64(r.table.conf().Window / 4)
 }
 
 // watch notes whether somebody wants counts, and makes the next sweep tell them.
@@ -335,7 +335,7 @@ func (r *Room) Grant(by, account string) error {
 		return ErrAccount
 	}
 	g, known := r.grants[account]
-	if !g.granted && r.granted >= r.table.cfg.MaxGrants || !known && len(r.grants) >= 2*r.table.cfg.MaxGrants {
+	if !g.granted && r.granted >= r.table.conf().MaxGrants || !known && len(r.grants) >= 2*r.table.conf().MaxGrants {
 		return ErrManyGrants
 	}
 	if !known && r.share.Over() {
@@ -387,7 +387,7 @@ func (r *Room) Revoke(by, account string, now int64) error {
 	if account == r.Owner {
 		return ErrOption.With("a room's owner always may push into it")
 	}
-	if _, known := r.grants[account]; !known && len(r.grants) >= 2*r.table.cfg.MaxGrants {
+	if _, known := r.grants[account]; !known && len(r.grants) >= 2*r.table.conf().MaxGrants {
 		if r.takes(account) { // as everybody
 			return ErrManyGrants
 		}
@@ -473,7 +473,7 @@ func (p *Publisher) release() {
 // sweep does what time brings: publishers whose linger time is over leave, and the room itself ends, with the code
 // returned; 0 if it goes on.
 func (r *Room) sweep(now int64) (end codec.Code) {
-	cfg := &r.table.cfg
+	cfg := r.table.conf()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {

@@ -461,7 +461,7 @@ func (l *seating) sweep(r *Room, now int64) {
 }
 
 func (l *seating) lag(r *Room, s *seat, now int64) {
-	before := now - int64(r.table.cfg.SeatLag)
+	before := now - int64(r.table.conf().SeatLag)
 	switch {
 	case s.member == nil && s.moved < before:
 		l.remove(s)
@@ -479,7 +479,7 @@ func (l *seating) stall(r *Room, s *seat, now int64) {
 		s.moved = now
 		return
 	}
-	stall := int64(t.cfg.Stall)
+	stall := int64(t.conf().Stall)
 	if s.node != "" && s.member != nil {
 		stall *= 2
 	}

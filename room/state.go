@@ -51,7 +51,7 @@ func (t *Table) Restore(st *codec.RoomState, now int64) (*Room, error) {
 	if r.ended != 0 {
 		return nil, ErrUnknown
 	}
-	r.mirror, r.part, r.settles = false, false, now+int64(t.cfg.Settle)
+	r.mirror, r.part, r.settles = false, false, now+int64(t.conf().Settle)
 	r.keepAll(r.settles)
 	r.lastPush.Store(now)
 	r.counted = true
@@ -115,7 +115,7 @@ func (r *Room) Merge(st *codec.RoomState, now int64) {
 		r.epoch, r.birth = st.Epoch, st.Birth
 		r.bury(st, now)
 		r.merge(st, now, false)
-		r.keepAll(now + int64(r.table.cfg.Settle))
+		r.keepAll(now + int64(r.table.conf().Settle))
 	}
 }
 

@@ -119,20 +119,20 @@ func (s *stream) append(b *Batch, first, last uint64) {
 // when the room has more than it may, its largest log.
 func (s *stream) trim() {
 	r := s.pub.room
-	history := r.table.cfg.History
+	history := r.table.conf().History
 	if p := r.set.Policy; p == codec.PolicyLatest || p == codec.PolicyLossless {
 		history = 0
 	}
 	// Who mirrors a room may come to relay it, and then other nodes need what its relay had not acknowledged. And an edge
 	// that has left a lossless room's relay for another, whose part it took, may come back: what it has not had counts as
 	// arrived meanwhile.
-	if (r.mirror || r.table.cfg.Clustered && r.lossless()) && r.set.Policy != codec.PolicyLatest && r.cacheBytes < r.table.cfg.CacheRoom/2 &&
-		r.table.CacheBytes() < int64(r.table.cfg.CacheAll)/2 && !s.pub.share.overCaches() {
-		history = max(history, 2*r.table.cfg.Window)
+	if (r.mirror || r.table.conf().Clustered && r.lossless()) && r.set.Policy != codec.PolicyLatest && r.cacheBytes < r.table.conf().CacheRoom/2 &&
+		r.table.CacheBytes() < int64(r.table.conf().CacheAll)/2 && !s.pub.share.overCaches() {
+		history = max(history, 2*r.table.conf().Window)
 	}
 	keep := s.keepFrom()
 	over := s.pub.share.overCaches()
-	if r.settling && !over && r.cacheBytes <= r.table.cfg.CacheRoom {
+	if r.settling && !over && r.cacheBytes <= r.table.conf().CacheRoom {
 		keep = 0 // for those who have not found their way here yet
 	}
 	for s.head < len(s.log) && s.log[s.head].last < keep && s.logCost-s.log[s.head].b.cost() >= history {
@@ -203,7 +203,7 @@ func (s *stream) keepInit(b *Batch, run *Run) {
 		s.clearRun(kept)
 		size = len(b.B)
 	}
-	if size > maxInits(s.pub.room.table.cfg.MaxPayload) || len(kept.spans) == 0 && run.Cont {
+	if size > maxInits(s.pub.room.table.conf().MaxPayload) || len(kept.spans) == 0 && run.Cont {
 		s.clearRun(kept)
 		kept.last = run.Last
 		return

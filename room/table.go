@@ -15,7 +15,7 @@ import (
 
 // Table holds the rooms of a node in lock-striped maps.
 type Table struct {
-	cfg     Config
+	cfg     atomic.Pointer[Config]
 	rand    io.Reader
 	pool    *Pool
 	stripes [stripes]stripe
@@ -98,7 +98,8 @@ func watchedAt(r *Room) *int { return &r.watched }
 // from pool.
 func NewTable(cfg Config, rand io.Reader, pool *Pool) *Table {
 	cfg.fill()
-	t := &Table{cfg: cfg, rand: rand, pool: pool}
+	t := &Table{rand: rand, pool: pool}
+	t.cfg.Store(&cfg)
 	for i := range t.stripes {
 		t.stripes[i].rooms = make(map[codec.RoomID]*Room)
 	}
@@ -107,7 +108,21 @@ func NewTable(cfg Config, rand io.Reader, pool *Pool) *Table {
 }
 
 // Config returns the table's bounds with defaults filled in.
-func (t *Table) Config() Config { return t.cfg }
+func (t *Table) Config() Config { return *t.conf() }
+
+// conf returns the bounds that hold now.
+func (t *Table) conf() *Config { return t.cfg.Load() }
+
+// Reload puts other bounds in force. What clients have been told (the largest payload, the window) and what else is fixed for
+// the life of a table stays; rooms that are there keep what they were registered with.
+func (t *Table) Reload(cfg Config) {
+	cfg.fill()
+	now := t.Config()
+	now.Idle, now.QueueBytes, now.QueueAge, now.Stall = cfg.Idle, cfg.QueueBytes, cfg.QueueAge, cfg.Stall
+	now.MaxRooms, now.MaxRoomsPerAccount = cfg.MaxRooms, cfg.MaxRoomsPerAccount
+	now.MaxPublishersPerAccount, now.MaxStreamsPerAccount, now.MaxGrants = cfg.MaxPublishersPerAccount, cfg.MaxStreamsPerAccount, cfg.MaxGrants
+	t.cfg.Store(&now)
+}
 
 // Stats returns the table's counters.
 func (t *Table) Stats() *Stats { return &t.stats }
@@ -141,7 +156,7 @@ func (t *Table) Get(id codec.RoomID) (*Room, error) {
 
 // Register makes a room under a random number that no other room has.
 func (t *Table) Register(owner string, m *codec.Register, now int64) (*Room, error) {
-	set, err := t.cfg.settings(m)
+	set, err := t.conf().settings(m)
 	if err != nil {
 		return nil, err
 	}
@@ -171,8 +186,8 @@ func (t *Table) newRoom(owner string, set Settings, now int64) *Room {
 
 // draw draws a room's number.
 func (t *Table) draw() (codec.RoomID, error) {
-	if t.cfg.Draw != nil {
-		id, ok := t.cfg.Draw()
+	if t.conf().Draw != nil {
+		id, ok := t.conf().Draw()
 		if !ok {
 			return 0, &Error{codec.CodeGoingAway, "this node takes no new rooms"}
 		}
@@ -227,13 +242,13 @@ func (t *Table) insert(r *Room) bool {
 
 // claim counts a room for an account, within the bounds.
 func (t *Table) claim(owner string) error {
-	if t.rooms.Add(1) > int64(t.cfg.MaxRooms) {
+	if t.rooms.Add(1) > int64(t.conf().MaxRooms) {
 		t.rooms.Add(-1)
 		return ErrRooms
 	}
 	t.accounts.Lock()
 	defer t.accounts.Unlock()
-	if t.accounts.rooms[owner] >= t.cfg.MaxRoomsPerAccount {
+	if t.accounts.rooms[owner] >= t.conf().MaxRoomsPerAccount {
 		t.rooms.Add(-1)
 		return ErrRooms.With("the account has as many rooms as it may have")
 	}
