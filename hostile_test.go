@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/timedge/timedge/admin"
 	"github.com/timedge/timedge/codec"
 )
 
@@ -158,7 +159,7 @@ func TestHostileServer(t *testing.T) {
 // TestHostileAdmin: nor does anything that an admin page says.
 func TestHostileAdmin(t *testing.T) {
 	evil := "n" + spell
-	nodes, err := json.Marshal([]nodeReport{{Name: evil, Addr: evil}})
+	nodes, err := json.Marshal([]admin.Node{{Name: evil, Addr: evil, State: evil}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +169,7 @@ func TestHostileAdmin(t *testing.T) {
 	}
 	for name, answer := range map[string]http.HandlerFunc{
 		"JSON": func(w http.ResponseWriter, r *http.Request) {
-			if strings.HasPrefix(r.URL.Path, "/nodes") {
+			if strings.HasPrefix(r.URL.Path, "/api/v1/nodes") {
 				w.Write(nodes)
 			} else {
 				w.Write(rep)

@@ -42,6 +42,12 @@ type commandLine struct {
 	Revoke   revokeCmd   `cmd:"" help:"Take a grant back and cut the account off at once."`
 	Room     roomCmd     `cmd:"" help:"Show what there is to know of a room."`
 	Nodes    nodesCmd    `cmd:"" help:"Show the nodes of a cluster."`
+	Rooms    roomsCmd    `cmd:"" help:"List the rooms of a node."`
+	Sessions sessionsCmd `cmd:"" help:"List the clients of a node."`
+	Top      topCmd      `cmd:"" help:"Watch what a node does."`
+	Drain    drainCmd    `cmd:"" help:"Have a node hand its rooms over and send its clients away."`
+	Undrain  undrainCmd  `cmd:"" help:"Take a drain back."`
+	Reload   reloadCmd   `cmd:"" help:"Have a node take up its settings and files."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
 

@@ -13,18 +13,7 @@ import (
 	"time"
 )
 
-// nodeReport and roomReport are what the commands read of a node's admin pages; engine.NodeReport and engine.RoomReport
-// tell all of it.
-type nodeReport struct {
-	Name     string `json:"name"`
-	Addr     string `json:"addr"`
-	Self     bool   `json:"self"`
-	Draining bool   `json:"draining"`
-	Linked   bool   `json:"linked"`
-	Relayed  *int   `json:"rooms_relayed"`
-	Mirrored *int   `json:"rooms_mirrored"`
-}
-
+// roomReport is what the commands read of a node's admin pages; engine.RoomReport tells all of it.
 type roomReport struct {
 	Chain      []string          `json:"chain"`
 	Relay      string            `json:"relay"`
@@ -44,41 +33,6 @@ type edgeReport struct {
 	Role        string `json:"role"`
 	Subscribers int    `json:"subscribers"`
 	Publishers  int    `json:"publishers"`
-}
-
-type nodesCmd struct {
-	Admin string `placeholder:"ADDR" default:"127.0.0.1:7401" env:"TIMEDGE_ADMIN" help:"The --admin address of any node (${default})."`
-	JSON  bool   `help:"Print JSON."`
-}
-
-// Run shows the members of a cluster as one of them sees it.
-func (c *nodesCmd) Run(ctx context.Context, std *streams) error {
-	var nodes []nodeReport
-	raw, err := askAdmin(ctx, c.Admin, "/nodes", &nodes)
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return std.page(raw)
-	}
-	w := std.table()
-	w.row("NODE", "ADDRESS", "STATE", "ROOMS RELAYED", "MIRRORED")
-	for _, n := range nodes {
-		state, relayed, mirrored := "linked", "", ""
-		switch {
-		case n.Draining:
-			state = "draining"
-		case n.Self:
-			state = "this node"
-		case !n.Linked:
-			state = "out of reach"
-		}
-		if n.Relayed != nil {
-			relayed, mirrored = fmt.Sprint(*n.Relayed), fmt.Sprint(*n.Mirrored)
-		}
-		w.row(n.Name, n.Addr, state, relayed, mirrored)
-	}
-	return w.flush()
 }
 
 // showNodes prints what the nodes of a cluster know of a room. It prints nothing if the admin address does not answer

@@ -12,7 +12,6 @@ import (
 
 // TestReports: what the commands read of a node's reports is there, under that name and of that type.
 func TestReports(t *testing.T) {
-	same(t, reflect.TypeFor[nodeReport](), reflect.TypeFor[engine.NodeReport]())
 	same(t, reflect.TypeFor[roomReport](), reflect.TypeFor[engine.RoomReport]())
 }
 

@@ -23,11 +23,13 @@ type reloader struct {
 	plan   *plan
 	logs   *serverLogs
 
+	token adminToken
+
 	mu   sync.Mutex
 	now  *given    // the settings in force
 	keys node.Keys // the cluster's in force
 	seen []byte    // the file's content that was looked at last
-	said string    // what was wrong with the cluster's keys at the last look
+	said string    // what was wrong with other files at the last look
 }
 
 // reloadEvery is how often files are looked at.
@@ -56,7 +58,7 @@ func (r *reloader) run(ctx context.Context, hup <-chan os.Signal) {
 			if r.changed() {
 				_, _, _ = r.reload("file")
 			}
-			r.lookAtKeys()
+			r.lookAtFiles()
 		}
 	}
 }
@@ -109,7 +111,7 @@ func (r *reloader) reload(why string) (taken, restart []string, err error) {
 	if who, ok := r.plan.who.(auth.Reloader); ok {
 		errs = append(errs, who.Reload())
 	}
-	errs = append(errs, r.takeKeys())
+	errs = append(errs, r.takeKeys(), r.takeToken())
 	r.keep(next, restart)
 	if err := errors.Join(errs...); err != nil {
 		log.Error().Err(err).Msg("reloaded, but for this")
@@ -134,11 +136,21 @@ func (r *reloader) keep(next *given, restart []string) {
 	r.now = next
 }
 
-// drain returns how long ending may take.
-func (r *reloader) drain() time.Duration {
+// ending returns how long to wait before the node drains, and how long that may take.
+func (r *reloader) ending() (delay, within time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.now.Drain
+	return r.now.DrainDelay, r.now.Drain
+}
+
+// takeToken puts the operators' token of its file into force.
+func (r *reloader) takeToken() error {
+	token, err := readAdminToken(r.plan.tokenFile)
+	if err == nil && token != r.token.get() {
+		r.token.text.Store(&token)
+		r.logs.log.Info().Msg("the operators' token is taken up")
+	}
+	return err
 }
 
 // takeKeys puts the cluster's keys of their file into force.
@@ -158,16 +170,16 @@ func (r *reloader) takeKeys() error {
 	return nil
 }
 
-// lookAtKeys takes the cluster's keys up when their file changes. What is not in order is logged once, and the old ones
-// stay.
-func (r *reloader) lookAtKeys() {
+// lookAtFiles takes the cluster's keys and the operators' token up when their files change. What is not in order is
+// logged once, and the old ones stay.
+func (r *reloader) lookAtFiles() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	text := ""
-	if err := r.takeKeys(); err != nil {
+	if err := errors.Join(r.takeKeys(), r.takeToken()); err != nil {
 		text = err.Error()
 		if text != r.said {
-			r.logs.log.Error().Err(err).Msg("cluster keys not taken up; the old ones stay")
+			r.logs.log.Error().Err(err).Msg("not taken up; what was there stays")
 		}
 	}
 	r.said = text

@@ -77,23 +77,33 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	}
 	gateway.serve(e)
 	failed := make(chan error, 1)
-	pages := http.Server{Handler: e.Handler(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: stdlog.New(log, "", 0)}
+	r := &reloader{now: &c.given, engine: e, plan: p, logs: out}
+	r.token.text.Store(&p.token)
+	pages := http.Server{Handler: adminPages(e, r), ReadHeaderTimeout: 10 * time.Second, ErrorLog: stdlog.New(log, "", 0)}
 	if admin != nil {
 		go func() { failed <- pages.Serve(admin) }()
 	}
-	r := &reloader{now: &c.given, engine: e, plan: p, logs: out}
 	go r.run(ctx, hup)
 	c.greet(std, e, admin)
 	gateway.greet(std)
 
 	select {
 	case <-ctx.Done():
-		log.Info().Dur("within", r.drain()).Msg("draining")
+		e.Part()
+		if delay, _ := r.ending(); delay > 0 {
+			log.Info().Dur("for", delay).Msg("not ready any more; draining when balancers have noticed")
+			select {
+			case <-time.After(delay):
+			case err = <-e.Failed():
+			}
+		}
 	case err = <-failed:
 		log.Error().Err(err).Msg("the admin listener failed")
 	case err = <-e.Failed(): // said at the end
 	}
-	within, cancel := context.WithTimeout(context.Background(), r.drain())
+	_, limit := r.ending()
+	log.Info().Dur("within", limit).Msg("draining")
+	within, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	gone := gateway.shutdown(within)
 	if unfinished := errors.Join(e.Shutdown(within), <-gone); unfinished != nil {

@@ -40,6 +40,9 @@ type serveSettings struct {
 	Ping     time.Duration
 	Drain    time.Duration
 
+	DrainDelay     time.Duration
+	AdminTokenFile string
+
 	LogLevel, LogFormat string
 	LogFile, AuditFile  string
 
@@ -140,7 +143,10 @@ type plan struct {
 	certs  *certificates      // nil: no TLS
 	engine engine.Config
 
-	keyFile string // of the cluster's keys
+	token string // of operators
+
+	tokenFile string
+	keyFile   string // of the cluster's keys
 }
 
 // prepare opens and checks all that the settings name, but listens nowhere. The error names all that is wrong; then
@@ -158,11 +164,14 @@ func (g *given) prepare(log zerolog.Logger) (*plan, error) {
 		who = nil
 		errs = append(errs, fmt.Errorf("--auth: %w", err))
 	}
-	p := &plan{who: who, certs: certs, keyFile: g.KeyFile, engine: g.engineConfig(log, who, secure)}
+	p := &plan{who: who, certs: certs, keyFile: g.KeyFile, tokenFile: g.AdminTokenFile, engine: g.engineConfig(log, who, secure)}
 	p.engine.Cluster = cluster
 	if slices.ContainsFunc(slices.Concat(g.Tim, g.TimTLS), isProxied) && !slices.ContainsFunc(slices.Concat(g.Listen, g.ListenTLS, g.ListenWS, g.ListenWSS, g.Web, g.WebTLS), isProxied) {
 		p.engine.ProxyFrom = nil // they are for clients of tim alone
 	}
+	token, tokenErr := readAdminToken(g.AdminTokenFile)
+	errs = append(errs, tokenErr)
+	p.token = token
 	if errs[0] == nil && err == nil { // else it would miss what has been said already
 		errs = append(errs, p.engine.Check())
 	}

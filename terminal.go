@@ -55,6 +55,9 @@ func (s *streams) page(raw []byte) error {
 	return err
 }
 
+// clear empties the terminal, for a picture that takes the place of the last.
+func (s *streams) clear() { _, _ = s.out.WriteString("\x1b[H\x1b[2J") }
+
 // table begins a table on standard output.
 func (s *streams) table() *table {
 	return &table{tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)}

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -11,20 +12,24 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// Handler serves the admin pages: /healthz (the process runs), /readyz (it accepts clients, and in a cluster who is
-// missing, a line each; 503 while draining), /metrics, and in a cluster /nodes and /rooms/ROOM (see NodeReport,
+// Handler serves the admin pages: /healthz (every loop turns; 503 with those that do not), /readyz (it accepts clients,
+// and in a cluster who is missing, a line each; 503 with the reasons: draining, alone, over limits), /metrics, and in a cluster /nodes and /rooms/ROOM (see NodeReport,
 // RoomReport).
 func (e *Engine) Handler() http.Handler {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(e, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	reg.MustRegister(e.cfg.Metrics...)
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		if dead := e.deadLoops(r.Context()); len(dead) > 0 {
+			http.Error(w, fmt.Sprintf("event loops that have not turned for %v: %v", loopDeadAfter, dead), http.StatusServiceUnavailable)
+			return
+		}
 		_, _ = w.Write([]byte("ok\n"))
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if e.leaving.Load() {
-			http.Error(w, "draining", http.StatusServiceUnavailable)
+		if _, reasons := e.state(); len(reasons) > 0 {
+			http.Error(w, strings.Join(reasons, "\n"), http.StatusServiceUnavailable)
 			return
 		}
 		_, _ = w.Write([]byte("ready\n"))

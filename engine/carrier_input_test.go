@@ -72,6 +72,8 @@ func newStack(t testing.TB) *stack {
 	}
 	t.Cleanup(func() { far.Close() })
 	e := &Engine{log: zerolog.Nop(), gate: newGate(1, nil), cfg: Config{TLS: record.Config(&tls.Config{Certificates: []tls.Certificate{testCertificate}})}}
+	e.lives.Store(&e.cfg)
+	e.limits.init(&Limits{})
 	k := &stack{s: &session{role: client{}, loop: &loop{eng: e}, carrier: &carrier{}}, sent: &below{Conn: near}}
 	raw, err := far.(*net.TCPConn).SyscallConn()
 	if err != nil {

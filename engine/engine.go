@@ -51,10 +51,14 @@ type Engine struct {
 	failed    chan error    // capacity 1: see Failed
 
 	nextID   atomic.Uint64
-	conns    atomic.Int64 // connections, with those being adopted
-	greeting atomic.Int64 // of these, without a hello yet
-	leaving  atomic.Bool  // Shutdown was called; in a cluster rooms are being handed over
-	draining atomic.Bool  // clients are told to go
+	conns    atomic.Int64                       // connections, with those being adopted
+	greeting atomic.Int64                       // of these, without a hello yet
+	parting  atomic.Bool                        // Part was called, or Shutdown
+	shutting atomic.Bool                        // Shutdown was
+	leaving  atomic.Bool                        // it was, or Drain was; in a cluster rooms are being handed over
+	draining atomic.Bool                        // clients are told to go
+	drained  atomic.Pointer[context.CancelFunc] // ends what Drain has begun; nil: nothing
+	sending  sync.WaitGroup                     // what that runs
 	accepted atomic.Uint64
 	turned   [turnedKinds]atomic.Uint64
 	unshaken atomic.Uint64 // connections whose handshakes failed
@@ -345,11 +349,15 @@ func (l *loop) onLoop(f func()) {
 	<-done
 }
 
+// Part makes the node not ready, so that a balancer sends new clients elsewhere, and changes nothing else: a Shutdown is
+// to follow, when the balancer has noticed.
+func (e *Engine) Part() { e.parting.Store(true) }
+
 // Shutdown drains: it stops accepting, tells every client to go, ends the rooms, lets what is queued go out until ctx
 // is done, and closes. It returns ctx's error if something was still queued then. A second call waits for the first,
 // and returns what that did.
 func (e *Engine) Shutdown(ctx context.Context) error {
-	if !e.leaving.CompareAndSwap(false, true) {
+	if !e.shutting.CompareAndSwap(false, true) {
 		select {
 		case <-e.ended:
 			return e.result
@@ -357,6 +365,8 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+	e.parting.Store(true)
+	e.leaving.Store(true)
 	e.result = e.shutdown(ctx)
 	close(e.ended)
 	return e.result
@@ -366,10 +376,18 @@ func (e *Engine) shutdown(ctx context.Context) error {
 	e.end()
 	e.closeListeners()
 	e.accepts.Wait()
+	e.sending.Wait()
 	e.shakes.Wait() // given up: while the reactors run, as who waits for one of these would wait for ever
 	e.stopPages()
 	alone := e.cluster == nil || !e.cluster.handOver(ctx)
 	e.draining.Store(true)
+	return errors.Join(e.sendAway(ctx, alone), e.close())
+}
+
+// sendAway tells every client to go and closes their sessions, spread over DrainSpread; what is queued goes out until
+// ctx is done. alone says that nobody takes the rooms over, which end once everybody is told. It returns ctx's error if
+// something was queued when that was done.
+func (e *Engine) sendAway(ctx context.Context, alone bool) error {
 	within := uint32(e.cfg.DrainSpread.Milliseconds())
 	told := make([]int, len(e.loops)) // sessions of each loop
 	for i, l := range e.loops {
@@ -414,7 +432,7 @@ func (e *Engine) shutdown(ctx context.Context) error {
 		}
 		break
 	}
-	return errors.Join(err, e.close())
+	return err
 }
 
 // closeDownTo ends sessions that have nothing queued until only keep are left that it has not ended. It returns how

@@ -18,7 +18,9 @@ const innerBuffer = 256 << 10
 
 // Connect opens a connection to the engine from within the process, for a client at from, which counts as its address.
 // The caller speaks the protocol on it, and closes it.
-func (e *Engine) Connect(from netip.AddrPort) (net.Conn, error) {
+func (e *Engine) Connect(from netip.AddrPort) (net.Conn, error) { return e.connect(from, false) }
+
+func (e *Engine) connect(from netip.AddrPort, trusted bool) (net.Conn, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("inner connection: %w", err)
@@ -43,7 +45,7 @@ func (e *Engine) Connect(from netip.AddrPort) (net.Conn, error) {
 		return near, nil // whose reader is told
 	}
 	e.counted()
-	if err := e.enroll(far, &session{id: e.nextID.Add(1), role: client{}, peer: &from}); err != nil {
+	if err := e.enroll(far, &session{id: e.nextID.Add(1), role: client{}, peer: &from, trusted: trusted}); err != nil {
 		_ = near.Close()
 		return nil, fmt.Errorf("inner connection: %w", err)
 	}

@@ -105,7 +105,7 @@ func (p *pageServer) give(c *pageConn, done func()) error {
 // pageConn is the connection of a browser that asks for a page: the socket, or a stream of TLS over it.
 type pageConn struct {
 	net.Conn
-	early []byte    // what the handshakes have read
+	early []byte // what the handshakes have read
 	once  sync.Once
 	done  func()
 }

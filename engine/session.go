@@ -46,6 +46,7 @@ type session struct {
 	silent  uint8  // looks in a row at which nothing had been heard
 	at      int32  // place in the loop's list
 	fd      int32  // fixed after open
+	trusted bool   // an operator's: it is whoever it says; fixed before open
 	asked   bool   // something of the cluster, which is told when the session closes
 	paused  bool   // its turn is over: it is on the loop's list of turns
 	partial []byte // the beginning of a frame whose end was not read yet; while paused all that was read and not handled

@@ -266,9 +266,14 @@ func (c *Cluster) Addr() string { return c.trans.told.String() }
 
 // Drain tells the others that this node is about to leave, so that no room is placed on it. It blocks for some seconds
 // at most.
-func (c *Cluster) Drain() error {
+func (c *Cluster) Drain() error { return c.setDraining(true) }
+
+// Undrain tells the others that this node stays after all.
+func (c *Cluster) Undrain() error { return c.setDraining(false) }
+
+func (c *Cluster) setDraining(is bool) error {
 	c.mu.Lock()
-	c.draining = true
+	c.draining = is
 	c.mu.Unlock()
 	err := c.list.UpdateNode(time.Second)
 	c.introduce()

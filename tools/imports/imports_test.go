@@ -45,7 +45,8 @@ var layers = []layer{
 	}},
 	{path: "carry", project: []string{"codec", "ring", "room", "node"}},
 	{path: "internal/world", project: []string{"codec", "ring", "room", "node", "carry"}, foreign: []string{"github.com/cespare/xxhash/v2"}},
-	{path: "engine", project: []string{"codec", "internal/clock", "internal/record", "auth", "room", "node", "carry"}, foreign: []string{
+	{path: "admin", project: []string{"codec"}},
+	{path: "engine", project: []string{"codec", "admin", "internal/clock", "internal/record", "auth", "room", "node", "carry"}, foreign: []string{
 		gnet,
 		"github.com/gobwas/ws", // the upgrade, and nothing else of it
 		"github.com/pires/go-proxyproto",
@@ -71,7 +72,7 @@ var layers = []layer{
 	{path: "tools", project: []string{"client", "codec", "engine"}, foreign: []string{"*"}},
 	{path: "benchmarks", project: []string{"client", "codec", "engine", "tools"}, foreign: []string{"*"}},
 	// The command line may import all that there is.
-	{path: "", project: []string{"codec", "auth", "ring", "room", "node", "engine", "client", "client/media", "tim", "web", "internal/settings"}, foreign: []string{"*"}},
+	{path: "", project: []string{"codec", "auth", "ring", "room", "node", "engine", "client", "client/media", "tim", "web", "internal/settings", "admin"}, foreign: []string{"*"}},
 }
 
 // gnet is imported by engine alone: what it needs of its caller is known in one place.

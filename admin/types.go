@@ -1,0 +1,159 @@
+package admin
+
+import (
+	"context"
+	"errors"
+
+	"github.com/timedge/timedge/codec"
+)
+
+// Server is what the API shows and does. Its methods may be called from any goroutine, and may block for about a second
+// where other nodes are asked.
+type Server interface {
+	Overview() Overview
+	Nodes() []Node
+	Rooms() []Room // those that this node has something to do with
+	Room(ctx context.Context, id codec.RoomID) (RoomDetail, error)
+	Sessions() []Session
+	Session(id uint64) (SessionDetail, error)
+
+	CloseRoom(ctx context.Context, id codec.RoomID, by string) error
+	Grant(ctx context.Context, id codec.RoomID, account, by string) error
+	Revoke(ctx context.Context, id codec.RoomID, account, by string) error
+	CutSession(id uint64, by string) error
+	Drain(by string) error
+	Undrain(by string) error
+	SetLogLevel(level, by string) error
+	Reload(by string) (Reloaded, error)
+}
+
+// ErrNotFound is returned for a room or a session that is not there; ErrRefused, wrapped, for what cannot be done.
+var (
+	ErrNotFound = errors.New("not found")
+	ErrRefused  = errors.New("refused")
+)
+
+// Overview is the node in figures; counters grow from its start.
+type Overview struct {
+	Node         string   `json:"node"`
+	Version      string   `json:"version"`
+	UptimeMillis int64    `json:"uptime_ms"`
+	State        string   `json:"state"`   // ready, joining, draining, leaving, over_limits
+	Reasons      []string `json:"reasons"` // why not ready
+	Sessions     int64    `json:"sessions"`
+	Rooms        int64    `json:"rooms"`
+	MemoryBytes  int64    `json:"memory_bytes"`
+	MemoryBound  int64    `json:"memory_bound"`
+	QueuedBytes  int64    `json:"queued_bytes"`
+	FramesIn     uint64   `json:"frames_in"`
+	BytesIn      uint64   `json:"bytes_in"`
+	Deliveries   uint64   `json:"deliveries"`
+	BytesOut     uint64   `json:"bytes_out"`
+	Dropped      uint64   `json:"dropped_frames"`
+	CutOff       uint64   `json:"cut_off"`
+	Takeovers    uint64   `json:"takeovers"`
+	Panics       uint64   `json:"panics"`
+}
+
+// Node is a member of the cluster as this one sees it; of a node on its own there is one.
+type Node struct {
+	Name     string `json:"name"`
+	Addr     string `json:"addr,omitempty"`
+	Self     bool   `json:"self"`
+	State    string `json:"state"` // linked, draining, out_of_reach; of this node itself: its Overview's
+	Relayed  *int   `json:"rooms_relayed,omitempty"`
+	Mirrored *int   `json:"rooms_mirrored,omitempty"`
+}
+
+// Room is a room as one node has it.
+type Room struct {
+	ID          string `json:"id"`
+	Owner       string `json:"owner"`
+	Policy      string `json:"policy"`
+	Role        string `json:"role"` // of this node: relay, edge
+	Subscribers int64  `json:"subscribers"`
+	Publishers  int64  `json:"publishers"`
+	Frames      uint64 `json:"frames"`
+	Bytes       uint64 `json:"bytes"`
+	AgeMillis   int64  `json:"age_ms"`
+	IdleMillis  int64  `json:"idle_ms"`
+}
+
+// RoomDetail is a room with what flows through it.
+type RoomDetail struct {
+	Room
+	Relay   string       `json:"relay,omitempty"`
+	Epoch   uint32       `json:"epoch,omitempty"`
+	Chain   []string     `json:"chain,omitempty"`
+	Nodes   []RoomNode   `json:"nodes"`
+	Streams []Stream     `json:"streams"`             // as this node has them
+	Readers []Subscriber `json:"subscribers_here"`    // those connected to this node, the most behind first
+	Writers []Publisher  `json:"publishers_by_relay"` // as the relay has them
+}
+
+// RoomNode is one node's part in a room.
+type RoomNode struct {
+	Node        string `json:"node"`
+	Role        string `json:"role"`
+	Subscribers int    `json:"subscribers"`
+	Publishers  int    `json:"publishers"`
+}
+
+// Stream is one stream of a room.
+type Stream struct {
+	Publisher uint16 `json:"publisher"`
+	Account   string `json:"account"`
+	Dtype     uint8  `json:"dtype"`
+	Next      uint64 `json:"next"` // the number of the frame expected next
+	LogBytes  int    `json:"log_bytes"`
+}
+
+// Publisher is one publisher of a room.
+type Publisher struct {
+	Num     uint16 `json:"num"`
+	Account string `json:"account"`
+	Node    string `json:"node"` // where its client is connected; empty while it is away
+}
+
+// Subscriber is a session that subscribes to a room.
+type Subscriber struct {
+	Session     uint64 `json:"session"`
+	Account     string `json:"account"`
+	Addr        string `json:"addr"`
+	LagBytes    int    `json:"lag_bytes"` // queued for its session, over all its rooms
+	LagMillis   int64  `json:"lag_ms"`    // the age of the oldest of that
+	NotTaking   bool   `json:"not_taking"`
+	OfOtherNode bool   `json:"of_other_node"` // a link, by which another node gets the room's frames
+}
+
+// Session is a client's connection.
+type Session struct {
+	ID            uint64 `json:"id"`
+	Account       string `json:"account"`
+	Addr          string `json:"addr"`
+	Transport     string `json:"transport"` // tcp, tls, ws, wss
+	AgeMillis     int64  `json:"age_ms"`
+	Subscriptions int    `json:"subscriptions"`
+	Publications  int    `json:"publications"`
+	LagBytes      int    `json:"lag_bytes"`
+	LagMillis     int64  `json:"lag_ms"`
+}
+
+// SessionDetail is a session with its rooms.
+type SessionDetail struct {
+	Session
+	SubscribesTo []string `json:"subscribes_to"`
+}
+
+// Reloaded is what a reload has done.
+type Reloaded struct {
+	Taken   []string `json:"taken"`
+	Restart []string `json:"needs_restart"`
+}
+
+// Page is a part of a list.
+type Page[T any] struct {
+	Total int `json:"total"`
+	Page  int `json:"page"`
+	Items []T `json:"items"`
+}
