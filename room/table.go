@@ -113,8 +113,8 @@ func (t *Table) Config() Config { return *t.conf() }
 // conf returns the bounds that hold now.
 func (t *Table) conf() *Config { return t.cfg.Load() }
 
-// Reload puts other bounds in force. What clients have been told (the largest payload, the window) and what else is fixed for
-// the life of a table stays; rooms that are there keep what they were registered with.
+// Reload puts other bounds in force. What clients have been told (the largest payload, the window) and what else is
+// fixed for the life of a table stays; rooms that are there keep what they were registered with.
 func (t *Table) Reload(cfg Config) {
 	cfg.fill()
 	now := t.Config()
