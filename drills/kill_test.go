@@ -85,7 +85,11 @@ func TestRelayFrozen(t *testing.T) {
 func TestRelayAndPublishersNodeSuspended(t *testing.T) {
 	f := newFleet(t, 3)
 	var g figures
-	for k := range max(2, *kills/10) {
+	times := []time.Duration{12 * time.Second, 22 * time.Second, 30 * time.Second}
+	if *kills < 10 {
+		times = times[:1]
+	}
+	for k := range 2 * len(times) {
 		own := k % 3
 		p := place{relay: own, publisher: own, subscribers: []int{(own + 1) % 3, (own + 2) % 3}}
 		if k%2 == 1 {
@@ -94,7 +98,7 @@ func TestRelayAndPublishersNodeSuspended(t *testing.T) {
 		s := f.run(p, pace)
 		s.reach(50)
 		f.signal(own, syscall.SIGSTOP)
-		<-time.After([]time.Duration{12 * time.Second, 22 * time.Second}[k/2%2])
+		<-time.After(times[k/2])
 		f.signal(own, syscall.SIGCONT)
 		s.reach(100)
 		s.finish()

@@ -238,7 +238,8 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 				}
 			}
 		}
-		if p.ended != 0 {
+		if p.ended != 0 { // nothing follows of it: if the number comes again, it begins anew
+			rp.Midway = slices.DeleteFunc(rp.Midway, func(m Midway) bool { return m.Key.Pub == p.Num })
 			rp.control(r, &codec.Left{Room: r.ID, Pub: p.Num, Code: p.ended})
 		}
 	}
