@@ -26,6 +26,9 @@ func (n *Node) Audit() error {
 			return fmt.Errorf("room %v: %w", id, err)
 		}
 	}
+	if err := n.auditBounds(place); err != nil {
+		return err
+	}
 	for t, o := range n.given {
 		if o.given == 0 {
 			return fmt.Errorf("ticket %d was given for an outbound that waits for nobody", t)
@@ -42,6 +45,35 @@ func (n *Node) Audit() error {
 				return fmt.Errorf("the link of %s is not open, or another's", name)
 			}
 		}
+	}
+	return nil
+}
+
+// auditBounds holds that whatever a Node keeps is somebody's, and bounded by that: requests by their sessions, links by
+// processes, calls by what waits for their answers.
+func (n *Node) auditBounds(place map[*request]string) error {
+	open := 0
+	for id, qs := range n.asks {
+		switch {
+		case len(qs) == 0:
+			return fmt.Errorf("a list of no requests is kept for session %d", id)
+		case n.links[LinkID(id)] == nil && len(qs) > maxAsks:
+			return fmt.Errorf("session %d has %d requests open", id, len(qs))
+		}
+		open += len(qs)
+	}
+	if len(place) > open {
+		return fmt.Errorf("%d requests wait, and sessions have asked for %d", len(place), open)
+	}
+	outs := 0
+	for _, e := range n.edges {
+		outs += len(e.outs)
+		if len(e.denied) > len(n.peers)+1 && len(n.peers) > 0 {
+			return fmt.Errorf("%d nodes have denied a room, and there are %d", len(e.denied), len(n.peers))
+		}
+	}
+	if outs != len(n.ways) {
+		return fmt.Errorf("%d outbounds are kept, and edges have %d", len(n.ways), outs)
 	}
 	return nil
 }
@@ -76,6 +108,9 @@ func (n *Node) auditEdge(e *edge, put func(*request, string) error) error {
 		}
 	}
 	for _, o := range e.outs {
+		if err := o.out.Audit(); err != nil {
+			return err
+		}
 		for _, q := range o.claims {
 			if err := put(q, "claims"); err != nil {
 				return err

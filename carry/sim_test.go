@@ -31,6 +31,7 @@ var kinds = []struct {
 	{"alone", world.Alone, 20, 10},
 	{"cluster", world.Cluster, 100, 20},
 	{"mixed", world.Mixed, 20, 5},
+	{"hostile", world.Hostile, 8, 2},
 }
 
 // TestSim plays days of seeds from 1 on. To see one: -run Sim/cluster -seed=N -v, and with -shrink the least of it that

@@ -1,6 +1,7 @@
 package room
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/timedge/timedge/codec"
@@ -459,6 +460,22 @@ func (o *Outbound) Held() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.holder != nil
+}
+
+// Audit returns what is held beyond its bounds, for tests: three windows that the relay has not acknowledged, which is what
+// a client may send before it is told so, and of what it has as much as keepCost says.
+func (o *Outbound) Audit() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.num != 0 && o.unacked > 3*o.window:
+		return fmt.Errorf("an outbound of %s holds %d bytes that are not acknowledged, its window is %d", o.Account, o.unacked, o.window)
+	case o.kept > keepCost || o.unacked < 0 || o.kept < 0:
+		return fmt.Errorf("an outbound of %s keeps %d bytes that are acknowledged, and %d that are not", o.Account, o.kept, o.unacked)
+	case o.inits > maxInits(codec.DefaultMaxPayload):
+		return fmt.Errorf("an outbound of %s keeps %d bytes of init messages", o.Account, o.inits)
+	}
+	return nil
 }
 
 // Number returns the publisher's number; 0 if the relay has not given it one yet.

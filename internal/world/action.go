@@ -18,7 +18,7 @@ import (
 //	1250ms kill n2
 //	1250ms +2 kill n2      two events after somebody has asked for something, the first time from 1250 ms on
 //
-// Names say what they are: n1 a node, r1 a room, o1 the owner of r1, p1 a publisher, s1 a subscriber. verbs lists what
+// Names say what they are: n1 a node, r1 a room, o1 the owner of r1, p1 a publisher, s1 a subscriber, h1 a hostile client. verbs lists what
 // there is.
 type Action struct {
 	At     time.Duration
@@ -79,6 +79,7 @@ func init() {
 		"remove":    {"ROOM", 1, remove},
 		"publish":   {"PUBLISHER ROOM NODE SHAPE PAUSE", 5, publish},
 		"subscribe": {"SUBSCRIBER ROOM NODE", 3, subscribe},
+		"abuse":     {"HOSTILE ROOM NODE", 3, abuse},
 		"break":     {"CLIENT [NODE]", 1, breakOff},
 		"quit":      {"CLIENT", 1, func(w *World, a *Action) { w.with(a.Args[0], func(c *client) { c.quit() }) }},
 		"rest":      {"PUBLISHER TIME", 2, rest},

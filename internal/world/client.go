@@ -24,6 +24,7 @@ type client struct {
 	account  string
 	instance uint64
 	room     *roomRecord
+	rude     bool // it may be told that it breaks the protocol
 
 	node  string // where it is, or tries to be
 	end   *socketEnd
@@ -228,7 +229,7 @@ func (c *client) take(m codec.Control) {
 	case *codec.Pong:
 		return
 	case *codec.Error:
-		if m.Code < 200 {
+		if m.Code < 200 && !c.rude {
 			c.w.fail("I10", "%s is told %v by %s: %s", c.name, m.Code, c.node, m.Text)
 		}
 		return

@@ -81,6 +81,11 @@ func (w *World) rest() {
 	w.tell("# night")
 	w.quiet, w.armed = true, nil
 	clear(w.net.slow)
+	for _, name := range w.cast {
+		if h, is := w.clients[name].(*hostile); is {
+			h.quit()
+		}
+	}
 	w.heal()
 	for _, name := range w.names {
 		if p := w.nodes[name]; p.frozen && !p.dead {
@@ -166,6 +171,29 @@ func Mixed(seed uint64) *Day {
 			}
 		}
 	}
+	return d
+}
+
+// Hostile draws days like those of Cluster on which two clients do what they can to hurt the others.
+func Hostile(seed uint64) *Day {
+	d := cluster(seed, false)
+	g := newDraw(^seed)
+	var nodes, rooms []string
+	for _, a := range d.Actions {
+		switch a.Verb {
+		case "start":
+			if !slices.Contains(nodes, a.Args[0]) {
+				nodes = append(nodes, a.Args[0])
+			}
+		case "register":
+			rooms = append(rooms, a.Args[1])
+		}
+	}
+	for i := range 2 {
+		g.add(time.Duration(500+g.IntN(3000))*time.Millisecond, 0, "abuse", fmt.Sprintf("h%d", i+1), g.one(rooms), g.one(nodes))
+	}
+	d.Actions = append(d.Actions, g.actions...)
+	slices.SortStableFunc(d.Actions, func(a, b Action) int { return int(a.At - b.At) })
 	return d
 }
 
