@@ -8,7 +8,8 @@
 //	ask.go        requests on their way; tickets
 //	node.go       what a Node holds, and what goes into it
 //	peer.go       links, by process
-//	edge.go       a room that another node relays: where it is attached, its mirror
+//	edge.go       a room that another node relays: where it is attached
+//	mirror.go     its mirror
 //	outbound.go   a publisher of such a room: its way, its owner
 //	request.go    a client's request for such a room
 //	relay.go      what node.Core decides, done

@@ -104,8 +104,8 @@ func (p *Port) as(m *codec.As, now int64) error {
 		return errFrame
 	}
 	p.Request(Ask{
-		Session: SessionID(p.link), Link: p.link, Through: p.through[id], Account: m.Account, Instance: m.Instance, Req: *req, At: now, Renew: m.Renew,
-		M: inner,
+		Session: SessionID(p.link), Link: p.link, Through: p.through[id], Account: m.Account, Instance: m.Instance,
+		Req: *req, At: now, Renew: m.Renew, M: inner,
 	}, now)
 	return nil
 }

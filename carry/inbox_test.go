@@ -46,7 +46,8 @@ func TestRelayKnowsOfWhoIsInAnInbox(t *testing.T) {
 		if len(d.said) > 0 {
 			t.Fatalf("%q before the relay knows", d.said)
 		}
-		up.hear(&codec.Mirrored{Req: m[0].Req, RoomHead: codec.RoomHead{Room: id, Owner: account, Epoch: 1, Relay: "b", Birth: 2, RoomSettings: settings}})
+		head := codec.RoomHead{Room: id, Owner: account, Epoch: 1, Relay: "b", Birth: 2, RoomSettings: settings}
+		up.hear(&codec.Mirrored{Req: m[0].Req, RoomHead: head})
 		up.hear(&codec.OK{Req: m[0].Req})
 	}
 	here := func(s SessionID) {

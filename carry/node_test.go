@@ -359,7 +359,8 @@ func TestDemotedTellsMembers(t *testing.T) {
 	d.link(1, "b", 0, true)
 	b, c := d.link(2, "b", 0, false), d.link(3, "c", 1, false)
 	id := d.elsewhere("a")
-	st := &codec.RoomState{RoomHead: codec.RoomHead{Room: id, Owner: "alice", Epoch: 1, Relay: "gone", Birth: 99, NextPub: 1}}
+	head := codec.RoomHead{Room: id, Owner: "alice", Epoch: 1, Relay: "gone", Birth: 99, NextPub: 1}
+	st := &codec.RoomState{RoomHead: head}
 	b.hear(&codec.State{Req: 1, RoomState: *st})
 	if !d.n.Core().Relays(id) {
 		t.Fatal("not taken over")
@@ -395,7 +396,8 @@ func TestOlderReignsAreNotTaken(t *testing.T) {
 		if want := (codec.Reign{Epoch: 5, Relay: "c", Birth: 9}); epoch < 5 && m[0].Reign != want {
 			t.Errorf("it says it knows of %v", m[0].Reign)
 		}
-		up.hear(&codec.Mirrored{Req: m[0].Req, RoomHead: codec.RoomHead{Room: id, Owner: "alice", Epoch: epoch, Relay: "c", Birth: 9}})
+		head := codec.RoomHead{Room: id, Owner: "alice", Epoch: epoch, Relay: "c", Birth: 9}
+		up.hear(&codec.Mirrored{Req: m[0].Req, RoomHead: head})
 	}
 	mirrored(5)
 	up.hear(&codec.Moved{Room: id})

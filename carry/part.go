@@ -186,7 +186,8 @@ func (p *Part) Answered(a Ask, m codec.Control, now int64) {
 		}
 	}
 	if pm, is := m.(*codec.Published); is {
-		if pub := p.lanes[lane{pm.Room, pm.Pub}]; pub == nil || pub.who != a.client() { // it was told the end of this before the standbys knew its beginning
+		// If not, it was told the end of this before the standbys knew its beginning.
+		if pub := p.lanes[lane{pm.Room, pm.Pub}]; pub == nil || pub.who != a.client() {
 			m = refusal(a.Req, room.ErrHeld)
 			if p.side == ofClient {
 				m = refusal(a.Req, errMoved)

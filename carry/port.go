@@ -44,7 +44,8 @@ func NewPort(l LinkID, peer string, dialed bool, rooms *room.Table, h LinkHost) 
 		p.outs, p.nums, p.asked = make(map[lane]*carried), make(map[codec.RoomID][]uint16), make(map[uint32]*carried)
 	} else {
 		p.Part = newPart(h, rooms, ofEdge)
-		p.members, p.wanted, p.through = make(map[codec.RoomID]Member), make(map[codec.RoomID]uint32), make(map[codec.RoomID]bool)
+		p.members, p.wanted = make(map[codec.RoomID]Member), make(map[codec.RoomID]uint32)
+		p.through = make(map[codec.RoomID]bool)
 	}
 	p.peer = peer
 	return p
@@ -81,7 +82,8 @@ func (p *Port) Do(c Cmd, now int64) { c.do(p, now) }
 
 // Carries reports whether anything goes by the link: a room, a publisher, a request for one.
 func (p *Port) Carries() bool {
-	return len(p.lanes)+len(p.by)+len(p.feeds)+len(p.fills)+len(p.outs)+len(p.asked)+len(p.members)+len(p.wanted)+len(p.through) > 0
+	up, down := len(p.feeds)+len(p.fills)+len(p.outs)+len(p.asked), len(p.members)+len(p.wanted)+len(p.through)
+	return len(p.lanes)+len(p.by)+up+down > 0
 }
 
 // Close ends all that the link carried. The Node hears of it by Unlinked.
@@ -124,7 +126,9 @@ func codeOf(err error) codec.Code {
 	return codec.CodeOverloaded
 }
 
-var errFrame = &codec.ProtocolError{Code: codec.CodeUnexpected, Text: "a node does not send this frame on this side of a link"}
+var errFrame = &codec.ProtocolError{
+	Code: codec.CodeUnexpected, Text: "a node does not send this frame on this side of a link",
+}
 
 // Cmd is what a Node has a Port do.
 type Cmd interface{ do(p *Port, now int64) }
@@ -145,7 +149,8 @@ type (
 		frames []codec.Control
 	}
 	// unfeed ends what this link does for a room: its mirror, its outbounds. With quiet the other node is not told of the
-	// mirror: until it hears itself that it is no relay any more, what it takes must not count as arrived without this node.
+	// mirror: until it hears itself that it is no relay any more, what it takes must not count as arrived without this
+	// node.
 	unfeed struct {
 		room  codec.RoomID
 		quiet bool

@@ -114,7 +114,8 @@ func play(t *testing.T, draw func(seed uint64) *world.Day, seeds int) {
 	}
 	busy.Wait()
 	took := time.Since(began)
-	t.Logf("%d seeds, %d events in %v: %.0f events a second", seeds, events, took.Round(time.Millisecond), float64(events)/took.Seconds())
+	rate := float64(events) / took.Seconds()
+	t.Logf("%d seeds, %d events in %v: %.0f events a second", seeds, events, took.Round(time.Millisecond), rate)
 	if failed > 0 {
 		t.Errorf("%d of %d seeds fail: %v", failed, seeds, fmt.Sprint(fails))
 	}

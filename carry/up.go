@@ -2,7 +2,6 @@ package carry
 
 import (
 	"bytes"
-	"maps"
 	"slices"
 	"time"
 
@@ -314,8 +313,10 @@ func (p *Port) dropped(at lane, code codec.Code) {
 		return
 	}
 	p.endOut(at, true)
-	if slices.ContainsFunc(slices.Collect(maps.Values(p.asked)), func(a *carried) bool { return !a.dead && a.out == c.out }) {
-		return // the relay has been asked anew since
+	for _, a := range p.asked {
+		if !a.dead && a.out == c.out {
+			return // the relay has been asked anew since
+		}
 	}
 	if code != codec.CodeMoved {
 		c.out.End(code)

@@ -18,8 +18,8 @@ import (
 //	1250ms kill n2
 //	1250ms +2 kill n2      two events after somebody has asked for something, the first time from 1250 ms on
 //
-// Names say what they are: n1 a node, r1 a room, o1 the owner of r1, p1 a publisher, s1 a subscriber, h1 a hostile client. verbs lists what
-// there is.
+// Names say what they are: n1 a node, r1 a room, o1 the owner of r1, p1 a publisher, s1 a subscriber,
+// h1 a hostile client. verbs lists what there is.
 type Action struct {
 	At     time.Duration
 	Strike int // so many events after a request; 0: at once
@@ -218,7 +218,7 @@ func publish(w *World, a *Action) {
 	p, _ := w.clients[a.Args[0]].(*publisher)
 	if p == nil {
 		p = &publisher{shape: shapes[a.Args[3]], pause: max(a.time(4), time.Millisecond)}
-		p.client = client{name: a.Args[0], account: a.Args[0], instance: mix(xxhash.Sum64String(a.Args[0])), room: w.roomOf(a.Args[1])}
+		p.client = newClient(a.Args[0], w.roomOf(a.Args[1]))
 		w.enlist(&p.client, p)
 	}
 	p.come(a.Args[2])
@@ -228,7 +228,7 @@ func subscribe(w *World, a *Action) {
 	s, _ := w.clients[a.Args[0]].(*subscriber)
 	if s == nil {
 		s = &subscriber{}
-		s.client = client{name: a.Args[0], account: a.Args[0], instance: mix(xxhash.Sum64String(a.Args[0])), room: w.roomOf(a.Args[1])}
+		s.client = newClient(a.Args[0], w.roomOf(a.Args[1]))
 		w.enlist(&s.client, s)
 	}
 	s.come(a.Args[2])

@@ -3,6 +3,8 @@ package world
 import (
 	"time"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/timedge/timedge/codec"
 )
 
@@ -48,6 +50,11 @@ type request struct {
 }
 
 func (c *client) base() *client { return c }
+
+// newClient returns a client whose account has its name.
+func newClient(name string, r *roomRecord) client {
+	return client{name: name, account: name, instance: mix(xxhash.Sum64String(name)), room: r}
+}
 
 // enlist makes a client known to the world.
 func (w *World) enlist(c *client, me actor) {
@@ -180,7 +187,11 @@ func (c *client) ask(m codec.Control, done func(answer codec.Control)) {
 	c.w.asked()
 	this, req := c.dials, c.req
 	c.w.after(answerWithin, func() {
-		if r := c.asked[req]; r != nil && c.dials == this && !c.w.books.troubled(c.node, r.at, c.w.now) && c.end != nil && !c.end.peer.paused {
+		r := c.asked[req]
+		if r == nil || c.dials != this || c.end == nil || c.end.peer.paused {
+			return
+		}
+		if !c.w.books.troubled(c.node, r.at, c.w.now) {
 			c.w.fail("I9", "%s has no answer to %T from %s in %v", c.name, r.m, c.node, answerWithin)
 		}
 	})

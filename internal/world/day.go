@@ -36,7 +36,8 @@ func (d *Day) Play(story bool) (res Result) {
 		seed: d.Seed, only: d.Only, plant: d.Plant, nodes: make(map[string]*Process), births: make(map[string]uint64),
 		views: make(map[uint64]*node.View), clients: make(map[string]actor), rooms: make(map[string]*roomRecord),
 		net: network{
-			part: make(map[string]int), holes: make(map[[2]string]int), slow: make(map[[2]string]slowness), conns: make(map[string][]*socketEnd),
+			part: make(map[string]int), holes: make(map[[2]string]int), slow: make(map[[2]string]slowness),
+			conns: make(map[string][]*socketEnd),
 		},
 	}
 	if story {
@@ -190,7 +191,8 @@ func Hostile(seed uint64) *Day {
 		}
 	}
 	for i := range 2 {
-		g.add(time.Duration(500+g.IntN(3000))*time.Millisecond, 0, "abuse", fmt.Sprintf("h%d", i+1), g.one(rooms), g.one(nodes))
+		at := time.Duration(500+g.IntN(3000)) * time.Millisecond
+		g.add(at, 0, "abuse", fmt.Sprintf("h%d", i+1), g.one(rooms), g.one(nodes))
 	}
 	d.Actions = append(d.Actions, g.actions...)
 	slices.SortStableFunc(d.Actions, func(a, b Action) int { return int(a.At - b.At) })

@@ -61,7 +61,8 @@ func (w *World) fail(invariant, format string, args ...any) {
 // tell adds a line to the story.
 func (w *World) tell(format string, args ...any) {
 	if w.story != nil {
-		*w.story = append(*w.story, fmt.Sprintf("%9.1fms  ", float64(w.now)/1e6)+strings.TrimRight(fmt.Sprintf(format, args...), "\n"))
+		text := strings.TrimRight(fmt.Sprintf(format, args...), "\n")
+		*w.story = append(*w.story, fmt.Sprintf("%9.1fms  %s", float64(w.now)/1e6, text))
 	}
 }
 

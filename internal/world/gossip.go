@@ -30,7 +30,8 @@ func (w *World) gossip(name string, low, high time.Duration) {
 
 // hears reports whether p takes another for a member at the moment.
 func (p *Process) hears(q *Process) bool {
-	return q != nil && !q.dead && p.w.net.part[p.name] == p.w.net.part[q.name] && !(q.frozen && p.w.now-q.froze > suspicion)
+	return q != nil && !q.dead && p.w.net.part[p.name] == p.w.net.part[q.name] &&
+		!(q.frozen && p.w.now-q.froze > suspicion)
 }
 
 // learn takes up what is true of another.

@@ -105,7 +105,8 @@ func (s *session) Report(r carry.Report) {
 func (s *session) Stray(id codec.RoomID, num uint16, code codec.Code, frames int) {
 	w := s.l.p.w
 	if w.story != nil {
-		w.tell("%s does not take %d frames of publisher %d of %s from %s: %v", s.l.p.name, frames, num, w.labelOf(id), s.peer, code)
+		w.tell("%s does not take %d frames of publisher %d of %s from %s: %v",
+			s.l.p.name, frames, num, w.labelOf(id), s.peer, code)
 	}
 	if !s.dialed {
 		s.Send(&codec.PushRefused{Room: id, Pub: num, Code: code, Frames: uint64(frames)})

@@ -3,8 +3,6 @@ package world
 import (
 	"time"
 
-	"github.com/cespare/xxhash/v2"
-
 	"github.com/timedge/timedge/codec"
 )
 
@@ -13,22 +11,22 @@ import (
 // would take what it pushes. Nobody else may notice it, and it leaves nothing behind.
 type hostile struct {
 	client
-	own    codec.RoomID // its own room; 0: not registered yet
-	num    uint16       // its publisher's number there
-	rounds int
+	own codec.RoomID // its own room; 0: not registered yet
+	num uint16       // its publisher's number there
 }
 
 // pranks are what it does, one after the other.
 var pranks = []func(h *hostile){
-	(*hostile).longHave, (*hostile).manyGrants, (*hostile).manyStreams, (*hostile).lastNumber, (*hostile).manyRequests, (*hostile).strangeAcks,
-	(*hostile).hangUpMidway,
+	(*hostile).longHave, (*hostile).manyGrants, (*hostile).manyStreams, (*hostile).lastNumber, (*hostile).manyRequests,
+	(*hostile).strangeAcks, (*hostile).hangUpMidway,
 }
 
 func abuse(w *World, a *Action) {
 	h, _ := w.clients[a.Args[0]].(*hostile)
 	if h == nil {
 		h = &hostile{}
-		h.client = client{name: a.Args[0], account: a.Args[0], instance: mix(xxhash.Sum64String(a.Args[0])), room: w.roomOf(a.Args[1]), rude: true}
+		h.client = newClient(a.Args[0], w.roomOf(a.Args[1]))
+		h.rude = true
 		w.enlist(&h.client, h)
 	}
 	h.gone = 0
@@ -120,7 +118,7 @@ func (h *hostile) manyStreams() {
 // lastNumber gives up all frames that there could ever be.
 func (h *hostile) lastNumber() {
 	if h.num != 0 {
-		h.send(&codec.Gap{Room: h.own, StreamKey: codec.StreamKey{Pub: h.num, Dtype: 3}, From: 1, To: codec.MaxSeq, Reason: codec.GapPublisher})
+		h.gap(h.own, codec.StreamKey{Pub: h.num, Dtype: 3}, codec.MaxSeq)
 		h.push(4, codec.MaxSeq)
 	}
 }
@@ -136,7 +134,11 @@ func (h *hostile) manyRequests() {
 // strangeAcks acknowledges what it was never sent, and pushes under numbers that are not its own.
 func (h *hostile) strangeAcks() {
 	h.send(&codec.Ack{Room: h.room.id, StreamKey: codec.StreamKey{Pub: 1, Dtype: 1}, Seq: codec.MaxSeq})
-	h.send(&codec.Gap{Room: h.room.id, StreamKey: codec.StreamKey{Pub: 1, Dtype: 1}, From: 1, To: 1 << 20, Reason: codec.GapPublisher})
+	h.gap(h.room.id, codec.StreamKey{Pub: 1, Dtype: 1}, 1<<20)
+}
+
+func (h *hostile) gap(id codec.RoomID, key codec.StreamKey, to uint64) {
+	h.send(&codec.Gap{Room: id, StreamKey: key, From: 1, To: to, Reason: codec.GapPublisher})
 }
 
 // hangUpMidway asks to publish and is gone before the answer, and back a moment later.
@@ -149,7 +151,8 @@ func (h *hostile) push(dtype uint8, seq uint64) {
 	if h.num == 0 || h.end == nil {
 		return
 	}
-	f := codec.Stream{Room: h.own, StreamKey: codec.StreamKey{Pub: h.num, Dtype: dtype}, Seq: seq, Payload: h.w.payload(100)}
+	key := codec.StreamKey{Pub: h.num, Dtype: dtype}
+	f := codec.Stream{Room: h.own, StreamKey: key, Seq: seq, Payload: h.w.payload(100)}
 	h.w.scratch, _ = f.Append(h.w.scratch[:0])
 	if len(h.w.scratch) <= h.end.space() {
 		h.end.write(h.w.scratch)

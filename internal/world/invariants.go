@@ -12,9 +12,11 @@ import (
 
 // Invariants says what must hold, by name.
 var Invariants = map[string]string{
-	"I1":  "order: the next is the frame expected or a gap from it; joined before, left after; pieces whole",
-	"I2":  "once: a message never comes twice under one life, and under another only if it was not acknowledged when that began",
-	"I3":  "told: lost, expired and slow only for what was not acknowledged while the subscriber counted; in a lossless room for nothing",
+	"I1": "order: the next is the frame expected or a gap from it; joined before, left after; pieces whole",
+	"I2": "once: a message never comes twice under one life, " +
+		"and under another only if it was not acknowledged when that began",
+	"I3": "told: lost, expired and slow only for what was not acknowledged while the subscriber counted; " +
+		"in a lossless room for nothing",
 	"I4":  "acked: what is acknowledged every subscriber has that counts; in a lossless room has consumed",
 	"I5":  "rights: after the answer to revoke nothing pushed later arrives; a grant that is answered holds",
 	"I6":  "init: who joins late gets the newest acknowledged header before anything else",
@@ -56,7 +58,8 @@ func (s *subscriber) excuse(m *codec.Gap, st *inStream) {
 	switch m.Reason {
 	case codec.GapJoined:
 		if !st.late && !st.gapped {
-			w.fail("I3", "%s, which did not join late, is told that frames %d to %d of %v were pushed before that", s.name, m.From, m.To, m.StreamKey)
+			w.fail("I3", "%s, which did not join late, is told that frames %d to %d of %v were pushed before that",
+				s.name, m.From, m.To, m.StreamKey)
 		}
 	case codec.GapNewer:
 		if s.room.policy != codec.PolicyLatest {
@@ -64,9 +67,11 @@ func (s *subscriber) excuse(m *codec.Gap, st *inStream) {
 		}
 	case codec.GapSlow:
 		if lossless {
-			w.fail("I3", "%s is told that frames %d to %d of %v were dropped, in a lossless room", s.name, m.From, m.To, m.StreamKey)
+			w.fail("I3", "%s is told that frames %d to %d of %v were dropped, in a lossless room",
+				s.name, m.From, m.To, m.StreamKey)
 		} else if s.keepsUp(w.now-time.Second) && w.now-s.inAt > 4*time.Second {
-			w.fail("I3", "%s keeps up and is told that it is too slow for frames %d to %d of %v", s.name, m.From, m.To, m.StreamKey)
+			w.fail("I3", "%s keeps up and is told that it is too slow for frames %d to %d of %v",
+				s.name, m.From, m.To, m.StreamKey)
 		}
 	case codec.GapLost, codec.GapExpired:
 		lives := s.room.lives[m.Pub]
@@ -84,11 +89,13 @@ func (s *subscriber) excuse(m *codec.Gap, st *inStream) {
 			}
 			counted := s.inAt < r.pushed && s.keepsUp(r.pushed)
 			if lossless {
-				counted = s.first != 0 && s.first < r.pushed && s.away < Config.Stall/2 && (s.slowAt == 0 || w.now-s.slowAt > Config.Stall) &&
+				counted = s.first != 0 && s.first < r.pushed && s.away < Config.Stall/2 &&
+					(s.slowAt == 0 || w.now-s.slowAt > Config.Stall) &&
 					!w.books.divided(r.pushed, w.now) && !w.books.kept(s.node, r.pushed, w.now, Config.Stall/2)
 			}
 			if counted {
-				w.fail("I3", "%s is told that frames %d to %d of %v are %v; frame %d was acknowledged at %v, and %s was there all the time",
+				w.fail("I3", "%s is told that frames %d to %d of %v are %v; "+
+					"frame %d was acknowledged at %v, and %s was there all the time",
 					s.name, m.From, m.To, m.StreamKey, m.Reason, seq, r.acked, s.name)
 				return
 			}
@@ -113,7 +120,8 @@ func (w *World) acknowledged(p *publisher, dtype uint8, seq uint64, r *frameReco
 		}
 		key := codec.StreamKey{Pub: p.num, Dtype: dtype}
 		if st := s.streams[key]; (st == nil || st.expected <= seq) && s.past[key] <= seq {
-			w.fail("I4", "frame %d of %s, dtype %d, is acknowledged, and %s, which is there, does not have it", seq, p.name, dtype, s.name)
+			w.fail("I4", "frame %d of %s, dtype %d, is acknowledged, and %s, which is there, does not have it",
+				seq, p.name, dtype, s.name)
 		}
 	}
 }
@@ -225,7 +233,8 @@ func (w *World) ghost(at *Process, r *roomRecord, num uint16, account string, be
 	}
 	w.suspects = append(w.suspects, suspect{at, r, num, since})
 	if w.now-since > 2*Config.Linger+1500*time.Millisecond && !w.books.kept(at.name, since, w.now, Config.Linger/3) {
-		w.fail("I7", "publisher %d of %s at %s is nobody: %s is %d, and has been for %v", num, r.label, at.name, account, p.num, w.now-since)
+		w.fail("I7", "publisher %d of %s at %s is nobody: %s is %d, and has been for %v",
+			num, r.label, at.name, account, p.num, w.now-since)
 	}
 }
 
@@ -255,7 +264,8 @@ func (w *World) settled() {
 
 // flushed holds that everything which a publisher has pushed is acknowledged.
 func (w *World) flushed(p *publisher) {
-	if p.gone != 0 || p.done || p.room.id == 0 || p.room.removed != 0 || !p.room.granted(p.account, w.now) || !p.live && (w.books.disaster(w.now) || w.books.doubted(p.room.settled(p.account), w.now)) {
+	if p.gone != 0 || p.done || p.room.id == 0 || p.room.removed != 0 || !p.room.granted(p.account, w.now) ||
+		!p.live && (w.books.disaster(w.now) || w.books.doubted(p.room.settled(p.account), w.now)) {
 		return
 	}
 	if !p.live {
@@ -291,7 +301,8 @@ func (w *World) fed(s *subscriber) {
 			w.fail("I13", "%s has not heard of %s, publisher %d", s.name, p.name, p.num)
 		}
 		for _, st := range p.streams {
-			if got := s.streams[codec.StreamKey{Pub: p.num, Dtype: st.dtype}]; st.next > 1 && (got == nil || got.expected != st.next) {
+			got := s.streams[codec.StreamKey{Pub: p.num, Dtype: st.dtype}]
+			if st.next > 1 && (got == nil || got.expected != st.next) {
 				has := uint64(0)
 				if got != nil {
 					has = got.expected - 1

@@ -15,7 +15,7 @@ type ledger struct {
 	killed   []time.Duration      // when nodes were killed
 	extinct  bool                 // there was a moment without any node
 	moves    []time.Duration      // when rooms may have moved: nodes came or went
-	cuts     []trouble            // when two nodes could not reach each other: a change counts as done when all have it that can be reached
+	cuts     []trouble            // when two nodes did not reach each other: a change is done without those
 	splits   []trouble            // when the cluster was, or may have been, of two minds who relays a room
 	controls map[string]int       // control frames that Nodes have sent, by type
 }

@@ -208,7 +208,8 @@ func (m *subscription) admit(rp *room.Replay) {
 	s.Send(m.reply)
 	q := s.queue()
 	for _, it := range rp.Items {
-		if s.l.p.w.planted("init messages are left out of a replay", 1) && it.B.Kind == room.KindStream && codec.Flags(it.B.B[it.Off+2])&codec.FlagInit != 0 {
+		init := it.B.Kind == room.KindStream && codec.Flags(it.B.B[it.Off+2])&codec.FlagInit != 0
+		if init && s.l.p.w.planted("init messages are left out of a replay", 1) {
 			continue
 		}
 		q.Replay(&m.sub, it, now)

@@ -108,7 +108,8 @@ func (e *socketEnd) arrive() {
 		e.flowing, e.out = false, nil
 		return
 	}
-	if e.host != nil && p.host != nil && e.w.net.blocked(e.place, p.place) { // tried again: until it is healed, or one of them gives up
+	// It is tried again: until that is healed, or one of them gives up.
+	if e.host != nil && p.host != nil && e.w.net.blocked(e.place, p.place) {
 		e.w.after(20*time.Millisecond, e.arrive)
 		return
 	}

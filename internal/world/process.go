@@ -14,7 +14,8 @@ import (
 
 // Config is what rooms are bounded by in a world: short times, so that a day of ten seconds sees all of them run out.
 var Config = room.Config{
-	Idle: time.Hour, Linger: 1500 * time.Millisecond, Stall: 2 * time.Second, SeatLag: time.Second, Settle: 2 * time.Second,
+	Idle: time.Hour, Linger: 1500 * time.Millisecond, Stall: 2 * time.Second, SeatLag: time.Second,
+	Settle: 2 * time.Second,
 	Window: 128 << 10, QueueBytes: 128 << 10, QueueAge: time.Second, MaxPublishers: 24,
 }
 
@@ -52,7 +53,10 @@ type Process struct {
 // start begins a process under a name that no living one has.
 func (w *World) start(name string, skew time.Duration, level uint8) *Process {
 	w.births[name]++
-	p := &Process{w: w, level: level, name: name, birth: mix(xxhash.Sum64String(name)+w.births[name]) | 1, skew: skew, sessions: make(map[carry.SessionID]*session)}
+	p := &Process{
+		w: w, level: level, name: name, birth: mix(xxhash.Sum64String(name)+w.births[name]) | 1, skew: skew,
+		sessions: make(map[carry.SessionID]*session),
+	}
 	cfg := Config
 	cfg.Clustered, cfg.Draw = true, p.drawRoom
 	p.rooms = room.NewTable(cfg, drawn{w}, &p.pool)

@@ -165,7 +165,9 @@ func (p *publisher) message(dtype uint8, flags codec.Flags, size, parts int) {
 		if i < parts-1 {
 			f |= codec.FlagMore
 		}
-		out := outFrame{seq: s.next, msg: s.msg, part: uint8(i), flags: f, size: codec.StreamHeaderSize + max(size, stampSize)}
+		out := outFrame{
+			seq: s.next, msg: s.msg, part: uint8(i), flags: f, size: codec.StreamHeaderSize + max(size, stampSize),
+		}
 		if flags&codec.FlagInit != 0 {
 			s.init = append(s.init, out)
 		}
@@ -334,7 +336,8 @@ func (s *outStream) resume(p *publisher, next uint64) {
 	for at < len(s.frames) && s.frames[at].last() < from {
 		at++
 	}
-	if lost := at < len(s.frames) && !s.frames[at].flags.Start(); from < oldest || p.headless && lost { // it wants what is no more
+	lost := at < len(s.frames) && !s.frames[at].flags.Start()
+	if from < oldest || p.headless && lost { // it wants what is no more
 		for at < len(s.frames) && !s.frames[at].flags.Start() {
 			oldest = s.frames[at].last() + 1
 			at++
@@ -385,13 +388,15 @@ func (p *publisher) push(s *outStream, f *outFrame) bool {
 	p.flight += f.size
 	key := codec.StreamKey{Pub: p.num, Dtype: s.dtype}
 	if f.to != 0 {
-		p.end.write(p.w.frame(nil, &codec.Gap{Room: p.room.id, StreamKey: key, From: f.seq, To: f.to, Reason: codec.GapPublisher}))
+		gap := &codec.Gap{Room: p.room.id, StreamKey: key, From: f.seq, To: f.to, Reason: codec.GapPublisher}
+		p.end.write(p.w.frame(nil, gap))
 		return true
 	}
 	if r := p.life.stream(s.dtype).at(f.seq); r.pushed == 0 {
 		r.pushed = p.w.now
 	}
-	out := codec.Stream{Room: p.room.id, StreamKey: key, Flags: f.flags, Seq: f.seq, Payload: p.w.payload(f.size - codec.StreamHeaderSize)}
+	payload := p.w.payload(f.size - codec.StreamHeaderSize)
+	out := codec.Stream{Room: p.room.id, StreamKey: key, Flags: f.flags, Seq: f.seq, Payload: payload}
 	(&stamp{p.author, s.dtype, f.part, f.msg}).put(out.Payload)
 	p.w.scratch, _ = out.Append(p.w.scratch[:0]) // its payload is short
 	p.end.write(p.w.scratch)

@@ -262,7 +262,9 @@ func (s *session) forget(m *subscription) {
 func (s *session) dispatch(m codec.Control) error {
 	if h, is := m.(*codec.Hello); is {
 		s.account, s.instance, s.greeted = h.Account, h.Instance, true
-		s.Send(&codec.Welcome{Session: uint64(s.id), Node: s.l.p.name, MaxPayload: codec.DefaultMaxPayload, PingMillis: 15000})
+		s.Send(&codec.Welcome{
+			Session: uint64(s.id), Node: s.l.p.name, MaxPayload: codec.DefaultMaxPayload, PingMillis: 15000,
+		})
 		return nil
 	}
 	if !s.greeted {

@@ -291,7 +291,8 @@ func (s *subscriber) check(f *codec.Stream, st *inStream, p *presence, text stam
 	w, author := s.w, s.w.books.authors[text.author-1]
 	l := author.lifeOf(s.room, f, text)
 	if l == nil {
-		w.fail("I1", "%s gets frame %d of %v, which %s did not write under that number", s.name, f.Seq, f.StreamKey, author.name)
+		w.fail("I1", "%s gets frame %d of %v, which %s did not write under that number",
+			s.name, f.Seq, f.StreamKey, author.name)
 		return
 	}
 	ls := l.streams[f.Dtype]
@@ -304,7 +305,8 @@ func (s *subscriber) check(f *codec.Stream, st *inStream, p *presence, text stam
 	case text.part > 0 && (st.msg != text.msg || st.part+1 != text.part):
 		w.fail("I1", "%s gets piece %d of message %d after piece %d of %d", s.name, text.part, text.msg, st.part, st.msg)
 	case s.room.revoked(author.account, r.pushed) && !w.books.doubted(s.room.settled(author.account), w.now):
-		w.fail("I5", "%s gets what %s pushed at %v, after its right to push into %s had been taken back", s.name, author.name, r.pushed, s.room.label)
+		w.fail("I5", "%s gets what %s pushed at %v, after its right to push into %s had been taken back",
+			s.name, author.name, r.pushed, s.room.label)
 	}
 	if !f.Flags.Start() {
 		return
@@ -312,7 +314,8 @@ func (s *subscriber) check(f *codec.Stream, st *inStream, p *presence, text stam
 	which := wrote{text.author, f.Dtype}
 	if h := s.highest[which]; h != nil && text.msg <= h.msg && f.Flags&codec.FlagInit == 0 {
 		if same := h.life == l && h.nth == p.nth; same || text.msg < ls.unsure {
-			w.fail("I2", "%s gets message %d of %s, dtype %d, again: as frame %d of publisher %d; it was at message %d of publisher %d",
+			w.fail("I2", "%s gets message %d of %s, dtype %d, again: as frame %d of publisher %d; "+
+				"it was at message %d of publisher %d",
 				s.name, text.msg, author.name, f.Dtype, f.Seq, f.Pub, h.msg, h.life.num)
 		}
 	}
@@ -337,7 +340,8 @@ func (s *subscriber) headed(f *codec.Stream, st *inStream, ls *lifeStream, autho
 			continue
 		}
 		if st.init < r.msg && !s.w.books.divided(r.acked, s.w.now) && !s.w.books.moved(s.first-time.Second, s.w.now) {
-			s.w.fail("I6", "%s joins late and gets frame %d of %s, dtype %d, of a %v room without the header: message %d, acknowledged %v before it asked",
+			s.w.fail("I6", "%s joins late and gets frame %d of %s, dtype %d, of a %v room "+
+				"without the header: message %d, acknowledged %v before it asked",
 				s.name, f.Seq, author.name, f.Dtype, s.room.policy, r.msg, s.first-r.acked)
 		}
 		return

@@ -1,0 +1,165 @@
+package carry
+
+import (
+	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/node"
+)
+
+// The mirror of an edge: how it is asked for, filled, and opened to clients.
+
+// askMirror subscribes this node at the relay, with the positions that it has or, at first, those of the client who
+// waits.
+func (n *Node) askMirror(e *edge) {
+	t := n.next()
+	m := &codec.Mirror{Req: t.wire(), Room: e.id}
+	if n.cutOffFromRelay(e) {
+		m.Flags = codec.MirrorThrough
+	}
+	if e.owner || e.mirror != nil && e.mirror.IsInbox() {
+		m.Flags |= codec.MirrorInbox
+	}
+	var lives map[uint16]codec.Life
+	if e.mirror != nil {
+		m.Have, lives = e.mirror.Positions()
+	} else {
+		m.Flags |= codec.MirrorNew
+		m.Have = e.awaited()
+	}
+	var frames []codec.Control
+	if n.peers[e.target].member.Level >= node.LevelChanges {
+		for _, h := range codec.HaveFrames(m.Req, e.id, m.Have[:min(len(m.Have), maxHave)], lives) {
+			frames = append(frames, h)
+		}
+		m.Have, m.Reign = nil, e.reign
+	} else { // what is not named begins where a late joiner's does; what is here already is no news then
+		m.Have = m.Have[:min(len(m.Have), codec.MaxMirrorPositions)]
+	}
+	e.phase, e.ticket, e.told = asked, t, unheard
+	from := e.target
+	n.call(e.at, t, func(answer codec.Control) {
+		if e.ticket != t {
+			return
+		}
+		switch m := answer.(type) {
+		case *codec.OK: // all that the relay had is here
+			n.filled(e)
+		case *codec.Refused:
+			e.phase, e.ticket = away, 0
+			if m.Code == codec.CodeNotAccepted {
+				n.hidden(e)
+			} else {
+				n.refusedBy(e, from, m)
+			}
+		}
+	})
+	n.do.Tell(e.at.id, feedRoom{t, e.id, e.reign, append(frames, m)})
+}
+
+// awaited returns what the first has who waits for the mirror and has anything: a client that resumes, or a node that
+// comes this way.
+func (e *edge) awaited() []codec.Position {
+	for _, q := range e.waiting {
+		if sub, is := q.M.(*codec.Subscribe); is && len(sub.Have) > 0 {
+			return sub.Have
+		}
+	}
+	for _, d := range e.through {
+		if len(d.has.have) > 0 {
+			return d.has.have
+		}
+	}
+	return nil
+}
+
+// fedBy returns the edge that a report is about; nil if the attempt that it tells of is over.
+func (n *Node) fedBy(id codec.RoomID, t Ticket) *edge {
+	if e := n.edges[id]; e != nil && t != 0 && e.ticket == t {
+		return e
+	}
+	return nil
+}
+
+// tell takes the first answer: what the room is.
+func (r mirrored) tell(n *Node, _ *link) {
+	e := n.edges[r.room.ID]
+	if e == nil { // it was given up meanwhile
+		if !r.room.IsMirror() || n.rooms.Forget(r.room) {
+			return
+		}
+		e = n.edge(r.room.ID)
+	}
+	// The mirror is there, and clients may be in it, whatever has become of the attempt.
+	if e.mirror != r.room && r.room.IsMirror() {
+		e.mirror, e.whole = r.room, r.room.IsWhole()
+	}
+	if e.ticket != r.ticket {
+		return
+	}
+	if e.reign.Before(r.reign) {
+		e.reign = r.reign
+	}
+	e.phase, e.tries, e.since, e.told = filling, 0, 0, untold
+	clear(e.denied)
+	if e.mirror.IsInbox() {
+		n.turnStrangersAway(e)
+	}
+	n.core.Attached(e.id, r.relay)
+}
+
+// tell follows the answer of a node that has not heard of the newest reign.
+func (r outdated) tell(n *Node, k *link) {
+	if e := n.fedBy(r.room, r.ticket); e != nil {
+		n.movedFrom(e, k.Name, "")
+	}
+}
+
+// filled admits who waited for the mirror.
+func (n *Node) filled(e *edge) {
+	if e.mirror == nil {
+		return
+	}
+	e.phase, e.tries, e.whole = fed, 0, true
+	qs := e.waiting
+	e.waiting = nil
+	e.seats += len(qs)
+	for _, q := range qs {
+		n.here(q)
+	}
+	through := e.through
+	e.through = nil
+	for _, d := range through {
+		n.serve(d.k, d.m, d.has)
+	}
+	if e.seats == 0 {
+		e.mirror.Unhold()
+	}
+	n.tally(e)
+}
+
+// Seated says that a subscriber that was sent back (Effects.Here) has its seat in the mirror, or will not have one.
+// When all of them have, what they have acknowledged counts.
+func (n *Node) Seated(id codec.RoomID, now int64) {
+	n.enter(now)
+	if e := n.edges[id]; e != nil && e.seats > 0 {
+		if e.seats--; e.seats == 0 && e.mirror != nil {
+			e.mirror.Unhold()
+			n.tally(e)
+		}
+	}
+	n.leave()
+}
+
+// attends reports whether the relay of an inbox knows that somebody is here: who sends to it is not refused then, from
+// wherever. A relay that has been asked for the mirror and has had no tally since takes it that somebody may be.
+func (e *edge) attends() bool { return e.phase == fed && e.told != 0 && e.told < unheard }
+
+// tally tells the relay how many subscribers the mirror has, if that has changed and nobody is on the way to a seat.
+func (n *Node) tally(e *edge) {
+	if e.mirror == nil || !e.whole || e.at == nil || e.phase == away || e.told == unheard || e.seats > 0 {
+		return
+	}
+	if subs := uint64(e.mirror.Subscribers()); subs != e.told {
+		e.told = subs
+		n.do.Tell(e.at.id, tally{e.mirror, subs})
+	}
+}
