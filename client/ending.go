@@ -162,3 +162,103 @@ func (s *Subscription) drain(ctx context.Context) error {
 	}
 	return err
 }
+
+// Close flushes and then ends the publisher, so that subscribers are told that it left. It returns what Flush returns;
+// the publisher ends in any case. Close of a publisher that has ended returns nil if it was closed, otherwise why it
+// ended.
+func (p *Publisher) Close(ctx context.Context) error {
+	return p.close(ctx, &ClosedError{p.room, codec.CodeLeft})
+}
+
+// close is Close with what the calls after it return.
+func (p *Publisher) close(ctx context.Context, cause error) error {
+	if err := p.Flush(ctx); err != nil {
+		p.leave(cause)
+		if closed, ok := err.(*ClosedError); ok && closed.Code == codec.CodeLeft {
+			return nil
+		}
+		return err
+	}
+	c := p.c
+	for tries := 1; ; tries++ {
+		asked, err := p.awaitLive(ctx)
+		if err == nil {
+			_, err = c.call(ctx, resend, p.unpublish)
+		}
+		var no *RefusedError
+		refused := errors.As(err, &no)
+		if err != nil && !refused {
+			p.leave(cause)
+			if _, closed := err.(*ClosedError); closed {
+				return nil // the server has ended it, and all had arrived
+			}
+			return err
+		}
+		c.mu.Lock()
+		// A room that has moved meanwhile is left where it is now.
+		again := refused && p.err == nil && (p.asked != asked || no.Retry())
+		if !again {
+			p.end(cause)
+		}
+		c.mu.Unlock()
+		if !again {
+			return nil // if refused, too
+		}
+		if no.Retry() {
+			_ = pause(ctx, nil, c.patience(no.Code, tries)) // ctx is looked at above
+		}
+	}
+}
+
+// awaitLive waits until the server has answered the last publish, and returns how often it was asked.
+func (p *Publisher) awaitLive(ctx context.Context) (asked int, err error) {
+	c := p.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for !p.live {
+		if err := p.awaitProgress(ctx); err != nil {
+			return 0, err
+		}
+	}
+	return p.asked, nil
+}
+
+func (p *Publisher) unpublish(req uint32) codec.Control {
+	m := new(codec.Unpublish)
+	m.Req, m.Room = req, p.room
+	return m
+}
+
+// leave ends the publisher and tells the server without waiting.
+func (p *Publisher) leave(cause error) {
+	c := p.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p.err != nil {
+		return
+	}
+	p.end(cause)
+	c.post(settle, p.unpublish)
+}
+
+// end ends the publisher for good. c.mu held.
+func (p *Publisher) end(err error) {
+	if p.err != nil {
+		return
+	}
+	p.err, p.live = err, false
+	if p.c.pubs[p.room] == p {
+		delete(p.c.pubs, p.room)
+	}
+	p.c.dequeue(p)
+	for _, st := range p.all {
+		st.q.clear()
+		st.kept.clear()
+		st.rewind()
+	}
+	close(p.ended)
+	close(p.counts)
+	if !p.answered {
+		close(p.opened)
+	}
+}

@@ -1,6 +1,10 @@
 package client
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/timedge/timedge/codec"
+)
 
 // window is a budget of bytes for what is pushed and not acknowledged. Pushes that find it used up are served in the
 // order in which they came. A stream may have three quarters of it for messages of several pieces, so that a picture
@@ -23,6 +27,15 @@ func (w *window) fits(n int) bool { return w.used+n <= w.size || w.used == 0 && 
 // exceeds reports whether n more bytes are above the stream's share.
 func (w *window) exceeds(n int, st *outStream) bool {
 	return st != nil && st.q.bytes > 0 && st.q.bytes+n > w.size-w.size/4
+}
+
+// has reports whether a whole message of a stream is to be had at once, however many pieces it has.
+func (w *window) has(payload []byte, st *outStream) bool {
+	if len(payload) <= codec.MaxPiece {
+		return len(w.waiting) == 0 && w.fits(codec.StreamHeaderSize+len(payload))
+	}
+	n := len(payload) + (len(payload)+codec.MaxPiece-1)/codec.MaxPiece*codec.StreamHeaderSize
+	return len(w.waiting) == 0 && w.used+n <= w.size && st.q.bytes+n <= w.size-w.size/4
 }
 
 // take takes n bytes if they are to be had at once. st is the stream whose share counts, nil if none does.
