@@ -230,7 +230,8 @@ func (w *waiting) note(f codec.Flags, at place) (whole bool) {
 
 // replace drops the messages of a stream before the one that has just become whole.
 func (b *buffer) replace(w *waiting) {
-	if s := w.whole; s.frames > 0 && (s.first.at > b.at() || s.first.at == b.at() && !b.busy) { // else the caller has it, or some of it
+	// Otherwise the caller has it, or some of it.
+	if s := w.whole; s.frames > 0 && (s.first.at > b.at() || s.first.at == b.at() && !b.busy) {
 		b.from(s.first, func(frame []byte) bool {
 			switch {
 			case !ofStream(frame) || isDead(frame) || streamOf(frame) != w.key:

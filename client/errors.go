@@ -60,7 +60,7 @@ const (
 	ErrRecipientAway     = Code(codec.CodeAway)              // the account accepts, and is not there
 	ErrInternal          = Code(codec.CodeInternal)          // a fault of the server
 	ErrTooManyPublishers = Code(codec.CodeTooManyPublishers) // of the account
-	ErrTooManyStreams    = Code(codec.CodeTooManyStreams)    // of the account; also of a room, for a subscription to follow or resume
+	ErrTooManyStreams    = Code(codec.CodeTooManyStreams)    // of the account, or of a room for one subscription
 	ErrTooManyGrants     = Code(codec.CodeTooManyGrants)     // of the room
 	ErrRemoved           = Code(codec.CodeRemoved)           // the owner removed the room
 	ErrIdle              = Code(codec.CodeIdle)              // nothing was pushed for too long
@@ -79,7 +79,7 @@ var (
 
 	// ErrUnanswered says that the connection broke between a request and its answer, and that the request is not one to
 	// be sent twice: it may or may not have been carried out. Only Register and Remove return it.
-	ErrUnanswered = errors.New("client: connection lost before the answer came: the request may or may not have been carried out")
+	ErrUnanswered = errors.New("client: connection lost before the answer: the request may have been carried out, or not")
 
 	// ErrPublishing says that this client has a Publisher for the room already.
 	ErrPublishing = errors.New("client: already publishing into this room")

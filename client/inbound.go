@@ -127,8 +127,11 @@ func (in *inbound) take(frame []byte) (ev Event, keep bool, err error) {
 	if isStream(frame) {
 		return in.piece(frame)
 	}
-	if typ := frame[offType]; (typ == codec.TypeGap || typ == codec.TypeJoined || typ == codec.TypeLeft) && in.hasLeft(streamOf(frame).Pub) {
-		return nil, false, nil // the answer to a position that was an acknowledgement
+	switch frame[offType] {
+	case codec.TypeGap, codec.TypeJoined, codec.TypeLeft:
+		if in.hasLeft(streamOf(frame).Pub) {
+			return nil, false, nil // the answer to a position that was an acknowledgement
+		}
 	}
 	switch frame[offType] {
 	case codec.TypeGap:
@@ -215,7 +218,8 @@ func (in *inbound) piece(frame []byte) (ev Event, keep bool, err error) {
 	payload := f.Payload
 	if !f.Flags.Start() || !f.Flags.End() {
 		if victim := in.join.add(st, f.Payload, in.maxPayload); victim != nil {
-			err := in.fault(victim, victim.first, victim.expected, "dropped, for more of unfinished messages would be held than may be")
+			err := in.fault(victim, victim.first, victim.expected,
+				"dropped, for more of unfinished messages would be held than may be")
 			in.cut(victim)
 			if victim == st {
 				return nil, false, err

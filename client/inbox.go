@@ -37,7 +37,10 @@ func (c *Client) OpenInbox(ctx context.Context, o InboxOptions) (*Inbox, error) 
 			return nil, err
 		}
 	}
-	m := &codec.Inbox{Room: codec.InboxOf(c.opts.Account), Policy: o.Policy, Accept: slices.Clone(o.Accept), Block: slices.Clone(o.Block)}
+	m := &codec.Inbox{
+		Room: codec.InboxOf(c.opts.Account), Policy: o.Policy,
+		Accept: slices.Clone(o.Accept), Block: slices.Clone(o.Block),
+	}
 	if !m.Fits() {
 		return nil, &RefusedError{codec.CodeBadOption, "too many accounts at once: accept or block the others one by one"}
 	}

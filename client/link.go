@@ -87,7 +87,8 @@ func (c *Client) open(ctx context.Context, server string, limit time.Duration) (
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	l := &link{
 		c: c, conn: conn, server: server,
-		wake: make(chan struct{}, 1), broken: make(chan struct{}), away: make(chan codec.GoAway, 1), expires: make(chan time.Duration, 1),
+		wake: make(chan struct{}, 1), broken: make(chan struct{}),
+		away: make(chan codec.GoAway, 1), expires: make(chan time.Duration, 1),
 		subs: make(map[codec.RoomID]*Subscription),
 	}
 	err = l.handshake(token)

@@ -163,7 +163,8 @@ func (p *Publisher) acknowledged(dtype uint8, seq uint64) {
 		return
 	}
 	p.astray = 0
-	if time.Since(p.since) > p.c.opts.BackoffMin { // otherwise a node that acknowledges and sends away in turn would be asked without a pause
+	// Otherwise a node that acknowledges and sends away in turn would be asked without a pause.
+	if time.Since(p.since) > p.c.opts.BackoffMin {
 		p.retries = 0
 	}
 	p.inflight -= n

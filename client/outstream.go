@@ -40,7 +40,8 @@ func (st *outStream) push(flags codec.Flags, payload []byte) error {
 	if st.next >= codec.MaxSeq {
 		return &RefusedError{codec.CodeSequence, "the stream has no numbers left"}
 	}
-	f := codec.Stream{Room: st.p.room, StreamKey: codec.StreamKey{Pub: st.p.pub, Dtype: st.dtype}, Flags: flags, Seq: st.next}
+	key := codec.StreamKey{Pub: st.p.pub, Dtype: st.dtype}
+	f := codec.Stream{Room: st.p.room, StreamKey: key, Flags: flags, Seq: st.next}
 	var buf [codec.StreamHeaderSize]byte
 	head, err := codec.AppendStreamHeader(buf[:0], &f, len(payload))
 	if err != nil {

@@ -44,9 +44,9 @@ func (p *Publisher) PushBatch(ctx context.Context, dtype uint8, kind Kind, paylo
 	return n, nil
 }
 
-// TryPush sends one message as Push does, if that takes no waiting: otherwise it sends nothing and returns ErrFull, as it
-// always does for a message of several frames that is larger than three quarters of what the server allows to be
-// unacknowledged. The payload is the caller's again on return.
+// TryPush sends one message as Push does, if that takes no waiting: otherwise it sends nothing and returns ErrFull.
+// That it always does for a message of several frames that is larger than three quarters of what the server allows to
+// be unacknowledged. The payload is the caller's again on return.
 func (p *Publisher) TryPush(dtype uint8, kind Kind, payload []byte) error {
 	if kind > Init {
 		return fmt.Errorf("client: push: unknown kind %d", kind)
@@ -178,7 +178,8 @@ func (p *Publisher) pushLocked(ctx context.Context, st *outStream, flags codec.F
 		return err
 	}
 	if len(payload) > p.maxPayload {
-		return &RefusedError{codec.CodePayloadSize, fmt.Sprintf("payload of %d bytes, at most %d", len(payload), p.maxPayload)}
+		text := fmt.Sprintf("payload of %d bytes, at most %d", len(payload), p.maxPayload)
+		return &RefusedError{codec.CodePayloadSize, text}
 	}
 	st.stopped = false
 	var share *outStream

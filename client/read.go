@@ -162,7 +162,8 @@ func (l *link) take(frame []byte, typ byte) error {
 	case *codec.PushRefused:
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if p := c.pubs[m.Room]; p != nil && p.pub == m.Pub && c.link == l { // on a connection that is left it says nothing new
+		// On a connection that is left it says nothing new.
+		if p := c.pubs[m.Room]; p != nil && p.pub == m.Pub && c.link == l {
 			p.pushRefused(m.Code, l)
 		}
 	case *codec.Registered:

@@ -55,7 +55,8 @@ const renewEvery = time.Second
 func (l *link) expiring(m *codec.Expiring) {
 	within := time.Duration(m.WithinMillis) * time.Millisecond
 	if l.c.opts.TokenSource == nil {
-		l.c.opts.Logger.Warn("the server will close the connection", "server", l.server, "reason", m.Code.String(), "within", within)
+		l.c.opts.Logger.Warn("the server will close the connection",
+			"server", l.server, "reason", m.Code.String(), "within", within)
 		return
 	}
 	select {

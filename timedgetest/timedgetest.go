@@ -56,7 +56,9 @@ func StartCluster(t testing.TB, n int) *Servers {
 
 func (s *Servers) add(t testing.TB, c *engine.ClusterConfig) {
 	t.Helper()
-	cfg := engine.Config{Listen: []string{"127.0.0.1:0"}, Loops: 1, Log: zerolog.Nop(), DrainSpread: time.Millisecond, Cluster: c}
+	cfg := engine.Config{
+		Listen: []string{"127.0.0.1:0"}, Loops: 1, Log: zerolog.Nop(), DrainSpread: time.Millisecond, Cluster: c,
+	}
 	if c != nil {
 		cfg.Node = "node" + string(rune('1'+len(s.nodes)))
 	}
