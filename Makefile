@@ -11,8 +11,9 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Programs that tests start, each with the Debian package that holds it.
 TEST_NEEDS := ffmpeg=ffmpeg ip=iproute2 iptables=iptables openssl=openssl haproxy=haproxy nginx=libnginx-mod-stream chromium=chromium
 
-# The peer that Debian has an old version of only.
+# Peers that Debian has an old version of only, or none.
 NATS := github.com/nats-io/nats-server/v2@v2.15.2
+CENTRIFUGO := github.com/centrifugal/centrifugo/v6@v6.9.1
 
 # Flags for "make run", such as ARGS="--listen 127.0.0.1:9000".
 ARGS ?=
@@ -137,9 +138,11 @@ bench-compare: ## Compare this tree with BASE=<release or commit>; fails if it i
 	@go run ./benchmarks/compare --base $(BASE)
 
 .PHONY: bench-peers
-bench-peers: ## Run NATS, Redis, Mosquitto and the limit beside timedge, plain and by TLS and WebSocket
+bench-peers: ## Run NATS, Centrifugo, Redis, Mosquitto and the limit beside timedge, plain and by TLS and WebSocket
 	@.ci/need redis-server=redis-server mosquitto=mosquitto
 	@[ -x bin/peers/nats-server ] || { echo "installing $(NATS) into bin/peers"; GOBIN=$(CURDIR)/bin/peers go install $(NATS); }
+	@[ -x bin/peers/centrifugo ] || { echo "installing $(CENTRIFUGO) into bin/peers; it takes some minutes"; \
+		GOBIN=$(CURDIR)/bin/peers go install $(CENTRIFUGO); }
 	@PATH=$(CURDIR)/bin/peers:$$PATH go run ./benchmarks/peers
 
 .PHONY: fuzz

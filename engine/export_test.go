@@ -115,3 +115,11 @@ func (e *Engine) Sealed() int64 { return e.sealed() }
 
 // MaxPageConns is how many connections browsers have at once.
 const MaxPageConns = maxPageConns
+
+// Panics returns how many faults the server has met.
+func (e *Engine) Panics() (n uint64) {
+	for i := range e.faults.counts {
+		n += e.faults.counts[i].Load()
+	}
+	return n
+}

@@ -186,6 +186,9 @@ const repeats = 2
 func (b *bench) once(j *job, target string, read int) outcome {
 	o := outcome{job: j, target: target}
 	name, kind := split(target)
+	if name == "centrifugo" { // WebSocket is its protocol's own
+		kind = map[over.Kind]over.Kind{over.WS: over.Plain, over.WSS: over.TLS}[kind]
+	}
 	k, err := server.Find(name)
 	if err != nil {
 		o.broken = err.Error()

@@ -27,7 +27,7 @@ import (
 )
 
 var cli struct {
-	Targets  []string      `default:"limit,timedge,timedge+tls,timedge+ws,timedge+wss,nats,nats+tls,nats+ws,nats+wss,redis,mosquitto" help:"Servers to compare; timedge+tls, +ws and +wss have subscribers come by these, nats+tls likewise. Publishers are plain."`
+	Targets  []string      `default:"limit,timedge,timedge+tls,timedge+ws,timedge+wss,nats,nats+tls,nats+ws,nats+wss,centrifugo+ws,centrifugo+wss,redis,mosquitto" help:"Servers to compare; timedge+tls, +ws and +wss have subscribers come by these, nats+tls likewise. Publishers are plain."`
 	Only     []string      `default:"throughput,latency,idle,rooms" help:"Parts of the comparison."`
 	Rounds   int           `default:"3" help:"Rounds; the figures are medians."`
 	Duration time.Duration `default:"1s" help:"Measured time of one run."`

@@ -8,11 +8,13 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"os"
@@ -50,6 +52,7 @@ var Kinds = []Kind{
 	{"timedge", timedgeCommand, func(s Settings) (string, error) { return s.Revision() }},
 	{"nats", natsCommand, func(Settings) (string, error) { return firstLine("nats-server", "--version") }},
 	{"redis", redisCommand, func(Settings) (string, error) { return firstLine("redis-server", "--version") }},
+	{"centrifugo", centrifugoCommand, func(Settings) (string, error) { return firstLine("centrifugo", "version") }},
 	{"mosquitto", mosquittoCommand, func(Settings) (string, error) { return firstLine("mosquitto", "-h") }},
 }
 
@@ -72,6 +75,7 @@ type Running struct {
 	cmd    *exec.Cmd
 	log    *os.File
 	exited chan struct{}
+	front  net.Listener // for plain publishers, of a server that speaks TLS alone; nil: none
 }
 
 // Version returns what the server says of itself.
@@ -112,6 +116,13 @@ func (k Kind) Start(ctx context.Context, s Settings) (*Running, error) {
 		b, _ := os.ReadFile(log.Name())
 		return nil, fmt.Errorf("%s: %w\n%s", k.Name, err, bytes.TrimSpace(b))
 	}
+	if k.Name == "centrifugo" && s.Over == over.TLS {
+		if r.front, err = frontOf(r.Addr); err != nil {
+			r.Stop()
+			return nil, err
+		}
+		r.Addr = r.front.Addr().String()
+	}
 	return r, nil
 }
 
@@ -146,6 +157,34 @@ func (r *Running) Stop() {
 		<-r.exited
 	}
 	_ = r.log.Close()
+	if r.front != nil {
+		_ = r.front.Close()
+	}
+}
+
+// frontOf listens for plain connections and hands on what comes to a server that speaks TLS. It is the generator's part
+// of a publisher, not the server's.
+func frontOf(addr string) (net.Listener, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		for {
+			near, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			far, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true})
+			if err != nil {
+				_ = near.Close()
+				continue
+			}
+			go func() { _, _ = io.Copy(far, near); _ = far.Close() }()
+			go func() { _, _ = io.Copy(near, far); _ = near.Close() }()
+		}
+	}()
+	return ln, nil
 }
 
 func freePort() (int, error) {
@@ -157,9 +196,11 @@ func freePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
+const certFile, keyFile = "cert.pem", "key.pem"
+
 // listenOver adds flags for a listener with a carrier, and returns where it is. Its certificate is its own authority.
 func (s *Settings) listenOver(kind string, plain int) (map[over.Kind]string, error) {
-	cert, key := filepath.Join(s.Dir, "cert.pem"), filepath.Join(s.Dir, "key.pem")
+	cert, key := filepath.Join(s.Dir, certFile), filepath.Join(s.Dir, keyFile)
 	if err := WriteCertificate(cert, key); err != nil {
 		return nil, err
 	}
@@ -189,6 +230,8 @@ func (s *Settings) listenOver(kind string, plain int) (map[over.Kind]string, err
 			return nil, err
 		}
 		s.Args = []string{"--config", file}
+	case "centrifugo": // one port, whatever it speaks
+		at = fmt.Sprintf("127.0.0.1:%d", plain)
 	default:
 		return nil, fmt.Errorf("%s: not with %s here", kind, s.Over)
 	}
@@ -266,6 +309,22 @@ func mosquittoCommand(port int, s Settings) (*exec.Cmd, error) {
 
 // firstLine runs a program and returns the first line of what it prints. Exit codes are ignored: mosquitto -h ends with
 // 3.
+// centrifugoCommand has Centrifugo let everybody do everything, and wait for slow subscribers as long as the others do.
+func centrifugoCommand(port int, s Settings) (*exec.Cmd, error) {
+	var tls string
+	if s.Over == over.TLS {
+		tls = fmt.Sprintf(`, "tls": {"enabled": true, "cert_pem_file": %q, "key_pem_file": %q}`,
+			filepath.Join(s.Dir, certFile), filepath.Join(s.Dir, keyFile))
+	}
+	text := fmt.Sprintf(`{"http_server": {"address": "127.0.0.1", "port": "%d"%s}, "log": {"level": "error"},
+		"client": {"insecure": true, "queue_max_size": 268435456}}`, port, tls)
+	conf := filepath.Join(s.Dir, "centrifugo.json")
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		return nil, err
+	}
+	return exec.Command("centrifugo", "--config", conf), nil
+}
+
 func firstLine(name string, args ...string) (string, error) {
 	out, err := exec.Command(name, args...).CombinedOutput()
 	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")

@@ -1,6 +1,8 @@
 package target
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"testing"
 
@@ -35,7 +37,36 @@ func conversations() []conversation {
 		{"mosquitto", []byte{0x20, 2, 0, 0, 0x90, 3, 0, 1, 0}, same},
 		{"tim", []byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n" +
 			"\x82\x08\x0c\x11\x13\x10\x38\x01a\x00" + "\x82\x06\x0c\x11\x13\x16\x26\x0a"), unmasked},
+		{"centrifugo", []byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n" +
+			"\x82\x05\x04\x08\x01\x2a\x00" + "\x82\x07\x00\x04\x08\x01\x32\x00\x00"), pushed},
 	}
+}
+
+// pushed makes the publication that Centrifugo sends of a command, with the publisher behind it. Every second message
+// holds a ping as well.
+func pushed(dst, published []byte) []byte {
+	b := published[max(2, map[byte]int{126: 4, 127: 10}[published[1]&0x7f])+4:]
+	data := bytes.Index(b, []byte("\x0a\x02r0\x12"))
+	size, k := binary.Uvarint(b[data+5:])
+	payload := b[data+5+k:][:size]
+	lengthy := func(tag byte, b []byte) []byte {
+		return append(binary.AppendUvarint([]byte{tag}, uint64(len(b))), b...)
+	}
+	pub := append(lengthy(cfPubData, payload), lengthy(5<<3|2, []byte("\x12\x03abc"))...)
+	reply := lengthy(cfPush, append(lengthy(cfPushedTo, []byte("r0")), lengthy(cfPub, pub)...))
+	reply = append(binary.AppendUvarint(nil, uint64(len(reply))), reply...)
+	if size%2 == 0 {
+		reply = append(reply, 0)
+	}
+	switch n := len(reply); {
+	case n < 126:
+		dst = append(dst, wsBinary, byte(n))
+	case n < 1<<16:
+		dst = append(dst, wsBinary, 126, byte(n>>8), byte(n))
+	default:
+		dst = binary.BigEndian.AppendUint64(append(dst, wsBinary, 127), uint64(n))
+	}
+	return append(dst, reply...)
 }
 
 // unmasked makes what a server sends of a WebSocket message that a client sent with a mask of zeros.

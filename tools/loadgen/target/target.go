@@ -119,12 +119,13 @@ type Target interface {
 }
 
 var targets = map[string]func() Target{
-	"timedge":   func() Target { return new(timedge) },
-	"limit":     func() Target { return new(limit) },
-	"nats":      func() Target { return new(nats) },
-	"redis":     func() Target { return new(redis) },
-	"mosquitto": func() Target { return new(mqtt) },
-	"tim":       func() Target { return new(tim) },
+	"timedge":    func() Target { return new(timedge) },
+	"limit":      func() Target { return new(limit) },
+	"nats":       func() Target { return new(nats) },
+	"redis":      func() Target { return new(redis) },
+	"mosquitto":  func() Target { return new(mqtt) },
+	"tim":        func() Target { return new(tim) },
+	"centrifugo": func() Target { return new(centrifugo) },
 }
 
 // New returns the target of the given name.
