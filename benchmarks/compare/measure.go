@@ -18,6 +18,7 @@ import (
 	"github.com/timedge/timedge/benchmarks/internal/drive"
 	"github.com/timedge/timedge/benchmarks/internal/server"
 	"github.com/timedge/timedge/tools/loadgen/load"
+	"github.com/timedge/timedge/tools/loadgen/over"
 	"github.com/timedge/timedge/tools/loadgen/report"
 )
 
@@ -47,7 +48,9 @@ func (c *comparison) loads() []drive.Case {
 	late := drive.Paced(20, 20, 1024, 50, w, d)
 	late.Name, late.Config.Scenario, late.Config.Late = "late joins", "late", 0.5
 	late.Config.Streams[0].KeyEvery = 25
-	return append(cases, drive.Closed(1000, 64, w, d), drive.Closed(100, 16384, w, d), drive.Paced(200, 10, 256, 10, w, d), slow, late,
+	sealed := drive.Closed(100, 1024, w, d)
+	sealed.Name, sealed.Config.Over = sealed.Name+" by TLS", over.TLS
+	return append(cases, sealed, drive.Closed(1000, 64, w, d), drive.Closed(100, 16384, w, d), drive.Paced(200, 10, 256, 10, w, d), slow, late,
 		drive.Idle(3000, d/2))
 }
 

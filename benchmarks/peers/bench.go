@@ -22,7 +22,7 @@ type job struct {
 }
 
 func (j *job) key() string {
-	return fmt.Sprintf("%s/%d/%d/%d", j.part, j.cfg.Rooms, j.cfg.Subscribers, payload(&j.cfg))
+	return fmt.Sprint(j.part, j.order())
 }
 
 func payload(c *load.Config) int {
@@ -112,6 +112,13 @@ func (b *bench) jobs() []*job {
 		if has("latency") {
 			add("latency", func(c *load.Config) {
 				c.Mode, c.Subscribers, c.Streams = load.Open, subs, []load.Stream{{Payload: cli.Payload, Rate: b.rates[subs]}}
+			})
+		}
+	}
+	if has("paced") {
+		for _, rate := range cli.Paced {
+			add("paced", func(c *load.Config) {
+				c.Mode, c.Subscribers, c.Streams = load.Open, cli.Subs[0], []load.Stream{{Payload: cli.Payload, Rate: rate}}
 			})
 		}
 	}

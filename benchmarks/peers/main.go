@@ -4,7 +4,7 @@
 //	go run ./benchmarks/peers
 //	go run ./benchmarks/peers --targets limit,timedge --rounds 5 --sizes 64 --subs 100 --only throughput
 //
-// As it stands it takes about twenty minutes. Every run starts its server afresh. Figures are medians over the rounds.
+// As it stands it takes about half an hour. Every run starts its server afresh. Figures are medians over the rounds.
 // What a server cannot do stands as "no".
 package main
 
@@ -28,7 +28,7 @@ import (
 
 var cli struct {
 	Targets  []string      `default:"limit,timedge,timedge+tls,timedge+ws,timedge+wss,nats,nats+tls,nats+ws,nats+wss,centrifugo+ws,centrifugo+wss,redis,mosquitto" help:"Servers to compare; timedge+tls, +ws and +wss have subscribers come by these, nats+tls likewise. Publishers are plain."`
-	Only     []string      `default:"throughput,latency,idle,rooms" help:"Parts of the comparison."`
+	Only     []string      `default:"throughput,latency,paced,idle,rooms" help:"Parts of the comparison."`
 	Rounds   int           `default:"3" help:"Rounds; the figures are medians."`
 	Duration time.Duration `default:"1s" help:"Measured time of one run."`
 	Warmup   time.Duration `default:"500ms" help:"Time before it."`
@@ -37,6 +37,7 @@ var cli struct {
 	Window   int           `default:"1048576" help:"Bytes that the publisher may be ahead of the slowest subscriber, for throughput."`
 	Payload  int           `default:"256" help:"Payload in bytes, for latency."`
 	Rate     float64       `help:"Messages per second, for latency; 0: half of what NATS can carry."`
+	Paced    []float64     `default:"1000,2000" help:"Messages per second to the first number of subscribers, for paced: so few that nothing is sent together."`
 	Idle     int           `default:"5000" help:"Idle subscribers."`
 	Rooms    int           `default:"1000" help:"Rooms of ten subscribers at 30 messages a second, against one room with as many deliveries."`
 	Loops    int           `default:"1" help:"Event loops of timedge; 0: its default, one per processor."`

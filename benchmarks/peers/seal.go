@@ -7,11 +7,13 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/tools/loadgen/load"
 	"github.com/timedge/timedge/tools/loadgen/report"
 )
 
@@ -95,5 +97,39 @@ func (b *bench) sealed(w io.Writer, outcomes []outcome) {
 			fmt.Fprint(w, " |")
 		}
 		fmt.Fprintln(w)
+	}
+}
+
+// paced sets what carriers cost beside plain TCP where every message goes out by itself.
+func (b *bench) paced(w io.Writer, outcomes []outcome) {
+	if !has("paced") || !slices.Contains(cli.Targets, "timedge") {
+		return
+	}
+	of := func(j *job, target string, f func(*load.Result) float64) float64 {
+		var v []float64
+		for _, o := range outcomes {
+			if o.job == j && o.target == target && o.result != nil {
+				v = append(v, f(o.result))
+			}
+		}
+		return median(v)
+	}
+	cpu := func(r *load.Result) float64 { return r.Server.PerDelivery }
+	p99 := func(r *load.Result) float64 { return float64(r.Healthy().Latency.P99) }
+	fmt.Fprint(w, "\nThe same against plain TCP: server CPU, p99\n\n")
+	var seen []*job
+	for _, o := range outcomes {
+		if o.job.part != "paced" || slices.Contains(seen, o.job) {
+			continue
+		}
+		seen = append(seen, o.job)
+		var texts []string
+		for _, t := range cli.Targets {
+			name, kind := split(t)
+			if base := of(o.job, "timedge", cpu); name == "timedge" && kind != "" && base > 0 {
+				texts = append(texts, fmt.Sprintf("%s %.2fx, %.2fx", kind, of(o.job, t, cpu)/base, of(o.job, t, p99)/of(o.job, "timedge", p99)))
+			}
+		}
+		fmt.Fprintf(w, "- %s: %s\n", b.name(o.job), strings.Join(texts, "; "))
 	}
 }

@@ -23,11 +23,13 @@ func (b *bench) markdown(outcomes []outcome) string {
 		{"throughput", "One room, one publisher at most " + report.Size(int64(cli.Window)) +
 			" ahead of the slowest subscriber: deliveries/s, server CPU per delivery"},
 		{"latency", "The same offered load for all, half of what NATS carries: p50 / p99 / p99.9 from the moment a message was due"},
+		{"paced", "So few messages that each goes out by itself: server CPU per delivery, p50 / p99 from the moment a message was due"},
 		{"rooms", "As many deliveries from many rooms and from one: server CPU per delivery, p99"},
-		{"idle", "Resident memory per idle subscriber"},
+		{"idle", "Resident memory per idle subscriber, and server CPU from the accept of each until it had subscribed"},
 	} {
 		b.part(&w, outcomes, part.name, part.title)
 	}
+	b.paced(&w, outcomes)
 	b.sealed(&w, outcomes)
 	b.generator(&w, outcomes)
 	return w.String()
@@ -44,7 +46,7 @@ func (b *bench) part(w *strings.Builder, outcomes []outcome, part, title string)
 		return
 	}
 	slices.SortFunc(jobs, func(a, b *job) int {
-		return slices.Compare([]int{payload(&a.cfg), a.cfg.Rooms, a.cfg.Subscribers}, []int{payload(&b.cfg), b.cfg.Rooms, b.cfg.Subscribers})
+		return slices.Compare(a.order(), b.order())
 	})
 	fmt.Fprintf(w, "\n%s\n\n| load |", title)
 	for _, t := range cli.Targets {
@@ -75,6 +77,15 @@ func (b *bench) part(w *strings.Builder, outcomes []outcome, part, title string)
 	if part == "rooms" {
 		b.manyAgainstOne(w, outcomes, jobs)
 	}
+}
+
+// order is by what rows are sorted.
+func (j *job) order() []float64 {
+	rate := 0.0
+	if len(j.cfg.Streams) > 0 {
+		rate = j.cfg.Streams[0].Rate
+	}
+	return []float64{float64(payload(&j.cfg)), float64(j.cfg.Rooms), float64(j.cfg.Subscribers), rate}
 }
 
 // manyAgainstOne writes how much more a delivery costs when it comes from one of many rooms: the median over the
@@ -143,7 +154,7 @@ func (b *bench) name(j *job) string {
 		return fmt.Sprintf("%d subscribers", c.Subscribers)
 	case "rooms":
 		return fmt.Sprintf("%d room(s) x %d x %s at 30/s", c.Rooms, c.Subscribers, report.Size(int64(payload(c))))
-	case "latency":
+	case "latency", "paced":
 		return fmt.Sprintf("%d x %s at %.0f/s", c.Subscribers, report.Size(int64(payload(c))), c.Streams[0].Rate)
 	}
 	name := fmt.Sprintf("%d x %s", c.Subscribers, report.Size(int64(payload(c))))
@@ -191,13 +202,15 @@ func (b *bench) cell(outcomes []outcome, j *job, target string) (text string, ra
 	case "idle":
 		text = report.Size(int64(mid(func(r *load.Result) float64 {
 			return float64(r.Server.RSSIdle-r.Server.RSSBefore) / float64(r.Config.Subscribers)
-		})))
+		}))) + ", " + report.Nanos(mid(func(r *load.Result) float64 { return float64(r.Server.Connecting) / float64(r.Config.Subscribers) }))
 	case "latency":
 		text = nanos(func(h *load.Histogram) int64 { return h.P50 }) + " / " + nanos(p99) + " / " +
 			nanos(func(h *load.Histogram) int64 { return h.P999 })
 		if behind := mid(func(r *load.Result) float64 { return float64(r.Behind) }); behind > 0 {
 			text += fmt.Sprintf(", %.0f messages not taken", behind)
 		}
+	case "paced":
+		text = report.Nanos(cost) + ", " + nanos(func(h *load.Histogram) int64 { return h.P50 }) + " / " + nanos(p99)
 	case "rooms":
 		text = report.Nanos(cost) + ", " + nanos(p99)
 	default:

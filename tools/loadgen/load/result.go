@@ -79,6 +79,7 @@ type Usage struct {
 	RSSBefore   int64         `json:"rss_before"` // before anybody connected
 	RSSIdle     int64         `json:"rss_idle"`   // when everybody was connected and nothing published yet
 	RSSMax      int64         `json:"rss_max"`
+	Connecting  time.Duration `json:"connecting_ns"` // processor time from before anybody connected until everybody was ready
 }
 
 // Generator is what the generator itself needed, and how late it was.
@@ -318,6 +319,7 @@ type meter struct {
 	cpu                    [2]time.Duration
 	at                     [2]int64
 	before, atIdle, maxRSS int64
+	connecting             time.Duration
 }
 
 func newMeter(pid int, more ...int) *meter {
@@ -325,7 +327,7 @@ func newMeter(pid int, more ...int) *meter {
 		return nil
 	}
 	m := &meter{pids: append([]int{pid}, more...)}
-	m.before = m.rss()
+	m.before, m.connecting = m.rss(), -m.processors()
 	return m
 }
 
@@ -337,20 +339,24 @@ func (m *meter) rss() (sum int64) {
 	return sum
 }
 
+func (m *meter) processors() (sum time.Duration) {
+	for _, pid := range m.pids {
+		cpu, _ := ProcessCPU(pid)
+		sum += cpu
+	}
+	return sum
+}
+
 func (m *meter) idle() {
 	if m != nil {
 		m.atIdle = m.rss()
+		m.connecting += m.processors()
 	}
 }
 
 func (m *meter) read(i int) {
 	if m != nil {
-		m.cpu[i] = 0
-		for _, pid := range m.pids {
-			cpu, _ := ProcessCPU(pid)
-			m.cpu[i] += cpu
-		}
-		m.at[i] = Now()
+		m.cpu[i], m.at[i] = m.processors(), Now()
 	}
 }
 
@@ -375,7 +381,7 @@ func (m *meter) usage(rate float64) *Usage {
 	if m == nil {
 		return nil
 	}
-	u := &Usage{CPU: m.used(), RSSBefore: m.before, RSSIdle: m.atIdle, RSSMax: m.maxRSS}
+	u := &Usage{CPU: m.used(), RSSBefore: m.before, RSSIdle: m.atIdle, RSSMax: m.maxRSS, Connecting: m.connecting}
 	if elapsed := time.Duration(m.at[1] - m.at[0]); elapsed > 0 {
 		u.Cores = u.CPU.Seconds() / elapsed.Seconds()
 		if rate > 0 {

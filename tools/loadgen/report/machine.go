@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/timedge/timedge/tools/loadgen/load"
+	"github.com/timedge/timedge/tools/loadgen/over"
 )
 
 // WriteJSON writes results to a file, as an array even if it is only one.
@@ -49,6 +50,9 @@ func ReadJSON(file string) ([]*load.Result, error) {
 // BenchName is the name of a result as a Go benchmark, in key=value parts that benchstat can pivot on.
 func BenchName(c *load.Config) string {
 	name := fmt.Sprintf("BenchmarkLoad/scenario=%s/target=%s/rooms=%d/subs=%d", c.Scenario, c.Target, c.Rooms, c.Subscribers)
+	if c.Over != over.Plain {
+		name += "/over=" + string(c.Over)
+	}
 	if len(c.Streams) == 1 {
 		name += fmt.Sprintf("/payload=%d", c.Streams[0].Payload)
 		if c.Mode == load.Open {
