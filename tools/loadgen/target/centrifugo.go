@@ -35,7 +35,7 @@ type centrifugoWire struct {
 
 // Tags of protobuf fields, each with a length behind it but for the first.
 const (
-	cfID        = 1<<3 | 0 // of a command and its reply
+	cfID        = 1 << 3   // of a command and its reply
 	cfError     = 2<<3 | 2 // of a reply
 	cfConnect   = 4<<3 | 2 // of a command
 	cfSubscribe = 5<<3 | 2
