@@ -12,6 +12,7 @@ const dist = join(here, "..", "dist");
 // What has a URL of its own: the shell, which loads pages as they are wanted, and what runs in workers and worklets.
 const entries = {
   shell: "shell/main.ts",
+  "file-worker": "file/worker.ts",
   worklet: "../media/src/worklet.ts",
 };
 
