@@ -86,10 +86,10 @@ type entry struct {
 
 	log []change // how state came about, back to a rev that some peers have; only while this node relays the room
 
-	at      int  // place in backlog.order
-	heard   int  // so many losses it has heard of
-	live    bool // somebody publishes into it, or this node has sessions of it
-	relayed bool // it is counted in backlog.relayed
+	on      []spot // the shelves that it is on
+	heard   int    // so many losses it has heard of
+	live    bool   // somebody publishes into it, or this node has sessions of it
+	relayed bool   // it is counted in backlog.relayed
 
 	edge   bool  // this node has sessions of the room
 	target place // where they are attached; none if this node relays the room
@@ -119,7 +119,7 @@ type change struct {
 const maxLog = 1024
 
 type debt struct {
-	to  string
+	to  place
 	req uint32
 }
 
@@ -133,7 +133,7 @@ func NewCore(self Member, do Actions) *Core {
 	c := &Core{
 		me: place{self.Name, self.Birth}, do: do, down: make(map[string]uint64), away: make(map[string]bool),
 		rooms:   make(map[codec.RoomID]*entry),
-		backlog: backlog{live: make(map[codec.RoomID]struct{}), atOnce: reviewAtOnce}, asked: make(map[uint32]question),
+		backlog: backlog{of: make(map[string]*shelf), live: make(map[codec.RoomID]struct{}), atOnce: reviewAtOnce}, asked: make(map[uint32]question),
 	}
 	c.SetView(NewView([]Member{self}))
 	return c
@@ -158,24 +158,43 @@ func (c *Core) Chain(room codec.RoomID) []string {
 	return names
 }
 
-// SetView takes a new view.
+// SetView takes a new view. Who is gone that was known to be down concerns nobody any more: rooms have been looked at
+// when it went down.
 func (c *Core) SetView(v *View) {
 	old := c.view
 	c.view = v
+	var names []string
+	everything := old == nil
+	if old != nil {
+		for _, was := range old.Members {
+			m, ok := v.Find(was.Name)
+			if ok && m.Birth == was.Birth {
+				if m.Draining && !was.Draining {
+					names = append(names, m.Name)
+				}
+				everything = everything || m.Draining != was.Draining && !m.Draining || m.Level != was.Level
+				continue
+			}
+			delete(c.away, was.Name)
+			c.lose(was.Name)
+			if _, down := c.down[was.Name]; ok || !down {
+				names = append(names, was.Name)
+			}
+		}
+		for _, m := range v.Members {
+			was, ok := old.Find(m.Name)
+			everything = everything || !ok || was.Birth != m.Birth
+		}
+	}
 	for name, birth := range c.down {
 		if m, ok := v.Find(name); !ok || m.Birth != birth {
 			delete(c.down, name)
 		}
 	}
-	if old != nil {
-		for _, was := range old.Members {
-			if m, ok := v.Find(was.Name); !ok || m.Birth != was.Birth {
-				delete(c.away, was.Name)
-				c.lose(was.Name, true)
-			}
-		}
-	}
 	c.place()
+	if everything || len(names) > 0 {
+		c.review(everything, names...)
+	}
 }
 
 // Down says that a member's process is gone: its port refuses connections.
@@ -185,8 +204,9 @@ func (c *Core) Down(name string) {
 		return
 	}
 	c.down[name] = m.Birth
-	c.lose(name, false)
+	c.lose(name)
 	c.place()
+	c.review(false, name)
 }
 
 // Away says whether this node can reach a member at the moment. When a link breaks, what was sent on it and not
@@ -198,15 +218,16 @@ func (c *Core) Away(name string, away bool) {
 	case c.find(name) == place{} || name == c.me.name:
 	case away:
 		c.away[name] = true
-		c.lose(name, false)
-		c.review()
+		c.lose(name)
+		c.review(false, name)
 	case down:
 		delete(c.away, name)
 		delete(c.down, name)
 		c.place()
+		c.review(true)
 	case c.away[name]:
 		delete(c.away, name)
-		c.review()
+		c.review(false, name)
 	}
 }
 
@@ -221,7 +242,6 @@ func (c *Core) place() {
 		}
 		c.ring = ring.New(ms)
 	}
-	c.review()
 }
 
 // Create makes this node the relay of a new room. done is as with Change. It reports false, and does not call done, if
@@ -358,7 +378,7 @@ func (c *Core) Forget(id codec.RoomID) {
 
 func (c *Core) drop(id codec.RoomID, e *entry) {
 	c.keep(e)
-	*e = entry{at: e.at, heard: e.heard, live: e.live, relayed: e.relayed, edge: e.edge, target: e.target, hint: e.hint}
+	*e = entry{on: e.on, heard: e.heard, live: e.live, relayed: e.relayed, edge: e.edge, target: e.target, hint: e.hint}
 	c.tidy(id, e)
 }
 
@@ -390,9 +410,11 @@ func (c *Core) Edge(id codec.RoomID, is bool) (target string) {
 		c.tidy(id, e)
 		return ""
 	}
+	chain := c.Chain(id)
 	if !e.relay {
-		e.target = c.aim(e, c.Chain(id))
+		e.target = c.aim(e, chain)
 	}
+	c.shelve(id, e, chain)
 	return e.target.name
 }
 

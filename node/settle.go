@@ -29,6 +29,7 @@ func (c *Core) settle(id codec.RoomID, e *entry) {
 		}
 	}
 	c.count(id, e)
+	c.shelve(id, e, chain)
 }
 
 // promote begins a reign of this node: it is the first in the room's chain, and the relay that wrote the state is gone
@@ -76,11 +77,13 @@ func (c *Core) replicate(id codec.RoomID, e *entry, chain []string) {
 	}
 	// Whoever is in the chain keeps its copy and is not answered until it is not.
 	e.owed = slices.DeleteFunc(e.owed, func(d debt) bool {
-		if slices.Contains(chain, d.to) {
+		if slices.Contains(chain, d.to.name) {
 			return false
 		}
-		c.do.Ack(d.to, d.req)
-		e.peers = slices.DeleteFunc(e.peers, func(p peer) bool { return p.name == d.to }) // it drops its copy now
+		if c.find(d.to.name) == d.to {
+			c.do.Ack(d.to.name, d.req)
+		}
+		e.peers = slices.DeleteFunc(e.peers, func(p peer) bool { return p.name == d.to.name }) // it drops its copy now
 		return true
 	})
 }
@@ -114,7 +117,7 @@ func (c *Core) tell(id codec.RoomID, e *entry) (done bool) {
 	done = true
 	for i := range e.peers {
 		p := &e.peers[i]
-		p.tell = p.tell && p.acked != e.rev && p.place != writer(e.state)
+		p.tell = p.tell && p.acked != e.rev && p.place != writer(e.state) && c.find(p.name) == p.place
 		if !p.tell || !c.alive(p.place) {
 			continue
 		}
@@ -294,8 +297,8 @@ func (c *Core) Got(from string, st *codec.RoomState, flags uint8, req uint32) {
 		c.gotAsStandby(e, &in, handover)
 	}
 	if flags&codec.StateReturn != 0 { // noted only now: if this copy brings a newer reign, others must hear of it, its giver knows
-		e.owed = slices.DeleteFunc(e.owed, func(d debt) bool { return d.to == from })
-		e.owed = append(e.owed, debt{from, req})
+		e.owed = slices.DeleteFunc(e.owed, func(d debt) bool { return d.to.name == from })
+		e.owed = append(e.owed, debt{sender, req})
 	}
 	p := e.peer(sender)
 	if reigns { // it counts on this copy, whatever it has answered before
@@ -305,7 +308,7 @@ func (c *Core) Got(from string, st *codec.RoomState, flags uint8, req uint32) {
 		p.acked = e.rev
 	} else if reignOrder(e.state, &in) > 0 && (reigns || !e.relay) {
 		p.tell, p.sent, p.acked = true, 0, 0 // it may have had this reign, and dropped it
-		e.owed = slices.DeleteFunc(e.owed, func(d debt) bool { return d.to == from && !e.relay })
+		e.owed = slices.DeleteFunc(e.owed, func(d debt) bool { return d.to.name == from && !e.relay })
 	}
 	c.settle(in.Room, e)
 }
@@ -395,8 +398,8 @@ func (c *Core) gotAsStandby(e *entry, in *codec.RoomState, handover bool) {
 // tellOwed has everyone who gave a copy back told of the newer reign instead of an answer: it goes there then.
 func (c *Core) tellOwed(e *entry) {
 	for _, d := range e.owed {
-		if at := c.find(d.to); at != (place{}) {
-			e.peer(at).tell = true
+		if c.find(d.to.name) == d.to {
+			e.peer(d.to).tell = true
 		}
 	}
 	e.owed = nil

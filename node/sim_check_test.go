@@ -160,13 +160,41 @@ func (w *world) quiet() {
 			w.fail("%s: view of %d among %d, down %v, away %v", p.me.Name, len(p.core.View().Members), len(all), p.core.down, p.core.away)
 		}
 		for req, q := range p.core.asked { // a standby's copy is kept, and not answered before it leaves the chain
-			if e := w.procs[q.to].core.rooms[q.room]; e == nil || !slices.Contains(e.owed, debt{p.me.Name, req}) {
+			if e := w.procs[q.to].core.rooms[q.room]; e == nil || !slices.Contains(e.owed, debt{p.core.me, req}) {
 				w.fail("%s: %s has not answered %s, which owes it nothing", w.records.label(q.room), q.to, p.me.Name)
 			}
 		}
 	}
+	for _, p := range all {
+		p.shelved()
+	}
 	for _, room := range w.records.rooms {
 		w.quietRoom(room, all)
+	}
+}
+
+// shelved checks that a room lies where a review looks for it, and nowhere else.
+func (p *proc) shelved() {
+	c := p.core
+	on := 0
+	for name, s := range c.of {
+		on += len(s.rooms)
+		for at, id := range s.rooms {
+			if e := c.rooms[id]; e == nil || !slices.Contains(e.on, spot{name, s, at}) {
+				p.w.fail("%s: room %d of the shelf of %s is not there", p.me.Name, at, name)
+			}
+		}
+	}
+	for id, e := range c.rooms {
+		on -= len(e.on) - 1
+		for _, name := range c.Chain(id) {
+			if !slices.ContainsFunc(e.on, func(o spot) bool { return o.name == name }) {
+				p.w.fail("%s: %s is not on the shelf of %s, which is in its chain", p.me.Name, p.w.records.label(id), name)
+			}
+		}
+	}
+	if on != 0 || len(c.all.rooms) != len(c.rooms) {
+		p.w.fail("%s: %d places too many, %d of %d rooms", p.me.Name, on, len(c.all.rooms), len(c.rooms))
 	}
 }
 
@@ -184,7 +212,7 @@ func (w *world) quietRoom(room codec.RoomID, all []*proc) {
 		if !slices.Contains(chain, p.me.Name) {
 			w.fail("%s: %s is not in its chain %v and has a copy", name, p.me.Name, chain)
 		}
-		if len(e.waits) > 0 || e.relay && slices.ContainsFunc(e.owed, func(d debt) bool { return !slices.Contains(chain, d.to) }) {
+		if len(e.waits) > 0 || e.relay && slices.ContainsFunc(e.owed, func(d debt) bool { return !slices.Contains(chain, d.to.name) }) {
 			w.fail("%s: %s has not answered %d changes, %d copies", name, p.me.Name, len(e.waits), len(e.owed))
 		}
 		if !e.relay {
