@@ -63,7 +63,8 @@ type Note struct {
 	Peer  string
 	Room  codec.RoomID
 	Epoch uint32
-	Count int
+	Count int // of members
+	Rooms int // more than one
 	Err   error
 }
 

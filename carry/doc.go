@@ -16,6 +16,7 @@
 //	serve.go      what other nodes want of this one
 //	inspect.go    what a node knows, for people
 //	part.go       a session's publications, and requests done at a room that is here
+//	parcel.go     frames about rooms that go together
 //	port.go       a link's loop: up.go the end that dialed, down.go the other
 //
 // Four rules hold everywhere. Each attempt has a number that a process never gives twice, and who does not hold that

@@ -39,7 +39,7 @@ func (p *Port) fromEdge(m codec.Control, now int64) error {
 		} else {
 			delete(p.through, m.Room)
 		}
-		p.lh.Report(wants{m, has})
+		p.report(wants{m, has})
 	case *codec.Unsubscribe:
 		p.leave(m.Room)
 		delete(p.wanted, m.Room)
@@ -47,7 +47,7 @@ func (p *Port) fromEdge(m codec.Control, now int64) error {
 	case *codec.State:
 		return p.state(m)
 	case *codec.Change:
-		p.lh.Report(changes{m})
+		p.report(changes{m})
 	case *codec.Drop:
 		if pub := p.lanes[lane{m.Room, m.Pub}]; pub != nil { // its client may come back, here or elsewhere
 			pub.leave(now)
@@ -59,7 +59,7 @@ func (p *Port) fromEdge(m codec.Control, now int64) error {
 	case *codec.Digest:
 		return p.compare(m)
 	case *codec.Inspect:
-		p.lh.Report(inspects{m})
+		p.report(inspects{m})
 	default:
 		return errFrame
 	}
@@ -170,7 +170,7 @@ func (p *Port) state(m *codec.State) error {
 		p.early = m
 		return nil
 	}
-	p.lh.Report(tells{m})
+	p.report(tells{m})
 	return nil
 }
 
@@ -202,7 +202,7 @@ func (p *Port) compare(m *codec.Digest) error {
 		}
 	}
 	if len(none) > 0 {
-		p.lh.Report(lost{none})
+		p.report(lost{none})
 	}
 	return nil
 }

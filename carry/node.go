@@ -17,7 +17,7 @@ type Node struct {
 	birth uint64
 	rooms *room.Table
 	pool  *room.Pool
-	do    Effects
+	do    *parcels
 	core  *node.Core
 
 	now    int64
@@ -35,6 +35,10 @@ type Node struct {
 	calls map[uint32]*call     // requests on links, by their numbers there
 	asks  map[SessionID][]*request
 	ended map[codec.RoomID]int64 // tombstones, and since when
+
+	shown  map[codec.RoomID][]string // who was let into rooms that are here, and may still be there
+	gained tidings                   // for the log
+	ceded  tidings
 
 	digestAt int64
 }
@@ -62,10 +66,11 @@ const (
 // New returns the machine of a process that is alone as yet.
 func New(self node.Member, rooms *room.Table, pool *room.Pool, do Effects) *Node {
 	n := &Node{
-		self: self.Name, birth: self.Birth, rooms: rooms, pool: pool, do: do,
+		self: self.Name, birth: self.Birth, rooms: rooms, pool: pool, do: &parcels{Effects: do, of: make(map[LinkID][]codec.Control)},
 		peers: make(map[string]*peer), links: make(map[LinkID]*link), edges: make(map[codec.RoomID]*edge),
 		ways: make(map[*room.Outbound]*outbound), given: make(map[Ticket]*outbound), calls: make(map[uint32]*call),
 		asks: make(map[SessionID][]*request), ended: make(map[codec.RoomID]int64),
+		shown: make(map[codec.RoomID][]string),
 	}
 	n.core = node.NewCore(self, (*relay)(n))
 	return n
@@ -80,6 +85,12 @@ func (n *Node) enter(now int64) {
 }
 
 func (n *Node) leave() {
+	n.settle()
+	n.do.flush()
+}
+
+// settle does what actions of the core have left for when that has returned.
+func (n *Node) settle() {
 	for len(n.later) > 0 {
 		f := n.later[0]
 		n.later = n.later[1:]
@@ -267,6 +278,7 @@ func (n *Node) bury(id codec.RoomID) {
 		delete(n.ended, id)
 		return
 	}
+	delete(n.shown, id)
 	if _, known := n.ended[id]; known {
 		return
 	}

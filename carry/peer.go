@@ -16,6 +16,9 @@ type peer struct {
 	pause  time.Duration // until the next attempt to dial, if this one is in vain
 }
 
+// packs reports whether it takes several frames in one.
+func (p *peer) packs() bool { return p.member.Level >= node.LevelChanges }
+
 // link is a connection with another node.
 type link struct {
 	node.Peer

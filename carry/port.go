@@ -33,6 +33,8 @@ type Port struct {
 	early   *codec.State            // the beginning of a state whose rest has not come
 	have    *had                    // what the other node has of the room that it asks for next
 	digest  map[codec.RoomID]struct{}
+
+	packed *many // what the frames of a pack have to tell; nil: there is none
 }
 
 // NewPort returns the port of a link with the node named peer.
@@ -71,10 +73,29 @@ func (p *Port) Frame(m codec.Control, now int64) error {
 		}
 		return nil
 	}
+	if pack, is := m.(*codec.Pack); is {
+		p.packed = new(many)
+		err := pack.Each(func(m codec.Control) error { return p.Frame(m, now) })
+		all := p.packed
+		p.packed = nil
+		if len(all.reports) > 0 {
+			p.lh.Report(all)
+		}
+		return err
+	}
 	if p.side == ofRelay {
 		return p.fromRelay(m, now)
 	}
 	return p.fromEdge(m, now)
+}
+
+// report tells the Node something: with all that comes of the same pack, if there is one.
+func (p *Port) report(r Report) {
+	if p.packed != nil {
+		p.packed.reports = append(p.packed.reports, r)
+		return
+	}
+	p.lh.Report(r)
 }
 
 // Do does a command of the Node.
@@ -114,7 +135,7 @@ func (p *Port) stray(id codec.RoomID, num uint16, err error, frames int) {
 		return
 	}
 	if f := p.feeds[id]; f != nil {
-		p.lh.Report(strayed{f.ticket, id, code})
+		p.report(strayed{f.ticket, id, code})
 	}
 }
 
@@ -252,6 +273,8 @@ type (
 	changes  struct{ m *codec.Change }
 	lost     struct{ rooms []codec.RoomID }
 	inspects struct{ m *codec.Inspect }
+	// many is what the frames of a pack have to tell.
+	many struct{ reports []Report }
 )
 
 // sorted returns the keys of a map in order: what follows from one call must not depend on anything else.

@@ -1,6 +1,8 @@
 package carry
 
 import (
+	"time"
+
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/room"
 )
@@ -20,7 +22,7 @@ func (a *relay) Promote(st *codec.RoomState) {
 		return
 	}
 	n.hold(r, n.now+int64(contestedFor))
-	n.do.Note(Note{Text: "relay of a room", Room: st.Room, Epoch: st.Epoch})
+	n.note(&n.gained, Note{Text: "relay of a room", Room: st.Room, Epoch: st.Epoch})
 	n.arrived(st.Room)
 }
 
@@ -54,12 +56,13 @@ func (a *relay) Demote(id codec.RoomID, to string) {
 	if err != nil {
 		return
 	}
-	n.do.Note(Note{Text: "another node relays a room", Room: id, Peer: to})
-	for _, name := range sorted(n.peers) {
-		if k := n.peers[name].down; k != nil {
-			n.do.Tell(k.id, demoted{id, to})
+	n.note(&n.ceded, Note{Text: "another node relays a room", Room: id, Peer: to})
+	for _, name := range n.shown[id] {
+		if p := n.peers[name]; p != nil && p.down != nil {
+			n.do.Tell(p.down.id, demoted{id, to})
 		}
 	}
+	delete(n.shown, id)
 	r.Demote(n.now)
 	n.later = append(n.later, func() {
 		if !r.Empty() {
@@ -110,7 +113,7 @@ func (a *relay) SendState(to string, st *codec.RoomState, flags uint8, req uint3
 	m := codec.State{Req: req, Flags: flags, RoomState: *st}
 	parts := m.Split()
 	for i := range parts {
-		n.do.Send(p.up.id, &parts[i])
+		n.about(p, p.up, &parts[i])
 	}
 }
 
@@ -118,7 +121,7 @@ func (a *relay) SendState(to string, st *codec.RoomState, flags uint8, req uint3
 func (a *relay) SendChange(to string, ch *codec.Change) {
 	n := a.node()
 	if p := n.peers[to]; p != nil && p.up != nil {
-		n.do.Send(p.up.id, ch)
+		n.about(p, p.up, ch)
 	}
 }
 
@@ -126,7 +129,7 @@ func (a *relay) SendChange(to string, ch *codec.Change) {
 func (a *relay) Decline(to string, req uint32) {
 	n := a.node()
 	if p := n.peers[to]; p != nil && p.down != nil {
-		n.do.Send(p.down.id, refusal(req, room.ErrSequence))
+		n.about(p, p.down, refusal(req, room.ErrSequence))
 	}
 }
 
@@ -134,7 +137,7 @@ func (a *relay) Decline(to string, req uint32) {
 func (a *relay) Ack(to string, req uint32) {
 	n := a.node()
 	if p := n.peers[to]; p != nil && p.down != nil {
-		n.do.Send(p.down.id, &codec.OK{Req: req})
+		n.about(p, p.down, &codec.OK{Req: req})
 	}
 }
 
@@ -142,4 +145,28 @@ func (a *relay) Ack(to string, req uint32) {
 func (a *relay) Attach(id codec.RoomID, to string) {
 	n := a.node()
 	n.later = append(n.later, func() { n.aim(id, to) })
+}
+
+// noteEvery is how often what becomes of rooms is noted: one line for however many there were.
+const noteEvery = 200 * time.Millisecond
+
+// tidings are rooms of which something is to be noted: the first with all there is to say, of others how many there are.
+type tidings struct {
+	first Note
+	rooms int
+}
+
+// note notes what became of a room, with all of which the same is to be said.
+func (n *Node) note(t *tidings, first Note) {
+	if t.rooms++; t.rooms > 1 {
+		return
+	}
+	t.first = first
+	n.after(noteEvery, func() {
+		if t.rooms > 1 {
+			t.first = Note{Text: t.first.Text, Rooms: t.rooms}
+		}
+		n.do.Note(t.first)
+		*t = tidings{}
+	})
 }

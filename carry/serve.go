@@ -1,6 +1,8 @@
 package carry
 
 import (
+	"slices"
+
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/room"
 )
@@ -63,7 +65,7 @@ func (n *Node) serve(k *link, m *codec.Mirror, has *had) {
 	case here && r.IsInbox() && m.Flags&codec.MirrorInbox == 0:
 		refuse(room.ErrNotAccepted)
 	case here:
-		n.do.Tell(k.id, admit{m, has, r, st.RoomHead})
+		n.admit(k, admit{m, has, r, st.RoomHead})
 	case st != nil && st.Ended != 0:
 		refuse(room.ErrUnknown)
 	case m.Flags&codec.MirrorThrough != 0:
@@ -76,6 +78,14 @@ func (n *Node) serve(k *link, m *codec.Mirror, has *had) {
 	default:
 		refuse(room.ErrUnknown)
 	}
+}
+
+// admit lets a node into a room, and notes that it may be there.
+func (n *Node) admit(k *link, c admit) {
+	if id := c.m.Room; !slices.Contains(n.shown[id], k.Name) {
+		n.shown[id] = append(n.shown[id], k.Name)
+	}
+	n.do.Tell(k.id, c)
 }
 
 // serveThrough serves a room that another node relays: the asking node cannot reach that one.
@@ -92,7 +102,7 @@ func (n *Node) serveThrough(k *link, m *codec.Mirror, has *had) {
 		if head.Epoch, head.Relay, head.Birth = e.reign.Epoch, e.reign.Relay, e.reign.Birth; head.Relay == "" {
 			head.Relay = e.target
 		}
-		n.do.Tell(k.id, admit{m, has, e.mirror, head})
+		n.admit(k, admit{m, has, e.mirror, head})
 	default:
 		e.wanted = true
 		e.through = append(e.through, detour{k, m, has})

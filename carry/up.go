@@ -69,18 +69,18 @@ func (p *Port) fromRelay(m codec.Control, now int64) error {
 		p.published(m)
 	case *codec.OK:
 		p.whole(m.Req)
-		p.lh.Report(answered{m.Req, m})
+		p.report(answered{m.Req, m})
 	case *codec.Refused:
 		delete(p.asked, m.Req)
 		delete(p.fills, m.Req)
-		p.lh.Report(answered{m.Req, m})
+		p.report(answered{m.Req, m})
 	case *codec.Info:
-		p.lh.Report(answered{m.Req, m})
+		p.report(answered{m.Req, m})
 	case *codec.Report:
 		m.JSON = bytes.Clone(m.JSON)
-		p.lh.Report(answered{m.Req, m})
+		p.report(answered{m.Req, m})
 	case *codec.Moved:
-		p.lh.Report(moved{m.Room, m.To})
+		p.report(moved{m.Room, m.To})
 	case *codec.Drop:
 		p.dropped(lane{m.Room, m.Pub}, m.Code)
 	case *codec.PushRefused:
@@ -113,7 +113,7 @@ func (p *Port) mirrored(m *codec.Mirrored, now int64) {
 	reign := m.Reign()
 	if m.Epoch != 0 && reign.Before(f.reign) {
 		p.endFeed(m.Room, false, now)
-		p.lh.Report(outdated{f.ticket, m.Room})
+		p.report(outdated{f.ticket, m.Room})
 		return
 	}
 	r, err := p.rooms.Mirror(&m.RoomHead, now)
@@ -124,7 +124,7 @@ func (p *Port) mirrored(m *codec.Mirrored, now int64) {
 		r.Hold(now + int64(fillHold))
 	}
 	f.room = r
-	p.lh.Report(mirrored{f.ticket, r, reign, m.Relay})
+	p.report(mirrored{f.ticket, r, reign, m.Relay})
 }
 
 // whole notes that the mirror has all that the relay had.
@@ -168,13 +168,13 @@ func (p *Port) closed(m *codec.Closed, now int64) {
 	p.endFeed(m.Room, true, now)
 	switch m.Code {
 	case codec.CodeMoved, codec.CodeGoingAway, codec.CodeNodeLost:
-		p.lh.Report(moved{m.Room, ""})
+		p.report(moved{m.Room, ""})
 		return
 	}
 	if f.room != nil && f.room.IsMirror() {
 		p.rooms.End(f.room, m.Code)
 	}
-	p.lh.Report(closed{f.ticket, m.Room, m.Code})
+	p.report(closed{f.ticket, m.Room, m.Code})
 }
 
 // do ends what the link does for a room.
@@ -265,7 +265,7 @@ func (p *Port) published(m *codec.Published) {
 		c.out.End(codec.CodeMoved)
 		p.lh.Send(&codec.Drop{Room: at.room, Pub: at.num, Code: codec.CodeGone})
 	}
-	p.lh.Report(taken{c.ticket, c.out, ok})
+	p.report(taken{c.ticket, c.out, ok})
 }
 
 // carries reports whether the relay has taken a client's publisher for somebody here, or is asked for it.
@@ -321,7 +321,7 @@ func (p *Port) dropped(at lane, code codec.Code) {
 	if code != codec.CodeMoved {
 		c.out.End(code)
 	}
-	p.lh.Report(dropped{c.ticket, c.out, code})
+	p.report(dropped{c.ticket, c.out, code})
 }
 
 // anew ends an outbound whose client has to begin anew, behind the message whose beginning the relay does not know if
@@ -333,6 +333,6 @@ func (p *Port) anew(at lane, why codec.Code) {
 			why = codec.CodeMoved
 		}
 		c.out.End(why)
-		p.lh.Report(taken{c.ticket, c.out, false})
+		p.report(taken{c.ticket, c.out, false})
 	}
 }

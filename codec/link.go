@@ -14,6 +14,7 @@ const (
 	TypeReport   = 0x49
 	TypeHave     = 0x4a // edge -> relay: positions, before mirror
 	TypeChange   = 0x4b // relay -> standby: what has changed of a state
+	TypePack     = 0x4c // either way: many frames about rooms
 )
 
 // Flags of Mirror.
@@ -70,6 +71,8 @@ func NewLink(typ byte) Control {
 		return new(Have)
 	case TypeChange:
 		return new(Change)
+	case TypePack:
+		return new(Pack)
 	}
 	return nil
 }

@@ -152,6 +152,9 @@ func (x *effects) Note(n carry.Note) {
 	if n.Count != 0 {
 		ev.Int("members", n.Count)
 	}
+	if n.Rooms != 0 {
+		ev.Int("rooms", n.Rooms)
+	}
 	ev.AnErr("error", n.Err).Msg(n.Text)
 }
 
