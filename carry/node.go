@@ -20,11 +20,12 @@ type Node struct {
 	do    *parcels
 	core  *node.Core
 
-	now    int64
-	timers timers
-	count  uint64   // of timers made, to break ties in time
-	ticket Ticket   // the last one given
-	later  []func() // for when the core has returned
+	now      int64
+	timers   timers
+	count    uint64   // of timers made, to break ties in time
+	reviewAt int64    // when the core's review goes on; 0: none is pending
+	ticket   Ticket   // the last one given
+	later    []func() // for when the core has returned
 
 	peers map[string]*peer // the other members
 	links map[LinkID]*link
@@ -87,6 +88,12 @@ func (n *Node) enter(now int64) {
 func (n *Node) leave() {
 	n.settle()
 	n.do.flush()
+	switch {
+	case !n.core.Pending():
+		n.reviewAt = 0
+	case n.reviewAt == 0:
+		n.reviewAt = n.now + int64(reviewFirst)
+	}
 }
 
 // settle does what actions of the core have left for when that has returned.
@@ -168,17 +175,22 @@ func (n *Node) after(d time.Duration, f func()) {
 // any other call.
 func (n *Node) Due() int64 {
 	switch {
-	case n.core.Pending():
-		return max(1, n.now)
+	case n.reviewAt != 0 && (len(n.timers) == 0 || n.reviewAt < n.timers[0].at):
+		return n.reviewAt
 	case len(n.timers) == 0:
 		return 0
 	}
 	return n.timers[0].at
 }
 
-// reviewSlice is how many rooms a Tick looks at of those that a change of the members concerns: about a millisecond's
-// worth.
-const reviewSlice = 256
+const (
+	// reviewSlice is how many rooms a Tick looks at of those that a change of the members concerns: about a millisecond's
+	// worth, here and at those who are sent their states.
+	reviewSlice = 128
+	// reviewRest lies between two slices, in which streams have the processor; the first comes when they have moved.
+	reviewRest  = 3 * time.Millisecond
+	reviewFirst = 20 * time.Millisecond
+)
 
 // Tick does what time brings.
 func (n *Node) Tick(now int64) {
@@ -188,10 +200,11 @@ func (n *Node) Tick(now int64) {
 		t.do()
 		n.leave()
 	}
-	if n.core.Pending() {
+	if n.reviewAt != 0 && n.reviewAt <= n.now {
+		n.reviewAt = n.now + int64(reviewRest)
 		n.core.Step(reviewSlice)
-		n.leave()
 	}
+	n.leave()
 }
 
 // ordered returns the edges in order of their rooms. Edges may be made and dropped while the caller goes through them.

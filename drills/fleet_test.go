@@ -28,7 +28,7 @@ import (
 var (
 	kills   = flag.Int("kills", 2, "how often drills with a figure repeat what they do")
 	rooms   = flag.Int("rooms", 4, "rooms that carry streams at once in drills of many")
-	idle    = flag.Int("idle", 300, "rooms without a stream whose relay is killed beside one with")
+	idle    = flag.String("idle", "300", "rooms without a stream whose relay is killed beside some with; several numbers with commas between them")
 	keepLog = flag.Bool("logs", false, "print the nodes' and the clients' logs when a drill fails")
 )
 

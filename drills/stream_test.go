@@ -45,6 +45,7 @@ type viewer struct {
 	err   error
 
 	longest time.Duration // between two messages
+	pause   atomic.Int64  // ns; likewise, since it was set to 0
 	when    uint64        // the message behind that
 	lost    uint64        // messages named by gaps
 	gaps    []client.Gap
@@ -179,8 +180,11 @@ func (v *viewer) watch(ctx context.Context, sub *client.Subscription) {
 			if n := binary.BigEndian.Uint64(ev.Payload); n != expect || ev.First != n {
 				v.err = errors.Join(v.err, fmt.Errorf("message %d as frame %d, expected %d", n, ev.First, expect))
 			}
-			if d := now.Sub(at); !at.IsZero() && d > v.longest {
-				v.longest, v.when = d, ev.First
+			if d := now.Sub(at); !at.IsZero() {
+				if d > v.longest {
+					v.longest, v.when = d, ev.First
+				}
+				v.pause.Store(max(v.pause.Load(), int64(d)))
 			}
 			at = now
 			expect = ev.Last + 1
