@@ -128,6 +128,14 @@ drill-browser: bin/timedge ## Measure in Chromium what viewers see: delay, late 
 	@.ci/need node=nodejs npm=npm chromium=chromium
 	@cd web && npm ci --no-audit --no-fund --silent && TIMEDGE=$(CURDIR)/bin/timedge npm run --silent drill-browser
 
+# How long "make soak" lasts, and with how many rooms. A night: SOAK=10h.
+SOAK ?= 2h
+SOAKROOMS ?= 500
+
+.PHONY: soak
+soak: ## Rooms of mixed kinds on three nodes, a random bad day each minute, for SOAK (2h): nothing lost, nothing grows
+	@go test ./drills -count=1 -timeout=24h -v -run='^TestSoak$$' -soak=$(SOAK) -soakrooms=$(SOAKROOMS) -soakevery=1m
+
 .PHONY: bench
 bench: ## Run the whole benchmark suite and keep its results
 	@go run ./benchmarks/suite

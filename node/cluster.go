@@ -200,7 +200,7 @@ func (c *Cluster) gossip() *memberlist.Config {
 	mc.Keyring = c.keys
 	// A death is known in 0.35 to 0.6 s instead of 6 to 7 (simulated), a second opinion included; links know a killed
 	// process at once.
-	mc.ProbeInterval, mc.ProbeTimeout = 100*time.Millisecond, 50*time.Millisecond
+	mc.ProbeInterval, mc.ProbeTimeout = 90*time.Millisecond, 45*time.Millisecond
 	mc.SuspicionMult, mc.SuspicionMaxTimeoutMult = 1, 1
 	mc.GossipInterval = 40 * time.Millisecond // what has to be known at once goes by links, and by TCP: see introduce
 	mc.PushPullInterval = 10 * time.Second    // what repairs views where UDP does not pass

@@ -10,7 +10,7 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// memberlist's verdict that a member is dead is quick here, 200 ms after its last sign of life at the earliest, and so
+// memberlist's verdict that a member is dead is quick here, 180 ms after its last sign of life at the earliest, and so
 // wrong whenever a host stops for a moment. It is not the last word: each node calls the member by TCP and asks for a
 // handshake. Who answers within opinionFor lives, so no pause below 300 ms costs a member. A process that was killed
 // has its port refused at once; one that is frozen or cut off is out within 0.7 s, as sim_freeze_test.go shows for
@@ -19,7 +19,7 @@ import (
 const (
 	// opinionFor is how long a member that counts as dead has for a handshake: three times the way there and back, and the
 	// rest of a pause.
-	opinionFor = 150 * time.Millisecond
+	opinionFor = 160 * time.Millisecond
 	// opinionMax is how many members there may be for a second opinion, which costs each of them, and the one in doubt, a
 	// handshake (1.3 ms). In larger clusters verdicts come later.
 	opinionMax = 128
