@@ -47,7 +47,7 @@ func TestSoak(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("-soakseed=%d", seed)
 	f := newFleet(t, 3)
-	var ss []*stream
+	var ss crowd
 	for k := range *soakRooms {
 		kind := kinds[k%len(kinds)]
 		ss = append(ss, f.run(place{
@@ -76,9 +76,7 @@ func TestSoak(t *testing.T) {
 		day, i := days[rng.IntN(len(days))], rng.IntN(3)
 		day.is(i)
 		f.await(3)
-		for _, s := range ss {
-			s.reach(2)
-		}
+		ss.reach(2)
 		var most held
 		for n := range f.nodes {
 			h := f.held(n)
