@@ -57,8 +57,8 @@ func authError(err error) *codec.ProtocolError {
 // peerAddr is where the client is, as far as this node can know: what a balancer says, or where the connection comes
 // from.
 func (s *session) peerAddr() netip.AddrPort {
-	if s.peer != nil {
-		return *s.peer
+	if s.rare != nil && s.rare.peer != nil {
+		return *s.rare.peer
 	}
 	if t, ok := s.conn.RemoteAddr().(*net.TCPAddr); ok {
 		return t.AddrPort()

@@ -334,7 +334,8 @@ func (s *session) spend(tenths int64) error {
 // overheard counts what comes behind the last word of a session that is closed. More than a publisher can have had on
 // its way is no accident: the connection is broken off, though the peer may not have read that word.
 func (s *session) overheard(n int) {
-	if s.behind += n; s.behind > 2*s.loop.eng.rooms.Config().Window {
+	r := s.rarely()
+	if r.behind += n; r.behind > 2*s.loop.eng.rooms.Config().Window {
 		s.doom()
 		s.loop.settle()
 	}

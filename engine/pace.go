@@ -27,17 +27,17 @@ type pace struct {
 
 // pacedFrom begins with a low bound. Loop only.
 func (s *session) pacedFrom(bound int) {
-	if s.pace.bound == 0 && bound < s.loop.eng.cfg.SendBuffer {
+	if !s.paced() && bound < s.loop.eng.cfg.SendBuffer {
 		s.setPace(bound)
 	}
 }
 
 // measure takes the path's pace: it is full now. Loop only.
 func (s *session) measure() {
-	p, now := &s.pace, s.loop.now
 	if !s.role.client() {
 		return
 	}
+	p, now := &s.rarely().pace, s.loop.now
 	switch over := now - p.since; {
 	case p.since == 0:
 		p.since, p.took = now, 0
@@ -55,7 +55,7 @@ func (s *session) measure() {
 }
 
 func (s *session) setPace(bound int) {
-	s.pace.bound = int32(bound)
+	s.rarely().pace.bound = int32(bound)
 	if bound == 0 {
 		bound = s.loop.eng.cfg.SendBuffer
 	}
@@ -65,12 +65,12 @@ func (s *session) setPace(bound int) {
 
 // allowance returns how many bytes may be written now. Loop only.
 func (s *session) allowance() int {
-	if s.pace.bound == 0 {
+	if !s.paced() {
 		return flushBytes
 	}
 	unsent, err := unix.IoctlGetInt(int(s.fd), unix.SIOCOUTQNSD)
 	if err != nil {
-		return int(s.pace.bound)
+		return int(s.rare.pace.bound)
 	}
-	return int(s.pace.bound) - unsent
+	return int(s.rare.pace.bound) - unsent
 }

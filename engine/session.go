@@ -20,9 +20,8 @@ type session struct {
 	conn     gnet.Conn
 	loop     *loop
 	id       uint64
-	openedAt int64           // ns: when it was accepted; once closing: when that began
-	carrier  *carrier        // nil: plain TCP
-	peer     *netip.AddrPort // of a client that the descriptor's other end is not
+	openedAt int64    // ns: when it was accepted; once closing: when that began
+	carrier  *carrier // nil: plain TCP
 
 	share *room.Share // of memory: the account's; before hello that of strangers
 	place *addrPlace  // nil: of an address that is not limited
@@ -31,33 +30,49 @@ type session struct {
 	account  string
 	instance uint64
 	identity *auth.Identity // nil: may do everything
-	renewal  renewal        // see token.go
 	spent    int64          // clock of control frames: see limits.go
-	behind   int            // bytes read since closing
 
 	// The loop's.
 	phase   phase
-	closed  bool   // OnClose has run: the descriptor is no longer ours
-	doomed  bool   // on the loop's list of sessions to close
-	dirty   bool   // on the loop's list of sessions to write
-	blocked bool   // the socket takes no more; the blocker watches it
-	closing bool   // finish was called: the last word is said or queued, and what is still read is not looked at
-	heard   bool   // something was read since the last look
-	silent  uint8  // looks in a row at which nothing had been heard
-	at      int32  // place in the loop's list
-	fd      int32  // fixed after open
-	trusted bool   // an operator's: it is whoever it says; fixed before open
-	asked   bool   // something of the cluster, which is told when the session closes
-	paused  bool   // its turn is over: it is on the loop's list of turns
-	partial []byte // the beginning of a frame whose end was not read yet; while paused all that was read and not handled
+	closed  bool    // OnClose has run: the descriptor is no longer ours
+	doomed  bool    // on the loop's list of sessions to close
+	dirty   bool    // on the loop's list of sessions to write
+	blocked bool    // the socket takes no more; the blocker watches it
+	closing bool    // finish was called: the last word is said or queued, and what is still read is not looked at
+	heard   bool    // something was read since the last look
+	silent  uint8   // looks in a row at which nothing had been heard
+	asked   bool    // something of the cluster, which is told when the session closes
+	trusted bool    // an operator's: it is whoever it says; fixed before open
+	paused  bool    // its turn is over: it is on the loop's list of turns
+	renewal renewal // see token.go
+	at      int32   // place in the loop's list
+	fd      int32   // fixed after open
+	debt    int32   // steps of turns to come that requests have taken already
+	partial []byte  // the beginning of a frame whose end was not read yet; while paused all that was read and not handled
 	q       *room.Queue
-	pace    pace
 	members []*member
-	byRoom  map[codec.RoomID]*member // nil while members are few
-	debt    int32                    // steps of turns to come that requests have taken already
-	pushing *pushing                 // nil: has not pushed or published yet
-	role    role                     // fixed before open
+	pushing *pushing // nil: has not pushed or published yet
+	rare    *rare    // nil: has needed none of it yet
+	role    role     // fixed before open
 }
+
+// rare is what few sessions need.
+type rare struct {
+	peer   *netip.AddrPort          // of a client that the descriptor's other end is not; fixed before open
+	pace   pace                     // of a path that has been full
+	byRoom map[codec.RoomID]*member // nil while members are few
+	behind int                      // bytes read since closing
+}
+
+func (s *session) rarely() *rare {
+	if s.rare == nil {
+		s.rare = new(rare)
+	}
+	return s.rare
+}
+
+// paced reports whether the kernel may hold less than SendBuffer unsent.
+func (s *session) paced() bool { return s.rare != nil && s.rare.pace.bound != 0 }
 
 // pushing is what only those sessions need that push.
 type pushing struct {
@@ -341,14 +356,23 @@ func (s *session) enlist(m *member) {
 	s.members = append(s.members, m)
 	switch n := len(s.members); {
 	case n == fewMembers+1:
-		s.byRoom = make(map[codec.RoomID]*member)
+		byRoom := make(map[codec.RoomID]*member)
 		for _, m := range s.members {
-			s.byRoom[m.o.room.ID] = m
+			byRoom[m.o.room.ID] = m
 		}
+		s.rarely().byRoom = byRoom
 	case n > fewMembers:
-		s.byRoom[m.o.room.ID] = m
+		s.rare.byRoom[m.o.room.ID] = m
 	}
 	s.share.Hold(memberCost)
+}
+
+// byRoom returns the session's members by their rooms, nil while they are few.
+func (s *session) byRoom() map[codec.RoomID]*member {
+	if s.rare == nil {
+		return nil
+	}
+	return s.rare.byRoom
 }
 
 // forget takes a member off the session's list.
@@ -358,12 +382,12 @@ func (s *session) forget(m *member) {
 	s.members[m.place], last.place = last, m.place
 	s.members[n] = nil
 	s.members = s.members[:n]
-	if s.byRoom != nil {
-		if s.byRoom[m.o.room.ID] == m {
-			delete(s.byRoom, m.o.room.ID)
+	if byRoom := s.byRoom(); byRoom != nil {
+		if byRoom[m.o.room.ID] == m {
+			delete(byRoom, m.o.room.ID)
 		}
 		if n <= fewMembers/2 {
-			s.byRoom = nil
+			s.rare.byRoom = nil
 		}
 	}
 	s.share.Hold(-memberCost)
@@ -371,8 +395,8 @@ func (s *session) forget(m *member) {
 
 // member returns the session's membership of a room, nil if there is none.
 func (s *session) member(id codec.RoomID) *member {
-	if s.byRoom != nil {
-		return s.byRoom[id]
+	if byRoom := s.byRoom(); byRoom != nil {
+		return byRoom[id]
 	}
 	for _, m := range s.members {
 		if m.o.room.ID == id {

@@ -223,7 +223,7 @@ func (e *Engine) readProxy(c *net.TCPConn, s *session) (early []byte, err error)
 		return early, nil // a client whose address the balancer does not know, or of no network
 	}
 	addr := from.AddrPort()
-	s.peer = &addr
+	s.rarely().peer = &addr
 	place, why, text := e.limits.addrs.take(from, e.now())
 	if text != "" {
 		e.turned[why].Add(1)
@@ -327,8 +327,8 @@ func readRequest(c io.Reader, early []byte) (head, rest []byte, err error) {
 
 // clientAddr is where the client of a connection is.
 func (s *session) clientAddr(c net.Conn) netip.AddrPort {
-	if s.peer != nil {
-		return *s.peer
+	if s.rare != nil && s.rare.peer != nil {
+		return *s.rare.peer
 	}
 	if t, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		return t.AddrPort()

@@ -11,9 +11,12 @@ import (
 
 // renewal is what a session remembers of its token's end.
 type renewal struct {
-	agreed bool          // the client knows of fresh tokens
-	before time.Duration // the client is to be warned so long before the end; 0: not any more, or never
+	agreed bool  // the client knows of fresh tokens
+	before int32 // ms: the client is to be warned so long before the end; 0: not any more, or never
 }
+
+// warning returns how long before the token's end the client is to be warned.
+func (r *renewal) warning() time.Duration { return time.Duration(r.before) * time.Millisecond }
 
 // caps returns those of the client's capabilities that are in force.
 func (r *renewal) caps() uint64 {
@@ -29,7 +32,8 @@ func (s *session) hold(id *auth.Identity) {
 	l, wall := s.loop, s.loop.eng.cfg.Clock.Wall()
 	s.identity, s.renewal.before = id, 0
 	if !id.Expires.IsZero() && s.renewal.agreed {
-		s.renewal.before = max(0, min(l.eng.live().TokenWarning, id.Expires.Sub(wall)/3))
+		before := min(l.eng.live().TokenWarning, id.Expires.Sub(wall)/3)
+		s.renewal.before = int32(min(max(0, before.Milliseconds()), math.MaxInt32))
 	}
 	l.identityDue = min(l.identityDue, s.due(wall))
 	l.dueSoon()
@@ -42,7 +46,7 @@ func (s *session) due(wall time.Time) int64 {
 		return math.MaxInt64
 	}
 	left := s.identity.Expires.Sub(wall) // at most some centuries
-	return s.loop.now + int64(min(left-s.renewal.before, math.MaxInt64/4))
+	return s.loop.now + int64(min(left-s.renewal.warning(), math.MaxInt64/4))
 }
 
 // dueSoon asks for ticks when a token ends before one would come by itself.
@@ -55,7 +59,7 @@ func (l *loop) dueSoon() {
 // warn tells the client that its token is about to end, once.
 func (s *session) warn(wall time.Time) {
 	left := s.identity.Expires.Sub(wall)
-	if s.renewal.before == 0 || left > s.renewal.before {
+	if s.renewal.before == 0 || left > s.renewal.warning() {
 		return
 	}
 	s.renewal.before = 0

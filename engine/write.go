@@ -133,7 +133,7 @@ func (s *session) flush() {
 		l.heads = s.q.Head(l.heads[:0], maxVectors)
 		iov, size := l.iov[:0], 0
 		for _, h := range l.heads {
-			if over := size + len(h) - (limit - total); over > 0 && s.pace.bound > 0 {
+			if over := size + len(h) - (limit - total); over > 0 && s.paced() {
 				h = h[:len(h)-over]
 			}
 			iov = append(iov, vector(h))
@@ -148,7 +148,9 @@ func (s *session) flush() {
 			return
 		}
 		s.q.Advance(n, l.now)
-		s.pace.took += n
+		if s.rare != nil {
+			s.rare.pace.took += n
+		}
 		total += n
 		if n < size {
 			s.block()
@@ -158,7 +160,9 @@ func (s *session) flush() {
 			return
 		}
 	}
-	s.pace.since = 0
+	if s.rare != nil {
+		s.rare.pace.since = 0
+	}
 	if !s.q.Idle() {
 		return // somebody waits for a point to resume at
 	}

@@ -51,14 +51,12 @@ func (g *seg) left() int { return int(g.end - g.pos) }
 
 // Sub is one subscription's account in its session's queue, and what it has missed. Embed it in the loop's member.
 type Sub struct {
-	set    *Settings
-	room   codec.RoomID
-	queued int // bytes in the queue
-	replay int // of these, bytes of its replay, which the bounds leave out: the room's log has its own
-	ripe   int // policy latest: over so many bytes a look for old messages pays
+	room   *Room // its settings are fixed
+	queued int   // bytes in the queue
+	replay int   // of these, bytes of its replay, which the bounds leave out: the room's log has its own
+	ripe   int   // policy latest: over so many bytes a look for old messages pays
 	slow   *slow
 	member Member
-	owner  *Share // of the room
 
 	active int32 // place in the queue's list of active subscriptions, and one; 0: not there
 	shed   int32 // likewise in sheds
@@ -66,13 +64,13 @@ type Sub struct {
 }
 
 // Init prepares the account of a subscription of m to r.
-func (s *Sub) Init(r *Room, m Member) { s.set, s.room, s.member, s.owner = &r.set, r.ID, m, r.share }
+func (s *Sub) Init(r *Room, m Member) { s.room, s.member = r, m }
 
 // Slow reports whether the subscription waits for a point to resume at, so that what it gets must pass its Queue.
 func (s *Sub) Slow() bool { return s.slow != nil }
 
 // Policy returns the room's policy.
-func (s *Sub) Policy() codec.Policy { return s.set.Policy }
+func (s *Sub) Policy() codec.Policy { return s.room.set.Policy }
 
 // live returns how many bytes wait that count against the room's bound.
 func (s *Sub) live() int { return s.queued - s.replay }
@@ -182,7 +180,7 @@ func (q *Queue) Push(s *Sub, b *Batch, off, end int, now int64) (out Outcome) {
 		s.ripe = end - off
 	}
 	q.add(newSeg(b, off, off, end, now, s))
-	if (s.set.Policy != codec.PolicyLatest || s.queued > s.ripe) && q.mayPass() {
+	if (s.room.set.Policy != codec.PolicyLatest || s.queued > s.ripe) && q.mayPass() {
 		out.merge(q.Check(s, now))
 	}
 	return out
@@ -228,7 +226,7 @@ func (q *Queue) Check(s *Sub, now int64) (out Outcome) {
 	if !q.over(s, now, q.stale(s, now)) {
 		return out
 	}
-	if s.set.Policy == codec.PolicyDisconnect {
+	if s.room.set.Policy == codec.PolicyDisconnect {
 		return Outcome{CutOff: true}
 	}
 	q.mark(s)
@@ -253,7 +251,7 @@ func (q *Queue) Look(now int64) bool {
 		case s.queued == 0 && s.slow == nil:
 			q.rest(s)
 		case !q.over(s, now, stale && s.old):
-		case s.set.Policy == codec.PolicyDisconnect:
+		case s.room.set.Policy == codec.PolicyDisconnect:
 			s.member.Acted(Outcome{CutOff: true})
 		default:
 			q.mark(s)
@@ -286,17 +284,17 @@ func (q *Queue) tellActed() {
 
 // over reports whether the policy of s has to act. stale: its oldest bytes have waited for longer than the bound.
 func (q *Queue) over(s *Sub, now int64, stale bool) bool {
-	switch s.set.Policy {
+	switch s.room.set.Policy {
 	case codec.PolicyLossless:
 		return false
 	case codec.PolicyLatest:
 		return s.queued > 0
 	}
-	if s.live() <= s.set.QueueBytes && !stale || q.keepsUp(s, now) {
+	if s.live() <= s.room.set.QueueBytes && !stale || q.keepsUp(s, now) {
 		return false
 	}
 	sl := s.slow
-	return s.set.Policy == codec.PolicyDisconnect || sl == nil || s.live() >= sl.quietBytes || now >= sl.quietUntil
+	return s.room.set.Policy == codec.PolicyDisconnect || sl == nil || s.live() >= sl.quietBytes || now >= sl.quietUntil
 }
 
 // act sheds all that are marked, by as much as their bounds ask for.
@@ -306,7 +304,7 @@ func (q *Queue) act(now int64) {
 		more := false
 		for i := range q.sheds {
 			d := &q.sheds[i]
-			if d.mode == shedLatest || d.mode == shedNone || d.sub.live() <= 2*d.sub.set.QueueBytes {
+			if d.mode == shedLatest || d.mode == shedNone || d.sub.live() <= 2*d.sub.room.set.QueueBytes {
 				d.mode = shedNone
 			} else {
 				d.mode, more = mode, true
@@ -319,19 +317,19 @@ func (q *Queue) act(now int64) {
 	for i := range q.sheds {
 		d := &q.sheds[i]
 		s := d.sub
-		if s.set.Policy == codec.PolicyLatest {
+		if s.room.set.Policy == codec.PolicyLatest {
 			s.ripe = 2 * s.queued
 			continue
 		}
 		// A pass over the queue that found little to drop is not repeated for every frame that comes.
-		twice := 2 * s.set.QueueBytes
-		if step := s.set.QueueBytes / 8; d.out.Bytes < step && s.queued > 0 {
+		twice := 2 * s.room.set.QueueBytes
+		if step := s.room.set.QueueBytes / 8; d.out.Bytes < step && s.queued > 0 {
 			sl := s.slowState()
 			sl.quietBytes = s.live() + step
 			if s.live() <= twice {
 				sl.quietBytes = min(sl.quietBytes, twice+1)
 			}
-			sl.quietUntil = now + int64(s.set.QueueAge)/8
+			sl.quietUntil = now + int64(s.room.set.QueueAge)/8
 		}
 	}
 }
@@ -342,7 +340,7 @@ func (q *Queue) stale(s *Sub, now int64) bool {
 	if s.live() == 0 {
 		return false
 	}
-	limit := now - int64(s.set.QueueAge)
+	limit := now - int64(s.room.set.QueueAge)
 	for i := q.head; i < len(q.segs) && q.segs[i].at < limit; i++ {
 		if q.segs[i].sub == s && !q.segs[i].replay {
 			return true
@@ -356,7 +354,7 @@ func (q *Queue) stale(s *Sub, now int64) bool {
 func (q *Queue) findStale(now int64) (any bool) {
 	least := int64(0)
 	for _, s := range q.active {
-		if age := int64(s.set.QueueAge); s.live() > 0 && (least == 0 || age < least) {
+		if age := int64(s.room.set.QueueAge); s.live() > 0 && (least == 0 || age < least) {
 			least = age
 		}
 	}
@@ -365,7 +363,7 @@ func (q *Queue) findStale(now int64) (any bool) {
 	}
 	i := q.head
 	for ; i < len(q.segs) && q.segs[i].at < now-least; i++ {
-		if g := &q.segs[i]; g.sub != nil && !g.replay && g.at < now-int64(g.sub.set.QueueAge) {
+		if g := &q.segs[i]; g.sub != nil && !g.replay && g.at < now-int64(g.sub.room.set.QueueAge) {
 			g.sub.old, any = true, true
 		}
 	}
@@ -377,7 +375,7 @@ func (q *Queue) findStale(now int64) (any bool) {
 
 // keepsUp reports whether the session takes what comes, so that no bound acts on what waits for s.
 func (q *Queue) keepsUp(s *Sub, now int64) bool {
-	return q.Empty() || q.pace.keepsUp(q.OldestAt(), int64(s.set.QueueAge), q.chunk, now)
+	return q.Empty() || q.pace.keepsUp(q.OldestAt(), int64(s.room.set.QueueAge), q.chunk, now)
 }
 
 // Relieve drops all that may be dropped of s, whatever the bounds: the process holds too much. Where the policy drops
@@ -396,7 +394,7 @@ func (q *Queue) Relieve(s *Sub, now int64) (out Outcome) {
 // out those of lossless rooms unless lossless is set. The members are told.
 func (q *Queue) RelieveAll(all, lossless bool, now int64) {
 	for _, s := range q.active {
-		if s.queued == 0 || !all && !s.owner.Over() || !lossless && s.set.Policy == codec.PolicyLossless {
+		if s.queued == 0 || !all && !s.room.share.Over() || !lossless && s.room.set.Policy == codec.PolicyLossless {
 			continue
 		}
 		if out, _ := q.relieve(s); out.CutOff {
@@ -413,7 +411,7 @@ func (q *Queue) relieve(s *Sub) (out Outcome, marked bool) {
 	if s.queued == 0 {
 		return out, false
 	}
-	switch s.set.Policy {
+	switch s.room.set.Policy {
 	case codec.PolicyLossless, codec.PolicyDisconnect:
 		return Outcome{CutOff: true}, false
 	case codec.PolicyLatest:
@@ -665,7 +663,7 @@ func (q *Queue) tell(s *Sub, k *skip, now int64) {
 }
 
 func (q *Queue) notice(s *Sub, key codec.StreamKey, from, to uint64, reason codec.GapReason, now int64) seg {
-	b := q.pool.encodeOwn(&codec.Gap{Room: s.room, StreamKey: key, From: from, To: to, Reason: reason}, q.share)
+	b := q.pool.encodeOwn(&codec.Gap{Room: s.room.ID, StreamKey: key, From: from, To: to, Reason: reason}, q.share)
 	b.Kind, b.Key, b.First, b.Last = KindDrop, key, from, to
 	return seg{b: b, end: int32(len(b.B)), at: now, sub: s}
 }

@@ -244,7 +244,7 @@ func queueModel(t *rapid.T, policy codec.Policy) {
 	byName := make(map[codec.RoomID]map[codec.StreamKey]*modelStream)
 	for r := range rapid.IntRange(1, 2).Draw(t, "subs") {
 		id := codec.RoomID(r + 1)
-		s := &modelSub{Sub: Sub{set: set, room: id, owner: pool.Share("owner")}, live: true}
+		s := &modelSub{Sub: Sub{room: &Room{ID: id, set: *set, share: pool.Share("owner")}}, live: true}
 		s.member = s
 		byName[id] = make(map[codec.StreamKey]*modelStream)
 		for i := range rapid.SampledFrom([]int{1, 2, 3, fewViews + 3}).Draw(t, "streams") {
@@ -342,7 +342,7 @@ func queueModel(t *rapid.T, policy codec.Policy) {
 			q.Append(b, 0, len(b.B), now)
 			b.Release()
 		case op == 28:
-			b := pool.encodeOwn(&codec.Joined{Room: s.room, Pub: 9, Account: "x"}, nil)
+			b := pool.encodeOwn(&codec.Joined{Room: s.room.ID, Pub: 9, Account: "x"}, nil)
 			if s.live {
 				account(q.Push(&s.Sub, b, 0, len(b.B), now))
 			}
@@ -380,13 +380,13 @@ func queueModel(t *rapid.T, policy codec.Policy) {
 		}
 		for _, s := range subs {
 			if queued[&s.Sub] != s.queued {
-				t.Fatalf("room %d has %d bytes queued and says %d", s.room, queued[&s.Sub], s.queued)
+				t.Fatalf("room %d has %d bytes queued and says %d", s.room.ID, queued[&s.Sub], s.queued)
 			}
 			if in := s.active != 0 && q.active[s.active-1] == &s.Sub; !in && (s.queued > 0 || s.slow != nil) {
-				t.Fatalf("room %d is not on the list of active subscriptions", s.room)
+				t.Fatalf("room %d is not on the list of active subscriptions", s.room.ID)
 			}
 			if s.shed != 0 || len(q.sheds) != 0 {
-				t.Fatalf("room %d is still marked, %d marks", s.room, len(q.sheds))
+				t.Fatalf("room %d is still marked, %d marks", s.room.ID, len(q.sheds))
 			}
 			if policy == codec.PolicyLive && s.live {
 				if s.queued > 2*set.QueueBytes && s.live { // what is queued without a look: notices, the rest of messages
@@ -397,7 +397,7 @@ func queueModel(t *rapid.T, policy codec.Policy) {
 				}
 				s.peak = max(s.peak, q.fixed(&s.Sub))
 				if bound := max(2*set.QueueBytes, s.peak+set.QueueBytes/8); s.queued > bound && !q.keepsUp(&s.Sub, now) {
-					t.Fatalf("room %d has %d bytes queued, bound %d (%d may not be dropped)", s.room, s.queued, bound, q.fixed(&s.Sub))
+					t.Fatalf("room %d has %d bytes queued, bound %d (%d may not be dropped)", s.room.ID, s.queued, bound, q.fixed(&s.Sub))
 				}
 			}
 		}
@@ -427,7 +427,7 @@ func queueModel(t *rapid.T, policy codec.Policy) {
 				continue
 			}
 			if m.expected != m.next {
-				t.Fatalf("room %d, stream %v: ends at %d, pushed up to %d", s.room, m.key, m.expected-1, m.next-1)
+				t.Fatalf("room %d, stream %v: ends at %d, pushed up to %d", s.room.ID, m.key, m.expected-1, m.next-1)
 			}
 			if policy == codec.PolicyLatest {
 				m.wantNewest(t)

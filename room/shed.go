@@ -84,7 +84,7 @@ type shedding struct {
 // mark has the next passes shed s, as its policy does first.
 func (q *Queue) mark(s *Sub) {
 	mode := shedOld
-	if s.set.Policy == codec.PolicyLatest {
+	if s.room.set.Policy == codec.PolicyLatest {
 		mode = shedLatest
 	}
 	q.sheds = append(q.sheds, shedding{sub: s, mode: mode})
@@ -211,7 +211,7 @@ func (q *Queue) survey() {
 func (q *Queue) decide() {
 	for i := range q.sheds {
 		d := &q.sheds[i]
-		d.excess = d.sub.live() - d.sub.set.QueueBytes/2
+		d.excess = d.sub.live() - d.sub.room.set.QueueBytes/2
 	}
 	for i := range q.views {
 		v := &q.views[i]
@@ -312,7 +312,7 @@ func (q *Queue) sift(d *shedding, g seg, now int64) {
 	if d.mode == shedLatest {
 		reason = codec.GapNewer
 	}
-	old := g.at < now-int64(d.sub.set.QueueAge)/2
+	old := g.at < now-int64(d.sub.room.set.QueueAge)/2
 	v := q.view(g.sub, g.b.Key)
 	run := g // the frames kept in a row
 	run.end = run.beg
