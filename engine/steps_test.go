@@ -13,7 +13,7 @@ import (
 
 // stepsBench is a session on a loop, whose frames are handled as those that it reads.
 type stepsBench struct {
-	b    *testing.B
+	b    testing.TB
 	s    *session
 	l    *loop
 	req  uint32
@@ -22,7 +22,7 @@ type stepsBench struct {
 	seq  uint64
 }
 
-func newStepsBench(b *testing.B) *stepsBench {
+func newStepsBench(b testing.TB) *stepsBench {
 	e, err := Start(Config{Listen: []string{"127.0.0.1:0"}, Loops: 1, Limits: Limits{Requests: -1}})
 	if err != nil {
 		b.Fatal(err)
@@ -151,104 +151,112 @@ func (*nobody) Admit(rp *room.Replay) { rp.Release() }
 func (*nobody) Cut(codec.Code)        {}
 func (*nobody) Acted(room.Outcome)    {}
 
-// BenchmarkSteps compares what each request costs with what it is charged. The unit is a frame of 20 bytes pushed by
-// itself, which is one step. docs/limits.md has the table; no request is to cost more than four times what it is
-// charged.
-func BenchmarkSteps(b *testing.B) {
-	for _, c := range []struct {
-		name string
-		make func(x *stepsBench) func() []codec.Control // one round's frames
-	}{
-		{"ping", func(x *stepsBench) func() []codec.Control {
-			return func() []codec.Control { return []codec.Control{&codec.Ping{Echo: 1}} }
-		}},
-		{"subscribe and unsubscribe", func(x *stepsBench) func() []codec.Control {
-			r := x.register(codec.PolicyLive)
-			return func() []codec.Control { return []codec.Control{x.subscribe(r, 0), x.unsubscribe(r)} }
-		}},
-		{"subscribe with 4,096 positions", func(x *stepsBench) func() []codec.Control {
-			r := x.register(codec.PolicyLive)
-			return func() []codec.Control { return []codec.Control{x.subscribe(r, 4096), x.unsubscribe(r)} }
-		}},
-		{"subscribe to 250 streams", func(x *stepsBench) func() []codec.Control {
-			r, err := x.l.eng.rooms.Get(x.room)
+// requestsCharged are what a client may ask for: each makes one round's frames.
+var requestsCharged = []struct {
+	name string
+	make func(x *stepsBench) func() []codec.Control
+}{
+	{"ping", func(x *stepsBench) func() []codec.Control {
+		return func() []codec.Control { return []codec.Control{&codec.Ping{Echo: 1}} }
+	}},
+	{"subscribe and unsubscribe", func(x *stepsBench) func() []codec.Control {
+		r := x.register(codec.PolicyLive)
+		return func() []codec.Control { return []codec.Control{x.subscribe(r, 0), x.unsubscribe(r)} }
+	}},
+	{"subscribe with 4,096 positions", func(x *stepsBench) func() []codec.Control {
+		r := x.register(codec.PolicyLive)
+		return func() []codec.Control { return []codec.Control{x.subscribe(r, 4096), x.unsubscribe(r)} }
+	}},
+	{"subscribe to 250 streams", func(x *stepsBench) func() []codec.Control {
+		r, err := x.l.eng.rooms.Get(x.room)
+		if err != nil {
+			x.b.Fatal(err)
+		}
+		for d := 2; d < 252; d++ {
+			f := codec.Stream{Room: x.room, StreamKey: codec.StreamKey{Pub: x.pub, Dtype: uint8(d)}, Seq: 1, Flags: codec.FlagKey}
+			frame, err := f.Append(nil)
 			if err != nil {
 				x.b.Fatal(err)
 			}
-			for d := 2; d < 252; d++ {
-				f := codec.Stream{Room: x.room, StreamKey: codec.StreamKey{Pub: x.pub, Dtype: uint8(d)}, Seq: 1, Flags: codec.FlagKey}
-				frame, err := f.Append(nil)
-				if err != nil {
-					x.b.Fatal(err)
-				}
-				x.handleBytes(frame)
+			x.handleBytes(frame)
+		}
+		return func() []codec.Control { return []codec.Control{x.subscribe(r, 0), x.unsubscribe(r)} }
+	}},
+	{"an acknowledgement in 4,096 rooms", func(x *stepsBench) func() []codec.Control {
+		var last *room.Room
+		for range 4096 {
+			last = x.register(codec.PolicyLossless)
+			x.handle(x.subscribe(last, 0))
+		}
+		return func() []codec.Control {
+			return []codec.Control{&codec.Ack{Room: last.ID, StreamKey: codec.StreamKey{Pub: 1}, Seq: 1}}
+		}
+	}},
+	{"subscribe to a lossless room of 1,000", func(x *stepsBench) func() []codec.Control {
+		r := x.register(codec.PolicyLossless)
+		for i := range 1000 {
+			if err := r.Subscribe(nowhere{}, room.Join{Member: new(nobody), Account: "bob", Instance: uint64(i)}, 1); err != nil {
+				x.b.Fatal(err)
 			}
-			return func() []codec.Control { return []codec.Control{x.subscribe(r, 0), x.unsubscribe(r)} }
-		}},
-		{"an acknowledgement in 4,096 rooms", func(x *stepsBench) func() []codec.Control {
-			var last *room.Room
-			for range 4096 {
-				last = x.register(codec.PolicyLossless)
-				x.handle(x.subscribe(last, 0))
-			}
-			return func() []codec.Control {
-				return []codec.Control{&codec.Ack{Room: last.ID, StreamKey: codec.StreamKey{Pub: 1}, Seq: 1}}
-			}
-		}},
-		{"subscribe to a lossless room of 1,000", func(x *stepsBench) func() []codec.Control {
-			r := x.register(codec.PolicyLossless)
-			for i := range 1000 {
-				if err := r.Subscribe(nowhere{}, room.Join{Member: new(nobody), Account: "bob", Instance: uint64(i)}, 1); err != nil {
-					x.b.Fatal(err)
-				}
-			}
-			return func() []codec.Control { return []codec.Control{x.subscribe(r, 0), x.unsubscribe(r)} }
-		}},
-		{"register and remove", func(x *stepsBench) func() []codec.Control {
-			return func() []codec.Control {
-				r := x.register(codec.PolicyLive)
-				m := &codec.Remove{}
-				m.Req, m.Room = 1, r.ID
-				return []codec.Control{&codec.Register{Req: 1}, m}
-			}
-		}},
-		{"publish and unpublish", func(x *stepsBench) func() []codec.Control {
-			return func() []codec.Control {
-				r := x.register(codec.PolicyLive)
-				m := &codec.Unpublish{}
-				m.Req, m.Room = 2, r.ID
-				return []codec.Control{&codec.Publish{Req: 1, Room: r.ID}, m}
-			}
-		}},
-		{"grant and revoke", func(x *stepsBench) func() []codec.Control {
-			return func() []codec.Control {
-				g, r := &codec.Grant{}, &codec.Revoke{}
-				g.Req, g.Room, g.Account = 1, x.room, "bob"
-				r.Req, r.Room, r.Account = 2, x.room, "bob"
-				return []codec.Control{g, r}
-			}
-		}},
-		{"stat", func(x *stepsBench) func() []codec.Control {
-			return func() []codec.Control {
-				m := &codec.Stat{}
-				m.Req, m.Room = 1, x.room
-				return []codec.Control{m}
-			}
-		}},
-	} {
+		}
+		return func() []codec.Control { return []codec.Control{x.subscribe(r, 0), x.unsubscribe(r)} }
+	}},
+	{"register and remove", func(x *stepsBench) func() []codec.Control {
+		return func() []codec.Control {
+			r := x.register(codec.PolicyLive)
+			m := &codec.Remove{}
+			m.Req, m.Room = 1, r.ID
+			return []codec.Control{&codec.Register{Req: 1}, m}
+		}
+	}},
+	{"publish and unpublish", func(x *stepsBench) func() []codec.Control {
+		return func() []codec.Control {
+			r := x.register(codec.PolicyLive)
+			m := &codec.Unpublish{}
+			m.Req, m.Room = 2, r.ID
+			return []codec.Control{&codec.Publish{Req: 1, Room: r.ID}, m}
+		}
+	}},
+	{"grant and revoke", func(x *stepsBench) func() []codec.Control {
+		return func() []codec.Control {
+			g, r := &codec.Grant{}, &codec.Revoke{}
+			g.Req, g.Room, g.Account = 1, x.room, "bob"
+			r.Req, r.Room, r.Account = 2, x.room, "bob"
+			return []codec.Control{g, r}
+		}
+	}},
+	{"stat", func(x *stepsBench) func() []codec.Control {
+		return func() []codec.Control {
+			m := &codec.Stat{}
+			m.Req, m.Room = 1, x.room
+			return []codec.Control{m}
+		}
+	}},
+}
+
+// round measures what a frame of 20 bytes pushed by itself takes, which is one step, and right beside it, so that what
+// else the machine does meets both, what a request takes for each step that it is charged.
+func (x *stepsBench) round(next func() []codec.Control) (unit, charged float64) {
+	took, n := x.handleBytes(x.frames(64))
+	unit = float64(took) / float64(n)
+	var frames []codec.Control
+	for range 16 { // answers go out together, as those of a turn do
+		frames = append(frames, next()...)
+	}
+	took, n = x.handle(frames...)
+	return unit, float64(took) / float64(n)
+}
+
+// BenchmarkSteps compares what each request costs with what it is charged, in medians. docs/limits.md has the table.
+func BenchmarkSteps(b *testing.B) {
+	for _, c := range requestsCharged {
 		b.Run(c.name, func(b *testing.B) {
 			x := newStepsBench(b)
 			next := c.make(x)
 			var ratios []float64
 			for b.Loop() {
-				// The unit is measured right beside, so that what else the machine does meets both.
-				unit, n := x.handleBytes(x.frames(64))
-				var frames []codec.Control
-				for range 16 { // answers go out together, as those of a turn do
-					frames = append(frames, next()...)
-				}
-				took, steps := x.handle(frames...)
-				ratios = append(ratios, float64(took)*float64(n)/(float64(unit)*float64(steps)))
+				unit, charged := x.round(next)
+				ratios = append(ratios, charged/unit)
 			}
 			slices.Sort(ratios)
 			b.ReportMetric(ratios[len(ratios)/2], "x-charged")

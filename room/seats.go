@@ -1,7 +1,6 @@
 package room
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"sort"
@@ -140,12 +139,12 @@ func (s *seat) claims(st *stream, seq uint64) {
 }
 
 // expects notes what the subscriber has of a stream that the room does not know yet. No-op on a nil seat.
-func (s *seat) expects(h codec.Position) {
+func (s *seat) expects(key codec.StreamKey, last uint64) {
 	if s != nil {
 		if s.has == nil {
 			s.has = make(map[codec.StreamKey]uint64)
 		}
-		s.has[h.StreamKey] = h.Last
+		s.has[key] = last
 		s.account()
 	}
 }
@@ -428,9 +427,7 @@ func (l *seating) remove(gone *seat) {
 	}
 	gone.share.Hold(-gone.holds)
 	gone.share, gone.holds = nil, 0
-	keys := slices.SortedFunc(maps.Keys(gone.places), func(a, b codec.StreamKey) int { // publishers hear of it in this order
-		return cmp.Or(cmp.Compare(a.Pub, b.Pub), cmp.Compare(a.Dtype, b.Dtype))
-	})
+	keys := slices.SortedFunc(maps.Keys(gone.places), compareKeys) // publishers hear of it in this order
 	for _, key := range keys {
 		l.unseat(gone, gone.places[key])
 	}
