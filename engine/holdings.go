@@ -155,6 +155,11 @@ func (l *loop) relieve(step reliefStep) {
 		if over && step >= reliefSessions && !s.closing {
 			l.stats.cutOff.Add(1)
 			s.doom()
+			s.unpause() // its turn to be closed may come late: what it takes most of is free now
+			s.setPartial(nil)
+			if s.q != nil {
+				s.q.Clear()
+			}
 		}
 	}
 }

@@ -33,6 +33,8 @@ type loop struct {
 	touched      []*outlet  // outlets with batches to fan out in this drain
 	dirty        []*session // sessions with queued bytes to be written in this drain
 	settled      settled    // how far settle has come
+	closes       int        // how many connections it may still close
+	goesOn       bool       // the loop was woken to close more
 	waiting      int        // bytes that paused sessions have waiting
 	doomed       []*session // sessions to close when no list is being walked
 	cuts         []*member  // members to cut off, likewise
@@ -68,6 +70,9 @@ const drainRounds = 4
 // maxSpareItems bounds the empty list of items that a loop keeps for its mailbox.
 const maxSpareItems = 1 << 14
 
+// tidyBatches is how many batches that were let go of in one go a loop releases before it reads its sockets again.
+const tidyBatches = 1024
+
 var wakeByte = []byte{1}
 
 // post hands an item to the loop. Any goroutine.
@@ -92,13 +97,14 @@ func (l *loop) wake() {
 
 // drain does what waits in the mailbox, then writes to every session that has something to send. Loop only.
 func (l *loop) drain() {
-	l.now = l.eng.now()
+	l.now, l.goesOn = l.eng.now(), false
 	for range drainRounds {
 		items := l.box.take(l.spare[:0])
 		if len(items) == 0 {
 			l.spare = items
 			l.settle()
-			if l.takeTurns(); len(l.turns) > 0 {
+			l.takeTurns()
+			if l.eng.pool.Tidy(tidyBatches) || len(l.turns) > 0 {
 				l.wake()
 			}
 			return
@@ -115,6 +121,7 @@ func (l *loop) drain() {
 	}
 	// More has come than one wake-up should do: read the sockets first, then go on.
 	l.takeTurns()
+	l.eng.pool.Tidy(tidyBatches)
 	l.wake()
 }
 
@@ -164,13 +171,23 @@ func (l *loop) takeTurn(s *session) {
 // settled is how far each of settle's four lists has been walked: after a panic it goes on behind who caused it.
 type settled struct{ touched, cuts, dirty, doomed int }
 
-// settle fans out what was collected, writes what is queued, and closes who has to go. Loop only.
+// closesAtOnce is how many connections settle closes at most, each some ten microseconds' work: what ends thousands at
+// a time, as a bound on memory does with an account's, holds up nobody else.
+const closesAtOnce = 16
+
+// settle fans out what was collected, writes what is queued, and closes who has to go, of these as many as may be
+// closed at once. Loop only.
 func (l *loop) settle() {
-	for len(l.touched)+len(l.dirty)+len(l.cuts)+len(l.doomed) > 0 {
+	l.closes = closesAtOnce
+	for len(l.touched)+len(l.dirty)+len(l.cuts) > 0 || l.settled.doomed < len(l.doomed) && l.closes > 0 {
 		l.fanOut()
 		l.cutOff()
 		l.writeOut()
 		l.closeDoomed()
+	}
+	if len(l.doomed) > 0 && !l.goesOn {
+		l.goesOn = true // once the sockets were read
+		l.wake()
 	}
 }
 
@@ -212,14 +229,17 @@ func (l *loop) writeOut() {
 func (l *loop) closeDoomed() {
 	defer l.rescue(inClose)
 	for at := &l.settled.doomed; *at < len(l.doomed); {
+		if l.closes--; l.closes < 0 {
+			return
+		}
 		s := l.doomed[*at]
+		l.doomed[*at] = nil
 		*at++
 		l.unit = unit{}
 		if !s.closed {
 			_ = l.reactor.Close(s.conn) // runs OnClose
 		}
 	}
-	clear(l.doomed)
 	l.doomed, l.settled.doomed = l.doomed[:0], 0
 }
 

@@ -53,6 +53,7 @@ type Pool struct {
 	Memory
 	classes [len(classSizes)]bytebufferpool.Pool
 	structs sync.Pool
+	waste   waste
 	count   atomic.Int64
 	copied  atomic.Uint64
 }

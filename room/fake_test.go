@@ -344,6 +344,7 @@ func (x *bench) end() {
 		}
 		v.q.Clear()
 	}
+	tidy(x.pool)
 	if n := x.pool.Outstanding(); n != 0 {
 		x.t.Errorf("%d batches outstanding", n)
 	}

@@ -537,6 +537,7 @@ func (q *Queue) Clear() {
 		s.active = 0
 	}
 	q.active = q.active[:0]
+	list := make([]*Batch, 0, len(q.segs)-q.head)
 	for i := q.head; i < len(q.segs); i++ {
 		g := &q.segs[i]
 		if g.sub != nil {
@@ -545,9 +546,10 @@ func (q *Queue) Clear() {
 		if g.replay {
 			g.sub.replay -= g.left()
 		}
-		g.b.Release()
+		list = append(list, g.b)
 		*g = seg{}
 	}
+	q.pool.discard(list)
 	q.reset()
 }
 

@@ -438,6 +438,7 @@ func queueModel(t *rapid.T, policy codec.Policy) {
 		t.Fatalf("%d frames told as dropped, %d counted", told, dropped)
 	}
 	q.Clear()
+	tidy(&pool)
 	if n := pool.Outstanding(); n != 0 {
 		t.Fatalf("%d batches outstanding", n)
 	}

@@ -122,6 +122,7 @@ func TestManyAtOnce(t *testing.T) {
 					}
 				}
 			}
+			tidy(pool)
 			if n := pool.Outstanding(); n != 0 {
 				t.Errorf("%d batches outstanding", n)
 			}
@@ -251,6 +252,7 @@ func TestRolesAtOnce(t *testing.T) {
 					v.q.Clear()
 				}
 			}
+			tidy(pool)
 			if n := pool.Outstanding(); n != 0 || table.CacheBytes() != 0 || table.Len() != 0 {
 				t.Errorf("%d batches outstanding, %d bytes cached, %d rooms", n, table.CacheBytes(), table.Len())
 			}

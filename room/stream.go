@@ -50,6 +50,7 @@ type span struct {
 	b           *Batch
 	off, end    int
 	first, last uint64
+	cost        int // of the batch, for who counts many without looking at each
 }
 
 func (s *span) bytes() []byte { return s.b.B[s.off:s.end] }
@@ -110,7 +111,7 @@ func (s *stream) has(seq uint64) bool { return s.head < len(s.log) && s.log[s.he
 
 // append adds a batch to the log. The log takes a reference.
 func (s *stream) append(b *Batch, first, last uint64) {
-	s.log = append(s.log, span{b.Retain(), 0, len(b.B), first, last})
+	s.log = append(s.log, span{b.Retain(), 0, len(b.B), first, last, b.cost()})
 	s.logCost += b.cost()
 	s.pub.cached(b.cost())
 }
@@ -135,9 +136,13 @@ func (s *stream) trim() {
 	if r.settling && !over && r.cacheBytes <= r.table.conf().CacheRoom {
 		keep = 0 // for those who have not found their way here yet
 	}
-	for s.head < len(s.log) && s.log[s.head].last < keep && s.logCost-s.log[s.head].b.cost() >= history {
-		s.drop()
+	n, cost := 0, 0
+	log := s.spans()
+	for n < len(log) && log[n].last < keep && s.logCost-cost-log[n].cost >= history {
+		cost += log[n].cost
+		n++
 	}
+	s.drop(n, cost)
 	// Moving the rest down only when it is the smaller half costs less than one move for each span in all.
 	if s.head > 32 && s.head*2 > len(s.log) {
 		n := copy(s.log, s.log[s.head:])
@@ -154,22 +159,29 @@ func (s *stream) trim() {
 	s.pub.tellCached()
 }
 
-// drop releases the oldest span.
-func (s *stream) drop() {
-	sp := &s.log[s.head]
-	c := sp.b.cost()
-	s.logCost -= c
-	s.pub.cached(-c)
-	sp.b.Release()
-	*sp = span{}
-	s.head++
-	s.counts = max(0, s.counts-1)
+// drop lets go of the n oldest spans, which cost so much.
+func (s *stream) drop(n, cost int) {
+	s.logCost -= cost
+	s.pub.cached(-cost)
+	gone := s.log[s.head : s.head+n]
+	s.head += n
+	s.counts = max(0, s.counts-n)
+	if n < wasteFrom {
+		for i := range gone {
+			gone[i].b.Release()
+		}
+	} else {
+		list := make([]*Batch, n)
+		for i := range gone {
+			list[i] = gone[i].b
+		}
+		s.pub.room.table.pool.discard(list)
+	}
+	clear(gone)
 }
 
 func (s *stream) clearLog() {
-	for s.head < len(s.log) {
-		s.drop()
-	}
+	s.drop(len(s.spans()), s.logCost)
 	s.log, s.head, s.groupSeq = s.log[:0], 0, 0
 	s.turn()
 	if cap(s.log) > 1024 {
@@ -208,7 +220,7 @@ func (s *stream) keepInit(b *Batch, run *Run) {
 		kept.last = run.Last
 		return
 	}
-	kept.spans = append(kept.spans, span{b.Retain(), 0, len(b.B), run.First, run.Last})
+	kept.spans = append(kept.spans, span{b.Retain(), 0, len(b.B), run.First, run.Last, b.cost()})
 	kept.last = run.Last
 	s.pub.cached(b.cost())
 }
