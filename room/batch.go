@@ -187,7 +187,7 @@ func (b *Batch) reason() codec.GapReason { return codec.GapReason(b.B[len(b.B)-1
 // A loop whose outlet went away may be late with what was posted before, so batches of a stream may count out of order.
 func (b *Batch) Taken() {
 	if b.stream != nil && b.outlets.Add(-1) == 0 {
-		b.stream.taken(b)
+		b.stream.pub.room.kind.taken(b.stream, b)
 	}
 }
 

@@ -54,7 +54,7 @@ func (r *Room) Changes() Delta {
 }
 
 // noted reports whether changes of the room's state are kept for its standbys. Room's mutex.
-func (r *Room) noted() bool { return r.table.conf().Clustered && !r.mirror }
+func (r *Room) noted() bool { return r.table.conf().Clustered && r.kind.decides() }
 
 // Reigned says in which reign of this node's the room is now: those that are admitted bear it.
 func (r *Room) Reigned(epoch uint32, birth uint64) {

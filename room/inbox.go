@@ -17,7 +17,7 @@ import (
 const untold = -1
 
 // IsInbox reports whether the room is its owner's inbox.
-func (r *Room) IsInbox() bool { return r.inbox }
+func (r *Room) IsInbox() bool { return r.kind.inbox }
 
 // NewInbox makes an account's inbox. The grants are those of the same inbox before it ended; they count for more than
 // what m says.
@@ -99,7 +99,7 @@ func (r *Room) open(by string, m *codec.Inbox, now int64) (over bool, err error)
 	}
 	other := r.set.Policy != m.Policy
 	switch {
-	case !r.inbox:
+	case !r.kind.inbox:
 		return false, ErrOption.With("not the number of the account's inbox")
 	case other && r.present():
 		return false, ErrOption.With("the inbox is open with another policy")
@@ -137,14 +137,6 @@ func (r *Room) list(m *codec.Inbox) error {
 	return nil
 }
 
-// refusal is what an account is told that may not push.
-func (r *Room) refusal() *Error {
-	if r.inbox {
-		return ErrNotAccepted
-	}
-	return ErrNotGranted
-}
-
 // attended reports whether one of the owner's sessions is there, or may be: those of a room that has come from another
 // node are given the time to come back. Room's mutex.
 func (r *Room) attended() bool { return r.settling || r.present() }
@@ -169,14 +161,14 @@ func (r *Room) present() bool {
 func (r *Room) attend(now int64) {
 	vacant := r.subs+r.tallied == 0
 	switch {
-	case !r.inbox:
+	case !r.kind.inbox:
 		return
-	case vacant != r.vacant && !(vacant && r.mirror):
+	case vacant != r.vacant && !(vacant && r.kind.mirror):
 		r.vacant = vacant
 		r.seated().updateAll(r)
 	}
 	switch {
-	case r.mirror:
+	case r.kind.mirror:
 	case r.attended():
 		r.gone = 0
 	case r.gone == 0:
@@ -190,7 +182,7 @@ func (r *Room) attend(now int64) {
 // lossless one what it has consumed, of one elsewhere what its node has said of that, and of one here all that was sent.
 // No-op for other rooms. Room's mutex.
 func (r *Room) parted(m Member) {
-	if !r.inbox {
+	if !r.kind.inbox {
 		return
 	}
 	seat := r.seated().byMember[m]
@@ -206,7 +198,7 @@ func (r *Room) parted(m Member) {
 			st.left = max(st.left, had)
 		}
 	}
-	if r.mirror && r.subs+r.tallied == 0 {
+	if r.kind.mirror && r.subs+r.tallied == 0 {
 		r.vacant = true
 		r.seats.updateAll(r)
 	}
@@ -216,7 +208,7 @@ func (r *Room) parted(m Member) {
 func (r *Room) Deserted() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.mirror && r.vacant
+	return r.kind.mirror && r.vacant
 }
 
 // Vacated says that the relay knows of a mirror that the last session has left, and how far that was: what comes now is
@@ -224,7 +216,7 @@ func (r *Room) Deserted() bool {
 func (r *Room) Vacated() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.mirror && r.vacant {
+	if r.kind.mirror && r.vacant {
 		r.vacant = false
 		r.seats.updateAll(r)
 	}

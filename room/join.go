@@ -211,7 +211,7 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	if r.ended != 0 {
 		return ErrUnknown
 	}
-	if r.inbox && j.Link == "" && j.Account != r.Owner {
+	if j.Link == "" && !r.kind.admits(j.Account, r.Owner) {
 		return ErrNotAccepted
 	}
 	if j.Link == "" && r.part {
@@ -219,14 +219,14 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	}
 	r.ofOthers(&j)
 	var seat *seat
-	if r.lossless() || j.Link != "" {
+	if r.kind.seats(j.Link != "") {
 		seat = r.seated().kept(who{j.Account, j.Instance}, j.Link, len(j.Have) > 0 || j.Link != "")
 	}
 	sat := seat != nil
 	if j.Link == "" && r.full() && (seat == nil || seat.member == nil) {
 		return ErrFull
 	}
-	if r.lossless() || j.Link != "" {
+	if r.kind.seats(j.Link != "") {
 		seat = r.seats.take(seat, &j, now)
 	}
 	if j.Link == "" {
@@ -338,14 +338,10 @@ func (r *Room) replay(rp *Replay, j *Join, s *stream, have positions, seat *seat
 		pos, reason, adrift = h.last+1, codec.GapExpired, h.gapped
 	}
 	rp.why = reason
-	start := s.start()
-	lowest := s.next // for those who may come to the member and have less
-	switch {
-	case !j.New:
-	case r.lossless():
-		lowest = s.low + 1
-	case s.head < len(s.log):
-		lowest = s.log[s.head].first
+	start := r.kind.start(s)
+	lowest := s.next
+	if j.New {
+		lowest = r.kind.lowest(s)
 	}
 	// A node that is not new has subscribers who were there before the streams that it does not name.
 	if len(have) > 0 || j.Link != "" && !j.New {
@@ -414,20 +410,6 @@ func (rp *Replay) heads(j *Join, s *stream, from uint64) {
 	if pos > 0 {
 		rp.gap(s, pos, from-1, codec.GapExpired)
 	}
-}
-
-// start returns the frame at which a late joiner takes the stream up, apart from init messages: the newest group, in a
-// lossless room the oldest message that is not acknowledged, otherwise the message in progress or the next.
-func (s *stream) start() uint64 {
-	switch {
-	case s.pub.room.lossless():
-		return s.unacked()
-	case s.groupSeq != 0:
-		return s.groupSeq
-	case s.open() && !s.grouped() && s.has(s.openSeq):
-		return s.openSeq
-	}
-	return s.next
 }
 
 // startFrom returns the first frame from seq on at which a decoder can start; the next if the log holds none.
@@ -510,10 +492,7 @@ func (r *Room) Unsubscribe(o Outlet, member Member, counts, last, gone bool, now
 
 // full reports whether the room has as many subscribers as it may have, as far as this node knows.
 func (r *Room) full() bool {
-	if r.mirror {
-		return r.total-r.toldOf+r.subs+r.tallied >= r.set.MaxSubs
-	}
-	return r.subs+r.tallied >= r.set.MaxSubs
+	return r.kind.elsewhere(r.total, r.toldOf)+r.subs+r.tallied >= r.set.MaxSubs
 }
 
 // Tally says how many subscribers the node of a link serves.

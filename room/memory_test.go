@@ -231,7 +231,7 @@ func TestCosts(t *testing.T) {
 		{"seats", func(x *bench) {
 			x.script(1, "1")
 			x.script(2, "1")
-			x.room.set.Policy = codec.PolicyLossless
+			x.room.kind = kindOf(codec.PolicyLossless)
 			x.room.seated()
 			for i := range n {
 				if err := x.room.Subscribe(discard{}, Join{Member: new(nobody), Account: "viewer", Instance: uint64(i)}, x.now); err != nil {

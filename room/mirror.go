@@ -21,7 +21,8 @@ func (t *Table) Mirror(h *codec.RoomHead, now int64) (*Room, error) {
 		r, err := t.Get(h.Room)
 		if err != nil {
 			r = t.newRoom(h.Owner, settingsOf(&h.RoomSettings), now)
-			r.ID, r.mirror, r.part, r.created = h.Room, true, true, int64(min(h.Created, 1<<43))*int64(time.Millisecond)
+			r.ID, r.kind.mirror, r.part = h.Room, true, true
+			r.created = int64(min(h.Created, 1<<43)) * int64(time.Millisecond)
 			if t.insert(r) {
 				return r, nil
 			}
@@ -54,7 +55,7 @@ func settingsOf(m *codec.RoomSettings) Settings {
 func (r *Room) IsMirror() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.mirror
+	return r.kind.mirror
 }
 
 // IsWhole reports whether the room may admit clients: it is no mirror, or holds all that the relay had when it was
@@ -81,7 +82,7 @@ func (r *Room) Told(h Holder, num uint16, account string, life codec.Life) (*Pub
 	if r.ended != 0 {
 		return nil, ErrUnknown
 	}
-	if !r.mirror {
+	if r.kind.decides() {
 		return nil, ErrRelayed
 	}
 	var p *Publisher
@@ -118,7 +119,7 @@ func (r *Room) Told(h Holder, num uint16, account string, life codec.Life) (*Pub
 func (r *Room) ToldLeft(num uint16, code codec.Code, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.ended != 0 || !r.mirror {
+	if r.ended != 0 || r.kind.decides() {
 		return
 	}
 	for _, p := range r.pubs {
@@ -132,7 +133,7 @@ func (r *Room) ToldLeft(num uint16, code codec.Code, now int64) {
 func (r *Room) ToldCount(c codec.Count) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.ended == 0 && r.mirror {
+	if r.ended == 0 && !r.kind.decides() {
 		r.total, r.totalPubs, r.toldOf = int(min(c.Subscribers, 1<<31)), c.Publishers, r.subs+r.tallied
 		r.recount = true
 		r.changed()
@@ -155,11 +156,7 @@ func (r *Room) Positions() (have []codec.Position, lives map[uint16]codec.Life) 
 			have = append(have, codec.Position{StreamKey: codec.StreamKey{Pub: p.Num}})
 		}
 		for _, s := range p.streams {
-			last := s.next - 1
-			if r.lossless() {
-				last = min(last, s.low)
-			}
-			have = append(have, codec.Position{StreamKey: s.key, Last: last})
+			have = append(have, codec.Position{StreamKey: s.key, Last: r.kind.has(s)})
 		}
 	}
 	return have, lives
@@ -177,7 +174,7 @@ func (r *Room) Empty() bool {
 func (r *Room) Stale() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.ended == 0 && r.mirror && r.lossless() && r.empty() && r.seats.hold == 0
+	return r.ended == 0 && r.kind.goesStale() && r.empty() && r.seats.hold == 0
 }
 
 func (r *Room) empty() bool {
@@ -200,7 +197,7 @@ func (t *Table) Forget(r *Room) bool {
 func (r *Room) forget() (unused, ended bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.ended != 0 || !r.mirror || !r.empty() {
+	if r.ended != 0 || r.kind.decides() || !r.empty() {
 		return false, r.ended != 0
 	}
 	r.ended = codec.CodeMoved

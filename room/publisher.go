@@ -125,7 +125,7 @@ func (p *Publisher) find(dtype uint8) (*stream, error) {
 		}
 	}
 	switch {
-	case p.room.mirror: // the relay's to decide
+	case !p.room.kind.decides(): // the relay has
 	case p.share.streams.Load() >= int64(p.room.table.conf().MaxStreamsPerAccount):
 		return nil, ErrManyStreams
 	case p.share.Over():
@@ -134,7 +134,7 @@ func (p *Publisher) find(dtype uint8) (*stream, error) {
 	p.share.streams.Add(1)
 	p.share.Hold(streamCost)
 	s := &stream{key: codec.StreamKey{Pub: p.Num, Dtype: dtype}, pub: p, next: 1}
-	s.fresh = p.restored || p.room.mirror && len(p.room.outlets) == 0
+	s.fresh = p.room.kind.begun(p)
 	p.streams = append(p.streams, s)
 	if p.room.seats != nil {
 		p.room.seats.begin(s)
@@ -167,7 +167,7 @@ func (p *Publisher) Push(h Holder, run Run, now int64) (fresh int, err error) {
 	if err := p.mayPush(h); err != nil {
 		return 0, err
 	}
-	if p.overWindow() && !r.mirror {
+	if p.overWindow() && r.kind.decides() {
 		return 0, ErrFlow
 	}
 	if run.Last >= codec.MaxSeq {
@@ -190,7 +190,7 @@ func (p *Publisher) Push(h Holder, run Run, now int64) (fresh int, err error) {
 			return 0, err
 		}
 	}
-	if (r.mirror || s.lenient) && (run.First > s.next || run.Cont && s.last == 0) {
+	if r.kind.jumps(s) && (run.First > s.next || run.Cont && s.last == 0) {
 		ok, err := p.jump(s, &run, now)
 		if !ok {
 			return run.Frames, err
@@ -235,11 +235,12 @@ func (p *Publisher) PushGap(h Holder, g codec.Gap, now int64) error {
 	if err := p.mayPush(h); err != nil {
 		return err
 	}
-	if p.overWindow() && !r.mirror {
+	if p.overWindow() && r.kind.decides() {
 		return ErrFlow
 	}
-	if g.To >= codec.MaxSeq { // so that there always is a next number; a relay tells so that it does not know where a stream ended
-		if !r.mirror {
+	// There always is a next number. A relay that does not know where a stream ended tells so by a gap up to the highest.
+	if g.To >= codec.MaxSeq {
+		if r.kind.decides() {
 			return ErrSequence
 		}
 		if !p.knows(g.Dtype) {
@@ -258,16 +259,13 @@ func (p *Publisher) PushGap(h Holder, g codec.Gap, now int64) error {
 		return nil
 	}
 	if g.From > s.next {
-		if !r.mirror && !s.lenient {
+		if !r.kind.jumps(s) {
 			return ErrSequence
 		}
 		p.gap(s, g.From-1, codec.GapLost, now)
 	}
 	s.lenient = false
-	if !r.mirror {
-		g.Reason = codec.GapPublisher
-	}
-	p.gap(s, g.To, g.Reason, now)
+	p.gap(s, g.To, r.kind.reason(g.Reason), now)
 	return nil
 }
 
@@ -303,7 +301,7 @@ func (p *Publisher) knows(dtype uint8) bool {
 // that, it is a loss.
 func (p *Publisher) start(s *stream, first uint64, flags codec.Flags, now int64) {
 	s.fresh = false
-	if !p.room.mirror && (p.watched || now >= p.room.settles) {
+	if p.room.kind.loses(p, now) {
 		s.lenient = true
 		return
 	}
@@ -360,7 +358,7 @@ func (p *Publisher) mayPush(h Holder) error {
 		return ErrNotPublishing
 	}
 	if cur := p.holder.Load(); cur == nil || *cur != h {
-		if p.room.mirror || p.restored { // the room has moved; nobody took over
+		if p.room.kind.moved(p) { // the room has moved; nobody took over
 			return ErrNotRelay
 		}
 		return ErrSuperseded

@@ -180,7 +180,7 @@ func (q *Queue) Push(s *Sub, b *Batch, off, end int, now int64) (out Outcome) {
 		s.ripe = end - off
 	}
 	q.add(newSeg(b, off, off, end, now, s))
-	if (s.room.set.Policy != codec.PolicyLatest || s.queued > s.ripe) && q.mayPass() {
+	if (!s.room.kind.keepsNewest() || s.queued > s.ripe) && q.mayPass() {
 		out.merge(q.Check(s, now))
 	}
 	return out
@@ -226,7 +226,7 @@ func (q *Queue) Check(s *Sub, now int64) (out Outcome) {
 	if !q.over(s, now, q.stale(s, now)) {
 		return out
 	}
-	if s.room.set.Policy == codec.PolicyDisconnect {
+	if s.room.kind.cutsOff() {
 		return Outcome{CutOff: true}
 	}
 	q.mark(s)
@@ -251,7 +251,7 @@ func (q *Queue) Look(now int64) bool {
 		case s.queued == 0 && s.slow == nil:
 			q.rest(s)
 		case !q.over(s, now, stale && s.old):
-		case s.room.set.Policy == codec.PolicyDisconnect:
+		case s.room.kind.cutsOff():
 			s.member.Acted(Outcome{CutOff: true})
 		default:
 			q.mark(s)
@@ -284,17 +284,17 @@ func (q *Queue) tellActed() {
 
 // over reports whether the policy of s has to act. stale: its oldest bytes have waited for longer than the bound.
 func (q *Queue) over(s *Sub, now int64, stale bool) bool {
-	switch s.room.set.Policy {
-	case codec.PolicyLossless:
+	switch k := &s.room.kind; {
+	case k.keepsAll():
 		return false
-	case codec.PolicyLatest:
+	case k.keepsNewest():
 		return s.queued > 0
 	}
 	if s.live() <= s.room.set.QueueBytes && !stale || q.keepsUp(s, now) {
 		return false
 	}
 	sl := s.slow
-	return s.room.set.Policy == codec.PolicyDisconnect || sl == nil || s.live() >= sl.quietBytes || now >= sl.quietUntil
+	return s.room.kind.cutsOff() || sl == nil || s.live() >= sl.quietBytes || now >= sl.quietUntil
 }
 
 // act sheds all that are marked, by as much as their bounds ask for.
@@ -317,7 +317,7 @@ func (q *Queue) act(now int64) {
 	for i := range q.sheds {
 		d := &q.sheds[i]
 		s := d.sub
-		if s.room.set.Policy == codec.PolicyLatest {
+		if s.room.kind.keepsNewest() {
 			s.ripe = 2 * s.queued
 			continue
 		}
@@ -394,7 +394,7 @@ func (q *Queue) Relieve(s *Sub, now int64) (out Outcome) {
 // out those of lossless rooms unless lossless is set. The members are told.
 func (q *Queue) RelieveAll(all, lossless bool, now int64) {
 	for _, s := range q.active {
-		if s.queued == 0 || !all && !s.room.share.Over() || !lossless && s.room.set.Policy == codec.PolicyLossless {
+		if s.queued == 0 || !all && !s.room.share.Over() || !lossless && s.room.kind.keepsAll() {
 			continue
 		}
 		if out, _ := q.relieve(s); out.CutOff {
@@ -411,13 +411,11 @@ func (q *Queue) relieve(s *Sub) (out Outcome, marked bool) {
 	if s.queued == 0 {
 		return out, false
 	}
-	switch s.room.set.Policy {
-	case codec.PolicyLossless, codec.PolicyDisconnect:
+	k := &s.room.kind
+	if k.keepsAll() || k.cutsOff() {
 		return Outcome{CutOff: true}, false
-	case codec.PolicyLatest:
-		q.mark(s)
-	default:
-		q.mark(s)
+	}
+	if q.mark(s); !k.keepsNewest() {
 		q.sheds[s.shed-1].mode = shedAll
 	}
 	return out, true

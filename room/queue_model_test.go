@@ -244,7 +244,8 @@ func queueModel(t *rapid.T, policy codec.Policy) {
 	byName := make(map[codec.RoomID]map[codec.StreamKey]*modelStream)
 	for r := range rapid.IntRange(1, 2).Draw(t, "subs") {
 		id := codec.RoomID(r + 1)
-		s := &modelSub{Sub: Sub{room: &Room{ID: id, set: *set, share: pool.Share("owner")}}, live: true}
+		room := &Room{ID: id, set: *set, kind: kindOf(policy), share: pool.Share("owner")}
+		s := &modelSub{Sub: Sub{room: room}, live: true}
 		s.member = s
 		byName[id] = make(map[codec.StreamKey]*modelStream)
 		for i := range rapid.SampledFrom([]int{1, 2, 3, fewViews + 3}).Draw(t, "streams") {

@@ -112,13 +112,10 @@ func (p *Publisher) uncache(inits bool) {
 	}
 	was := p.cache
 	for _, s := range p.streams {
-		switch {
-		case inits:
+		if inits {
 			s.clearInits()
-		case r.lossless():
-			s.trim()
-		default:
-			s.clearLog()
+		} else {
+			r.kind.uncache(s)
 		}
 	}
 	p.tellCached()
@@ -158,7 +155,7 @@ func (t *Table) EndOf(s *Share) {
 func (r *Room) relieve() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.ended != 0 || !r.lossless() {
+	if r.ended != 0 || !r.kind.lossless() {
 		return
 	}
 	l := r.seats

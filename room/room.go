@@ -31,7 +31,7 @@ type Member interface {
 type Room struct {
 	ID    codec.RoomID
 	Owner string
-	inbox bool // the owner's inbox: see inbox.go
+	kind  kind
 
 	table    *Table
 	share    *Share // the owner's
@@ -72,7 +72,6 @@ type Room struct {
 	crowd atomic.Int32 // how many have a seat; read without the mutex
 
 	// A mirror's, fed by a link to the room's relay.
-	mirror     bool
 	part       bool // it does not hold yet what the relay has: nobody is admitted
 	total      int  // subscribers, by the relay's word
 	totalPubs  uint64
@@ -95,14 +94,14 @@ func (r *Room) hold(n int) {
 func (r *Room) post(b *Batch) {
 	n := len(r.outlets)
 	if b.stream != nil {
-		if b.aloft = r.seats != nil && !r.lossless(); b.aloft {
+		if b.aloft = r.kind.flies(r.seats != nil); b.aloft {
 			b.stream.flight.add(aloft{b.Last, len(b.B), r.lastPush.Load()})
 		}
 		if r.seats != nil {
 			r.seats.posted(b.stream)
 		}
 		if n == 0 {
-			b.stream.taken(b)
+			r.kind.taken(b.stream, b)
 		}
 	}
 	b.outlets.Store(int32(n))
@@ -140,12 +139,12 @@ func (r *Room) publish(h Holder, account string, instance uint64, counts, renew 
 	switch {
 	case r.ended != 0:
 		return nil, nil, ErrUnknown
-	case r.mirror:
+	case !r.kind.decides():
 		return nil, nil, ErrNotRelay
-	case !r.takes(account) && r.settling && !r.inbox: // of an inbox strangers are not to learn that it is there
+	case !r.takes(account) && r.settling && !r.kind.inbox: // of an inbox strangers are not to learn that it is there
 		return nil, nil, ErrUnsettled
 	case !r.takes(account):
-		return nil, nil, r.refusal()
+		return nil, nil, r.kind.refusal()
 	}
 	w := who{account, instance}
 	var p *Publisher
@@ -160,7 +159,7 @@ func (r *Room) publish(h Holder, account string, instance uint64, counts, renew 
 		}
 	}
 	if p == nil {
-		if r.inbox && !r.attended() {
+		if r.kind.inbox && !r.attended() {
 			return nil, nil, ErrAway
 		}
 		if live >= r.table.conf().MaxPublishers {
@@ -205,22 +204,13 @@ func (r *Room) publish(h Holder, account string, instance uint64, counts, renew 
 func (r *Room) add(num uint16, w who, life codec.Life) *Publisher {
 	p := &Publisher{Num: num, Room: r, room: r, who: w, life: life, share: r.table.pool.Share(w.account)}
 	p.admit()
-	p.nudgeAt.Store(r.nudgeAt())
+	p.nudgeAt.Store(r.kind.nudge(r.table.conf().Window))
 	r.pubs = append(r.pubs, p)
 	r.postControl(KindControl, p.joined())
 	if r.noted() {
 		r.delta.Came = append(r.delta.Came, p.state())
 	}
 	return p
-}
-
-// nudgeAt returns how many bytes may wait for an acknowledgement to be told before that is done at once: a part of the
-// window, and at a mirror, where the relay tells the publisher in its turn, a smaller one.
-func (r *Room) nudgeAt() int64 {
-	if r.mirror {
-		return int64(r.table.conf().Window / 16)
-	}
-	return int64(r.table.conf().Window / 4)
 }
 
 // watch notes whether somebody wants counts, and makes the next sweep tell them.
@@ -427,12 +417,10 @@ func (r *Room) ownedBy(account string) error {
 	switch {
 	case r.ended != 0:
 		return ErrUnknown
-	case r.mirror:
+	case !r.kind.decides():
 		return ErrNotRelay
-	case account != r.Owner && r.inbox:
-		return ErrNotAccepted
 	case account != r.Owner:
-		return ErrNotOwner
+		return r.kind.stranger()
 	}
 	return nil
 }
@@ -476,32 +464,24 @@ func (r *Room) sweep(now int64) (end codec.Code) {
 	cfg := r.table.conf()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch {
-	case r.ended != 0:
+	if r.ended != 0 {
 		return 0
-	case r.mirror: // the relay's to decide
-	case r.inbox:
-		r.attend(now)
-		if r.gone != 0 && now-r.gone > int64(r.set.Idle) {
-			end = codec.CodeIdle
-		}
-	case now-r.lastPush.Load() > int64(r.set.Idle):
-		end = codec.CodeIdle
-	case r.set.Expire > 0 && now-r.created > int64(r.set.Expire):
-		end = codec.CodeExpired
 	}
-	if end != 0 {
+	if r.kind.attends() {
+		r.attend(now)
+	}
+	if end = r.kind.expired(r, now); end != 0 {
 		r.end(end)
 		return end
 	}
 	kept := r.pubs[:0]
 	for _, p := range r.pubs {
 		if p.since != 0 && now-p.since > int64(cfg.Linger) {
-			if p.ended == 0 && r.mirror {
-				// its link is away
-			} else if p.ended == 0 {
+			switch {
+			case r.kind.lingers(p):
+			case p.ended == 0:
 				r.endPublisher(p, codec.CodeGone, now)
-			} else {
+			default:
 				p.release()
 				continue
 			}
@@ -532,8 +512,9 @@ func (r *Room) tellCount() {
 }
 
 func (r *Room) count() codec.Count {
-	if r.mirror {
-		return codec.Count{Room: r.ID, Subscribers: uint64(max(0, r.total-r.toldOf+r.subs+r.tallied)), Publishers: r.totalPubs}
+	if !r.kind.decides() {
+		subs := max(0, r.kind.elsewhere(r.total, r.toldOf)+r.subs+r.tallied)
+		return codec.Count{Room: r.ID, Subscribers: uint64(subs), Publishers: r.totalPubs}
 	}
 	c := codec.Count{Room: r.ID, Subscribers: uint64(r.subs + r.tallied)}
 	for _, p := range r.pubs {

@@ -60,9 +60,6 @@ func (r *Room) seated() *seating {
 	return r.seats
 }
 
-// lossless reports whether the room drops nothing.
-func (r *Room) lossless() bool { return r.set.Policy == codec.PolicyLossless }
-
 // kept returns the seat of a client whose connection broke or, when the client resumes, that still sits on an old one.
 // It returns nil if there is none.
 func (l *seating) kept(w who, node string, resumes bool) *seat {
@@ -270,10 +267,11 @@ func (l *seating) reached(st *stream) uint64 {
 func (l *seating) update(st *stream) {
 	low, n := l.lowest(st)
 	st.low, st.atLow = low, n
-	if !st.pub.room.lossless() {
-		st.flight.seatsAt(st, low, n)
-		return
-	}
+	st.pub.room.kind.reached(st, low, n)
+}
+
+// consumed records that every subscriber of a lossless room has consumed the stream up to low.
+func (st *stream) consumed(low uint64) {
 	if low > st.acked.Load() {
 		st.acked.Store(low)
 	}
@@ -449,11 +447,7 @@ func (l *seating) sweep(r *Room, now int64) {
 		l.updateAll(r)
 	}
 	for i := len(l.seats) - 1; i >= 0; i-- {
-		if r.lossless() {
-			l.stall(r, l.seats[i], now)
-		} else {
-			l.lag(r, l.seats[i], now)
-		}
+		r.kind.lookAfter(l, r, l.seats[i], now)
 	}
 }
 
@@ -518,7 +512,7 @@ func (l *seating) vacate(r *Room, node string) {
 		s := l.seats[i]
 		switch {
 		case s.node != node || s.member != nil:
-		case r.lossless() && s.served > 0:
+		case r.kind.bequeaths(s):
 			s.orphan = true
 		default:
 			l.remove(s)

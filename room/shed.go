@@ -83,11 +83,7 @@ type shedding struct {
 
 // mark has the next passes shed s, as its policy does first.
 func (q *Queue) mark(s *Sub) {
-	mode := shedOld
-	if s.room.set.Policy == codec.PolicyLatest {
-		mode = shedLatest
-	}
-	q.sheds = append(q.sheds, shedding{sub: s, mode: mode})
+	q.sheds = append(q.sheds, shedding{sub: s, mode: s.room.kind.shed()})
 	s.shed = int32(len(q.sheds))
 }
 

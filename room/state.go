@@ -51,7 +51,7 @@ func (t *Table) Restore(st *codec.RoomState, now int64) (*Room, error) {
 	if r.ended != 0 {
 		return nil, ErrUnknown
 	}
-	r.mirror, r.part, r.settles = false, false, now+int64(t.conf().Settle)
+	r.kind.mirror, r.part, r.settles = false, false, now+int64(t.conf().Settle)
 	r.keepAll(r.settles)
 	r.lastPush.Store(now)
 	r.counted = true
@@ -69,7 +69,7 @@ func (t *Table) Restore(st *codec.RoomState, now int64) (*Room, error) {
 			p.holder.Store(nil)
 			p.since, p.restored, p.watched = now, true, len(r.outlets) > 0
 			p.elsewhere = p.pushed.Load() - p.done.Load()
-			p.nudgeAt.Store(r.nudgeAt())
+			p.nudgeAt.Store(r.kind.nudge(t.conf().Window))
 			for _, s := range p.streams {
 				s.lenient = true
 			}
@@ -111,7 +111,7 @@ func mix(x uint64) uint64 {
 func (r *Room) Merge(st *codec.RoomState, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.ended == 0 && !r.mirror {
+	if r.ended == 0 && r.kind.decides() {
 		r.epoch, r.birth = st.Epoch, st.Birth
 		r.bury(st, now)
 		r.merge(st, now, false)
@@ -194,10 +194,10 @@ func (r *Room) vacateNum(num uint16) {
 func (r *Room) Demote(now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.ended != 0 || r.mirror {
+	if r.ended != 0 || !r.kind.decides() {
 		return
 	}
-	r.mirror, r.settling, r.vacant = true, false, false
+	r.kind.mirror, r.settling, r.vacant = true, false, false
 	if r.counted {
 		r.counted = false
 		r.table.disclaim(r.Owner)
@@ -211,7 +211,7 @@ func (r *Room) Demote(now int64) {
 		if p.ended == 0 { // it may come back as long as the relay says so
 			p.since = 0
 		}
-		p.nudgeAt.Store(r.nudgeAt())
+		p.nudgeAt.Store(r.kind.nudge(r.table.conf().Window))
 		r.watch(&p.counts, false)
 		for _, s := range p.streams {
 			s.fresh, s.lenient = false, false
@@ -253,7 +253,7 @@ func (r *Room) sweepSeats(now int64) {
 	r.attend(now) // before seats are given up: what was on its way to who had them has not arrived
 	if r.seats != nil {
 		r.seats.sweep(r, now)
-		if len(r.seats.seats) == 0 && r.seats.hold == 0 && !r.vacant && !r.lossless() {
+		if len(r.seats.seats) == 0 && r.seats.hold == 0 && !r.vacant && !r.kind.seated() {
 			r.seats = nil
 		}
 	}

@@ -66,41 +66,13 @@ func (s *stream) open() bool { return !s.last.End() }
 
 // grouped reports whether the stream is taken up at key messages only.
 func (s *stream) grouped() bool {
-	p := s.pub.room.set.Policy
-	return s.keyed && (p == codec.PolicyLive || p == codec.PolicyDisconnect)
-}
-
-// taken records that every outlet has taken a batch. Any goroutine.
-func (s *stream) taken(b *Batch) {
-	switch {
-	case s.pub.room.lossless():
-	case b.aloft:
-		s.flight.taken(s, b.Last)
-	default:
-		s.rise(b.Last)
-		s.pub.arrived(len(b.B))
-	}
+	return s.keyed && s.pub.room.kind.grouped()
 }
 
 // rise records that all up to seq has arrived. Any goroutine.
 func (s *stream) rise(seq uint64) {
 	for old := s.acked.Load(); old < seq && !s.acked.CompareAndSwap(old, seq); old = s.acked.Load() {
 	}
-}
-
-// keepFrom returns the oldest frame that a late joiner or a lossless subscriber may still need.
-func (s *stream) keepFrom() uint64 {
-	if s.pub.room.set.Policy == codec.PolicyLossless {
-		return s.low + 1
-	}
-	from := s.next
-	if s.groupSeq != 0 {
-		from = s.groupSeq
-	}
-	if s.open() {
-		from = min(from, s.openSeq)
-	}
-	return from
 }
 
 // spans returns the log.
@@ -120,18 +92,12 @@ func (s *stream) append(b *Batch, first, last uint64) {
 // when the room has more than it may, its largest log.
 func (s *stream) trim() {
 	r := s.pub.room
-	history := r.table.conf().History
-	if p := r.set.Policy; p == codec.PolicyLatest || p == codec.PolicyLossless {
-		history = 0
-	}
-	// Who mirrors a room may come to relay it, and then other nodes need what its relay had not acknowledged. And an edge
-	// that has left a lossless room's relay for another, whose part it took, may come back: what it has not had counts as
-	// arrived meanwhile.
-	if (r.mirror || r.table.conf().Clustered && r.lossless()) && r.set.Policy != codec.PolicyLatest && r.cacheBytes < r.table.conf().CacheRoom/2 &&
+	history := r.kind.history(r.table.conf())
+	if r.kind.keepsWindows(r.table.conf().Clustered) && r.cacheBytes < r.table.conf().CacheRoom/2 &&
 		r.table.CacheBytes() < int64(r.table.conf().CacheAll)/2 && !s.pub.share.overCaches() {
 		history = max(history, 2*r.table.conf().Window)
 	}
-	keep := s.keepFrom()
+	keep := r.kind.keepFrom(s)
 	over := s.pub.share.overCaches()
 	if r.settling && !over && r.cacheBytes <= r.table.conf().CacheRoom {
 		keep = 0 // for those who have not found their way here yet
@@ -149,13 +115,7 @@ func (s *stream) trim() {
 		clear(s.log[n:])
 		s.log, s.head = s.log[:n], 0
 	}
-	if r.set.Policy != codec.PolicyLossless { // whose log is bounded by its publisher's window and must not be emptied
-		if over {
-			s.clearLog()
-			r.table.stats.CacheOverflows.Add(1)
-		}
-		r.confine()
-	}
+	r.kind.confine(s, over)
 	s.pub.tellCached()
 }
 
@@ -197,8 +157,8 @@ func (s *stream) keepInit(b *Batch, run *Run) {
 		kept = &s.coming[n-1]
 	}
 	follows := kept.last != 0 && kept.last+1 == run.First
-	if from := s.begins(); !follows && from != 0 && run.First > from {
-		if len(s.coming) == 0 || s.pub.room.lossless() {
+	if from := s.pub.room.kind.begins(s); !follows && from != 0 && run.First > from {
+		if len(s.coming) == 0 || s.pub.room.kind.keepsRuns() {
 			s.coming = append(s.coming, initRun{})
 		}
 		kept = &s.coming[len(s.coming)-1]
@@ -229,18 +189,10 @@ func (s *stream) keepInit(b *Batch, run *Run) {
 // payload, in messages of any sensible size. Longer runs of init messages are not retained.
 func maxInits(payload int) int { return payload + payload/64 + codec.MaxFrame }
 
-// begins returns the frame that a late joiner begins with, as far as init messages go by it; 0 if there is none yet.
-func (s *stream) begins() uint64 {
-	if s.pub.room.lossless() {
-		return s.low + 1
-	}
-	return s.groupSeq
-}
-
 // turn lets go of the init messages that nobody who joins goes by any more, where others came before what late joiners
 // begin with now.
 func (s *stream) turn() {
-	for from := s.begins(); len(s.coming) > 0 && (from == 0 || s.coming[0].last < from); s.coming = s.coming[1:] {
+	for from := s.pub.room.kind.begins(s); len(s.coming) > 0 && (from == 0 || s.coming[0].last < from); s.coming = s.coming[1:] {
 		s.clearRun(&s.inits)
 		s.inits = s.coming[0]
 	}
@@ -299,16 +251,5 @@ func (s *stream) advance(run *Run) {
 	case run.More:
 		s.openSize, s.openSeq = run.tail, run.startSeq
 	}
-	switch s.pub.room.set.Policy {
-	case codec.PolicyLatest:
-		if run.startSeq != 0 && !run.Init {
-			s.groupSeq = run.startSeq
-			s.turn()
-		}
-	case codec.PolicyLive, codec.PolicyDisconnect:
-		if run.keySeq != 0 {
-			s.groupSeq = run.keySeq
-			s.turn()
-		}
-	}
+	s.pub.room.kind.opens(s, run)
 }

@@ -178,7 +178,7 @@ func (t *Table) Register(owner string, m *codec.Register, now int64) (*Room, err
 }
 
 func (t *Table) newRoom(owner string, set Settings, now int64) *Room {
-	r := &Room{Owner: owner, table: t, share: t.pool.Share(owner), set: set, created: now}
+	r := &Room{Owner: owner, table: t, share: t.pool.Share(owner), set: set, created: now, kind: kindOf(set.Policy)}
 	r.mu.room = r
 	r.lastPush.Store(now)
 	return r
@@ -221,7 +221,7 @@ func (t *Table) OnChange(f func(r *Room, ended codec.Code)) { t.onChange = f }
 func (t *Table) insert(r *Room) bool {
 	r.mu.Lock() // nobody uses it before it is whole
 	defer r.mu.Unlock()
-	r.inbox = r.ID == codec.InboxOf(r.Owner)
+	r.kind.inbox = r.ID == codec.InboxOf(r.Owner)
 	s := t.stripe(r.ID)
 	s.Lock()
 	taken := s.rooms[r.ID] != nil
@@ -234,7 +234,7 @@ func (t *Table) insert(r *Room) bool {
 		return false
 	}
 	r.hold(roomCost + len(r.Owner))
-	if r.lossless() {
+	if r.kind.seated() {
 		r.seated()
 	}
 	return true
@@ -293,7 +293,7 @@ func (r *Room) removedBy(by string) error {
 	if err := r.ownedBy(by); err != nil {
 		return err
 	}
-	if r.inbox {
+	if r.kind.inbox {
 		return ErrOption.With("an inbox cannot be removed")
 	}
 	r.end(codec.CodeRemoved)
