@@ -123,10 +123,10 @@ func (c *Core) at(id codec.RoomID) *entry {
 // hear has a room hear of the losses since it was looked at last.
 func (c *Core) hear(e *entry) {
 	for _, name := range c.losses[max(0, e.heard-c.before):] {
-		e.peers = slices.DeleteFunc(e.peers, func(p peer) bool { return p.name == name && (!p.tell || c.find(name) != p.place) })
+		e.peers = slices.DeleteFunc(e.peers, func(p peer) bool { return p.name == name && c.find(name) != p.place })
 		for i := range e.peers {
-			if p := &e.peers[i]; p.name == name {
-				*p = peer{place: p.place, tell: true, whole: p.whole}
+			if p := &e.peers[i]; p.name == name { // the process has what it has answered
+				*p = peer{place: p.place, tell: p.tell, whole: p.whole, acked: p.acked}
 			}
 		}
 	}
