@@ -125,7 +125,7 @@ drill: ## Kill, freeze, cut off, part and restart nodes, KILLS (50) times each, 
 
 .PHONY: drill-browser
 drill-browser: bin/timedge ## Measure in Chromium what viewers see: delay, late viewers, KILLS (5) killed relays and nodes, a slow line
-	@.ci/need node=nodejs npm=npm chromium=chromium
+	@.ci/need node=nodejs npm=npm chromium=chromium firefox-esr=firefox-esr
 	@cd web && npm ci --no-audit --no-fund --silent && TIMEDGE=$(CURDIR)/bin/timedge npm run --silent drill-browser
 
 # How long "make soak" lasts, and with how many rooms. A night: SOAK=10h.

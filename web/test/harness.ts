@@ -61,6 +61,10 @@ const harness = {
     });
   },
 
+  quality(q: number | undefined): void {
+    watch!.quality = q;
+  },
+
   watchStats(): WatchStats | undefined {
     return watch?.stats();
   },

@@ -42,3 +42,20 @@ test("a camera reaches a viewer: picture, sound, states", { timeout: 120_000 }, 
   assert.deepEqual((await viewer.evaluate(() => globalThis.harness.states)).filter((s) => s !== "interrupted").filter((s, i, all) => s !== all[i - 1]), ["waiting", "live", "ended"]);
   await Promise.all([sender.context().close(), viewer.context().close()]);
 });
+
+test("another quality takes over without a break, and who comes late sees a picture", { timeout: 120_000 }, async () => {
+  const [sender, viewer] = [await open(), await open()];
+  const room = await sender.evaluate((ws) => globalThis.harness.start({ servers: [ws], account: "alice", small: true, codec: "VP8" }), server.ws);
+  await sender.waitForFunction(() => globalThis.harness.broadcastStats()!.pictures > 40, undefined, patience);
+  await viewer.evaluate(([ws, room]) => globalThis.harness.watch([ws!], "bob", room!, { min: 0, max: 400 }), [server.ws, room]);
+  await viewer.waitForFunction(() => globalThis.harness.watchStats()!.width === 320 && globalThis.harness.watchStats()!.rendition === 0, undefined, patience);
+  for (const [quality, width] of [[1, 160], [0, 320]] as const) {
+    await viewer.evaluate((q) => globalThis.harness.quality(q), quality);
+    await viewer.waitForFunction(([q, w]) => globalThis.harness.watchStats()!.rendition === q && globalThis.harness.watchStats()!.width === w, [quality, width], patience);
+    const n = await viewer.evaluate(() => globalThis.harness.shown.length);
+    await viewer.waitForFunction((n) => globalThis.harness.shown.length > n + 10, n, patience);
+  }
+  const pts = (await viewer.evaluate(() => globalThis.harness.shown)).map((s) => s.wall);
+  assert.deepEqual(pts, [...pts].sort((a, b) => a - b), "pictures are shown in the order in which they were captured");
+  await Promise.all([sender.context().close(), viewer.context().close()]);
+});

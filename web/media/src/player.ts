@@ -58,6 +58,7 @@ export class Player {
   private shown = 0;
   private longestStill = 0;
   private lastPts = NaN;
+  private clock = NaN; // of the sender whose time lastPts is
   private skews: number[] = [];
   private frameRequest = 0;
   private readonly timer: ReturnType<typeof setInterval>;
@@ -154,6 +155,7 @@ export class Player {
 
   private configurePicture(c: PictureConfig): void {
     this.dropPictures();
+    if (c.clock !== this.clock) [this.clock, this.lastPts] = [c.clock, NaN]; // another sender's time
     this.picture = c;
     this.makeVideoDecoder();
   }
@@ -222,6 +224,10 @@ export class Player {
     if (!due) return;
     for (const f of due.over) f.close();
     const { frame, pts } = due;
+    if (pts <= this.lastPts) {
+      frame.close(); // another quality begins with what was seen already
+      return this.decode();
+    }
     const canvas = this.o.canvas;
     if (canvas.width !== frame.displayWidth || canvas.height !== frame.displayHeight) [canvas.width, canvas.height] = [frame.displayWidth, frame.displayHeight];
     this.graphics.drawImage(frame, 0, 0);

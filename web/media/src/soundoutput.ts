@@ -28,6 +28,8 @@ export class SoundOutput {
         this.heardAt = m.data.position === undefined ? undefined : { pts: m.data.position, at: m.data.at };
       };
       this.node.connect(this.gain);
+    }).catch((e: unknown) => {
+      if (!this.over) throw e; // else it was closed before it was there
     });
   }
 

@@ -118,6 +118,7 @@ export function watchPage(root: HTMLElement, shell: Shell, room: string): () => 
     const live = s === "live";
     message.textContent = live ? "" : t(s);
     again.hidden = s !== "unknown" && s !== "ended";
+    if (s === "ended") viewers.hidden = true;
     badge.hidden = !live && s !== "interrupted";
     badge.classList.toggle("paused", !live);
     badge.replaceChildren(h("span", { class: "dot" }), t(live ? "live" : "paused"));
