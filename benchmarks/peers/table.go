@@ -183,6 +183,7 @@ func (b *bench) cell(outcomes []outcome, j *job, target string) (text string, ra
 		}
 	}
 	if len(results) == 0 {
+		why, _, _ = strings.Cut(why, "\n")
 		return "failed: " + why, 0, 0
 	}
 	mid := func(f func(*load.Result) float64) float64 {

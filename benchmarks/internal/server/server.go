@@ -11,6 +11,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"debug/buildinfo"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -52,7 +53,7 @@ var Kinds = []Kind{
 	{"timedge", timedgeCommand, func(s Settings) (string, error) { return s.Revision() }},
 	{"nats", natsCommand, func(Settings) (string, error) { return firstLine("nats-server", "--version") }},
 	{"redis", redisCommand, func(Settings) (string, error) { return firstLine("redis-server", "--version") }},
-	{"centrifugo", centrifugoCommand, func(Settings) (string, error) { return firstLine("centrifugo", "version") }},
+	{"centrifugo", centrifugoCommand, func(Settings) (string, error) { return moduleVersion("centrifugo") }},
 	{"mosquitto", mosquittoCommand, func(Settings) (string, error) { return firstLine("mosquitto", "-h") }},
 }
 
@@ -313,7 +314,7 @@ func mosquittoCommand(port int, s Settings) (*exec.Cmd, error) {
 func centrifugoCommand(port int, s Settings) (*exec.Cmd, error) {
 	var tls string
 	if s.Over == over.TLS {
-		tls = fmt.Sprintf(`, "tls": {"enabled": true, "cert_pem_file": %q, "key_pem_file": %q}`,
+		tls = fmt.Sprintf(`, "tls": {"enabled": true, "cert_pem": %q, "key_pem": %q}`,
 			filepath.Join(s.Dir, certFile), filepath.Join(s.Dir, keyFile))
 	}
 	text := fmt.Sprintf(`{"http_server": {"address": "127.0.0.1", "port": "%d"%s}, "log": {"level": "error"},
@@ -323,6 +324,19 @@ func centrifugoCommand(port int, s Settings) (*exec.Cmd, error) {
 		return nil, err
 	}
 	return exec.Command("centrifugo", "--config", conf), nil
+}
+
+// moduleVersion returns the version that go install has built a program of.
+func moduleVersion(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "", err
+	}
+	info, err := buildinfo.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	return name + " " + info.Main.Version, nil
 }
 
 func firstLine(name string, args ...string) (string, error) {
