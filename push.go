@@ -24,7 +24,8 @@ const partingTime = 2 * time.Second
 // its end, so that nobody takes the part for the whole.
 func (p *pushCmd) Run(ctx context.Context, std *streams) error {
 	if p.Room.RoomID != 0 && p.roomFlags != (roomFlags{}) {
-		return errors.New("--room names a room that exists: --policy and other wishes for a new room go with 'timedge register'")
+		return errors.New("--room names a room that exists: --policy and other wishes for a new room go with " +
+			"'timedge register'")
 	}
 	in, err := p.open(ctx, std)
 	if err != nil {
@@ -50,7 +51,8 @@ func (p *pushCmd) Run(ctx context.Context, std *streams) error {
 	heard, err := p.push(ctx, std, c, room, in)
 	if p.Room.RoomID == 0 && (err == nil || ctx.Err() != nil || errors.Is(err, errNoTimes)) {
 		if err == nil && !heard {
-			std.note("nobody subscribed: what was pushed went to nobody, and room %v ends now; --wait 1 holds until somebody is there", room)
+			std.note("nobody subscribed: what was pushed went to nobody, and room %v ends now; "+
+				"--wait 1 holds until somebody is there", room)
 		}
 		parting, cancel := context.WithTimeout(context.WithoutCancel(ctx), partingTime)
 		defer cancel()
@@ -63,7 +65,8 @@ func (p *pushCmd) Run(ctx context.Context, std *streams) error {
 
 // push pushes the input and waits until it is delivered. It returns early when ctx or the publisher ends. heard: there
 // was a subscriber.
-func (p *pushCmd) push(ctx context.Context, std *streams, c *client.Client, room codec.RoomID, in *source) (heard bool, err error) {
+func (p *pushCmd) push(ctx context.Context, std *streams, c *client.Client, room codec.RoomID, in *source) (heard bool,
+	err error) {
 	// Counts also tell, by their end, that the publisher ended.
 	pub, err := c.Publish(ctx, room, client.PublishOptions{Counts: true})
 	if err != nil {
@@ -82,7 +85,8 @@ func (p *pushCmd) push(ctx context.Context, std *streams, c *client.Client, room
 // feed pushes the input, waits until it is delivered, and closes the publisher. It returns early when ctx or the
 // publisher, which was asked for counts, ends. recognised, if there is one, is told what the input is. heard: there was
 // a subscriber.
-func (p *input) feed(ctx context.Context, std *streams, pub *client.Publisher, in *source, recognised func(media.Info)) (heard bool, err error) {
+func (p *input) feed(ctx context.Context, std *streams, pub *client.Publisher, in *source,
+	recognised func(media.Info)) (heard bool, err error) {
 	// Nothing interrupts a read of standard input: it is left behind for the process's end.
 	copied := make(chan error, 1)
 	go func() {
@@ -116,7 +120,8 @@ func (p *input) feed(ctx context.Context, std *streams, pub *client.Publisher, i
 }
 
 // copy pushes the input, unit by unit.
-func (p *input) copy(ctx context.Context, std *streams, pub *client.Publisher, in *source, recognised func(media.Info)) error {
+func (p *input) copy(ctx context.Context, std *streams, pub *client.Publisher, in *source,
+	recognised func(media.Info)) error {
 	bar := progress(std, in.size)
 	defer bar.Close()
 	var pace pacer
@@ -130,7 +135,8 @@ func (p *input) copy(ctx context.Context, std *streams, pub *client.Publisher, i
 		if recognised != nil && (ended || u.Kind == media.Key || pushed > recognising) {
 			d := in.units.Info()
 			if most := pub.MaxPayload(); d.Late == "" && header > most {
-				d.Late = fmt.Sprintf("its header of %s is longer than the server keeps: raise --payload there", humanize.IBytes(uint64(header)))
+				d.Late = fmt.Sprintf("its header of %s is longer than the server keeps: raise --payload there",
+					humanize.IBytes(uint64(header)))
 			}
 			recognised(d)
 			recognised = nil
@@ -207,7 +213,8 @@ func (p *input) keepsTime(in *source, untimed int, ended bool) error {
 	case f == media.OrdinaryMP4:
 		return fmt.Errorf("%w: %s is %v; '%s' makes one that is, or leave --realtime out", errNoTimes, p.File, f, fragmented)
 	case f == media.Raw && (in.size >= 0 || ended || untimed > unknownTime):
-		return fmt.Errorf("%w: %s is neither MPEG-TS, fragmented MP4, WebM, FLV nor Ogg; '%s' may do, or leave --realtime out",
+		return fmt.Errorf("%w: %s is neither MPEG-TS, fragmented MP4, WebM, FLV nor Ogg; "+
+			"'%s' may do, or leave --realtime out",
 			errNoTimes, p.File, piped)
 	case untimed > lostTime, ended && untimed > 0 && !in.units.Info().Timed:
 		return fmt.Errorf("%w: there are no times in %s; '%s' may do, or leave --realtime out", errNoTimes, p.File, piped)
@@ -223,7 +230,8 @@ func (p *input) describe(d media.Info) string {
 	case media.OrdinaryMP4:
 		return fmt.Sprintf("%v; who joins late cannot play it; '%s' makes one that can be joined", d.Format, fragmented)
 	}
-	says := []string{string(d.Format), cmp.Or(d.Tracks, "no tracks known yet"), fmt.Sprintf("key frames so far: %d", d.Keys)}
+	says := []string{string(d.Format), cmp.Or(d.Tracks, "no tracks known yet"),
+		fmt.Sprintf("key frames so far: %d", d.Keys)}
 	if d.Framing != "" {
 		says[0] += " in " + d.Framing
 	}

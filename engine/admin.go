@@ -22,7 +22,8 @@ func (e *Engine) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		if dead := e.deadLoops(r.Context()); len(dead) > 0 {
-			http.Error(w, fmt.Sprintf("event loops that have not turned for %v: %v", loopDeadAfter, dead), http.StatusServiceUnavailable)
+			http.Error(w, fmt.Sprintf("event loops that have not turned for %v: %v", loopDeadAfter, dead),
+				http.StatusServiceUnavailable)
 			return
 		}
 		_, _ = w.Write([]byte("ok\n"))
@@ -53,39 +54,48 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	descSessions   = desc("sessions", "Connections that are open.")
-	descGreeting   = desc("sessions_greeting", "Connections that have not said hello yet.")
-	descRooms      = desc("rooms", "Rooms that exist.")
-	descCache      = desc("cache_bytes", "Bytes that the logs for late joiners and resuming subscribers hold.")
-	descHeld       = desc("memory_bytes", "Bytes that clients make the server hold: frames, and all that is kept of rooms, streams, queues and sessions.")
-	descQueued     = desc("queued_bytes", "Bytes that wait for slow sockets, each counted for every subscriber it waits for.")
+	descSessions = desc("sessions", "Connections that are open.")
+	descGreeting = desc("sessions_greeting", "Connections that have not said hello yet.")
+	descRooms    = desc("rooms", "Rooms that exist.")
+	descCache    = desc("cache_bytes", "Bytes that the logs for late joiners and resuming subscribers hold.")
+	descHeld     = desc("memory_bytes",
+		"Bytes that clients make the server hold: frames, and all that is kept of rooms, streams, queues and sessions.")
+	descQueued = desc("queued_bytes",
+		"Bytes that wait for slow sockets, each counted for every subscriber it waits for.")
 	descReads      = desc("reads_total", "Reads from clients' sockets.")
 	descFramesIn   = desc("frames_in_total", "Stream frames that came from publishers.")
 	descBytesIn    = desc("bytes_in_total", "Bytes of stream frames that came from publishers.")
-	descDeliveries = desc("deliveries_total", "Stream frames given to subscribers' sockets or queues, without those for other nodes.")
-	descWrites     = desc("writes_total", "Writes to clients' sockets.")
-	descBytesOut   = desc("bytes_out_total", "Bytes that clients' sockets took.")
-	descCopied     = desc("copied_bytes_total", "Bytes copied from one buffer to another on the way of frames, but for TLS.")
-	descWakes      = desc("wakes_total", "Wake-ups of event loops.")
-	descBlocks     = desc("blocks_total", "Times that a socket took no more.")
-	descDropped    = desc("dropped_frames_total", "Frames that subscribers did not get because they were behind, by the room's policy.", "policy")
-	descCutOff     = desc("cut_off_total", "Subscriptions and sessions ended because they were behind.")
-	descShed       = desc("shed_total", "Times that an account had to give up something because the process held too much.")
-	descRefused    = desc("push_refused_frames_total", "Frames that were refused.")
-	descFailed     = desc("session_errors_total", "Sessions closed because of a fault of the client.")
-	descDenied     = desc("auth_denied_total", "Clients whose account and token did not fit, or do not any more.")
-	descAccepted   = desc("accepted_total", "Connections accepted.")
-	descUnshaken   = desc("handshakes_failed_total", "Connections whose TLS or WebSocket handshake, or PROXY header, failed or did not come in time.")
-	descTurned     = desc("turned_away_total", "Connections turned away, by reason.", "reason")
-	descReplays    = desc("replayed_frames_total", "Frames that a publisher sent again and the room had already.")
-	descOverflows  = desc("cache_overflows_total", "Logs emptied because a bound on caches was reached.")
-	descLinkIn     = desc("link_frames_in_total", "Stream frames that came from other nodes.")
-	descLinkInB    = desc("link_bytes_in_total", "Bytes of stream frames that came from other nodes.")
-	descLinkOut    = desc("link_frames_out_total", "Stream frames given to the links to other nodes, each counted for every node that it goes to.")
-	descLinkOutB   = desc("link_bytes_out_total", "Bytes of stream frames given to the links to other nodes.")
-	descLinksLost  = desc("links_lost_total", "Links to other nodes that broke.")
-	descPanics     = desc("panics_total", "Faults of this server, each of which cost who was being served, by where they were met.", "where")
-	descEnded      = desc("rooms_ended_total", "Rooms that ended, by reason.", "reason")
+	descDeliveries = desc("deliveries_total",
+		"Stream frames given to subscribers' sockets or queues, without those for other nodes.")
+	descWrites   = desc("writes_total", "Writes to clients' sockets.")
+	descBytesOut = desc("bytes_out_total", "Bytes that clients' sockets took.")
+	descCopied   = desc("copied_bytes_total",
+		"Bytes copied from one buffer to another on the way of frames, but for TLS.")
+	descWakes   = desc("wakes_total", "Wake-ups of event loops.")
+	descBlocks  = desc("blocks_total", "Times that a socket took no more.")
+	descDropped = desc("dropped_frames_total",
+		"Frames that subscribers did not get because they were behind, by the room's policy.", "policy")
+	descCutOff = desc("cut_off_total", "Subscriptions and sessions ended because they were behind.")
+	descShed   = desc("shed_total",
+		"Times that an account had to give up something because the process held too much.")
+	descRefused  = desc("push_refused_frames_total", "Frames that were refused.")
+	descFailed   = desc("session_errors_total", "Sessions closed because of a fault of the client.")
+	descDenied   = desc("auth_denied_total", "Clients whose account and token did not fit, or do not any more.")
+	descAccepted = desc("accepted_total", "Connections accepted.")
+	descUnshaken = desc("handshakes_failed_total",
+		"Connections whose TLS or WebSocket handshake, or PROXY header, failed or did not come in time.")
+	descTurned    = desc("turned_away_total", "Connections turned away, by reason.", "reason")
+	descReplays   = desc("replayed_frames_total", "Frames that a publisher sent again and the room had already.")
+	descOverflows = desc("cache_overflows_total", "Logs emptied because a bound on caches was reached.")
+	descLinkIn    = desc("link_frames_in_total", "Stream frames that came from other nodes.")
+	descLinkInB   = desc("link_bytes_in_total", "Bytes of stream frames that came from other nodes.")
+	descLinkOut   = desc("link_frames_out_total",
+		"Stream frames given to the links to other nodes, each counted for every node that it goes to.")
+	descLinkOutB  = desc("link_bytes_out_total", "Bytes of stream frames given to the links to other nodes.")
+	descLinksLost = desc("links_lost_total", "Links to other nodes that broke.")
+	descPanics    = desc("panics_total",
+		"Faults of this server, each of which cost who was being served, by where they were met.", "where")
+	descEnded = desc("rooms_ended_total", "Rooms that ended, by reason.", "reason")
 )
 
 var turnedNames = [turnedKinds]string{"connections", "handshakes", "descriptors", "address", "proxy", "address_at_once"}

@@ -65,12 +65,14 @@ type Config struct {
 	ReadBuffer    int           // bytes one read may take; default 1 MiB
 	SendBuffer    int           // bytes the kernel takes for a client beyond what is on its way to it; default 256 KiB
 	QueueSession  int           // bytes queued for one session over all its rooms; default 64 MiB
-	MemoryBound   int64         // bytes that clients make the process hold before those who hold most have to give up something; default 1 GiB
-	MaxSubsPer    int           // subscriptions of one session; default 4,096
-	MaxPubsPer    int           // rooms one session publishes into; default 4,096
-	DrainSpread   time.Duration // clients told to go are cut off spread over so long; default 1 s
-	TokenWarning  time.Duration // before a session's token ends the client is warned so early, later if the token is short; default 1 min
-	Limits        Limits        // on how much in a time
+	// bytes that clients make the process hold before those who hold most have to give up something; default 1 GiB
+	MemoryBound int64
+	MaxSubsPer  int           // subscriptions of one session; default 4,096
+	MaxPubsPer  int           // rooms one session publishes into; default 4,096
+	DrainSpread time.Duration // clients told to go are cut off spread over so long; default 1 s
+	// before a session's token ends the client is warned so early, later if the token is short; default 1 min
+	TokenWarning time.Duration
+	Limits       Limits // on how much in a time
 }
 
 // Check returns all that is wrong with a configuration, as far as it can be told without listening.
@@ -114,12 +116,14 @@ func (c *Config) fill() error {
 	bad(c.Ping < 100*time.Millisecond, "ping: %v is below 100 ms", c.Ping)
 	bad(c.MaxConns < 1, "connections: %d is below 1", c.MaxConns)
 	bad(c.ReadBuffer < codec.MaxFrame, "read buffer: %d is below a frame, %d", c.ReadBuffer, codec.MaxFrame)
-	bad(len(c.ListenTLS)+len(c.ListenWSS)+len(c.ListenWebTLS) > 0 && c.TLS == nil, "TLS: an address is given, but no certificate")
+	bad(len(c.ListenTLS)+len(c.ListenWSS)+len(c.ListenWebTLS) > 0 && c.TLS == nil,
+		"TLS: an address is given, but no certificate")
 	bad(len(c.ListenWeb)+len(c.ListenWebTLS) > 0 && c.Pages == nil, "pages: an address is given, but none to serve")
 	all := slices.Concat(c.Listen, c.ListenTLS, c.ListenWS, c.ListenWSS, c.ListenWeb, c.ListenWebTLS)
 	behind := slices.ContainsFunc(all, func(a string) bool { return strings.HasSuffix(a, ProxyOption) })
 	bad(behind && len(c.ProxyFrom) == 0, "PROXY: an address is for balancers, but their networks are not given")
-	bad(!behind && len(c.ProxyFrom) > 0, "PROXY: networks of balancers are given, but no address is for them (ADDR%s)", ProxyOption)
+	bad(!behind && len(c.ProxyFrom) > 0, "PROXY: networks of balancers are given, but no address is for them (ADDR%s)",
+		ProxyOption)
 	if c.TLS != nil {
 		c.TLS = c.TLS.Clone()
 		c.TLS.MinVersion = max(c.TLS.MinVersion, tls.VersionTLS13)
@@ -130,8 +134,9 @@ func (c *Config) fill() error {
 	bad(c.Node == "" || len(c.Node) > codec.MaxAccount, "node name: 1 to %d bytes", codec.MaxAccount)
 	if (c.Auth == nil || auth.IsOpen(c.Auth)) && !c.InsecureOpen {
 		for _, a := range all {
-			bad(!Loopback(a), "listen: %s can be reached from elsewhere, and without an authenticator anybody may be anyone there: "+
-				"choose an authenticator, a loopback address, or force it", a)
+			bad(!Loopback(a),
+				"listen: %s can be reached from elsewhere, and without an authenticator anybody may be anyone there: "+
+					"choose an authenticator, a loopback address, or force it", a)
 		}
 	}
 	return errors.Join(errs...)

@@ -287,7 +287,8 @@ func (s *session) join(r *room.Room, m *codec.Subscribe) error {
 		sub.mute = pub.Num
 	}
 	return sub.join(r, room.Join{
-		Account: s.account, Instance: s.instance, Counts: sub.counts, NoEcho: sub.noEcho, Mute: sub.mute, Have: m.Have, Gapped: m.Gapped,
+		Account: s.account, Instance: s.instance, Counts: sub.counts, NoEcho: sub.noEcho, Mute: sub.mute, Have: m.Have,
+		Gapped: m.Gapped,
 	})
 }
 

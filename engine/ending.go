@@ -24,7 +24,8 @@ func (s *session) fail(code codec.Code, text string) {
 	l := s.loop
 	l.stats.failed.Add(1)
 	l.eng.limits.closed.add(code)
-	l.eng.log.Debug().Uint64("conn_id", s.id).Str("account", s.account).Stringer("reason", code).Str("detail", text).Msg("session failed")
+	l.eng.log.Debug().Uint64("conn_id", s.id).Str("account", s.account).Stringer("reason", code).Str("detail",
+		text).Msg("session failed")
 	if s.phase == phasePreface { // the peer reads our preface before anything else
 		l.out = codec.AppendServerPreface(l.out, codec.VersionMax)
 	}
@@ -121,7 +122,8 @@ func (s *session) onClose() {
 	if s.phase != phaseOpen {
 		l.greeted(s)
 	}
-	for n := len(s.members); n > 0 && !l.try(inClose, unit{}, s.leaveRooms); n-- { // each that cannot leave has left the list, at least
+	// each that cannot leave has left the list, at least
+	for n := len(s.members); n > 0 && !l.try(inClose, unit{}, s.leaveRooms); n-- {
 		s.members = s.members[:min(len(s.members), n-1)]
 	}
 	l.try(inClose, unit{}, func() { s.role.close(s) })
@@ -144,5 +146,6 @@ func (s *session) onClose() {
 		l.stats.sessions.Add(-1)
 	}
 	s.leave()
-	l.eng.log.Debug().Uint64("conn_id", s.id).Str("account", s.account).Stringer("peer_addr", s.peerAddr()).Msg("session closed")
+	l.eng.log.Debug().Uint64("conn_id", s.id).Str("account", s.account).Stringer("peer_addr",
+		s.peerAddr()).Msg("session closed")
 }

@@ -62,7 +62,8 @@ func (s *session) settleIn() error {
 // passed, and its account holds too much, or most of all that there is.
 func (s *session) greedy() bool {
 	e := s.loop.eng
-	return e.pool.Held() > e.live().MemoryBound && s.role.client() && (s.share.Over() || s.share.Held() > e.live().MemoryBound/2)
+	return e.pool.Held() > e.live().MemoryBound && s.role.client() &&
+		(s.share.Over() || s.share.Held() > e.live().MemoryBound/2)
 }
 
 // leave takes back what enter and settleIn counted, of a session that is closed.
@@ -87,11 +88,12 @@ func (s *session) leave() {
 type reliefStep int
 
 const (
-	reliefNone     reliefStep = iota
-	reliefQueues              // what waits for their sessions, and in their rooms, is dropped as far as the rooms' policies let it
-	reliefLossless            // and the subscribers of their lossless rooms that owe acknowledgements are cut off
-	reliefSessions            // and their sessions are closed
-	reliefRooms               // and their rooms end
+	reliefNone reliefStep = iota
+	// what waits for their sessions, and in their rooms, is dropped as far as the rooms' policies let it
+	reliefQueues
+	reliefLossless // and the subscribers of their lossless rooms that owe acknowledgements are cut off
+	reliefSessions // and their sessions are closed
+	reliefRooms    // and their rooms end
 )
 
 // looksPerStep is how many looks a step of relief is given.
@@ -125,7 +127,8 @@ func (e *Engine) balance() {
 	}
 	if e.looks == 0 {
 		e.log.Warn().Int64("held", e.pool.Held()).Str("account", over[0].Account).Int64("of_account", over[0].Held()).
-			Int("step", int(e.relief)).Int("accounts", len(over)).Msg("memory bound reached; the largest accounts give up something")
+			Int("step", int(e.relief)).Int("accounts",
+			len(over)).Msg("memory bound reached; the largest accounts give up something")
 	}
 	step := e.relief
 	for _, l := range e.loops {

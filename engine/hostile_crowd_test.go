@@ -13,7 +13,8 @@ import (
 func flat(t *testing.T, e *engine.Engine, before int) {
 	t.Helper()
 	e.Rooms().EndAll(codec.CodeRemoved)
-	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) { // between two looks; a descriptor is closed after its session
+	// between two looks; a descriptor is closed after its session
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		fds, batches := descriptors(t), e.Batches()
 		if fds <= before && batches == 0 {
 			return

@@ -76,7 +76,8 @@ func TestMalformedInputClosesWithItsCode(t *testing.T) {
 		{"hello without an account", pref(enc((&codec.Hello{Instance: 1}).Append(nil))), codec.CodeBadAccount},
 		{"hello cut short", pref(raw(codec.TypeHello, 5, 'a')), codec.CodeMalformed},
 		{"hello not UTF-8", pref(raw(codec.TypeHello, 1, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0)), codec.CodeMalformed},
-		{"hello with a name too long", pref(raw(codec.TypeHello, append([]byte{0x81, 1}, make([]byte, 129+10)...)...)), codec.CodeMalformed},
+		{"hello with a name too long", pref(raw(codec.TypeHello, append([]byte{0x81, 1}, make([]byte, 129+10)...)...)),
+			codec.CodeMalformed},
 		{"hello with a token beyond the frame", pref(raw(codec.TypeHello, 1, 'a', 0xff, 0x1f)), codec.CodeMalformed},
 		{"frame of length 0", after([]byte{0, 0}), codec.CodeMalformed},
 		{"frame longer than any may be", after([]byte{0xff, 0xff}), codec.CodeFrameTooLong},
@@ -85,8 +86,10 @@ func TestMalformedInputClosesWithItsCode(t *testing.T) {
 		{"type reserved for accounts", after(raw(0x33)), codec.CodeUnknownType},
 		{"second hello", after(enc((&codec.Hello{Account: "a"}).Append(nil))), codec.CodeUnexpected},
 		{"overlong varint", after(raw(codec.TypeStat, append([]byte{0x81, 0x00}, req()[1:]...)...)), codec.CodeBadVarint},
-		{"varint above 32 bits", after(raw(codec.TypeStat, append([]byte{0xff, 0xff, 0xff, 0xff, 0x1f}, req()[1:]...)...)), codec.CodeBadVarint},
-		{"varint above 64 bits", after(raw(codec.TypeRegister, append([]byte{1, 0}, append(overlong, 1)...)...)), codec.CodeBadVarint},
+		{"varint above 32 bits", after(raw(codec.TypeStat, append([]byte{0xff, 0xff, 0xff, 0xff, 0x1f}, req()[1:]...)...)),
+			codec.CodeBadVarint},
+		{"varint above 64 bits", after(raw(codec.TypeRegister, append([]byte{1, 0}, append(overlong, 1)...)...)),
+			codec.CodeBadVarint},
 		{"request cut short", after(raw(codec.TypeSubscribe, 1, 0, 0)), codec.CodeMalformed},
 		{"unknown flag", after(raw(codec.TypeSubscribe, req(0x80, 0)...)), codec.CodeMalformed},
 		{"list longer than the frame", after(raw(codec.TypeSubscribe, req(0, 0xff, 0x1f)...)), codec.CodeMalformed},
@@ -99,7 +102,9 @@ func TestMalformedInputClosesWithItsCode(t *testing.T) {
 		{"stream of room 0", after(stream(3, 11)), codec.CodeMalformed},
 		{"stream of publisher 0", after(stream(11, 13)), codec.CodeMalformed},
 		{"stream frame 0", after(stream(14, 20)), codec.CodeMalformed},
-		{"gap the wrong way round", after(raw(codec.TypeGap, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 1, 0)), codec.CodeMalformed},
+		{"gap the wrong way round",
+			after(raw(codec.TypeGap, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 1, 0)),
+			codec.CodeMalformed},
 	} {
 		for _, way := range []string{"plain", "tls", "ws", "wss"} {
 			t.Run(tc.name+"/"+way, func(t *testing.T) {
@@ -231,11 +236,13 @@ func script(room codec.RoomID) []byte {
 	b = enc((&codec.Subscribe{Req: 2, Room: room}).Append(b))
 	b = enc(grant(3, room, "bob").Append(b))
 	for seq := uint64(1); seq <= 5; seq++ {
-		f := codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: 1, Dtype: 3}, Seq: seq, Payload: bytes.Repeat([]byte{byte(seq)}, int(seq)*17)}
+		f := codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: 1, Dtype: 3}, Seq: seq,
+			Payload: bytes.Repeat([]byte{byte(seq)}, int(seq)*17)}
 		b = enc(f.Append(b))
 	}
 	b = enc((&codec.Gap{Room: room, StreamKey: codec.StreamKey{Pub: 1, Dtype: 3}, From: 6, To: 9}).Append(b))
-	b = enc((&codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: 1, Dtype: 3}, Seq: 10, Flags: codec.FlagKey, Payload: []byte("end")}).Append(b))
+	b = enc((&codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: 1, Dtype: 3}, Seq: 10, Flags: codec.FlagKey,
+		Payload: []byte("end")}).Append(b))
 	b = enc((&codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: 1, Dtype: 3}, Seq: 12}).Append(b)) // refused
 	b = enc(stat(4, room).Append(b))
 	return enc((&codec.Ping{Echo: 77}).Append(b))
@@ -275,7 +282,8 @@ func TestWhereTheCutsAreHasNoMeaning(t *testing.T) {
 			}
 		}
 		for _, typ := range []byte{
-			codec.TypeWelcome, codec.TypePublished, codec.TypeSubscribed, codec.TypeOK, codec.TypeInfo, codec.TypePong, codec.TypePushRefused,
+			codec.TypeWelcome, codec.TypePublished, codec.TypeSubscribed, codec.TypeOK, codec.TypeInfo, codec.TypePong,
+			codec.TypePushRefused,
 		} {
 			if answers[typ] != 1 {
 				t.Errorf("%d frames of type %#x", answers[typ], typ)
@@ -334,7 +342,8 @@ func TestRandomFramesAfterAValidHello(t *testing.T) {
 	codes := make(map[codec.Code]int)
 	for sent := 0; sent < frames; {
 		w := dial(t, e)
-		b := enc((&codec.Hello{Account: "mallory", Instance: 1, Caps: codec.CapToken}).Append(codec.AppendClientPreface(nil, 1, 1)))
+		b := enc((&codec.Hello{Account: "mallory", Instance: 1, Caps: codec.CapToken}).Append(codec.AppendClientPreface(nil,
+			1, 1)))
 		n := min(frames-sent, 5000)
 		for range n {
 			b = appendRandom(b, rnd, room)
@@ -382,7 +391,8 @@ func appendRandom(b []byte, rnd *rand.Rand, room codec.RoomID) []byte {
 	case 5:
 		return enc(remove(req, room).Append(b))
 	case 6:
-		return enc((&codec.Register{Req: req, Policy: codec.Policy(rnd.IntN(5)), IdleMillis: rnd.Uint64() >> rnd.IntN(64)}).Append(b))
+		return enc((&codec.Register{Req: req, Policy: codec.Policy(rnd.IntN(5)),
+			IdleMillis: rnd.Uint64() >> rnd.IntN(64)}).Append(b))
 	case 7:
 		return enc(grant(req, room, name).Append(b))
 	case 8:
@@ -404,7 +414,8 @@ func appendRandom(b []byte, rnd *rand.Rand, room codec.RoomID) []byte {
 		}
 		return append(b, raw(byte(rnd.Uint32()), body...)...)
 	default:
-		f := codec.Stream{Room: max(room, 1), StreamKey: key, Seq: seq, Flags: codec.Flags(rnd.IntN(16)), Payload: make([]byte, rnd.IntN(200))}
+		f := codec.Stream{Room: max(room, 1), StreamKey: key, Seq: seq, Flags: codec.Flags(rnd.IntN(16)),
+			Payload: make([]byte, rnd.IntN(200))}
 		return enc(f.Append(b))
 	}
 }

@@ -22,7 +22,8 @@ import (
 // acknowledgements: they are held back until the rate has caught up, so that the publisher's window stops it. Nothing
 // is lost, subscribers get what was taken, and only a client that does not keep to its window is cut off.
 type Limits struct {
-	ConnRate     int            // connections a second of one address, of one /64 with IPv6; default 200, below 0: no limit
+	// connections a second of one address, of one /64 with IPv6; default 200, below 0: no limit
+	ConnRate     int
 	ConnBurst    int            // of these at once; default ten seconds' worth
 	ConnAtOnce   int            // connections that one address has at once; default half of MaxConns, 64 at least
 	ConnExempt   []netip.Prefix // addresses that these do not hold for, as those of load balancers; default loopback
@@ -33,7 +34,8 @@ type Limits struct {
 	AccountFrames int64 // likewise, of all sessions of an account on this node
 	AccountBytes  int64
 
-	Requests int // requests a second of one session, and ten times as many other control frames; default 10,000, below 0: no limit
+	// requests a second of one session, and ten times as many other control frames; default 10,000, below 0: no limit
+	Requests int
 }
 
 func (c *Limits) fill(conns int) error {
@@ -241,7 +243,8 @@ func (m *meter) limit(now int64) limited {
 
 // overLimit reports whether the session has pushed more than its rates allow by now, or its account holds too much.
 func (s *session) overLimit() bool {
-	return s.pushing != nil && (s.loop.eng.limits.rates.Load().pushes && s.pushing.meter.limit(s.loop.now) != limitedKinds || s.share.Over())
+	return s.pushing != nil &&
+		(s.loop.eng.limits.rates.Load().pushes && s.pushing.meter.limit(s.loop.now) != limitedKinds || s.share.Over())
 }
 
 // ackDue acknowledges what has arrived, unless the session is over its limit: then a later tick does.
@@ -277,7 +280,8 @@ func (s *session) mayBegin() bool {
 	return !s.overLimit()
 }
 
-var errTooFast = &room.Error{Code: codec.CodeRateLimited, Text: "the session or its account has pushed more than it may in a time"}
+var errTooFast = &room.Error{Code: codec.CodeRateLimited,
+	Text: "the session or its account has pushed more than it may in a time"}
 
 var errSessionFull = &room.Error{Code: codec.CodeSessionFull, Text: "the session takes part in as many rooms as it may"}
 
@@ -299,7 +303,8 @@ func (s *session) throttle(typ byte, frame []byte) (refused bool, err error) {
 	switch typ {
 	case codec.TypeToken:
 		cost, request = s.loop.eng.limits.rates.Load().requests.perSecond*int64(tokenTime)/int64(time.Second), true
-	case codec.TypeRegister, codec.TypeRemove, codec.TypeGrant, codec.TypeRevoke, codec.TypePublish, codec.TypeSubscribe, codec.TypeStat,
+	case codec.TypeRegister, codec.TypeRemove, codec.TypeGrant, codec.TypeRevoke, codec.TypePublish, codec.TypeSubscribe,
+		codec.TypeStat,
 		codec.TypeInbox:
 		cost, request = costRequest, true
 	}
@@ -351,7 +356,8 @@ func (c *codeCounts) add(code codec.Code) {
 }
 
 var (
-	descLimited   = desc("limited_total", "Times that a session was slowed or refused because of a rate, by limit.", "limit")
+	descLimited = desc("limited_total", "Times that a session was slowed or refused because of a rate, by limit.",
+		"limit")
 	descRefusals  = desc("refused_total", "Requests refused, by code.", "code")
 	descClosedFor = desc("closed_total", "Sessions closed with an error, by code.", "code")
 )

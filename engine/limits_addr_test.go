@@ -131,7 +131,8 @@ func TestAddrLimiterManyAddresses(t *testing.T) {
 
 func BenchmarkCharge(b *testing.B) {
 	for name, c := range map[string]Limits{
-		"off": {}, "session": {SessionFrames: 1, SessionBytes: 1}, "account": {SessionFrames: 1, SessionBytes: 1, AccountFrames: 1, AccountBytes: 1},
+		"off": {}, "session": {SessionFrames: 1, SessionBytes: 1},
+		"account": {SessionFrames: 1, SessionBytes: 1, AccountFrames: 1, AccountBytes: 1},
 	} {
 		b.Run(name, func(b *testing.B) {
 			e := &Engine{}

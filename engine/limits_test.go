@@ -36,7 +36,8 @@ func metric(t testing.TB, e *engine.Engine, line string) float64 {
 // burst is n frames of a stream, from the first on.
 func burst(room codec.RoomID, pub uint16, from, n, payload int) (b []byte) {
 	for i := range n {
-		f := codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: pub}, Seq: uint64(from + i), Flags: codec.FlagKey, Payload: make([]byte, payload)}
+		f := codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: pub}, Seq: uint64(from + i), Flags: codec.FlagKey,
+			Payload: make([]byte, payload)}
 		b = enc(f.Append(b))
 	}
 	return b

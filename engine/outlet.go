@@ -107,7 +107,8 @@ func (o *outlet) flush() {
 	l.iov = iov[:0]
 	for _, m := range o.members {
 		l.unit.s = m.s
-		if m.s.q == nil && !m.s.paced() && len(m.s.members) == 1 && !m.sub.Slow() && m.mute == 0 && (o.counts == 0 || !m.counts) {
+		if m.s.q == nil && !m.s.paced() && len(m.s.members) == 1 && !m.sub.Slow() && m.mute == 0 &&
+			(o.counts == 0 || !m.counts) {
 			m.write(iov, size)
 		} else {
 			m.enqueue()

@@ -38,7 +38,8 @@ const (
 )
 
 var placeNames = [places]string{
-	"open", "read", "close", "mailbox", "fan_out", "write", "tick", "sweep", "cluster", "handshake", "accept", "admin", "pages", "gossip", "watch",
+	"open", "read", "close", "mailbox", "fan_out", "write", "tick", "sweep", "cluster", "handshake", "accept", "admin",
+	"pages", "gossip", "watch",
 }
 
 func (p place) String() string { return placeNames[p] }

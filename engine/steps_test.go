@@ -33,7 +33,8 @@ func newStepsBench(b testing.TB) *stepsBench {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = c.Close() })
-	hello, err := (&codec.Hello{Account: "alice", Instance: 1}).Append(codec.AppendClientPreface(nil, codec.VersionMin, codec.VersionMax))
+	hello, err := (&codec.Hello{Account: "alice", Instance: 1}).Append(codec.AppendClientPreface(nil, codec.VersionMin,
+		codec.VersionMax))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -105,7 +106,8 @@ func (x *stepsBench) handleBytes(b []byte) (took time.Duration, steps int) {
 // frames returns so many frames of 20 bytes, of two streams in turn: each is a run, and a step.
 func (x *stepsBench) frames(n int) (b []byte) {
 	for i := range n {
-		f := codec.Stream{Room: x.room, StreamKey: codec.StreamKey{Pub: x.pub, Dtype: uint8(i % 2)}, Seq: x.seq + uint64(i/2) + 1}
+		f := codec.Stream{Room: x.room, StreamKey: codec.StreamKey{Pub: x.pub, Dtype: uint8(i % 2)},
+			Seq: x.seq + uint64(i/2) + 1}
 		var err error
 		if b, err = f.Append(b); err != nil {
 			x.b.Fatal(err)
@@ -173,7 +175,8 @@ var requestsCharged = []struct {
 			x.b.Fatal(err)
 		}
 		for d := 2; d < 252; d++ {
-			f := codec.Stream{Room: x.room, StreamKey: codec.StreamKey{Pub: x.pub, Dtype: uint8(d)}, Seq: 1, Flags: codec.FlagKey}
+			f := codec.Stream{Room: x.room, StreamKey: codec.StreamKey{Pub: x.pub, Dtype: uint8(d)}, Seq: 1,
+				Flags: codec.FlagKey}
 			frame, err := f.Append(nil)
 			if err != nil {
 				x.b.Fatal(err)
@@ -195,7 +198,8 @@ var requestsCharged = []struct {
 	{"subscribe to a lossless room of 1,000", func(x *stepsBench) func() []codec.Control {
 		r := x.register(codec.PolicyLossless)
 		for i := range 1000 {
-			if err := r.Subscribe(nowhere{}, room.Join{Member: new(nobody), Account: "bob", Instance: uint64(i)}, 1); err != nil {
+			j := room.Join{Member: new(nobody), Account: "bob", Instance: uint64(i)}
+			if err := r.Subscribe(nowhere{}, j, 1); err != nil {
 				x.b.Fatal(err)
 			}
 		}

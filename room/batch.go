@@ -60,7 +60,8 @@ type Pool struct {
 
 // A buffer is at most twice as large as what is in it: what a room's log may hold counts buffers, not frames.
 var classSizes = [...]int{
-	128, 256, 512, 1 << 10, 2 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20,
+	128, 256, 512, 1 << 10, 2 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10,
+	1 << 20,
 }
 
 // classOf returns the smallest class that n bytes fit; -1: none.

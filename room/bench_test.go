@@ -175,13 +175,15 @@ func BenchmarkShed(b *testing.B) {
 					for i := 0; b.Loop(); i++ {
 						s := i % streams
 						next[s]++
-						f := codec.Stream{Room: x.room.ID, StreamKey: codec.StreamKey{Pub: uint16(s + 1)}, Seq: next[s], Payload: make([]byte, 0, 64)[:64]}
+						f := codec.Stream{Room: x.room.ID, StreamKey: codec.StreamKey{Pub: uint16(s + 1)}, Seq: next[s],
+							Payload: make([]byte, 0, 64)[:64]}
 						if group != 0 && next[s]%group == 1 {
 							f.Flags = codec.FlagKey
 						}
 						batch := x.pool.Get(128, nil)
 						batch.B = enc(f.Append(batch.B))
-						batch.Kind, batch.Key, batch.First, batch.Last, batch.Keyed = KindStream, f.StreamKey, f.Seq, f.Seq, group != 0 && policy == codec.PolicyLive
+						batch.Kind, batch.Key, batch.First, batch.Last, batch.Keyed = KindStream, f.StreamKey, f.Seq, f.Seq,
+							group != 0 && policy == codec.PolicyLive
 						now += 1000
 						v.q.Push(&v.Sub, batch, 0, len(batch.B), now)
 						batch.Release()

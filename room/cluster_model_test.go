@@ -43,7 +43,8 @@ type modelPiece struct {
 }
 
 func (c *modelCluster) node(i int) *modelNode {
-	n := &modelNode{bench: &bench{t: c.t, pool: &Pool{}, hold: &fakeHolder{}, now: c.now, broken: make(map[codec.Position]bool)}, name: fmt.Sprint("node", i)}
+	n := &modelNode{bench: &bench{t: c.t, pool: &Pool{}, hold: &fakeHolder{}, now: c.now,
+		broken: make(map[codec.Position]bool)}, name: fmt.Sprint("node", i)}
 	n.table = NewTable(Config{Window: 8 << 20}, rand.Reader, n.pool)
 	return n
 }
@@ -252,8 +253,11 @@ func TestClusterModel(t *testing.T) { rapid.Check(t, clusterModel) }
 
 func clusterModel(rt *rapid.T) {
 	policy := rapid.SampledFrom([]codec.Policy{codec.PolicyLive, codec.PolicyLossless}).Draw(rt, "policy")
-	c := &modelCluster{t: rt, now: 1e9, held: make(map[uint8][]modelPiece), sent: make(map[uint8][]modelPiece), next: map[uint8]uint64{1: 1, 2: 1}, name: make(map[*viewer]string), moved: make(map[*viewer]bool), begun: make(map[*viewed]int)}
-	first := openBench(rt, Config{Window: 8 << 20}, codec.Register{Policy: policy, QueueBytes: 64 << 20, QueueMillis: 60_000})
+	c := &modelCluster{t: rt, now: 1e9, held: make(map[uint8][]modelPiece), sent: make(map[uint8][]modelPiece),
+		next: map[uint8]uint64{1: 1, 2: 1}, name: make(map[*viewer]string), moved: make(map[*viewer]bool),
+		begun: make(map[*viewed]int)}
+	first := openBench(rt, Config{Window: 8 << 20},
+		codec.Register{Policy: policy, QueueBytes: 64 << 20, QueueMillis: 60_000})
 	c.nodes = []*modelNode{{bench: first, name: "node0", synced: true}, c.node(1), c.node(2)}
 	c.relay = c.nodes[0]
 	pick := func() *modelNode { return c.nodes[rapid.IntRange(0, 2).Draw(rt, "node")] }
@@ -266,7 +270,8 @@ func clusterModel(rt *rapid.T) {
 		}
 		switch op := rapid.IntRange(0, 19).Draw(rt, "op"); {
 		case op < 6:
-			c.push(uint8(rapid.IntRange(1, 2).Draw(rt, "dtype")), rapid.SampledFrom([]codec.Flags{0, 0, codec.FlagKey}).Draw(rt, "flags"),
+			c.push(uint8(rapid.IntRange(1, 2).Draw(rt, "dtype")),
+				rapid.SampledFrom([]codec.Flags{0, 0, codec.FlagKey}).Draw(rt, "flags"),
 				rapid.IntRange(1, 3).Draw(rt, "pieces"))
 		case op < 8:
 			c.mirror(pick())

@@ -8,23 +8,29 @@ import (
 
 // Config holds the bounds of all rooms of a node. Zero values mean the defaults of DefaultConfig.
 type Config struct {
-	Idle, IdleMin, IdleMax time.Duration // a room without a push ends after Idle; what a room may ask for lies between min and max
+	// a room without a push ends after Idle; what a room may ask for lies between min and max
+	Idle, IdleMin, IdleMax time.Duration
 	QueueBytes             int           // bytes queued for one subscriber of a room before its policy acts
 	QueueBytesMax          int           // most that a room may ask for
 	QueueAge               time.Duration // age of what is queued for one subscriber before its policy acts
 	QueueAgeMax            time.Duration // most that a room may ask for
 	Window                 int           // bytes a publisher may have unacknowledged
-	Stall                  time.Duration // a subscriber of a lossless room that owes an acknowledgement for so long is cut off
-	SeatLag                time.Duration // a node that owes an acknowledgement for so long is not waited for, but in lossless rooms
-	Clustered              bool          // this node is one of many
-	Settle                 time.Duration // a room that another node takes over waits so long for those who are on their way
-	Linger                 time.Duration // a publisher whose connection broke keeps its place for so long
-	History                int           // bytes of each stream kept for those who resume, beyond the newest group; in mirrors two windows, while memory allows
-	CacheRoom              int           // bytes of all logs of one room; over it its largest is emptied
-	CacheAll               int           // bytes of all logs; over it those of the accounts that have most are emptied
-	MaxPayload             int           // bytes of a message over all its pieces
-	MaxRooms               int           // rooms in all
-	MaxRoomsPerAccount     int
+	// a subscriber of a lossless room that owes an acknowledgement for so long is cut off
+	Stall time.Duration
+	// a node that owes an acknowledgement for so long is not waited for, but in lossless rooms
+	SeatLag   time.Duration
+	Clustered bool // this node is one of many
+	// a room that another node takes over waits so long for those who are on their way
+	Settle time.Duration
+	Linger time.Duration // a publisher whose connection broke keeps its place for so long
+	// bytes of each stream kept for those who resume, beyond the newest group; in mirrors two windows, while memory
+	// allows
+	History            int
+	CacheRoom          int // bytes of all logs of one room; over it its largest is emptied
+	CacheAll           int // bytes of all logs; over it those of the accounts that have most are emptied
+	MaxPayload         int // bytes of a message over all its pieces
+	MaxRooms           int // rooms in all
+	MaxRoomsPerAccount int
 
 	MaxPublishersPerAccount, MaxStreamsPerAccount int
 
@@ -44,7 +50,8 @@ func DefaultConfig() Config {
 		Window: 4 << 20, Stall: 10 * time.Second, SeatLag: time.Second, Settle: 2 * time.Second, Linger: 10 * time.Second,
 		History: 256 << 10, CacheRoom: 64 << 20, CacheAll: 512 << 20,
 		MaxPayload: codec.DefaultMaxPayload,
-		MaxRooms:   1 << 20, MaxRoomsPerAccount: 1 << 17, MaxPublishersPerAccount: 1 << 15, MaxStreamsPerAccount: 1 << 16, MaxPublishers: 1 << 10, MaxGrants: 1 << 14,
+		MaxRooms:   1 << 20, MaxRoomsPerAccount: 1 << 17, MaxPublishersPerAccount: 1 << 15, MaxStreamsPerAccount: 1 << 16,
+		MaxPublishers: 1 << 10, MaxGrants: 1 << 14,
 		MaxSubscribers: 1 << 20,
 	}
 }

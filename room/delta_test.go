@@ -25,7 +25,8 @@ func TestChangesAddUp(t *testing.T) {
 			}
 			known.Grants[i] = g
 		}
-		known.Publishers = slices.DeleteFunc(known.Publishers, func(p codec.PublisherState) bool { return slices.Contains(d.Left, p.Num) })
+		known.Publishers = slices.DeleteFunc(known.Publishers,
+			func(p codec.PublisherState) bool { return slices.Contains(d.Left, p.Num) })
 		known.Publishers = append(known.Publishers, d.Came...)
 		known.NextPub = d.NextPub
 		if got, want := fmt.Sprint(known), fmt.Sprint(x.room.State()); got != want {

@@ -13,14 +13,16 @@ import (
 // written, and each subscriber's order holds.
 func TestPositionsAtTheEdges(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		policy := rapid.SampledFrom([]codec.Policy{codec.PolicyLive, codec.PolicyLatest, codec.PolicyDisconnect, codec.PolicyLossless}).Draw(t, "policy")
+		policy := rapid.SampledFrom([]codec.Policy{codec.PolicyLive, codec.PolicyLatest, codec.PolicyDisconnect,
+			codec.PolicyLossless}).Draw(t, "policy")
 		x := openBench(t, Config{}, codec.Register{Policy: policy})
 		next := map[uint8]uint64{1: 1, 2: 1}
 		push := func(dtype uint8, flags codec.Flags) {
 			if next[dtype] >= codec.MaxSeq {
 				return
 			}
-			f := codec.Stream{Room: x.room.ID, StreamKey: x.key(dtype), Seq: next[dtype], Flags: flags, Payload: []byte("payload")}
+			f := codec.Stream{Room: x.room.ID, StreamKey: x.key(dtype), Seq: next[dtype], Flags: flags,
+				Payload: []byte("payload")}
 			if x.tryPush(enc(f.Append(nil))) == nil {
 				next[dtype]++
 			}
@@ -34,7 +36,8 @@ func TestPositionsAtTheEdges(t *testing.T) {
 			case 2:
 				push(dtype, 0)
 			case 3: // a gap, maybe to the end or beyond
-				to := rapid.SampledFrom([]uint64{next[dtype], next[dtype] + 3, codec.MaxSeq - 2, codec.MaxSeq - 1, codec.MaxSeq}).Draw(t, "to")
+				to := rapid.SampledFrom([]uint64{next[dtype], next[dtype] + 3, codec.MaxSeq - 2, codec.MaxSeq - 1,
+					codec.MaxSeq}).Draw(t, "to")
 				from := rapid.SampledFrom([]uint64{1, next[dtype]}).Draw(t, "from")
 				g := codec.Gap{Room: x.room.ID, StreamKey: x.key(dtype), From: from, To: max(from, to)}
 				if x.pub.PushGap(x.hold, g, x.now) == nil && g.To >= next[dtype] {
@@ -46,7 +49,8 @@ func TestPositionsAtTheEdges(t *testing.T) {
 				var j Join
 				for d := uint8(1); d <= 3; d++ {
 					if rapid.Bool().Draw(t, "names it") {
-						last := rapid.SampledFrom([]uint64{0, 1, 2, next[d] - min(next[d], 2), next[d] - min(next[d], 1), next[d], codec.MaxSeq - 1, codec.MaxSeq}).Draw(t, "last")
+						last := rapid.SampledFrom([]uint64{0, 1, 2, next[d] - min(next[d], 2), next[d] - min(next[d], 1), next[d],
+							codec.MaxSeq - 1, codec.MaxSeq}).Draw(t, "last")
 						key := codec.StreamKey{Pub: uint16(rapid.IntRange(1, 2).Draw(t, "pub")), Dtype: d}
 						if rapid.Bool().Draw(t, "gapped") && last > 0 {
 							j.Gapped = append(j.Gapped, uint32(len(j.Have)))
@@ -87,7 +91,8 @@ func TestPositionsAtTheEdges(t *testing.T) {
 func TestPolicyOfAnotherVersion(t *testing.T) {
 	table := NewTable(Config{}, rand.Reader, &Pool{})
 	h := codec.RoomHead{Room: 7, Owner: "owner", Created: 1<<64 - 1, RoomSettings: codec.RoomSettings{
-		Policy: 200, IdleMillis: 1<<64 - 1, ExpireMillis: 1<<64 - 1, QueueBytes: 1<<64 - 1, QueueMillis: 1<<64 - 1, MaxSubs: 1<<64 - 1,
+		Policy: 200, IdleMillis: 1<<64 - 1, ExpireMillis: 1<<64 - 1, QueueBytes: 1<<64 - 1, QueueMillis: 1<<64 - 1,
+		MaxSubs: 1<<64 - 1,
 	}}
 	r, err := table.Mirror(&h, 1)
 	if err != nil {

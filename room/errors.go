@@ -42,11 +42,12 @@ var (
 	ErrNotAccepted   = &Error{codec.CodeNotAccepted, "the account accepts nothing of this one, or is not there"}
 	ErrAway          = &Error{codec.CodeAway, "none of the account's sessions is there"}
 	ErrNotRelay      = &Error{codec.CodeMoved, "another node relays the room"}
-	ErrUnsettled     = &Error{codec.CodeOverloaded, "the room has just come to this node, and whom others have heard to be granted is not known yet"}
-	ErrHeld          = &Error{codec.CodeSuperseded, "another session of this client publishes"}
-	ErrRooms         = &Error{codec.CodeTooManyRooms, "too many rooms"}
-	ErrManyPubs      = &Error{codec.CodeTooManyPublishers, "the account publishes into as many rooms as it may"}
-	ErrManyStreams   = &Error{codec.CodeTooManyStreams, "the account has as many streams as it may have"}
-	ErrManyGrants    = &Error{codec.CodeTooManyGrants, "the room has as many grants as it may have"}
-	ErrOverloaded    = &Error{codec.CodeOverloaded, "the account holds more of the server's memory than there is for one"}
+	ErrUnsettled     = &Error{codec.CodeOverloaded,
+		"the room has just come to this node, and whom others have heard to be granted is not known yet"}
+	ErrHeld        = &Error{codec.CodeSuperseded, "another session of this client publishes"}
+	ErrRooms       = &Error{codec.CodeTooManyRooms, "too many rooms"}
+	ErrManyPubs    = &Error{codec.CodeTooManyPublishers, "the account publishes into as many rooms as it may"}
+	ErrManyStreams = &Error{codec.CodeTooManyStreams, "the account has as many streams as it may have"}
+	ErrManyGrants  = &Error{codec.CodeTooManyGrants, "the room has as many grants as it may have"}
+	ErrOverloaded  = &Error{codec.CodeOverloaded, "the account holds more of the server's memory than there is for one"}
 )

@@ -172,7 +172,8 @@ func (v *viewer) Acted(out Outcome) {
 }
 
 func (x *bench) newViewer() *viewer {
-	v := &viewer{q: NewQueue(x.pool, x.chunk), loop: x.loop, streams: make(map[codec.StreamKey]*viewed), joined: make(map[uint16]bool), broken: x.broken, fail: x.t.Fatalf}
+	v := &viewer{q: NewQueue(x.pool, x.chunk), loop: x.loop, streams: make(map[codec.StreamKey]*viewed),
+		joined: make(map[uint16]bool), broken: x.broken, fail: x.t.Fatalf}
 	v.Init(x.room, v)
 	return v
 }
@@ -366,7 +367,8 @@ func (x *bench) message(dst []byte, dtype uint8, seq uint64, flags codec.Flags, 
 		if i < pieces-1 {
 			f |= codec.FlagMore
 		}
-		s := codec.Stream{Room: x.room.ID, StreamKey: codec.StreamKey{Pub: x.pub.Num, Dtype: dtype}, Flags: f, Seq: seq + uint64(i)}
+		s := codec.Stream{Room: x.room.ID, StreamKey: codec.StreamKey{Pub: x.pub.Num, Dtype: dtype}, Flags: f,
+			Seq: seq + uint64(i)}
 		s.Payload = make([]byte, max(8, size))
 		binary.BigEndian.PutUint64(s.Payload, s.Seq)
 		dst = enc(s.Append(dst))
@@ -402,7 +404,8 @@ func (x *bench) script(dtype uint8, script ...string) {
 	for _, word := range script {
 		var seq, to uint64
 		if n, _ := fmt.Sscanf(word, "%d-%d", &seq, &to); n == 2 {
-			if err := x.pub.PushGap(x.hold, codec.Gap{StreamKey: codec.StreamKey{Dtype: dtype}, From: seq, To: to}, x.now); err != nil {
+			g := codec.Gap{StreamKey: codec.StreamKey{Dtype: dtype}, From: seq, To: to}
+			if err := x.pub.PushGap(x.hold, g, x.now); err != nil {
 				x.t.Fatal(err)
 			}
 			x.broken[codec.Position{StreamKey: x.key(dtype), Last: seq - 1}] = true

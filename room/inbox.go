@@ -155,9 +155,9 @@ func (r *Room) present() bool {
 	return false
 }
 
-// attend notes whether somebody is in an inbox. While nobody is, nothing counts as arrived but what somebody had who has
-// left. When nobody has been for half the stall time, who sends is told: later the places of who was there are given
-// up. No-op for other rooms. Room's mutex.
+// attend notes whether somebody is in an inbox. While nobody is, nothing counts as arrived but what somebody had who
+// has left. When nobody has been for half the stall time, who sends is told: later the places of who was there are
+// given up. No-op for other rooms. Room's mutex.
 func (r *Room) attend(now int64) {
 	vacant := r.subs+r.tallied == 0
 	switch {
@@ -179,8 +179,8 @@ func (r *Room) attend(now int64) {
 }
 
 // parted notes what a session had that has left an inbox, or one behind a link, before its seat is given up: in a
-// lossless one what it has consumed, of one elsewhere what its node has said of that, and of one here all that was sent.
-// No-op for other rooms. Room's mutex.
+// lossless one what it has consumed, of one elsewhere what its node has said of that, and of one here all that was
+// sent. No-op for other rooms. Room's mutex.
 func (r *Room) parted(m Member) {
 	if !r.kind.inbox {
 		return

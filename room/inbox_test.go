@@ -338,7 +338,8 @@ func TestInboxOfAnotherPolicy(t *testing.T) {
 	if err := x.table.Open(r, "alice", x.open(codec.PolicyLive), x.now); err != nil {
 		t.Fatal(err)
 	}
-	if r, err = x.table.Get(r.ID); err != nil || r.Settings().Policy != codec.PolicyLive || !r.takes("bob") || r.takes("carol") {
+	r, err = x.table.Get(r.ID)
+	if err != nil || r.Settings().Policy != codec.PolicyLive || !r.takes("bob") || r.takes("carol") {
 		t.Error("the list is another one, or the policy")
 	}
 }
@@ -385,10 +386,12 @@ func TestInboxesAreRoomsOfTheirOwners(t *testing.T) {
 	if _, err := table.NewInbox("alice", &codec.Inbox{Room: inbox, Policy: 9}, nil, 0); !errors.Is(err, ErrOption) {
 		t.Errorf("unknown policy: %v", err)
 	}
-	if _, err := table.NewInbox("alice", &codec.Inbox{Room: inbox, Accept: []string{"a", "b", "c"}}, nil, 0); !errors.Is(err, ErrManyGrants) {
+	m := &codec.Inbox{Room: inbox, Accept: []string{"a", "b", "c"}}
+	if _, err := table.NewInbox("alice", m, nil, 0); !errors.Is(err, ErrManyGrants) {
 		t.Errorf("too many names: %v", err)
 	}
-	if _, err := table.NewInbox("alice", &codec.Inbox{Room: inbox, Accept: []string{""}}, nil, 0); !errors.Is(err, ErrAccount) {
+	m = &codec.Inbox{Room: inbox, Accept: []string{""}}
+	if _, err := table.NewInbox("alice", m, nil, 0); !errors.Is(err, ErrAccount) {
 		t.Errorf("no name: %v", err)
 	}
 	if _, err := table.NewInbox("alice", &codec.Inbox{Room: inbox}, nil, 0); err != nil {

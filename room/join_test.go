@@ -29,7 +29,8 @@ func TestLateJoin(t *testing.T) {
 		{"several init messages in a row", live, Config{}, "1i 2i 3k 4k 5", "6", "1i 2i 3-3 joined 4k 5 6"},
 		{"newer init replaces", live, Config{}, "1i 2k 3i 4k 5", "", "1-2 joined 3i 4k 5"},
 		{"init within the group", live, Config{}, "1k 2 3i 4", "5", "1k 2 3i 4 5"},
-		{"init after the group's key is for the next group", live, Config{}, "1i 2k 3 4k 5i 6", "7", "1i 2-3 joined 4k 5i 6 7"},
+		{"init after the group's key is for the next group", live, Config{}, "1i 2k 3 4k 5i 6", "7",
+			"1i 2-3 joined 4k 5i 6 7"},
 		{"init after the group's key, next group", live, Config{}, "1i 2k 3i 4 5k 6", "7", "1-2 joined 3i 4-4 joined 5k 6 7"},
 		{"newest of two inits after the group's key", live, Config{}, "1i 2k 3i 4 5i 6i 7k", "8", "1-4 joined 5i 6i 7k 8"},
 		{"emptied cache, init within the group", live, small, "1i 2k 3i 4", "5 6k", "1-4 joined 5-5 joined 6k"},
@@ -97,7 +98,8 @@ func TestResumeBehindAGap(t *testing.T) {
 			x.loop.drain()
 			v := x.newViewer()
 			v.stream(x.key(7)).expected = c.last + 1
-			x.join(v, Join{Account: "v", Instance: 5, Have: []codec.Position{{StreamKey: x.key(7), Last: c.last}}, Gapped: []uint32{0}})
+			x.join(v, Join{Account: "v", Instance: 5, Have: []codec.Position{{StreamKey: x.key(7), Last: c.last}},
+				Gapped: []uint32{0}})
 			v.take(1 << 30)
 			x.script(7, strings.Fields(c.after)...)
 			x.loop.drain()
@@ -300,7 +302,8 @@ func TestSubscribeRefusals(t *testing.T) {
 // on.
 func TestSeam(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		policy := rapid.SampledFrom([]codec.Policy{codec.PolicyLive, codec.PolicyLatest, codec.PolicyDisconnect, codec.PolicyLossless}).Draw(rt, "policy")
+		policy := rapid.SampledFrom([]codec.Policy{codec.PolicyLive, codec.PolicyLatest, codec.PolicyDisconnect,
+			codec.PolicyLossless}).Draw(rt, "policy")
 		cfg := Config{
 			History:   rapid.SampledFrom([]int{1, 2000, 1 << 20}).Draw(rt, "history"),
 			CacheRoom: rapid.SampledFrom([]int{1 << 20, 8000}).Draw(rt, "cache"),

@@ -234,7 +234,8 @@ func TestCosts(t *testing.T) {
 			x.room.kind = kindOf(codec.PolicyLossless)
 			x.room.seated()
 			for i := range n {
-				if err := x.room.Subscribe(discard{}, Join{Member: new(nobody), Account: "viewer", Instance: uint64(i)}, x.now); err != nil {
+				j := Join{Member: new(nobody), Account: "viewer", Instance: uint64(i)}
+				if err := x.room.Subscribe(discard{}, j, x.now); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -76,7 +76,8 @@ const (
 // NewOutbound returns the way of a publisher that is to be asked for with m on behalf of a client. left is called, from
 // any goroutine, when its session has left it; it must only append to a mailbox.
 func NewOutbound(pool *Pool, account string, instance uint64, m *codec.Publish, left func(*Outbound)) *Outbound {
-	o := &Outbound{ID: m.Room, Account: account, Instance: instance, Flags: m.Flags, To: m.To, pool: pool, share: pool.Share(account), left: left}
+	o := &Outbound{ID: m.Room, Account: account, Instance: instance, Flags: m.Flags, To: m.To, pool: pool,
+		share: pool.Share(account), left: left}
 	o.mu.out = o
 	return o
 }
@@ -181,7 +182,8 @@ func (o *Outbound) PushGap(h Holder, g codec.Gap, _ int64) error {
 // gap encodes a gap of the publisher's own. Mutex held.
 func (o *Outbound) gap(s *outStream, from, to uint64) *Batch {
 	key := codec.StreamKey{Pub: o.num, Dtype: s.dtype}
-	return o.pool.encodeOwn(&codec.Gap{Room: o.ID, StreamKey: key, From: from, To: to, Reason: codec.GapPublisher}, o.share)
+	return o.pool.encodeOwn(&codec.Gap{Room: o.ID, StreamKey: key, From: from, To: to, Reason: codec.GapPublisher},
+		o.share)
 }
 
 // hold takes over a batch, and sends it if there is a way. Mutex held.
@@ -462,16 +464,18 @@ func (o *Outbound) Held() bool {
 	return o.holder != nil
 }
 
-// Audit returns what is held beyond its bounds, for tests: three windows that the relay has not acknowledged, which is what
-// a client may send before it is told so, and of what it has as much as keepCost says.
+// Audit returns what is held beyond its bounds, for tests: three windows that the relay has not acknowledged, which
+// is what a client may send before it is told so, and of what it has as much as keepCost says.
 func (o *Outbound) Audit() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
 	case o.num != 0 && o.unacked > 3*o.window:
-		return fmt.Errorf("an outbound of %s holds %d bytes that are not acknowledged, its window is %d", o.Account, o.unacked, o.window)
+		return fmt.Errorf("an outbound of %s holds %d bytes that are not acknowledged, its window is %d", o.Account,
+			o.unacked, o.window)
 	case o.kept > keepCost || o.unacked < 0 || o.kept < 0:
-		return fmt.Errorf("an outbound of %s keeps %d bytes that are acknowledged, and %d that are not", o.Account, o.kept, o.unacked)
+		return fmt.Errorf("an outbound of %s keeps %d bytes that are acknowledged, and %d that are not", o.Account, o.kept,
+			o.unacked)
 	case o.inits > maxInits(codec.DefaultMaxPayload):
 		return fmt.Errorf("an outbound of %s keeps %d bytes of init messages", o.Account, o.inits)
 	}

@@ -147,7 +147,9 @@ func TestOutboundBehindItsRelay(t *testing.T) {
 	}
 	way.close()
 	o.Unlink(way)
-	if !o.Attach(way, &codec.Published{Room: x.room.ID, Pub: x.pub.Num, Window: 1 << 20, Streams: []codec.StreamNext{{Dtype: 1, Next: 9}}}) {
+	if !o.Attach(way,
+		&codec.Published{Room: x.room.ID, Pub: x.pub.Num, Window: 1 << 20,
+			Streams: []codec.StreamNext{{Dtype: 1, Next: 9}}}) {
 		t.Fatal("not attached")
 	}
 	again := &fakeHolder{}
@@ -197,7 +199,8 @@ func TestOutboundModel(t *testing.T) {
 				t.Fatal(err)
 			}
 			x.pub = p
-			if way = (&road{}); !o.Attach(way, &codec.Published{Room: x.room.ID, Pub: p.Num, Window: 1 << 20, Streams: streams}) {
+			way = &road{}
+			if !o.Attach(way, &codec.Published{Room: x.room.ID, Pub: p.Num, Window: 1 << 20, Streams: streams}) {
 				t.Fatal("not attached")
 			}
 			attached = true

@@ -175,7 +175,8 @@ func TestWhoKeepsUpLosesNothing(t *testing.T) {
 			// A buffer is no smaller than what leaves it in two steps.
 			twice, large := 2*s.perSecond(), 512<<10/scale
 			small := int(twice * 2 * pathStep.Seconds())
-			return []*path{{}, {perSecond: 125e6 / scale, buffer: 4 * large}, {perSecond: twice, buffer: small}, {perSecond: twice, buffer: max(small, large)}}
+			return []*path{{}, {perSecond: 125e6 / scale, buffer: 4 * large}, {perSecond: twice, buffer: small},
+				{perSecond: twice, buffer: max(small, large)}}
 		}
 		x := scaledBench(t)
 		defer x.end()

@@ -47,13 +47,15 @@ type Publisher struct {
 	share *Share
 
 	// Guarded by the room's mutex.
-	streams   []*stream
-	cache     int // bytes that its logs hold
-	counted   int // of these, what the share knows of
-	counts    bool
-	restored  bool  // this node took the room over from another: what it does not know of the streams it learns
-	watched   bool  // and there were subscribers then, who know no more
-	elsewhere int64 // bytes that had not arrived when this node took the room over: another relay took them, and may have acknowledged them
+	streams  []*stream
+	cache    int // bytes that its logs hold
+	counted  int // of these, what the share knows of
+	counts   bool
+	restored bool // this node took the room over from another: what it does not know of the streams it learns
+	watched  bool // and there were subscribers then, who know no more
+	// bytes that had not arrived when this node took the room over: another relay took them, and may have acknowledged
+	// them
+	elsewhere int64
 	since     int64 // when its session left or it was ended; 0 while a session holds it
 	ended     codec.Code
 

@@ -16,7 +16,8 @@ func TestPushRefusals(t *testing.T) {
 		want error
 	}{
 		{"skips a frame", func(x *bench) error { return x.tryPush(x.message(nil, 1, 4, 0, 1, 8)) }, ErrSequence},
-		{"another stream begins at two", func(x *bench) error { return x.tryPush(x.message(nil, 2, 2, 0, 1, 8)) }, ErrSequence},
+		{"another stream begins at two", func(x *bench) error { return x.tryPush(x.message(nil, 2, 2, 0, 1, 8)) },
+			ErrSequence},
 		{"gap ahead", func(x *bench) error {
 			return x.pub.PushGap(x.hold, codec.Gap{StreamKey: x.key(1), From: 4, To: 5}, 0)
 		}, ErrSequence},
@@ -27,7 +28,8 @@ func TestPushRefusals(t *testing.T) {
 		{"replayed gap", func(x *bench) error {
 			return x.pub.PushGap(x.hold, codec.Gap{StreamKey: x.key(1), From: 1, To: 2}, 0)
 		}, nil},
-		{"a piece of nothing", func(x *bench) error { return x.tryPush(x.message(nil, 1, 3, codec.FlagCont, 1, 8)) }, ErrPieces},
+		{"a piece of nothing", func(x *bench) error { return x.tryPush(x.message(nil, 1, 3, codec.FlagCont, 1, 8)) },
+			ErrPieces},
 		{"a message within another", func(x *bench) error {
 			x.push(x.message(nil, 1, 3, codec.FlagMore, 1, 8))
 			return x.tryPush(x.message(nil, 1, 4, 0, 1, 8))
@@ -50,9 +52,11 @@ func TestPushRefusals(t *testing.T) {
 			return x.tryPush(x.message(nil, 1, 5, codec.FlagCont, 1, 8))
 		}, ErrPieces},
 		{"largest message in one frame", func(x *bench) error { return x.tryPush(x.message(nil, 1, 3, 0, 1, 1000)) }, nil},
-		{"too large a message in one frame", func(x *bench) error { return x.tryPush(x.message(nil, 1, 3, 0, 1, 1001)) }, ErrPayload},
+		{"too large a message in one frame", func(x *bench) error { return x.tryPush(x.message(nil, 1, 3, 0, 1, 1001)) },
+			ErrPayload},
 		{"largest message in pieces", func(x *bench) error { return x.tryPush(x.message(nil, 1, 3, 0, 2, 500)) }, nil},
-		{"too large a message in pieces", func(x *bench) error { return x.tryPush(x.message(nil, 1, 3, 0, 2, 501)) }, ErrPayload},
+		{"too large a message in pieces", func(x *bench) error { return x.tryPush(x.message(nil, 1, 3, 0, 2, 501)) },
+			ErrPayload},
 		{"too large a message, piece by piece", func(x *bench) error {
 			x.push(x.message(nil, 1, 3, codec.FlagMore, 1, 500))
 			x.push(x.message(nil, 1, 4, codec.FlagMore|codec.FlagCont, 1, 500))
@@ -252,7 +256,8 @@ func TestRevokeInTheMiddleOfAMessage(t *testing.T) {
 	}
 	x.loop.drain()
 	v.take(1 << 30)
-	if got := fmt.Sprint(v.stream(x.key(1)).script, v.lefts); got != fmt.Sprint([]string{"1k>", "2k><"}, []codec.Left{{Room: x.room.ID, Pub: p.Num, Code: codec.CodeRevoked}}) {
+	want := fmt.Sprint([]string{"1k>", "2k><"}, []codec.Left{{Room: x.room.ID, Pub: p.Num, Code: codec.CodeRevoked}})
+	if got := fmt.Sprint(v.stream(x.key(1)).script, v.lefts); got != want {
 		t.Errorf("subscriber got %s", got)
 	}
 }

@@ -41,7 +41,8 @@ type modelFrame struct {
 func (m *modelStream) produce(t *rapid.T, pool *Pool) *Batch {
 	if rapid.IntRange(0, 19).Draw(t, "gap") == 0 {
 		n := uint64(rapid.IntRange(1, 3).Draw(t, "gapLen"))
-		b := pool.encodeOwn(&codec.Gap{Room: m.room, StreamKey: m.key, From: m.next, To: m.next + n - 1, Reason: codec.GapPublisher}, nil)
+		b := pool.encodeOwn(&codec.Gap{Room: m.room, StreamKey: m.key, From: m.next, To: m.next + n - 1,
+			Reason: codec.GapPublisher}, nil)
 		b.Key, b.First, b.Last, b.Keyed = m.key, m.next, m.next+n-1, m.keyed
 		m.next += n
 		m.open = 0
@@ -249,8 +250,9 @@ func queueModel(t *rapid.T, policy codec.Policy) {
 		s.member = s
 		byName[id] = make(map[codec.StreamKey]*modelStream)
 		for i := range rapid.SampledFrom([]int{1, 2, 3, fewViews + 3}).Draw(t, "streams") {
-			m := &modelStream{room: id, key: codec.StreamKey{Pub: uint16(i/2 + 1), Dtype: uint8(i % 2)}, style: rapid.IntRange(0, 2).Draw(t, "style"),
-				next: 1, expected: 1, frames: make(map[uint64]modelFrame), got: make(map[uint64]bool)}
+			m := &modelStream{room: id, key: codec.StreamKey{Pub: uint16(i/2 + 1), Dtype: uint8(i % 2)},
+				style: rapid.IntRange(0, 2).Draw(t, "style"),
+				next:  1, expected: 1, frames: make(map[uint64]modelFrame), got: make(map[uint64]bool)}
 			s.streams = append(s.streams, m)
 			byName[id][m.key] = m
 		}
@@ -314,7 +316,8 @@ func queueModel(t *rapid.T, policy codec.Policy) {
 	}
 	for range rapid.IntRange(1, 120).Draw(t, "steps") {
 		s := subs[rapid.IntRange(0, len(subs)-1).Draw(t, "sub")]
-		now += int64(rapid.SampledFrom([]time.Duration{0, 0, time.Millisecond, 50 * time.Millisecond, 700 * time.Millisecond, 2 * time.Second}).Draw(t, "pause"))
+		now += int64(rapid.SampledFrom([]time.Duration{0, 0, time.Millisecond, 50 * time.Millisecond, 700 * time.Millisecond,
+			2 * time.Second}).Draw(t, "pause"))
 		switch op := rapid.IntRange(0, 29).Draw(t, "op"); {
 		case op < 17:
 			m := s.streams[rapid.IntRange(0, len(s.streams)-1).Draw(t, "stream")]
@@ -398,7 +401,8 @@ func queueModel(t *rapid.T, policy codec.Policy) {
 				}
 				s.peak = max(s.peak, q.fixed(&s.Sub))
 				if bound := max(2*set.QueueBytes, s.peak+set.QueueBytes/8); s.queued > bound && !q.keepsUp(&s.Sub, now) {
-					t.Fatalf("room %d has %d bytes queued, bound %d (%d may not be dropped)", s.room.ID, s.queued, bound, q.fixed(&s.Sub))
+					t.Fatalf("room %d has %d bytes queued, bound %d (%d may not be dropped)", s.room.ID, s.queued, bound,
+						q.fixed(&s.Sub))
 				}
 			}
 		}

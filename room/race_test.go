@@ -20,7 +20,8 @@ func TestManyAtOnce(t *testing.T) {
 	for _, policy := range []codec.Policy{codec.PolicyLive, codec.PolicyLatest, codec.PolicyLossless} {
 		t.Run("policy="+policy.String(), func(t *testing.T) {
 			pool := &Pool{}
-			table := NewTable(Config{Window: 4 << 20, History: 4 << 10, Idle: 24 * time.Hour, Stall: 24 * time.Hour}, rand.Reader, pool)
+			table := NewTable(Config{Window: 4 << 20, History: 4 << 10, Idle: 24 * time.Hour, Stall: 24 * time.Hour},
+				rand.Reader, pool)
 			r, err := table.Register("owner", &codec.Register{Policy: policy}, 1)
 			if err != nil {
 				t.Fatal(err)
@@ -148,7 +149,8 @@ func TestRolesAtOnce(t *testing.T) {
 	for _, policy := range []codec.Policy{codec.PolicyLive, codec.PolicyLossless} {
 		t.Run("policy="+policy.String(), func(t *testing.T) {
 			pool := &Pool{}
-			table := NewTable(Config{Window: 4 << 20, Idle: 24 * time.Hour, Stall: 24 * time.Hour, Linger: 24 * time.Hour}, rand.Reader, pool)
+			table := NewTable(Config{Window: 4 << 20, Idle: 24 * time.Hour, Stall: 24 * time.Hour, Linger: 24 * time.Hour},
+				rand.Reader, pool)
 			r, err := table.Register("owner", &codec.Register{Policy: policy, QueueBytes: 64 << 20, QueueMillis: 60_000}, 1)
 			if err != nil {
 				t.Fatal(err)

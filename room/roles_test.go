@@ -99,7 +99,8 @@ func TestPublishersOfAState(t *testing.T) {
 	x.room.ToldLeft(22, codec.CodeLeft, x.now)
 	v := x.viewer(Join{Account: "v"})
 	st := was.room.State()
-	st.Publishers = append(st.Publishers, codec.PublisherState{Num: 20, Account: "erin", Instance: 2}, codec.PublisherState{Num: 22, Account: "dave", Instance: 3})
+	st.Publishers = append(st.Publishers, codec.PublisherState{Num: 20, Account: "erin", Instance: 2},
+		codec.PublisherState{Num: 22, Account: "dave", Instance: 3})
 	r, err := x.table.Restore(st, x.now)
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +115,8 @@ func TestPublishersOfAState(t *testing.T) {
 		t.Errorf("%d publishers in all", len(r.pubs))
 	}
 	st = r.State()
-	st.Publishers = []codec.PublisherState{{Num: 20, Account: "frank", Instance: 4}, {Num: 30, Account: "erin", Instance: 2},
+	st.Publishers = []codec.PublisherState{{Num: 20, Account: "frank", Instance: 4},
+		{Num: 30, Account: "erin", Instance: 2},
 		{Num: 21, Account: "gina", Instance: 5}, {Num: 31, Account: "hank", Instance: 6}}
 	r.Merge(st, x.now)
 	if got, want := whoHolds(r), "1 owner/1, 20 erin/2, 21 gina/5, 22 dave/3, 31 hank/6"; got != want {
@@ -200,7 +202,8 @@ func TestGrantsMerge(t *testing.T) {
 	}
 	st := x.room.State()
 	st.Publishers = nil
-	st.Grants = []codec.GrantState{{Account: "al", Version: 1, Granted: true}, {Account: "bob", Version: 2}, {Account: "ed", Version: 7}, {Account: "zoe", Version: 0}}
+	st.Grants = []codec.GrantState{{Account: "al", Version: 1, Granted: true}, {Account: "bob", Version: 2},
+		{Account: "ed", Version: 7}, {Account: "zoe", Version: 0}}
 	x.room.Merge(st, x.now)
 	want := "[{al 1 true} {bob 2 false} {ed 7 false} {zoe 1 true}]"
 	if got := fmt.Sprint(x.room.State().Grants); got != want {

@@ -18,8 +18,10 @@ func TestRegister(t *testing.T) {
 		want error
 	}{
 		{"defaults", codec.Register{}, nil},
-		{"all set", codec.Register{Policy: codec.PolicyLossless, IdleMillis: 1000, ExpireMillis: 1, QueueBytes: 64 << 10, QueueMillis: 10, MaxSubs: 1}, nil},
-		{"largest", codec.Register{IdleMillis: 24 * 3600 * 1000, ExpireMillis: ^uint64(0), QueueBytes: 64 << 20, QueueMillis: 60_000, MaxSubs: 1 << 20}, nil},
+		{"all set", codec.Register{Policy: codec.PolicyLossless, IdleMillis: 1000, ExpireMillis: 1, QueueBytes: 64 << 10,
+			QueueMillis: 10, MaxSubs: 1}, nil},
+		{"largest", codec.Register{IdleMillis: 24 * 3600 * 1000, ExpireMillis: ^uint64(0), QueueBytes: 64 << 20,
+			QueueMillis: 60_000, MaxSubs: 1 << 20}, nil},
 		{"unknown policy", codec.Register{Policy: 4}, ErrOption},
 		{"idle too short", codec.Register{IdleMillis: 999}, ErrOption},
 		{"idle too long", codec.Register{IdleMillis: 24*3600*1000 + 1}, ErrOption},
@@ -33,7 +35,8 @@ func TestRegister(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var pool Pool
-			table := NewTable(Config{}, bytes.NewReader(make([]byte, 8)), &pool) // one number, which is none: a second draw fails
+			// one number, which is none: a second draw fails
+			table := NewTable(Config{}, bytes.NewReader(make([]byte, 8)), &pool)
 			_, err := table.Register("o", &c.reg, 0)
 			if c.want == nil && err != nil && !errors.As(err, new(*Error)) {
 				err = nil
@@ -181,7 +184,8 @@ func TestRoomsEnd(t *testing.T) {
 		do   func(x *bench)
 		want codec.Code
 	}{
-		{"removed", codec.Register{}, func(x *bench) { _ = x.table.Remove(x.room.ID, "owner"); x.loop.drain() }, codec.CodeRemoved},
+		{"removed", codec.Register{}, func(x *bench) { _ = x.table.Remove(x.room.ID, "owner"); x.loop.drain() },
+			codec.CodeRemoved},
 		{"idle", codec.Register{IdleMillis: 2000}, func(x *bench) { x.at(x.now + 2e9 + 1) }, codec.CodeIdle},
 		{"not idle yet", codec.Register{IdleMillis: 2000}, func(x *bench) { x.at(x.now + 2e9) }, 0},
 		{"a push keeps it", codec.Register{IdleMillis: 2000}, func(x *bench) {
@@ -196,7 +200,8 @@ func TestRoomsEnd(t *testing.T) {
 		}, codec.CodeIdle},
 		{"expired", codec.Register{ExpireMillis: 3000}, func(x *bench) { x.at(x.now + 3e9 + 1) }, codec.CodeExpired},
 		{"not expired yet", codec.Register{ExpireMillis: 3000}, func(x *bench) { x.at(x.now + 3e9) }, 0},
-		{"going away", codec.Register{}, func(x *bench) { x.table.EndAll(codec.CodeGoingAway); x.loop.drain() }, codec.CodeGoingAway},
+		{"going away", codec.Register{}, func(x *bench) { x.table.EndAll(codec.CodeGoingAway); x.loop.drain() },
+			codec.CodeGoingAway},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			x := newBench(t, Config{}, c.reg)
@@ -262,7 +267,8 @@ func TestInfo(t *testing.T) {
 	x.viewer(Join{})
 	x.script(1, "1", "2")
 	got := x.room.Info(x.now + 5e6)
-	want := codec.Info{Room: x.room.ID, Policy: codec.PolicyLatest, Owner: "owner", Subscribers: 1, Publishers: 1, Frames: 2, Bytes: 240, AgeMillis: 5, IdleMillis: 5}
+	want := codec.Info{Room: x.room.ID, Policy: codec.PolicyLatest, Owner: "owner", Subscribers: 1, Publishers: 1,
+		Frames: 2, Bytes: 240, AgeMillis: 5, IdleMillis: 5}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

@@ -11,7 +11,8 @@ import (
 
 // frame returns a frame of room 7, publisher 3.
 func frame(dtype uint8, seq uint64, flags codec.Flags, size int) []byte {
-	s := codec.Stream{Room: 7, StreamKey: codec.StreamKey{Pub: 3, Dtype: dtype}, Flags: flags, Seq: seq, Payload: make([]byte, size)}
+	s := codec.Stream{Room: 7, StreamKey: codec.StreamKey{Pub: 3, Dtype: dtype}, Flags: flags, Seq: seq,
+		Payload: make([]byte, size)}
 	return enc(s.Append(nil))
 }
 
@@ -31,7 +32,8 @@ func TestScanRunEnds(t *testing.T) {
 	}{
 		{"one frame", [][]byte{frame(1, 1, 0, 5)}, 1, nil},
 		{"consecutive frames", [][]byte{frame(1, 1, 0, 5), frame(1, 2, key, 0), frame(1, 3, 0, 9)}, 3, nil},
-		{"pieces", [][]byte{frame(1, 1, key|more, 5), frame(1, 2, key|more|cont, 5), frame(1, 3, key|cont, 5), frame(1, 4, 0, 5)}, 4, nil},
+		{"pieces", [][]byte{frame(1, 1, key|more, 5), frame(1, 2, key|more|cont, 5), frame(1, 3, key|cont, 5),
+			frame(1, 4, 0, 5)}, 4, nil},
 		{"begins within a message", [][]byte{frame(1, 5, cont, 5), frame(1, 6, 0, 5)}, 2, nil},
 		{"the highest number", [][]byte{frame(1, codec.MaxSeq, 0, 5), head(frame(1, 1, 0, 5), 14, 0, 0, 0, 0, 0, 0)}, 1, nil},
 		{"another sequence number", [][]byte{frame(1, 1, 0, 5), frame(1, 3, 0, 5)}, 1, nil},
@@ -46,17 +48,20 @@ func TestScanRunEnds(t *testing.T) {
 		{"a frame not whole", [][]byte{frame(1, 1, 0, 5), frame(1, 2, 0, 5)[:24]}, 1, nil},
 		{"a header not whole", [][]byte{frame(1, 1, 0, 5), frame(1, 2, 0, 5)[:19]}, 1, nil},
 		{"init after others", [][]byte{frame(1, 1, 0, 5), frame(1, 2, init, 5)}, 1, nil},
-		{"others after init", [][]byte{frame(1, 1, init, 5), frame(1, 2, init|more, 5), frame(1, 3, init|cont, 5), frame(1, 4, 0, 5)}, 3, nil},
+		{"others after init",
+			[][]byte{frame(1, 1, init, 5), frame(1, 2, init|more, 5), frame(1, 3, init|cont, 5), frame(1, 4, 0, 5)}, 3, nil},
 		{"a start within a message", [][]byte{frame(1, 1, more, 5), frame(1, 2, 0, 5)}, 1, nil},
 		{"a piece of no message", [][]byte{frame(1, 1, 0, 5), frame(1, 2, cont, 5)}, 1, nil},
 		{"a piece that is key alone", [][]byte{frame(1, 1, more, 5), frame(1, 2, cont|key, 5)}, 1, nil},
 		{"a piece that is init alone", [][]byte{frame(1, 1, more, 5), frame(1, 2, cont|init, 5)}, 1, nil},
-		{"a run as long as a buffer", [][]byte{frame(1, 1, 0, codec.MaxPiece), frame(1, 2, 0, codec.MaxPiece), frame(1, 3, 0, 0)}, 2, nil},
+		{"a run as long as a buffer",
+			[][]byte{frame(1, 1, 0, codec.MaxPiece), frame(1, 2, 0, codec.MaxPiece), frame(1, 3, 0, 0)}, 2, nil},
 		{"nothing", nil, 0, codec.ErrIncomplete},
 		{"first frame not whole", [][]byte{frame(1, 1, 0, 5)[:24]}, 0, codec.ErrIncomplete},
 		{"first frame too short", [][]byte{{0, 1, 0x80}}, 0, new(codec.ProtocolError)},
 		{"first frame with an unknown flag", [][]byte{head(frame(1, 1, 0, 5), 2, 0x90)}, 0, new(codec.ProtocolError)},
-		{"first frame without a number", [][]byte{head(frame(1, 1, 0, 5), 14, 0, 0, 0, 0, 0, 0)}, 0, new(codec.ProtocolError)},
+		{"first frame without a number", [][]byte{head(frame(1, 1, 0, 5), 14, 0, 0, 0, 0, 0, 0)}, 0,
+			new(codec.ProtocolError)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			run, err := ScanRun(bytes.Join(c.frames, nil))
@@ -94,7 +99,8 @@ func naiveRun(b []byte) (run Run, err error) {
 			}
 			run.Room, run.Key, run.First = s.Room, s.StreamKey, s.Seq
 			run.Init, run.Cont, run.first = s.Flags&codec.FlagInit != 0, s.Flags&codec.FlagCont != 0, s.Flags
-		} else if err != nil || s.Room != run.Room || s.StreamKey != run.Key || s.Seq != prev.Seq+1 || at+len(frame) > maxRun ||
+		} else if err != nil || s.Room != run.Room || s.StreamKey != run.Key || s.Seq != prev.Seq+1 ||
+			at+len(frame) > maxRun ||
 			s.Flags.Start() != prev.Flags.End() || s.Flags&codec.FlagInit != prev.Flags&codec.FlagInit ||
 			!s.Flags.Start() && s.Flags&codec.FlagKey != prev.Flags&codec.FlagKey {
 			return run, nil
@@ -120,7 +126,8 @@ func naiveRun(b []byte) (run Run, err error) {
 func sameRun(a, b Run) bool {
 	raw := bytes.Equal(a.Raw, b.Raw)
 	a.Raw, b.Raw = nil, nil
-	return raw && a.Room == b.Room && a.Key == b.Key && a.First == b.First && a.Last == b.Last && a.Frames == b.Frames && a.Init == b.Init &&
+	return raw && a.Room == b.Room && a.Key == b.Key && a.First == b.First && a.Last == b.Last && a.Frames == b.Frames &&
+		a.Init == b.Init &&
 		a.Cont == b.Cont && a.More == b.More && a.Keyed == b.Keyed && a.first == b.first && a.last == b.last &&
 		a.keySeq == b.keySeq && a.startSeq == b.startSeq && a.head == b.head && a.tail == b.tail && a.largest == b.largest
 }

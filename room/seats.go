@@ -3,8 +3,6 @@ package room
 import (
 	"maps"
 	"slices"
-	"sort"
-	"sync"
 	"sync/atomic"
 
 	"github.com/timedge/timedge/codec"
@@ -28,15 +26,17 @@ type seating struct {
 // seat is a subscriber's place. It outlives the subscriber's connection for the stall time, or the lag time.
 type seat struct {
 	who    who
-	at     int                        // place in the list
-	node   string                     // of a link: the node at its other end
-	member Member                     // nil while its connection is away
-	mute   uint16                     // publisher whose streams it does not get; 0: none
-	late   bool                       // lagged, does not count; not in lossless rooms
-	cut    bool                       // cut off; the seat is there until its subscriber has left the room
-	served int                        // of a link that is away: the subscribers that its node had
-	orphan bool                       // and that node is gone: the seat is theirs, until as many have come back; lossless rooms only
-	moved  int64                      // when it last acknowledged something, or had nothing to acknowledge, or its connection broke
+	at     int    // place in the list
+	node   string // of a link: the node at its other end
+	member Member // nil while its connection is away
+	mute   uint16 // publisher whose streams it does not get; 0: none
+	late   bool   // lagged, does not count; not in lossless rooms
+	cut    bool   // cut off; the seat is there until its subscriber has left the room
+	served int    // of a link that is away: the subscribers that its node had
+	// and that node is gone: the seat is theirs, until as many have come back; lossless rooms only
+	orphan bool
+	// when it last acknowledged something, or had nothing to acknowledge, or its connection broke
+	moved  int64
 	places map[codec.StreamKey]*place // of every stream that it gets
 	has    map[codec.StreamKey]uint64 // what it said it has of streams that the room does not know; may be nil
 	share  *Share                     // its subscriber's
@@ -54,7 +54,8 @@ type place struct {
 // seated returns the room's seating, making it if need be. Room's mutex.
 func (r *Room) seated() *seating {
 	if r.seats == nil {
-		r.seats = &seating{pool: r.table.pool, crowd: &r.crowd, byWho: make(map[who][]*seat), byMember: make(map[Member]*seat)}
+		r.seats = &seating{pool: r.table.pool, crowd: &r.crowd, byWho: make(map[who][]*seat),
+			byMember: make(map[Member]*seat)}
 		r.table.watch(r)
 	}
 	return r.seats
@@ -75,7 +76,8 @@ func (l *seating) kept(w who, node string, resumes bool) *seat {
 // known to be dead, is cut off.
 func (l *seating) take(s *seat, j *Join, now int64) *seat {
 	if s == nil {
-		s = &seat{who: who{j.Account, j.Instance}, node: j.Link, places: make(map[codec.StreamKey]*place), share: l.pool.Share(j.Account)}
+		s = &seat{who: who{j.Account, j.Instance}, node: j.Link, places: make(map[codec.StreamKey]*place),
+			share: l.pool.Share(j.Account)}
 		s.at = len(l.seats)
 		l.seats = append(l.seats, s)
 		l.crowd.Store(int32(len(l.seats)))
@@ -533,87 +535,5 @@ func (l *seating) returned(node string, n int) {
 				}
 			}
 		}
-	}
-}
-
-// flight is what is on its way in a room with seats that is not lossless. Loops that take batches and seats that
-// acknowledge meet here; its mutex is a leaf.
-type flight struct {
-	mu    sync.Mutex
-	local uint64  // every loop has taken what is up to here
-	seats uint64  // and every seat; with nobody seated it does not count
-	empty bool    // nobody is seated
-	list  []aloft // list[head:] is on its way, in order
-	head  int
-}
-
-// aloft is a batch on its way.
-type aloft struct {
-	last uint64
-	n    int   // bytes
-	at   int64 // when it was posted
-}
-
-func (f *flight) add(a aloft) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	// Moving the rest down only when it is the smaller half costs less than one move for each batch in all.
-	if f.head > 32 && f.head*2 > len(f.list) {
-		f.list, f.head = f.list[:copy(f.list, f.list[f.head:])], 0
-	}
-	f.list = append(f.list, a)
-}
-
-// owed reports whether a batch that was posted before a moment ends behind seq.
-func (f *flight) owed(seq uint64, before int64) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	list := f.list[f.head:]
-	i := sort.Search(len(list), func(i int) bool { return list[i].last > seq })
-	return i < len(list) && list[i].at < before
-}
-
-// taken says that every loop has taken the batch that ends with last.
-func (f *flight) taken(s *stream, last uint64) {
-	f.mu.Lock()
-	f.local = max(f.local, last)
-	last, bytes := f.land()
-	f.mu.Unlock()
-	s.landed(last, bytes)
-}
-
-// seatsAt says how far the n slowest seats are.
-func (f *flight) seatsAt(s *stream, low uint64, n int) {
-	f.mu.Lock()
-	f.seats, f.empty = low, n == 0
-	last, bytes := f.land()
-	f.mu.Unlock()
-	s.landed(last, bytes)
-}
-
-// land takes the batches that have arrived off the list, and returns where the last of them ends, 0 if there is none,
-// and their bytes. A batch is acknowledged as a whole, as its bytes count. Mutex held.
-func (f *flight) land() (last uint64, bytes int) {
-	to := f.local
-	if !f.empty {
-		to = min(to, f.seats)
-	}
-	for ; f.head < len(f.list) && f.list[f.head].last <= to; f.head++ {
-		last, bytes = f.list[f.head].last, bytes+f.list[f.head].n
-	}
-	if f.head == len(f.list) {
-		f.list, f.head = f.list[:0], 0
-		if cap(f.list) > 1024 {
-			f.list = nil // a burst must not pin its size
-		}
-	}
-	return last, bytes
-}
-
-// landed counts what land has returned.
-func (s *stream) landed(last uint64, bytes int) {
-	if last != 0 {
-		s.rise(last)
-		s.pub.arrived(bytes)
 	}
 }

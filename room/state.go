@@ -124,7 +124,8 @@ func (r *Room) Merge(st *codec.RoomState, now int64) {
 // was written. Room's mutex.
 func (r *Room) bury(st *codec.RoomState, now int64) {
 	for _, p := range r.pubs {
-		if p.ended != 0 || !codec.Covers(st.Seen, p.life) || slices.ContainsFunc(st.Publishers, p.is) || slices.ContainsFunc(r.delta.Came, p.is) {
+		if p.ended != 0 || !codec.Covers(st.Seen, p.life) || slices.ContainsFunc(st.Publishers, p.is) ||
+			slices.ContainsFunc(r.delta.Came, p.is) {
 			continue
 		}
 		h := p.holder.Load()
@@ -157,7 +158,8 @@ func (r *Room) adopt(o codec.PublisherState, now int64, theirs bool) {
 	for _, p := range r.pubs {
 		switch {
 		case p.ended != 0:
-		case p.Num == o.Num && (p.who == w || p.who == who{account: o.Account}) && p.life.Is(o.Life): // a mirror is not told the instance
+		case p.Num == o.Num && (p.who == w || p.who == who{account: o.Account}) &&
+			p.life.Is(o.Life): // a mirror is not told the instance
 			if p.who = w; o.Life.Epoch != 0 {
 				p.life = o.Life
 			}

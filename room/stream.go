@@ -192,7 +192,8 @@ func maxInits(payload int) int { return payload + payload/64 + codec.MaxFrame }
 // turn lets go of the init messages that nobody who joins goes by any more, where others came before what late joiners
 // begin with now.
 func (s *stream) turn() {
-	for from := s.pub.room.kind.begins(s); len(s.coming) > 0 && (from == 0 || s.coming[0].last < from); s.coming = s.coming[1:] {
+	from := s.pub.room.kind.begins(s)
+	for ; len(s.coming) > 0 && (from == 0 || s.coming[0].last < from); s.coming = s.coming[1:] {
 		s.clearRun(&s.inits)
 		s.inits = s.coming[0]
 	}

@@ -120,7 +120,8 @@ func (t *Table) Reload(cfg Config) {
 	now := t.Config()
 	now.Idle, now.QueueBytes, now.QueueAge, now.Stall = cfg.Idle, cfg.QueueBytes, cfg.QueueAge, cfg.Stall
 	now.MaxRooms, now.MaxRoomsPerAccount = cfg.MaxRooms, cfg.MaxRoomsPerAccount
-	now.MaxPublishersPerAccount, now.MaxStreamsPerAccount, now.MaxGrants = cfg.MaxPublishersPerAccount, cfg.MaxStreamsPerAccount, cfg.MaxGrants
+	now.MaxPublishersPerAccount, now.MaxStreamsPerAccount, now.MaxGrants = cfg.MaxPublishersPerAccount,
+		cfg.MaxStreamsPerAccount, cfg.MaxGrants
 	t.cfg.Store(&now)
 }
 

@@ -61,8 +61,9 @@ var attacks = map[string]struct {
 			return hello[i%len(hello):][:1]
 		})
 	}},
-	"churn":  {workers: 8, work: func(a *attack) { a.session(a.hello(a.token), func(int) []byte { return nil }) }},
-	"forged": {workers: 8, work: func(a *attack) { a.session(a.hello(append(a.token[:len(a.token)-4:len(a.token)-4], "AAAA"...)), nil) }},
+	"churn": {workers: 8, work: func(a *attack) { a.session(a.hello(a.token), func(int) []byte { return nil }) }},
+	"forged": {workers: 8,
+		work: func(a *attack) { a.session(a.hello(append(a.token[:len(a.token)-4:len(a.token)-4], "AAAA"...)), nil) }},
 	"guess": {workers: 2, work: func(a *attack) {
 		a.session(a.hello(a.token), func(int) (b []byte) {
 			for range 500 {
@@ -96,7 +97,8 @@ var attacks = map[string]struct {
 			a.drop(c)
 		}
 	}},
-	"bytes": {workers: 2, work: func(a *attack) { // every byte by itself: with -over tls a record each, with -over ws a message
+	// every byte by itself: with -over tls a record each, with -over ws a message
+	"bytes": {workers: 2, work: func(a *attack) {
 		ping := enc((&codec.Ping{Echo: 1}).Append(nil))
 		c := a.dial()
 		if c == nil {
@@ -135,7 +137,8 @@ func attacker(addr string) int {
 		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &lim)
 	}
 	a := &attack{
-		addr: addr, over: over.Kind(os.Getenv(attackOverEnv)), token: []byte(os.Getenv(attackTokenEnv)), stop: make(chan struct{}),
+		addr: addr, over: over.Kind(os.Getenv(attackOverEnv)), token: []byte(os.Getenv(attackTokenEnv)),
+		stop: make(chan struct{}),
 		told: make(map[string]int), conns: make(map[net.Conn]struct{}),
 	}
 	how, ok := attacks[os.Getenv(attackNameEnv)]

@@ -144,7 +144,8 @@ func (a *attack) ended() bool {
 }
 
 func frame(id codec.RoomID, pub uint16, dtype uint8, seq uint64, flags codec.Flags, size int) *codec.Stream {
-	return &codec.Stream{Room: id, StreamKey: codec.StreamKey{Pub: pub, Dtype: dtype}, Seq: seq, Flags: flags, Payload: make([]byte, size)}
+	return &codec.Stream{Room: id, StreamKey: codec.StreamKey{Pub: pub, Dtype: dtype}, Seq: seq, Flags: flags,
+		Payload: make([]byte, size)}
 }
 
 // tiny fills lossless rooms with frames of 20 bytes; their subscriber reads all and acknowledges next to nothing.

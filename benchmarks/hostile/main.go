@@ -54,8 +54,11 @@ func main() {
 	flag.IntVar(&o.subs, "subs", 20, "good subscribers")
 	flag.DurationVar(&o.duration, "duration", 5*time.Second, "measured time with and without each attack")
 	flag.IntVar(&o.pairs, "pairs", 3, "how often each is measured")
-	flag.BoolVar(&o.limit, "limit", false, "hold the attacker's address to so many connections as one may make by default; without, it is exempt, as a load balancer's is")
-	flag.StringVar(&o.over, "over", "", "what the attacker speaks below the protocol: tls, ws, wss; good clients are plain")
+	flag.BoolVar(&o.limit, "limit", false,
+		"hold the attacker's address to so many connections as one may make by default; "+
+			"without, it is exempt, as a load balancer's is")
+	flag.StringVar(&o.over, "over", "",
+		"what the attacker speaks below the protocol: tls, ws, wss; good clients are plain")
 	memory := flag.Int64("memory", 256, "MiB that clients may make the server hold (--memory), in attacks on that")
 	flag.Parse()
 	o.memory = *memory << 20
@@ -101,8 +104,10 @@ func run(ctx context.Context, o options) error {
 			return err
 		}
 	}
-	fmt.Printf("good clients: 1 publisher, %g messages of 1,000 bytes a second, %d subscribers; medians of %d runs of %v\n"+
-		"each figure: without the attack, measured right before -> during it (change); the same server serves both; CPU in percent of one processor;\n"+
+	fmt.Printf("good clients: 1 publisher, %g messages of 1,000 bytes a second, %d subscribers; "+
+		"medians of %d runs of %v\n"+
+		"each figure: without the attack, measured right before -> during it (change); the same server serves both; "+
+		"CPU in percent of one processor;\n"+
 		"memory: the most that was resident\n\n", o.rate, o.subs, o.pairs, o.duration)
 	var rated, holds []string
 	for _, name := range strings.Split(o.only, ",") {
@@ -137,7 +142,8 @@ type site struct {
 
 // runAll runs attacks on a server of their own, with settings of its environment. It returns the most that was
 // resident, in MiB, and fails if that is above the bound in bytes; 0: none.
-func (x *site) runAll(ctx context.Context, names []string, env map[string]string, bound int64) (most float64, err error) {
+func (x *site) runAll(ctx context.Context, names []string, env map[string]string, bound int64) (most float64,
+	err error) {
 	if len(names) == 0 {
 		return 0, nil
 	}
@@ -160,7 +166,8 @@ func (x *site) runAll(ctx context.Context, names []string, env map[string]string
 		return 0, err
 	}
 	defer g.close()
-	fmt.Printf("%-10s %22s %22s %24s %24s  %s\n", "attack", "server CPU %", "server memory MiB", "good p50 ms", "good p99 ms", "the attacker")
+	fmt.Printf("%-10s %22s %22s %24s %24s  %s\n", "attack", "server CPU %", "server memory MiB", "good p50 ms",
+		"good p99 ms", "the attacker")
 	for _, name := range names {
 		var calm, under []sample
 		told := map[string]int{}
@@ -180,7 +187,8 @@ func (x *site) runAll(ctx context.Context, names []string, env map[string]string
 			a, b := median(calm, f), median(under, f)
 			return fmt.Sprintf("%.1f -> %.1f (%+.0f%%)", a, b, 100*(b/max(a, 1e-9)-1))
 		}
-		fmt.Printf("%-10s %22s %22s %24s %24s  %s\n", name, row(func(s sample) float64 { return s.cpu }), row(func(s sample) float64 { return s.rss }),
+		fmt.Printf("%-10s %22s %22s %24s %24s  %s\n", name, row(func(s sample) float64 { return s.cpu }),
+			row(func(s sample) float64 { return s.rss }),
 			row(func(s sample) float64 { return s.p50 }), row(func(s sample) float64 { return s.p99 }), summary(told))
 		if bound > 0 && most > float64(bound>>20) {
 			return most, fmt.Errorf("%s: %.0f MiB were resident, bound %d", name, most, bound>>20)
@@ -190,13 +198,16 @@ func (x *site) runAll(ctx context.Context, names []string, env map[string]string
 }
 
 // attacked measures while another process attacks.
-func attacked(ctx context.Context, g *good, srv *server.Running, over over.Kind, name, token string, d time.Duration, told map[string]int) (sample, error) {
-	cmd := exec.CommandContext(ctx, "chrt", "--idle", "0", os.Args[0]) // what the attacker computes is no cost of the server's
+func attacked(ctx context.Context, g *good, srv *server.Running, over over.Kind, name, token string, d time.Duration,
+	told map[string]int) (sample, error) {
+	// what the attacker computes is no cost of the server's
+	cmd := exec.CommandContext(ctx, "chrt", "--idle", "0", os.Args[0])
 	at := srv.Addr
 	if over != "" {
 		at = srv.Over[over]
 	}
-	cmd.Env = append(os.Environ(), attackEnv+"="+at, attackOverEnv+"="+string(over), attackNameEnv+"="+name, attackTokenEnv+"="+token)
+	cmd.Env = append(os.Environ(), attackEnv+"="+at, attackOverEnv+"="+string(over), attackNameEnv+"="+name,
+		attackTokenEnv+"="+token)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -230,7 +241,8 @@ func median(all []sample, f func(sample) float64) float64 {
 
 // summary tells what the attacker counted, the most frequent first.
 func summary(told map[string]int) string {
-	names := slices.SortedFunc(maps.Keys(told), func(a, b string) int { return cmp.Or(told[b]-told[a], strings.Compare(a, b)) })
+	names := slices.SortedFunc(maps.Keys(told),
+		func(a, b string) int { return cmp.Or(told[b]-told[a], strings.Compare(a, b)) })
 	for i, n := range names {
 		names[i] = fmt.Sprintf("%s %d", n, told[n])
 	}

@@ -64,7 +64,8 @@ func muxTS(t *testing.T, start int64, pictures int, between func(mux *astits.Mux
 	t.Helper()
 	var b bytes.Buffer
 	mux := astits.NewMuxer(context.Background(), &b)
-	if err := mux.AddElementaryStream(astits.PMTElementaryStream{ElementaryPID: 256, StreamType: astits.StreamTypeH264Video}); err != nil {
+	video := astits.PMTElementaryStream{ElementaryPID: 256, StreamType: astits.StreamTypeH264Video}
+	if err := mux.AddElementaryStream(video); err != nil {
 		t.Fatal(err)
 	}
 	mux.SetPCRPID(256)

@@ -68,7 +68,8 @@ func (c *flvCutter) tag(in *input, off int) (h flvHead, ok bool) {
 func parseFLVTag(b []byte) (h flvHead, ok bool) {
 	h.kind, h.size = b[0]&0x1f, int(bigEndian(b[1:4]))
 	h.time = time.Duration(int32(uint32(b[7])<<24|uint32(bigEndian(b[4:7])))) * time.Millisecond
-	return h, (h.kind == flvAudio || h.kind == flvVideo || h.kind == flvScript) && b[0]&0xc0 == 0 && bigEndian(b[8:11]) == 0
+	return h, (h.kind == flvAudio || h.kind == flvVideo || h.kind == flvScript) && b[0]&0xc0 == 0 &&
+		bigEndian(b[8:11]) == 0
 }
 
 func (c *flvCutter) next(in *input) (cut, error) {
@@ -140,7 +141,8 @@ func (c *flvCutter) next(in *input) (cut, error) {
 			if off > 0 || bytes.Equal(c.kept, c.avc) {
 				unit.kind = Key
 			}
-		case h.kind == flvAudio && !c.video.there && c.flags&1 == 0, h.kind == flvAudio && !c.video.there && unit.time > 5*time.Second:
+		case h.kind == flvAudio && !c.video.there && c.flags&1 == 0, h.kind == flvAudio && !c.video.there &&
+			unit.time > 5*time.Second:
 			if c.keyed == 0 || unit.time >= c.keyed+soundEvery {
 				unit.kind, c.keyed = Key, max(unit.time, 1)
 				c.seen.key()
@@ -173,7 +175,8 @@ func (c *flvCutter) read(h *flvHead, b []byte) (config, key bool) {
 	return false, false
 }
 
-var flvSounds = [...]string{"PCM", "ADPCM", "MP3", "PCM", "Nellymoser", "Nellymoser", "Nellymoser", "G.711", "G.711", "audio", "AAC", "Speex", "", "", "MP3", "audio"}
+var flvSounds = [...]string{"PCM", "ADPCM", "MP3", "PCM", "Nellymoser", "Nellymoser", "Nellymoser", "G.711", "G.711",
+	"audio", "AAC", "Speex", "", "", "MP3", "audio"}
 
 func (c *flvCutter) readAudio(b []byte) (config bool) {
 	const aac, extended = 10, 9

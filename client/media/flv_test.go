@@ -22,7 +22,8 @@ const (
 	avcConfig = "\x17\x00\x00\x00\x00\x01\x64\x00\x1e\xff\xe1\x00\x00"
 	avcOther  = "\x17\x00\x00\x00\x00\x01\x4d\x00\x1e\xff\xe1\x00\x00"
 	avcKey    = "\x17\x01\x00\x00\x00\x00\x00\x00\x0d\x65\x88\x84\x00\x33\xff\x00\x00\x00\x00\x00\x00\x00"
-	avcFalse  = "\x17\x01\x00\x00\x00\x00\x00\x00\x0d\x41\x9a\x24\x6c\x41\x4f\x00\x00\x00\x00\x00\x00\x00" // marked, and none
+	// marked, and none
+	avcFalse  = "\x17\x01\x00\x00\x00\x00\x00\x00\x0d\x41\x9a\x24\x6c\x41\x4f\x00\x00\x00\x00\x00\x00\x00"
 	avcDelta  = "\x27\x01\x00\x00\x00\x00\x00\x00\x0d\x41\x9a\x24\x6c\x41\x4f\x00\x00\x00\x00\x00\x00\x00"
 	hvcConfig = "\x90hvc1\x01" // enhanced: sequence start
 	hvcKey    = "\x93hvc1\x26\x01\xaf\x00"
@@ -44,16 +45,24 @@ func TestFLV(t *testing.T) {
 		tags []tag
 		want string
 	}{
-		{"head, then pictures", []tag{{script, "x"}, {picture, avcConfig}, {sound, aacConfig}, {picture, avcKey}, {sound, aacData}, {picture, avcDelta}, {picture, avcKey}},
+		{"head, then pictures",
+			[]tag{{script, "x"}, {picture, avcConfig}, {sound, aacConfig}, {picture, avcKey}, {sound, aacData},
+				{picture, avcDelta}, {picture, avcKey}},
 			"init 1, key 1, delta 2, key 1"},
 		{"a false mark", []tag{{picture, avcConfig}, {picture, avcKey}, {picture, avcFalse}}, "init 1, key 1, delta 1"},
-		{"the configuration again", []tag{{picture, avcConfig}, {picture, avcKey}, {picture, avcConfig}, {picture, avcKey}, {picture, avcDelta}, {picture, avcKey}},
+		{"the configuration again",
+			[]tag{{picture, avcConfig}, {picture, avcKey}, {picture, avcConfig}, {picture, avcKey}, {picture, avcDelta},
+				{picture, avcKey}},
 			"init 1, key 2, delta 1, key 1"},
-		{"another configuration", []tag{{picture, avcConfig}, {picture, avcKey}, {picture, avcOther}, {picture, avcKey}, {picture, avcDelta}, {picture, avcKey}},
+		{"another configuration",
+			[]tag{{picture, avcConfig}, {picture, avcKey}, {picture, avcOther}, {picture, avcKey}, {picture, avcDelta},
+				{picture, avcKey}},
 			"init 1, key 2, delta 2"}, // who joins later than with it lacks it
 		{"enhanced H.265", []tag{{picture, hvcConfig}, {picture, hvcKey}}, "init 1, key 1"},
-		{"enhanced AV1", []tag{{picture, av1Config}, {picture, av1Key}, {picture, av1Delta}, {picture, av1Key}}, "init 1, key 1, delta 1, key 1"},
-		{"sound before the first picture", []tag{{picture, avcConfig}, {sound, aacConfig}, {sound, aacData}, {picture, avcKey}}, "init 1, delta 1, key 1"},
+		{"enhanced AV1", []tag{{picture, av1Config}, {picture, av1Key}, {picture, av1Delta}, {picture, av1Key}},
+			"init 1, key 1, delta 1, key 1"},
+		{"sound before the first picture",
+			[]tag{{picture, avcConfig}, {sound, aacConfig}, {sound, aacData}, {picture, avcKey}}, "init 1, delta 1, key 1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			file := []byte(flvHead)

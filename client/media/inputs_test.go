@@ -57,7 +57,8 @@ func TestInputs(t *testing.T) {
 			}
 			for n := 0; n < len(keys); n += max(1, (len(keys)+joins-1)/joins) {
 				for _, line := range in.Faults(t.TempDir(), lateCopy(s.units, keys[n]), file) {
-					t.Errorf("who joins at unit %d of %d (%v) has a decoder say: %s", keys[n], len(s.units), s.units[keys[n]].time, line)
+					t.Errorf("who joins at unit %d of %d (%v) has a decoder say: %s", keys[n], len(s.units), s.units[keys[n]].time,
+						line)
 				}
 			}
 		})
@@ -143,7 +144,8 @@ func TestDamagedInputs(t *testing.T) {
 	if testing.Short() {
 		places = 10
 	}
-	for _, name := range []string{"base.ts", "m2ts.m2ts", "base.mp4", "e.mp4", "base.webm", "unsized.webm", "onecluster.webm", "h264.flv", "opus20.ogg"} {
+	for _, name := range []string{"base.ts", "m2ts.m2ts", "base.mp4", "e.mp4", "base.webm", "unsized.webm",
+		"onecluster.webm", "h264.flv", "opus20.ogg"} {
 		t.Run(name, func(t *testing.T) {
 			path, err := made.File(name)
 			if err != nil {

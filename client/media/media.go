@@ -6,12 +6,12 @@
 // or is not what its head says, loses its marks and nothing else. Behind damage the marks begin again where the
 // container can be entered.
 //
-//   - An [Init] unit holds what a decoder needs first: the tables of a transport stream (PAT and PMT), ftyp and moov, or
-//     everything before the first cluster, tag or page with pictures or sound. Init units in a row belong together. They count for the
-//     key units behind them.
-//   - A [Key] unit is a point from which a decoder that has the newest init units before it shows a clean picture. What can be
-//     such a point the bitstream says where this package can read it (bitstream.go), otherwise the container's marks. Streams without video have key
-//     units at regular points.
+//   - An [Init] unit holds what a decoder needs first: the tables of a transport stream (PAT and PMT), ftyp and moov,
+//     or everything before the first cluster, tag or page with pictures or sound. Init units in a row belong
+//     together. They count for the key units behind them.
+//   - A [Key] unit is a point from which a decoder that has the newest init units before it shows a clean picture.
+//     What can be such a point the bitstream says where this package can read it (bitstream.go), otherwise the
+//     container's marks. Streams without video have key units at regular points.
 //
 // Each container has a file of its own, with one type that implements cutter: ts.go (and psi.go, the tables), mp4.go
 // (and mp4box.go), webm.go (and ebml.go), flv.go, ogg.go. timeline.go makes one time of their timestamps. The cutting
@@ -72,9 +72,10 @@ const NoTime time.Duration = -1
 
 // Unit is a piece of the input.
 type Unit struct {
-	Data []byte        // never empty; valid until the next call of Next
-	Kind Kind          //
-	Time time.Duration // when it is to be played, counted from the first unit with a time; never less than before; NoTime: unknown
+	Data []byte // never empty; valid until the next call of Next
+	Kind Kind
+	// Time is when it is to be played, counted from the first unit with a time; never less than before; NoTime: unknown.
+	Time time.Duration
 }
 
 // Info is what a splitter has recognised so far.

@@ -71,7 +71,8 @@ func (c *mp4Cutter) next(in *input) (cut, error) {
 			return cut{c.skip(in), Delta, NoTime}, nil
 		}
 		// What another unit is to begin with ends this one; and what follows is not known to be needed first.
-		if off > 0 && (moof >= 0 && (h.typ == "moof" || h.typ == "styp") || c.within && (h.typ == "ftyp" || h.typ == "moov")) {
+		if off > 0 &&
+			(moof >= 0 && (h.typ == "moof" || h.typ == "styp") || c.within && (h.typ == "ftyp" || h.typ == "moov")) {
 			return end()
 		}
 		switch h.typ {
@@ -120,7 +121,8 @@ func (c *mp4Cutter) next(in *input) (cut, error) {
 // knownBox reports whether a box is one that files are made of. Another one may be damage.
 func knownBox(h *boxHead) bool {
 	switch h.typ {
-	case "ftyp", "styp", "moov", "mdat", "moof", "sidx", "ssix", "emsg", "prft", "mfra", "free", "skip", "wide", "pdin", "meta", "uuid", "udta", "pnot":
+	case "ftyp", "styp", "moov", "mdat", "moof", "sidx", "ssix", "emsg", "prft", "mfra", "free", "skip", "wide", "pdin",
+		"meta", "uuid", "udta", "pnot":
 		return h.size < 1<<40
 	}
 	return false
@@ -355,6 +357,7 @@ func (c *mp4Cutter) info(d *Info) {
 		d.Format = OrdinaryMP4
 		d.Late = "an MP4 file that is not fragmented can be played from its beginning only"
 	case c.fixed:
-		d.Late = "it counts from the beginning of the file: write it with -movflags frag_keyframe+empty_moov+default_base_moof"
+		d.Late = "it counts from the beginning of the file: write it " +
+			"with -movflags frag_keyframe+empty_moov+default_base_moof"
 	}
 }

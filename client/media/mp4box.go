@@ -211,13 +211,17 @@ func (t *mp4Track) readMdia(b []byte) {
 var mp4Codecs = map[string]codec{
 	"avc1": codecH264, "avc2": codecH264, "avc3": codecH264, "avc4": codecH264, "dva1": codecH264, "dvav": codecH264,
 	"hvc1": codecH265, "hev1": codecH265, "hvc2": codecH265, "hev2": codecH265, "dvh1": codecH265, "dvhe": codecH265,
-	"vvc1": codecH266, "vvi1": codecH266, "vp08": codecVP8, "vp09": codecVP9, "av01": codecAV1, "mp4v": codecMPEG4, "vc-1": codecVC1,
-	"m1v ": codecMPEG2, "m2v1": codecMPEG2, "mjpa": codecIntra, "mjpb": codecIntra, "jpeg": codecIntra, "mjpg": codecIntra, "png ": codecIntra,
-	"apch": codecIntra, "apcn": codecIntra, "apcs": codecIntra, "apco": codecIntra, "ap4h": codecIntra, "ap4x": codecIntra, "mjp2": codecIntra,
+	"vvc1": codecH266, "vvi1": codecH266, "vp08": codecVP8, "vp09": codecVP9, "av01": codecAV1, "mp4v": codecMPEG4,
+	"vc-1": codecVC1,
+	"m1v ": codecMPEG2, "m2v1": codecMPEG2, "mjpa": codecIntra, "mjpb": codecIntra, "jpeg": codecIntra,
+	"mjpg": codecIntra, "png ": codecIntra,
+	"apch": codecIntra, "apcn": codecIntra, "apcs": codecIntra, "apco": codecIntra, "ap4h": codecIntra,
+	"ap4x": codecIntra, "mjp2": codecIntra,
 }
 
 var mp4Audio = map[string]string{
-	"mp4a": "AAC", "Opus": "Opus", "ac-3": "AC-3", "ec-3": "E-AC-3", "fLaC": "FLAC", "alac": "ALAC", ".mp3": "MP3", "mp3 ": "MP3",
+	"mp4a": "AAC", "Opus": "Opus", "ac-3": "AC-3", "ec-3": "E-AC-3", "fLaC": "FLAC", "alac": "ALAC", ".mp3": "MP3",
+	"mp3 ": "MP3",
 }
 
 // readEntry reads a sample entry: for video, its configuration lies behind 78 bytes.

@@ -19,11 +19,14 @@ func psiSection(table byte, id uint16, number byte, body []byte) []byte {
 // TestSections puts tables together from packets cut anywhere, with several sections in a row and stuffing behind them.
 func TestSections(t *testing.T) {
 	pat := psiSection(0, 1, 0, []byte{0, 0, 0xe0, 0x10, 0, 1, 0xe1, 0x00, 0, 2, 0xe1, 0x01})
-	pmt := psiSection(2, 1, 0, []byte{0xe1, 0x10, 0xf0, 0, 0x1b, 0xe1, 0x10, 0xf0, 0, 0x0f, 0xe1, 0x11, 0xf0, 0, 0x06, 0xe1, 0x12, 0xf0, 6, 5, 4, 'O', 'p', 'u', 's'})
+	pmt := psiSection(2, 1, 0,
+		[]byte{0xe1, 0x10, 0xf0, 0, 0x1b, 0xe1, 0x10, 0xf0, 0, 0x0f, 0xe1, 0x11, 0xf0, 0, 0x06, 0xe1, 0x12, 0xf0, 6, 5, 4,
+			'O', 'p', 'u', 's'})
 	for cut := 1; cut < len(pmt); cut++ {
 		var tables tsTables
 		var of sections
-		if !of.add(&tables, 0, append(append([]byte{0}, pat...), 0xff, 0xff), true) || len(tables.programs) != 2 || tables.complete() {
+		if !of.add(&tables, 0, append(append([]byte{0}, pat...), 0xff, 0xff), true) || len(tables.programs) != 2 ||
+			tables.complete() {
 			t.Fatalf("PAT: %+v", tables)
 		}
 		var parts sections
@@ -58,7 +61,8 @@ func TestDamagedSections(t *testing.T) {
 }
 
 func FuzzTables(f *testing.F) {
-	f.Add(append([]byte{0}, psiSection(0, 1, 0, []byte{0, 1, 0xe1, 0x00})...), append([]byte{0}, psiSection(2, 1, 0, []byte{0xe1, 0x10, 0xf0, 0, 0x1b, 0xe1, 0x10, 0xf0, 0})...), 20)
+	f.Add(append([]byte{0}, psiSection(0, 1, 0, []byte{0, 1, 0xe1, 0x00})...),
+		append([]byte{0}, psiSection(2, 1, 0, []byte{0xe1, 0x10, 0xf0, 0, 0x1b, 0xe1, 0x10, 0xf0, 0})...), 20)
 	f.Add([]byte{0xff}, append([]byte{0}, make([]byte, 300)...), 82) // a section begins 255 bytes behind the pointer
 	f.Add([]byte{0}, append(append(make([]byte, 82), 0xff), make([]byte, 300)...), 82)
 	f.Fuzz(func(t *testing.T, pat, pmt []byte, cut int) {

@@ -26,12 +26,15 @@ func TestTimeline(t *testing.T) {
 		{"a damaged one", []stamp{{1, 0}, {1, 40}, {1, 30_000}, {1, 120}, {1, 160}}, []int{0, 40, 40, 120, 160}},
 		{"a damaged one, back", []stamp{{1, 5000}, {1, 5040}, {1, 0}, {1, 5120}, {1, 5160}}, []int{0, 40, 40, 120, 160}},
 		{"a pause", []stamp{{1, 0}, {1, 40}, {1, 20_000}, {1, 20_040}}, []int{0, 40, 40, 20_040}},
-		{"slides over and over", []stamp{{1, 0}, {1, 15_000}, {1, 30_000}, {1, 0}, {1, 15_000}, {1, 30_000}}, []int{0, 15_000, 30_000, 30_000, 30_040, 45_040}},
+		{"slides over and over", []stamp{{1, 0}, {1, 15_000}, {1, 30_000}, {1, 0}, {1, 15_000}, {1, 30_000}},
+			[]int{0, 15_000, 30_000, 30_000, 30_040, 45_040}},
 		{"two tracks", []stamp{{1, 1000}, {2, 900}, {1, 1040}, {2, 1060}}, []int{0, 0, 40, 60}},
-		{"two tracks start over", []stamp{{1, 8000}, {2, 8020}, {2, 0}, {1, 20}, {2, 40}, {1, 60}}, []int{0, 20, 20, 20, 60, 80}},
+		{"two tracks start over", []stamp{{1, 8000}, {2, 8020}, {2, 0}, {1, 20}, {2, 40}, {1, 60}},
+			[]int{0, 20, 20, 20, 60, 80}},
 		{"a track with a clock of its own", []stamp{{1, 0}, {2, 900_000}, {1, 40}, {2, 900_040}}, []int{0, 0, 40, 40}},
 		{"another file", []stamp{{1, 500}, {1, 540}, {0, file}, {1, 500}, {1, 540}}, []int{0, 40, 0, 80, 120}},
-		{"other tracks, later", []stamp{{1, 500}, {1, 540}, {0, tracks}, {7, 10_540}, {7, 10_580}}, []int{0, 40, 0, 10_040, 10_080}},
+		{"other tracks, later", []stamp{{1, 500}, {1, 540}, {0, tracks}, {7, 10_540}, {7, 10_580}},
+			[]int{0, 40, 0, 10_040, 10_080}},
 		{"other tracks, anew", []stamp{{1, 5000}, {1, 5040}, {0, tracks}, {7, 0}, {7, 40}}, []int{0, 40, 0, 80, 120}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -43,7 +46,8 @@ func TestTimeline(t *testing.T) {
 				case tracks:
 					line.retrack()
 				default:
-					if got := line.at(s.track, time.Duration(s.ms)*time.Millisecond); got != time.Duration(test.want[i])*time.Millisecond {
+					want := time.Duration(test.want[i]) * time.Millisecond
+					if got := line.at(s.track, time.Duration(s.ms)*time.Millisecond); got != want {
 						t.Errorf("stamp %d is at %v, want %dms", i, got, test.want[i])
 					}
 				}

@@ -555,7 +555,8 @@ func decodeTime(b []byte) (v int64, ok bool) {
 	if b[7]&0x40 != 0 && len(b) >= 19 {
 		stamp = b[14:19] // DTS
 	}
-	return int64(stamp[0]>>1&7)<<30 | int64(stamp[1])<<22 | int64(stamp[2]>>1)<<15 | int64(stamp[3])<<7 | int64(stamp[4]>>1), true
+	high, mid, low := stamp[0]>>1&7, stamp[2]>>1, stamp[4]>>1
+	return int64(high)<<30 | int64(stamp[1])<<22 | int64(mid)<<15 | int64(stamp[3])<<7 | int64(low), true
 }
 
 // unwrap takes a timestamp of 33 bits for the one nearest to the newest, so that time goes on when they run over after

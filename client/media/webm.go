@@ -314,7 +314,8 @@ func (c *webmCutter) swallows(in *input, off, size int) bool {
 	b := in.peek(1)
 	if off+size+longestHead <= len(b) {
 		e, ok := parseElement(b[off+size:])
-		if ok && (e.id == idCluster || e.id == idEBML || isBlock(e.id) || e.id == idTimestamp || e.id == idCues || e.id == idVoid || e.id == idTags || e.id == idCRC) {
+		if ok && (e.id == idCluster || e.id == idEBML || isBlock(e.id) || e.id == idTimestamp || e.id == idCues ||
+			e.id == idVoid || e.id == idTags || e.id == idCRC) {
 			return false
 		}
 	} else if off+size <= len(b) {
@@ -377,7 +378,8 @@ func (c *webmCutter) nextBlock(in *input) (cut, error) {
 		case e.id == idVoid, e.id == idCRC:
 			damaged = e.id == idCRC && e.size != 4 || e.size > MaxUnit/4 || c.swallows(in, off+e.head, int(min(e.size, MaxUnit)))
 			c.inside -= min(c.inside, uint64(e.head)+e.size)
-		case e.id == idInfo, e.id == idTracks, e.id == idSeekHead, e.id == idCues, e.id == idAttachments, e.id == idChapters, e.id == idTags:
+		case e.id == idInfo, e.id == idTracks, e.id == idSeekHead, e.id == idCues, e.id == idAttachments, e.id == idChapters,
+			e.id == idTags:
 		default:
 			damaged = true
 		}

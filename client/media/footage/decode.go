@@ -37,7 +37,8 @@ func (in *Input) Faults(dir string, late, whole []byte) (lines []string) {
 	}
 	for line := range strings.Lines(Complaints(dir, late)) {
 		switch words := firstWords(line); {
-		case in.Damaged && (strings.Contains(said, words) || words == "exit status"): // of most that decodes the larger part may be damaged
+		case in.Damaged &&
+			(strings.Contains(said, words) || words == "exit status"): // of most that decodes the larger part may be damaged
 		case in.Sized && strings.Contains(line, "File ended prematurely"):
 		case in.OpenGOPs && strings.Contains(line, "mmco: unref short failure"):
 		default:

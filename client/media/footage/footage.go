@@ -100,7 +100,8 @@ func (m *Maker) ffmpeg(ext, args string) ([]byte, error) {
 	}
 	f.Close()
 	defer os.Remove(f.Name())
-	cmd := exec.Command("ffmpeg", append(append([]string{"-nostdin", "-y", "-v", "error"}, strings.Fields(args)...), f.Name())...)
+	cmd := exec.Command("ffmpeg",
+		append(append([]string{"-nostdin", "-y", "-v", "error"}, strings.Fields(args)...), f.Name())...)
 	cmd.Dir = m.dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("ffmpeg %s: %w\n%s", args, err, out)
@@ -129,7 +130,8 @@ const (
 func encoded(ext string, seconds float64, args string) func(*Maker) ([]byte, error) {
 	return func(m *Maker) ([]byte, error) {
 		d := m.length(seconds)
-		return m.ffmpeg(ext, "-f lavfi -i testsrc2=size=320x240:rate=25:duration="+d+" -f lavfi -i sine=sample_rate=48000:duration="+d+args)
+		return m.ffmpeg(ext,
+			"-f lavfi -i testsrc2=size=320x240:rate=25:duration="+d+" -f lavfi -i sine=sample_rate=48000:duration="+d+args)
 	}
 }
 

@@ -128,7 +128,8 @@ func typed(from, to byte) func([]byte) []byte {
 	return eachPacket(func(p []byte) [][]byte {
 		if pidOf(p) == mapPID && starts(p) {
 			at, s := section(p)
-			for i := 12 + int(binary.BigEndian.Uint16(s[10:])&0x0fff); i < len(s); i += 5 + int(binary.BigEndian.Uint16(s[i+3:])&0x0fff) {
+			size := func(b []byte) int { return int(binary.BigEndian.Uint16(b) & 0x0fff) }
+			for i := 12 + size(s[10:]); i < len(s); i += 5 + size(s[i+3:]) {
 				if s[i] == from {
 					s[i] = to
 				}
