@@ -60,6 +60,11 @@ export interface Bounds {
   assembly: number;
 }
 
+/** What an event is counted as beside its payload, bytes; and how many streams a subscription follows: what a server may make it hold is bounded. */
+const eventBytes = 200;
+const maxStreams = 1 << 16;
+const maxWindow = 16 << 20;
+
 interface Held {
   event: Event;
   size: number;
@@ -77,6 +82,7 @@ export class Subscription implements AsyncIterable<Event> {
   private readonly skipping = new Set<number>(); // streams of which the next key message is waited for
   private queue: Held[] = [];
   private size = 0;
+  private shedBeyond = 0;
   private assembled = 0;
   private waiting: Array<{ resolve(e: Event | undefined): void; reject(e: Error): void }> = [];
   private over: Error | undefined;
@@ -178,12 +184,28 @@ export class Subscription implements AsyncIterable<Event> {
   }
 
   private emit(event: Event, size = 0): void {
+    if (this.over) return;
     const w = this.waiting.shift();
     if (w) return w.resolve(this.hand(event));
     if (this.policy === "latest" && event.type === "message") this.replace(event);
-    this.queue.push({ event, size });
-    this.size += size;
-    if (this.size > this.bounds.receive && this.policy !== "lossless") this.shed();
+    this.queue.push({ event, size: size + eventBytes });
+    this.size += size + eventBytes;
+    if (this.policy === "lossless") {
+      if (this.size > this.bounds.receive + 2 * Math.min(this.window, maxWindow)) this.flooded();
+    } else if (this.size > Math.max(this.bounds.receive, this.shedBeyond)) {
+      this.shed();
+      this.shedBeyond = this.size > this.bounds.receive ? this.size + this.bounds.receive / 8 : 0; // not again for each that cannot be dropped
+      if (this.size > 2 * this.bounds.receive) this.flooded(); // by what no policy drops
+    }
+  }
+
+  /** A server sends more than it may: the subscription ends. */
+  private flooded(): void {
+    this.queue = [];
+    this.size = 0;
+    this.streams.clear();
+    void this.host.unsubscribe(this).catch(() => {});
+    this.end(new ClosedError(this.room, codes.too_slow));
   }
 
   /** Of a stream in a `latest` room only the newest message waits. */
@@ -203,7 +225,7 @@ export class Subscription implements AsyncIterable<Event> {
     let excess = this.size - this.bounds.receive / 2;
     this.dropWhere((m) => {
       if (m.kind === "init" || excess <= 0) return false;
-      excess -= m.payload.length;
+      excess -= m.payload.length + eventBytes;
       return true;
     }, "slow");
   }
@@ -233,7 +255,8 @@ export class Subscription implements AsyncIterable<Event> {
       }
       const gap: Gap = { type: "gap", room: e.room, publisher: e.publisher, pub: e.pub, dtype: e.dtype, from: e.first, to: e.last, reason, interrupted: 0 };
       last.set(key, gap);
-      kept.push({ event: gap, size: 0 });
+      kept.push({ event: gap, size: eventBytes });
+      this.size += eventBytes;
     }
     this.queue = kept;
   }
@@ -316,6 +339,7 @@ export class Subscription implements AsyncIterable<Event> {
     const key = keyOf(pub, dtype);
     let s = this.streams.get(key);
     if (!s) this.streams.set(key, (s = new InStream(pub, dtype)));
+    if (this.streams.size > maxStreams) this.flooded();
     return s;
   }
 
@@ -340,7 +364,9 @@ export class Subscription implements AsyncIterable<Event> {
 
   /** @internal */
   counted(subscribers: number, publishers: number): void {
-    this.queue = this.queue.filter((h) => h.event.type !== "count");
+    const counts = this.queue.filter((h) => h.event.type === "count");
+    if (counts.length > 0) this.queue = this.queue.filter((h) => h.event.type !== "count");
+    this.size -= counts.length * eventBytes;
     this.emit({ type: "count", room: this.room, subscribers, publishers });
   }
 
