@@ -49,6 +49,14 @@ func (n *Node) Audit() error {
 	return nil
 }
 
+// Holdings is what a Node keeps because of clients.
+type Holdings struct{ Edges, Outbounds, Given, Asks int }
+
+// Holds returns what the Node keeps, for tests: nothing of it when nobody is there any more.
+func (n *Node) Holds() Holdings {
+	return Holdings{len(n.edges), len(n.ways), len(n.given), len(n.asks)}
+}
+
 // auditBounds holds that whatever a Node keeps is somebody's, and bounded by that: requests by their sessions, links by
 // processes, calls by what waits for their answers.
 func (n *Node) auditBounds(place map[*request]string) error {

@@ -28,6 +28,10 @@ var mutants = []struct {
 	{"bad_pieces is kept from the client", "up.go", "if why != codec.CodeBadPieces {\n\t\t\twhy = codec.CodeMoved\n\t\t}", "why = codec.CodeMoved", false},
 	{"an older state counts for more than the last word", "../node/core.go", "case e != nil && c.alive(e.hint):", "case false:", false},
 	{"a seat is counted before it is there", "../room/join.go", "default:\n\t\tr.seats.sit(seat)", "default:\n\t\tr.seats.sit(seat)\n\t\tr.seats.sit(seat)", false},
+	{"an outbound has no deadline", "outbound.go", "o.until = n.now + int64(n.rooms.Config().Linger)", "o.until = n.now + 1000*int64(n.rooms.Config().Linger)", false},
+	{"an edge leaves the old relay with a word", "edge.go", "why = outgrown", "why = unneeded", false},
+	{"an edge that looked for its room stays where it is", "edge.go", "n.aim(e.id, n.core.Edge(e.id, true))", "n.retry(e)", false},
+	{"a new relay does not wait for the one before", "relay.go", "if n.now < until && n.core.Contested(r.ID) {", "if false {", false},
 	{"a request that is answered stays", "request.go", "if !q.over {\n\t\tn.done(q)\n\t\tn.do.Answer(q.Ask, m)\n\t}", "n.do.Answer(q.Ask, m)", false},
 }
 

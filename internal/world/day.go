@@ -63,6 +63,9 @@ func (d *Day) Play(story bool) (res Result) {
 		w.cause, w.kids = 1, 0
 		w.settled()
 	}
+	if w.fault == nil {
+		w.emptied(d.Length + night)
+	}
 	return Result{w.fault, w.events, res.Story}
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/timedge/timedge/carry"
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/room"
 )
@@ -258,6 +259,34 @@ func (w *World) settled() {
 			w.flushed(c)
 		case *subscriber:
 			w.fed(c)
+		}
+	}
+}
+
+// emptied is the rest of I13: when all clients have left, and then all rooms have ended, every buffer is back in its
+// pool, and no Node keeps anything of them.
+func (w *World) emptied(now time.Duration) {
+	for _, name := range w.cast {
+		w.clients[name].base().quit()
+	}
+	now += 2*Config.Linger + Config.Stall
+	w.run(now)
+	for _, name := range w.names {
+		if p := w.nodes[name]; !p.dead {
+			p.run(func() { p.rooms.EndAll(codec.CodeIdle) })
+		}
+	}
+	w.run(now + 2*time.Second)
+	for _, name := range w.names {
+		p := w.nodes[name]
+		if p.dead || w.fault != nil {
+			continue
+		}
+		if n := p.pool.Outstanding(); n != 0 {
+			w.fail("I13", "%s holds %d buffers, and nobody is there any more", name, n)
+		}
+		if h := p.node.Holds(); h != (carry.Holdings{}) {
+			w.fail("I13", "%s keeps %+v, and nobody is there any more", name, h)
 		}
 	}
 }

@@ -149,7 +149,7 @@ func (s *session) broken() {
 		}
 		p.desk.post(func() { p.node.Left(s.id, p.clock()) })
 	}
-	if s.q != nil {
+	if s.q != nil && !p.w.planted("what a closed session had queued is not let go of", 2) {
 		s.q.Clear()
 	}
 	s.l.settle()
