@@ -121,6 +121,7 @@ func (p *Process) run(do func()) {
 
 func (p *Process) sweep() {
 	p.rooms.Sweep(p.clock())
+	p.pool.Tidy(4096)
 	p.w.after(sweepEvery, func() { p.run(p.sweep) })
 }
 
