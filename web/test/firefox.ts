@@ -19,6 +19,7 @@ test("Firefox watches", { timeout: 200_000, skip: executable ? false : "there is
     await sender.getByLabel("Codec").selectOption("VP8");
     await sender.getByRole("button", { name: "Camera" }).click();
     await sender.getByRole("button", { name: "Go live" }).click();
+    await sender.getByText("LIVE", { exact: true }).waitFor({ timeout: 60_000 });
     const link = await sender.getByLabel("Link for viewers").inputValue();
     const page = await firefox.newPage();
     const faults: string[] = [];
