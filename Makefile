@@ -5,7 +5,8 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-BUILD := go build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)"
+COMMIT := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+BUILD := go build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION) -X main.commit=$(COMMIT)"
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # Programs that tests start, each with the Debian package that holds it.

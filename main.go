@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"os/user"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -25,8 +26,8 @@ import (
 	"github.com/timedge/timedge/internal/settings"
 )
 
-// version is set by the linker: see the Makefile.
-var version = "unknown"
+// version and commit are set by the linker: see the Makefile.
+var version, commit = "unknown", "unknown"
 
 // commandLine is all that can be set. A flag comes before its environment variable, that before the file of settings,
 // that before the default; what is not known, flag, variable or key, is an error. Of servers see settings.go.
@@ -48,7 +49,9 @@ type commandLine struct {
 	Drain    drainCmd    `cmd:"" help:"Have a node hand its rooms over and send its clients away."`
 	Undrain  undrainCmd  `cmd:"" help:"Take a drain back."`
 	Reload   reloadCmd   `cmd:"" help:"Have a node take up its settings and files."`
-	Version  versionCmd  `cmd:"" help:"Print the version."`
+	Version  versionCmd  `cmd:"" help:"Print the version, the commit and what it was built with."`
+
+	ShowVersion versionFlag `name:"version" help:"Print the version and end."`
 }
 
 // serverFlags are common to all commands that talk to a server.
@@ -143,9 +146,21 @@ type revokeCmd struct {
 
 type versionCmd struct{}
 
+// versionFlag is "timedge version" for who types a flag.
+type versionFlag bool
+
+// BeforeReset prints the version, before anything that is missing is complained of.
+func (versionFlag) BeforeReset(k *kong.Kong) error {
+	if err := (&versionCmd{}).Run(&streams{out: os.Stdout}); err != nil {
+		return err
+	}
+	k.Exit(exitOK)
+	return nil
+}
+
 // Run prints the version.
 func (*versionCmd) Run(std *streams) error {
-	return std.say("timedge %s", version)
+	return std.say("timedge %s, commit %s, %s %s/%s", version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 // roomID is a room's number as an argument.

@@ -264,7 +264,10 @@ func TestReloadEverySetting(t *testing.T) {
 	})
 	t.Run("another token", func(t *testing.T) {
 		write(t, dir, "token", operatorToken+"-new")
-		if !eventually(func() bool { status, _ := s.operate(t, "POST", "/api/v1/reload"); return status == http.StatusUnauthorized }) {
+		if !eventually(func() bool {
+			status, _ := s.operate(t, "POST", "/api/v1/reload")
+			return status == http.StatusUnauthorized
+		}) {
 			t.Error("the old token goes on")
 		}
 		write(t, dir, "token", operatorToken)

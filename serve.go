@@ -58,7 +58,7 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	}
 	cfg.ListenWeb = freeWeb(cfg.ListenWeb, log)
 	cfg.Audit = out.audit
-	cfg.Metrics = []prometheus.Collector{std.droppedLines()}
+	cfg.Metrics = []prometheus.Collector{std.droppedLines(), buildInfo()}
 	gateway, err := c.openTim(log, cfg.TLS, &cfg)
 	if err != nil {
 		return errors.Join(err, closeIf(admin))
@@ -112,6 +112,14 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	_ = pages.Close() // after the drain, which /readyz tells of
 	log.Info().Msg("stopped")
 	return err
+}
+
+// buildInfo is 1, with what the process was built of as labels.
+func buildInfo() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "timedge_build_info", Help: "1; the labels say what the process was built of.",
+		ConstLabels: prometheus.Labels{"version": version, "commit": commit, "goversion": runtime.Version()},
+	}, func() float64 { return 1 })
 }
 
 // droppedLines counts what the sinks of std dropped.

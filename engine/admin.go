@@ -95,7 +95,11 @@ var (
 	descLinksLost = desc("links_lost_total", "Links to other nodes that broke.")
 	descPanics    = desc("panics_total",
 		"Faults of this server, each of which cost who was being served, by where they were met.", "where")
-	descEnded = desc("rooms_ended_total", "Rooms that ended, by reason.", "reason")
+	descEnded     = desc("rooms_ended_total", "Rooms that ended, by reason.", "reason")
+	descTakenOver = desc("rooms_taken_over_total", "Rooms that this node relays since another one does not: takeovers after a death, and what a drain hands over.")
+	descMembers   = desc("members", "Nodes of the cluster as this one sees them, itself among them, by state.", "state")
+	descRequests  = desc("requests_total", "Requests of clients, by kind; refused ones are among them, see refused_total.", "kind")
+	descMailboxes = desc("mailbox_items", "What waits in the mailboxes of event loops.")
 )
 
 var turnedNames = [turnedKinds]string{"connections", "handshakes", "descriptors", "address", "proxy", "address_at_once"}
@@ -161,6 +165,22 @@ func (e *Engine) Collect(ch chan<- prometheus.Metric) {
 		counter(descPanics, e.faults.counts[i].Load(), placeNames[i])
 	}
 	e.limits.collect(counter)
+	for i, name := range requestNames {
+		counter(descRequests, e.requests[i].Load(), name)
+	}
+	waiting := 0
+	for _, l := range e.loops {
+		waiting += l.box.len()
+	}
+	gauge(descMailboxes, int64(waiting))
+	members := map[string]int64{"ready": 0, "joining": 0, "draining": 0, "leaving": 0, "over_limits": 0, "linked": 0, "out_of_reach": 0}
+	for _, n := range e.Nodes() {
+		members[n.State]++
+	}
+	for state, n := range members {
+		ch <- prometheus.MustNewConstMetric(descMembers, prometheus.GaugeValue, float64(n), state)
+	}
+	counter(descTakenOver, e.rooms.Stats().TakenOver.Load())
 	st := e.rooms.Stats()
 	counter(descReplays, st.Replays.Load())
 	counter(descOverflows, st.CacheOverflows.Load())

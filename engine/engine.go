@@ -64,6 +64,7 @@ type Engine struct {
 	unshaken atomic.Uint64 // connections whose handshakes failed
 	limits   limits
 	refusals sieve // of the audit
+	requests [len(requestNames)]atomic.Uint64
 	faults   faults
 
 	// The ticker's: see holdings.go.

@@ -61,6 +61,13 @@ func (m *mailbox) post(it item) (wake bool) {
 	return wake
 }
 
+// len returns how many items wait. Any goroutine.
+func (m *mailbox) len() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.items)
+}
+
 // take swaps the waiting items for an empty slice. With nothing waiting the loop counts as asleep from here on.
 func (m *mailbox) take(empty []item) []item {
 	m.mu.Lock()

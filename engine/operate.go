@@ -23,7 +23,7 @@ func (e *Engine) Overview() admin.Overview {
 	state, reasons := e.state()
 	o := admin.Overview{
 		Node: e.cfg.Node, State: state, Reasons: reasons, Rooms: int64(e.rooms.Len()), MemoryBytes: e.pool.Held(), MemoryBound: e.live().MemoryBound,
-		CutOff: e.rooms.Stats().CutOff.Load(),
+		CutOff: e.rooms.Stats().CutOff.Load(), Takeovers: e.rooms.Stats().TakenOver.Load(),
 	}
 	for _, l := range e.loops {
 		s := &l.stats

@@ -51,6 +51,7 @@ func (t *Table) Restore(st *codec.RoomState, now int64) (*Room, error) {
 	if r.ended != 0 {
 		return nil, ErrUnknown
 	}
+	t.stats.TakenOver.Add(1)
 	r.kind.mirror, r.part, r.settles = false, false, now+int64(t.conf().Settle)
 	r.keepAll(r.settles)
 	r.lastPush.Store(now)

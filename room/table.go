@@ -53,6 +53,7 @@ type Stats struct {
 	Replays        atomic.Uint64 // frames that a publisher sent again and the room had
 	CacheOverflows atomic.Uint64 // logs emptied because a bound on caches was reached
 	CutOff         atomic.Uint64 // subscribers of lossless rooms cut off for not moving
+	TakenOver      atomic.Uint64 // rooms that another node relayed before
 	Ended          [8]atomic.Uint64
 }
 
