@@ -9,8 +9,8 @@ import (
 // maps.
 const (
 	sessionCost = 1536
-	tlsCost     = 3 << 10
-	memberCost  = 512 // with its part of an outlet
+	tlsCost     = 8 << 10 // most of it what crypto/tls and the collector keep of the handshake
+	memberCost  = 512     // with its part of an outlet
 )
 
 // strangers is the account of those that have not said hello. No account has that name.

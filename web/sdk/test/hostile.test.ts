@@ -68,7 +68,7 @@ const floods: Array<{ name: string; policy: number; window?: number; frames: (i:
   { name: "messages in a lossless room, beyond a window of 4 GB", policy: 3, window: 0xffffffff, frames: (i) => frame({ seq: i + 1, size: 60_000 }), n: 2000, ends: true },
   { name: "those who join", policy: 0, frames: (i) => encodeControl("joined", { room, pub: 1 + (i % 60_000), account: "a".repeat(100) }), n: 100_000, ends: true },
   { name: "streams", policy: 0, frames: (i) => frame({ pub: 1 + (i >> 8), dtype: i % 256, seq: 1, size: 0 }), n: 200_000, ends: true },
-  { name: "streams out of order", policy: 0, frames: (i) => frame({ seq: 1 + (i % 7), size: 10 }), n: 30_000, ends: true },
+  { name: "streams out of order", policy: 0, frames: (i) => frame({ seq: 1 + (i % 7), size: 10 }), n: 60000, ends: true },
 ];
 
 for (const f of floods) {
