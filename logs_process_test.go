@@ -24,7 +24,7 @@ func loggingTo(t *testing.T, pipe *os.File) (cmd *exec.Cmd, addr, admin string) 
 	ctx, cancel := context.WithTimeout(context.Background(), lifetime)
 	t.Cleanup(cancel)
 	cmd = exec.CommandContext(ctx, "timedge", "serve", "--listen", addr, "--admin", admin, "--log-level", "debug", "--drain", "5s")
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/"}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/", "TIMEDGE_WEB=off"}
 	cmd.Stdout, cmd.Stderr = pipe, pipe
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

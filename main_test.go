@@ -33,7 +33,7 @@ const lifetime = 2 * time.Minute
 func start(env []string, stdin io.Reader, args ...string) (*process, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lifetime)
 	p := &process{cmd: exec.CommandContext(ctx, "timedge", args...), cancel: cancel}
-	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=/"}, env...)
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=/", "TIMEDGE_WEB=off"}, env...)
 	p.cmd.Stdin, p.cmd.Stderr = stdin, &p.errors
 	pipe, err := p.cmd.StdoutPipe()
 	if err != nil {

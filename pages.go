@@ -3,11 +3,8 @@
 package main
 
 import (
-	"net"
 	"net/http"
 	"slices"
-
-	"github.com/rs/zerolog"
 
 	"github.com/timedge/timedge/auth"
 	"github.com/timedge/timedge/web"
@@ -24,20 +21,9 @@ func (c *serveSettings) web() []string {
 	return c.Web
 }
 
-// freeWeb returns the same addresses, or none if they are the default and another server has that: it is a courtesy,
-// which a second server on the machine does without.
-func freeWeb(addrs []string, log zerolog.Logger) []string {
-	if !slices.Equal(addrs, []string{defaultWeb}) {
-		return addrs
-	}
-	ln, err := net.Listen("tcp", defaultWeb)
-	if err != nil {
-		log.Info().Err(err).Msg("no pages for browsers: name an address with --web")
-		return nil
-	}
-	_ = ln.Close()
-	return addrs
-}
+// webIfFree reports whether the server does without its pages where another has their address: the default is a
+// courtesy.
+func (c *serveSettings) webIfFree() bool { return slices.Equal(c.Web, []string{defaultWeb}) }
 
 // pages are what browsers get.
 func (c *serveSettings) pages(who auth.Authenticator) http.Handler {

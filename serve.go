@@ -56,7 +56,6 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	if err != nil {
 		return err
 	}
-	cfg.ListenWeb = freeWeb(cfg.ListenWeb, log)
 	cfg.Audit = out.audit
 	cfg.Metrics = []prometheus.Collector{std.droppedLines(), buildInfo()}
 	gateway, err := c.openTim(log, cfg.TLS, &cfg)
@@ -141,7 +140,7 @@ func (c *given) engineConfig(log zerolog.Logger, who auth.Authenticator, secure 
 	return engine.Config{
 		Auth: who, InsecureOpen: c.Insecure, Guests: c.Guests == "subscribe", ListenTLS: c.ListenTLS, TLS: secure,
 		ListenWS: c.ListenWS, ListenWSS: c.ListenWSS, ProxyFrom: prefixes(c.ProxyFrom), Origins: c.Origins,
-		ListenWeb: c.web(), ListenWebTLS: c.WebTLS, Pages: c.pages(who),
+		ListenWeb: c.web(), WebIfFree: c.webIfFree(), ListenWebTLS: c.WebTLS, Pages: c.pages(who),
 		Listen: c.Listen, Node: c.Node, Loops: c.Loops, Log: log,
 		MaxConns: c.Conns, Ping: c.Ping, MemoryBound: int64(c.Memory), TokenWarning: c.TokenWarning,
 		HelloTimeout: c.Limits.Hello, MaxHandshakes: c.Limits.Handshakes, QueueSession: int(c.Limits.SessionQueue),

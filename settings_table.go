@@ -21,7 +21,7 @@ func settingsTable(s *serveSettings) settings.Table {
 			Help: "where clients connect by WebSocket within TLS 1.3"},
 		{Name: "web", To: &s.Web, Value: "ADDR", Default: defaultWeb,
 			Help: "where browsers get the pages for live video and files, and connect by WebSocket from them; off: nowhere",
-			Why:  "Beyond this machine browsers give camera, microphone and file storage only to pages that come by TLS (web-tls). The default is left alone if another server has it."},
+			Why:  "Beyond this machine browsers give camera, microphone and file storage only to pages that come by TLS (web-tls). If another server has the default, this one says so and serves without pages."},
 		{Name: "web-tls", To: &s.WebTLS, Value: "ADDR", Unset: "nowhere",
 			Help: "where browsers get the pages with TLS 1.3"},
 		{Name: "tim", To: &s.Tim, Value: "ADDR", Unset: "nowhere",

@@ -102,6 +102,10 @@ func (e *Engine) listen() error {
 			speaks := kind.speaks
 			addr, speaks.proxy = strings.CutSuffix(addr, ProxyOption)
 			ln, err := net.Listen("tcp", addr)
+			if e.cfg.WebIfFree && speaks.pages && !speaks.tls && errors.Is(err, unix.EADDRINUSE) {
+				e.log.Warn().Err(err).Msg("no pages for browsers: another server has their address (choose one with --web)")
+				continue
+			}
 			if err != nil {
 				return fmt.Errorf("listen: %w", err)
 			}

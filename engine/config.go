@@ -35,6 +35,7 @@ type Config struct {
 	// is given. Default: none.
 	ListenWeb, ListenWebTLS []string
 	Pages                   http.Handler
+	WebIfFree               bool // an address of ListenWeb that another has is left out and logged, and no error
 
 	TLS       *tls.Config    // of ListenTLS, ListenWSS and ListenWebTLS: TLS 1.3 at least; it needs a certificate
 	ProxyFrom []netip.Prefix // the balancers' networks; nobody else may connect to addresses for them

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"net"
+	"net/http"
 	"os"
 	"testing"
 	"time"
@@ -195,6 +196,12 @@ func TestStartTellsAllThatIsWrong(t *testing.T) {
 	}
 	if _, err := engine.Start(engine.Config{Listen: []string{"127.0.0.1:0", ln.Addr().String()}}); err == nil {
 		t.Error("no error, although the address is taken")
+	}
+	pages := engine.Config{
+		Listen: []string{"127.0.0.1:0"}, ListenWeb: []string{ln.Addr().String()}, Pages: http.HandlerFunc(showPage),
+	}
+	if _, err := engine.Start(pages); err == nil {
+		t.Error("no error, although the address for pages is taken")
 	}
 	ln.Close()
 	if err := goleak.Find(before); err != nil {

@@ -5,10 +5,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/engine"
@@ -124,5 +127,32 @@ func TestPagesAreBounded(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("places are not given back")
 		}
+	}
+}
+
+// TestPagesIfFree: a server whose pages may do without their address serves all the same if another has that, and says
+// so; one that finds it free has pages there.
+func TestPagesIfFree(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	lines := logged{make(chan string, 100)}
+	at := func(c *engine.Config) {
+		c.ListenWeb, c.Pages, c.WebIfFree = []string{ln.Addr().String()}, http.HandlerFunc(showPage), true
+		c.Log = zerolog.New(lines)
+	}
+	e := start(t, at)
+	if got := e.PageAddrs(); len(got) > 0 {
+		t.Errorf("pages at %v, which another has", got)
+	}
+	if l := <-lines.lines; !strings.Contains(l, ln.Addr().String()) || !strings.Contains(l, "no pages") {
+		t.Errorf("the log says %s", l)
+	}
+	login(t, e, "alice", 1)
+	ln.Close()
+	if got := start(t, at).PageAddrs(); len(got) != 1 {
+		t.Errorf("pages at %v, at an address that nobody has", got)
 	}
 }

@@ -4,7 +4,10 @@ import (
 	"net"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/engine"
 )
 
 // on returns a logged-in wire to a server in another process.
@@ -37,7 +40,19 @@ func manySubscribers(t *testing.T, rooms, each, frames int) {
 			each = 500
 		}
 	}
-	e := start(t)
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+		t.Fatal(err)
+	}
+	if most := max(int(min(lim.Cur, 1<<20))-300, 1); rooms*each > most {
+		rooms = min(rooms, most)
+		each = most / rooms
+		t.Logf("%d rooms with %d subscribers each: the descriptor limit is %d", rooms, each, lim.Cur)
+	}
+	e := start(t, func(c *engine.Config) {
+		c.MaxConns, c.MaxHandshakes = 2*rooms*each, rooms*each // whatever the descriptor limit is
+		c.Limits.ConnAtOnce, c.Limits.AccountConns = rooms*each+1, rooms*each+1
+	})
 	crowd := spawn(t, "crowd")
 	pub := login(t, e, "alice", 1)
 	var srcs []*source

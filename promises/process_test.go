@@ -92,7 +92,7 @@ func start(t testing.TB, server string, in io.Reader, args ...string) *process {
 		t.Fatal(err)
 	}
 	p := &process{t: t, cmd: exec.Command(path, args...)}
-	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/", "TIMEDGE_ACCOUNT=alice"}
+	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/", "TIMEDGE_ACCOUNT=alice", "TIMEDGE_WEB=off"}
 	if server != "" {
 		p.cmd.Env = append(p.cmd.Env, "TIMEDGE_SERVER="+server)
 	}

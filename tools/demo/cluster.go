@@ -83,7 +83,8 @@ func (c *cluster) keyFile() string { return filepath.Join(c.dir, "key") }
 // add runs one more node, which joins the others. The system chooses its ports, and the node says which these are.
 func (c *cluster) add(ctx context.Context, name string) error {
 	const anywhere = "127.0.0.1:0"
-	args := []string{"serve", "--node", name, "--listen", anywhere, "--admin", anywhere, "--cluster", anywhere, "--cluster-key-file", c.keyFile()}
+	args := []string{"serve", "--node", name, "--listen", anywhere, "--admin", anywhere, "--cluster", anywhere, "--cluster-key-file", c.keyFile(),
+		"--web", "off"}
 	for _, o := range c.nodes {
 		args = append(args, "--join", o.cluster)
 	}

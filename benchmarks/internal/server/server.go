@@ -277,7 +277,9 @@ func timedgeCommand(port int, s Settings) (*exec.Cmd, error) {
 	if s.Loops > 0 {
 		args = append(args, "--loops", strconv.Itoa(s.Loops))
 	}
-	return exec.Command(s.Binary, args...), nil
+	cmd := exec.Command(s.Binary, args...)
+	cmd.Env = append(os.Environ(), "TIMEDGE_WEB=off") // older releases know no --web
+	return cmd, nil
 }
 
 // NATS stores nothing and limits nothing here by default but 64 MiB pending per connection, more than any run's window.

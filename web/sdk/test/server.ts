@@ -14,7 +14,7 @@ export interface TestServer {
 
 /** Starts a server on ports of its own. */
 export function serve(...args: string[]): Promise<TestServer> {
-  const p: ChildProcess = spawn(binary, ["serve", "--listen", "127.0.0.1:0", "--listen-ws", "127.0.0.1:0", "--admin", "", ...args], { stdio: ["ignore", "pipe", "pipe"] });
+  const p: ChildProcess = spawn(binary, ["serve", "--listen", "127.0.0.1:0", "--listen-ws", "127.0.0.1:0", "--web", "off", "--admin", "", ...args], { stdio: ["ignore", "pipe", "pipe"] });
   let said = "";
   p.stderr!.on("data", (b: Buffer) => (said += b));
   const gone = new Promise<void>((resolve) => p.on("exit", () => resolve()));
