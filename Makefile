@@ -86,24 +86,27 @@ test-short: need ## Run tests without the race detector, leaving out what they c
 	@go test -short -timeout=15m ./...
 	@cd timedgetest && go test -short -timeout=5m ./...
 
-# By themselves: beside other packages' tests, nodes would get no processor for longer than it takes to be counted dead.
+# Node's tests report at length: what they say is shown when one fails.
+QUIET := $(CURDIR)/.ci/quiet
+
 .PHONY: test-web
 test-web: bin/timedge ## Check and test the TypeScript SDK, against a server of its own
 	@echo "== the TypeScript SDK"
 	@.ci/need node=nodejs npm=npm
-	@cd web && npm ci --no-audit --no-fund --silent && TIMEDGE=$(CURDIR)/bin/timedge npm test --silent | { grep -E '^(not ok|# (pass|fail))| error' || true; }; exit $${PIPESTATUS[0]}
+	@cd web && npm ci --no-audit --no-fund --silent && TIMEDGE=$(CURDIR)/bin/timedge $(QUIET) npm test --silent
 
 .PHONY: test-browser
 test-browser: bin/timedge ## Broadcast and watch in a real browser, briefly (see also: make drill-browser)
 	@echo "== the media helpers and pages, in Chromium"
 	@.ci/need node=nodejs npm=npm chromium=chromium
-	@cd web && { [ -d node_modules/playwright-core ] || npm ci --no-audit --no-fund --silent; } && TIMEDGE=$(CURDIR)/bin/timedge npm run --silent test-browser
+	@cd web && { [ -d node_modules/playwright-core ] || npm ci --no-audit --no-fund --silent; } && TIMEDGE=$(CURDIR)/bin/timedge $(QUIET) npm run --silent test-browser
 
 .PHONY: web
 web: ## Build the pages for browsers into web/dist, which is committed and embedded
 	@.ci/need node=nodejs npm=npm
 	@cd web && npm ci --no-audit --no-fund --silent && npm run --silent pages
 
+# By themselves: beside other packages' tests, nodes would get no processor for longer than it takes to be counted dead.
 .PHONY: test-drills
 test-drills: need ## Run each drill a few times, with real processes (see also: make drill)
 	@echo "== drills"
