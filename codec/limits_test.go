@@ -292,7 +292,7 @@ func TestCarriedOnwards(t *testing.T) {
 	head := RoomHead{
 		Room: math.MaxUint64, Epoch: math.MaxUint32, Version: math.MaxUint64, Relay: name, Birth: math.MaxUint64, Ended: math.MaxUint16,
 		Owner: name, Created: math.MaxUint64, NextPub: math.MaxUint16,
-		RoomSettings: RoomSettings{255, math.MaxUint64, math.MaxUint64, math.MaxUint64, math.MaxUint64, math.MaxUint64},
+		RoomSettings: RoomSettings{255, math.MaxUint64, math.MaxUint64, math.MaxUint64, math.MaxUint64, math.MaxUint64, Keep{math.MaxUint64, math.MaxUint64, true}},
 	}
 	for what, m := range map[string]Control{
 		"a subscriber's positions, to the relay": &Mirror{Req: math.MaxUint32, Flags: mirrorFlagMask, Room: math.MaxUint64, Have: longest},

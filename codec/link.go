@@ -192,6 +192,7 @@ func (*Mirrored) Type() byte { return TypeMirrored }
 func (m *Mirrored) Append(dst []byte) ([]byte, error) {
 	w := beginReq(dst, TypeMirrored, m.Req)
 	m.RoomHead.append(&w)
+	m.Keep.append(&w)
 	return w.end()
 }
 
@@ -200,7 +201,9 @@ func (m *Mirrored) Parse(b []byte) error {
 	r := body(b)
 	m.Req = r.varint32()
 	m.RoomHead.parse(&r)
-	return r.done()
+	m.Keep = Keep{}
+	r.fields(m.Keep.parse)
+	return r.err
 }
 
 // Moved tells an edge that the sender does not relay the room, or not any more.

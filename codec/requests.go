@@ -11,6 +11,7 @@ type Register struct {
 	QueueBytes   uint64 // bound on what is queued for one subscriber
 	QueueMillis  uint64 // bound on the age of what is queued for one subscriber
 	MaxSubs      uint64 // subscribers at once
+	Keep         Keep
 }
 
 func (*Register) Type() byte { return TypeRegister }
@@ -21,6 +22,7 @@ func (m *Register) Append(dst []byte) ([]byte, error) {
 	for _, v := range [...]uint64{m.IdleMillis, m.ExpireMillis, m.QueueBytes, m.QueueMillis, m.MaxSubs} {
 		w.varint(v)
 	}
+	m.Keep.append(&w)
 	return w.end()
 }
 
@@ -28,7 +30,9 @@ func (m *Register) Parse(b []byte) error {
 	r := body(b)
 	m.Req, m.Policy = r.varint32(), Policy(r.u8())
 	m.IdleMillis, m.ExpireMillis, m.QueueBytes, m.QueueMillis, m.MaxSubs = r.varint(), r.varint(), r.varint(), r.varint(), r.varint()
-	return r.done()
+	m.Keep = Keep{}
+	r.fields(m.Keep.parse)
+	return r.err
 }
 
 // Registered answers Register with the number of the new room.

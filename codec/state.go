@@ -27,6 +27,7 @@ func (m *State) Append(dst []byte) ([]byte, error) {
 		}
 	}
 	m.appendLives(&w)
+	m.Keep.append(&w)
 	return w.end()
 }
 
@@ -42,11 +43,12 @@ func (m *State) Parse(b []byte) error {
 	for n := r.count(11, MaxEntries); n > 0 && r.err == nil; n-- {
 		m.Publishers = append(m.Publishers, PublisherState{Num: r.pub(), Account: r.string(MaxAccount), Instance: r.u64()})
 	}
+	m.Keep = Keep{}
 	r.fields(func(tag uint64, value []byte) bool {
 		if tag == tagLives {
 			m.parseLives(value)
 		}
-		return tag == tagLives
+		return tag == tagLives || m.Keep.parse(tag, value)
 	})
 	return r.err
 }
@@ -102,6 +104,7 @@ type RoomSettings struct {
 	QueueBytes   uint64
 	QueueMillis  uint64
 	MaxSubs      uint64
+	Keep         Keep
 }
 
 // RoomHead is a room's state without its lists. (Epoch, Relay, Birth) names a reign: the time of one process as the

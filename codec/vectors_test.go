@@ -30,6 +30,16 @@ type vectors struct {
 	Invalid           []bytesVector
 	LinkFrame         []frameVector `json:"link_frame"`
 	LinkInvalid       []bytesVector `json:"link_invalid"`
+	Keep              []keepVector
+}
+
+// keepVector is a value of the optional field that holds a Keep.
+type keepVector struct {
+	Name, Hex     string
+	HistoryBytes  uint64 `json:"history_bytes,string"`
+	HistoryMillis uint64 `json:"history_millis,string"`
+	Occupied      bool
+	Read          bool // it is read so, and not written
 }
 
 type prefaceVector struct {
@@ -123,8 +133,8 @@ func setFields(v reflect.Value, fields map[string]any) error {
 				continue
 			}
 			x, ok := fields[snake(f.Name)]
-			if !ok && (slices.Contains([]string{"Gapped", "Renew", "To", "Life", "Seen", "Reign"}, f.Name)) {
-				continue // an optional field: see TestGapped, TestRenew, TestSendTo, TestLives, TestReign
+			if !ok && (slices.Contains([]string{"Gapped", "Renew", "To", "Life", "Seen", "Reign", "Keep"}, f.Name)) {
+				continue // an optional field: see TestGapped, TestRenew, TestSendTo, TestLives, TestReign, TestKeep
 			}
 			if !ok {
 				return fmt.Errorf("field %s is not in the vector", snake(f.Name))
