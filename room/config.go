@@ -100,6 +100,8 @@ type Settings struct {
 	QueueBytes int
 	QueueAge   time.Duration
 	MaxSubs    int
+	History    History // for late joiners
+	Occupied   bool    // it does not end by idleness while somebody is there
 }
 
 // settings applies the defaults and checks the bounds.
@@ -109,6 +111,7 @@ func (c *Config) settings(m *codec.Register) (s Settings, err error) {
 		Policy: m.Policy, Idle: ms(m.IdleMillis), Expire: ms(m.ExpireMillis),
 		QueueBytes: int(min(m.QueueBytes, 1<<40)), QueueAge: ms(m.QueueMillis), MaxSubs: int(min(m.MaxSubs, 1<<40)),
 	}
+	s.keepOf(m.Keep)
 	def(&s.Idle, c.Idle)
 	def(&s.QueueBytes, c.QueueBytes)
 	def(&s.QueueAge, c.QueueAge)
@@ -125,5 +128,5 @@ func (c *Config) settings(m *codec.Register) (s Settings, err error) {
 	case s.MaxSubs > c.MaxSubscribers:
 		return s, ErrOption.With("more subscribers than a room may have")
 	}
-	return s, nil
+	return s, c.checkHistory(&s)
 }

@@ -141,7 +141,7 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	}
 	r.changed()
 
-	rp, have := &Replay{share: r.table.pool.Share(j.Account)}, j.positions()
+	rp, have := &Replay{now: now, share: r.table.pool.Share(j.Account)}, j.positions()
 	if seat != nil {
 		seat.mute = j.Mute
 	}

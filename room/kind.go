@@ -148,6 +148,14 @@ func (p policy) start(s *stream) uint64 {
 	return s.next
 }
 
+// owes returns the first frame that who begins with frame start has to acknowledge: not again what all have consumed.
+func (p policy) owes(s *stream, start uint64) uint64 {
+	if p.lossless() {
+		return max(start, s.low+1)
+	}
+	return start
+}
+
 // lowest returns from where a node that has nothing of s is given it, for those who may come to it and have less than
 // its first subscriber.
 func (p policy) lowest(s *stream) uint64 {
@@ -288,7 +296,7 @@ func (k *kind) expired(r *Room, now int64) codec.Code {
 	switch {
 	case k.mirror:
 	case k.inbox && (r.gone == 0 || now-r.gone <= int64(r.set.Idle)): // somebody is there, or was of late
-	case k.inbox || now-r.lastPush.Load() > int64(r.set.Idle):
+	case k.inbox || now-max(r.lastPush.Load(), r.gone) > int64(r.set.Idle):
 		return codec.CodeIdle
 	case r.set.Expire > 0 && now-r.created > int64(r.set.Expire):
 		return codec.CodeExpired

@@ -45,10 +45,12 @@ func settingsOf(m *codec.RoomSettings) Settings {
 	if !policy.Valid() { // of a later version
 		policy = codec.PolicyLive
 	}
-	return Settings{
+	s := Settings{
 		Policy: policy, Idle: ms(m.IdleMillis), Expire: ms(m.ExpireMillis),
 		QueueBytes: int(min(m.QueueBytes, 1<<40)), QueueAge: ms(m.QueueMillis), MaxSubs: int(min(m.MaxSubs, 1<<40)),
 	}
+	s.keepOf(m.Keep)
+	return s
 }
 
 // IsMirror reports whether another node relays the room.

@@ -218,7 +218,7 @@ func (p *Publisher) Push(h Holder, run Run, now int64) (fresh int, err error) {
 	b.Keyed = s.grouped()
 	s.lenient = false
 	s.advance(&run)
-	s.append(b, run.First, run.Last)
+	s.append(b, run.First, run.Last, now)
 	if run.Init {
 		s.keepInit(b, &run)
 	}
@@ -281,7 +281,7 @@ func (p *Publisher) gap(s *stream, to uint64, reason codec.GapReason, now int64)
 		s.breakInit()
 	}
 	s.next, s.last = g.To+1, 0
-	s.append(b, g.From, g.To)
+	s.append(b, g.From, g.To, now)
 	s.trim()
 	p.post(b, now)
 }

@@ -18,6 +18,7 @@ type Replay struct {
 	// echoes are wanted.
 	Mute uint16
 
+	now   int64           // when the member joined
 	share *Share          // the member's
 	why   codec.GapReason // of a gap in the stream that is being replayed, as its member sees it
 	words *Batch          // the last of Items, if it is frames about the room that more may be added to
@@ -118,7 +119,7 @@ func (r *Room) replay(rp *Replay, j *Join, s *stream, have positions, seat *seat
 		pos, reason, adrift = h.last+1, codec.GapExpired, h.gapped
 	}
 	rp.why = reason
-	start := r.kind.start(s)
+	start := s.recall(r.kind.start(s), rp.now)
 	lowest := s.next
 	if j.New {
 		lowest = r.kind.lowest(s)
@@ -164,7 +165,7 @@ func (r *Room) replay(rp *Replay, j *Join, s *stream, have positions, seat *seat
 	if start == s.next && (s.open() || s.grouped() && (s.groupSeq == 0 || adrift)) {
 		rp.Midway = append(rp.Midway, Midway{Key: s.key, From: s.next, Init: s.open() && pos == s.next, Why: reason})
 	}
-	seat.start(s, start-1)
+	seat.start(s, r.kind.owes(s, start)-1)
 }
 
 // heads adds, for a node that has nothing of the room, the init messages before frame from, in their places: others

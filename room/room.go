@@ -52,7 +52,7 @@ type Room struct {
 	nextPub  uint16
 	outlets  []Outlet
 	subs     int
-	gone     int64          // an inbox's: since when none of the owner's sessions is there; 0: one is
+	gone     int64          // an inbox's: since when none of the owner's sessions is there; 0: one is. With Settings.Occupied: when somebody was there last
 	vacant   bool           // an inbox's: none is there now, and what comes does not arrive; see parted
 	watchers int            // subscribers and publishers that asked for counts
 	recount  bool           // the count changed since it was last told
@@ -360,6 +360,8 @@ func (r *Room) sweep(now int64) (end codec.Code) {
 	if r.kind.attends() {
 		r.attend(now)
 	}
+	r.occupy(now)
+	r.outlived(now)
 	if end = r.kind.expired(r, now); end != 0 {
 		r.end(end)
 		return end

@@ -198,6 +198,8 @@ func TestRoomsEnd(t *testing.T) {
 			_ = x.tryPush(x.message(nil, 1, 9, 0, 1, 8))
 			x.at(x.now + 2e9)
 		}, codec.CodeIdle},
+		{"occupied", codec.Register{IdleMillis: 2000, Keep: codec.Keep{Occupied: true}}, func(x *bench) { x.at(x.now + 9e9) }, 0},
+		{"occupied, and expired", codec.Register{ExpireMillis: 3000, Keep: codec.Keep{Occupied: true}}, func(x *bench) { x.at(x.now + 3e9 + 1) }, codec.CodeExpired},
 		{"expired", codec.Register{ExpireMillis: 3000}, func(x *bench) { x.at(x.now + 3e9 + 1) }, codec.CodeExpired},
 		{"not expired yet", codec.Register{ExpireMillis: 3000}, func(x *bench) { x.at(x.now + 3e9) }, 0},
 		{"going away", codec.Register{}, func(x *bench) { x.table.EndAll(codec.CodeGoingAway); x.loop.drain() },
@@ -281,5 +283,48 @@ func TestErrors(t *testing.T) {
 	err := error(ErrOption.With("too much"))
 	if !errors.Is(err, ErrOption) || errors.Is(err, ErrFull) || err.Error() != "room: too much" {
 		t.Error(err)
+	}
+}
+
+// A room that its subscribers keep ends when they have been gone for the idle time, also those that another node had.
+func TestOccupiedEnds(t *testing.T) {
+	reg := codec.Register{IdleMillis: 2000, Keep: codec.Keep{Occupied: true}}
+	for _, c := range []struct {
+		name string
+		come func(x *bench) (leave func())
+	}{
+		{"never there", func(*bench) func() { return func() {} }},
+		{"here", func(x *bench) func() {
+			v := x.viewer(Join{})
+			return func() { x.loop.unsubscribe(v, false); v.q.Clear() }
+		}},
+		{"at another node", func(x *bench) func() {
+			link := x.viewer(Join{Link: "n2"})
+			x.room.Tally(link, 3, x.now)
+			return func() { x.room.Tally(link, 0, x.now) }
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			x := newBench(t, Config{}, reg)
+			alive := func(want bool) {
+				t.Helper()
+				if _, err := x.table.Get(x.room.ID); (err == nil) != want {
+					t.Fatalf("the room is there: %v", err == nil)
+				}
+			}
+			leave := c.come(x)
+			if c.name != "never there" {
+				x.at(x.now + 9e9)
+				alive(true)
+			}
+			leave()
+			x.at(x.now + 2e9)
+			alive(true)
+			x.at(x.now + 1)
+			alive(false)
+			for _, m := range x.loop.members {
+				m.take(1 << 30)
+			}
+		})
 	}
 }

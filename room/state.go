@@ -19,6 +19,7 @@ func (r *Room) State() *codec.RoomState {
 		RoomSettings: codec.RoomSettings{
 			Policy: r.set.Policy, IdleMillis: millis(r.set.Idle), ExpireMillis: millis(r.set.Expire),
 			QueueBytes: uint64(r.set.QueueBytes), QueueMillis: millis(r.set.QueueAge), MaxSubs: uint64(r.set.MaxSubs),
+			Keep: r.set.keep(),
 		},
 		NextPub: r.nextPub + 1,
 	}}

@@ -20,6 +20,7 @@ type stream struct {
 	log      []span      // log[head:] is contiguous, oldest first
 	head     int
 	logCost  int
+	logSize  int       // bytes of frames in it
 	groupSeq uint64    // first frame of the newest group in the log; 0 if there is none
 	inits    initRun   // the init messages in a row that a late joiner's first frame goes by
 	coming   []initRun // those that came after it, for who joins later; one run at most but in lossless rooms
@@ -50,10 +51,12 @@ type span struct {
 	b           *Batch
 	off, end    int
 	first, last uint64
-	cost        int // of the batch, for who counts many without looking at each
+	cost        int   // of the batch, for who counts many without looking at each
+	at          int64 // when it came
 }
 
 func (s *span) bytes() []byte { return s.b.B[s.off:s.end] }
+func (s *span) size() int     { return s.end - s.off }
 
 // initRun is init messages in a row, with references to their batches.
 type initRun struct {
@@ -82,15 +85,25 @@ func (s *stream) spans() []span { return s.log[s.head:] }
 func (s *stream) has(seq uint64) bool { return s.head < len(s.log) && s.log[s.head].first <= seq }
 
 // append adds a batch to the log. The log takes a reference.
-func (s *stream) append(b *Batch, first, last uint64) {
-	s.log = append(s.log, span{b.Retain(), 0, len(b.B), first, last, b.cost()})
+func (s *stream) append(b *Batch, first, last uint64, now int64) {
+	s.log = append(s.log, span{b.Retain(), 0, len(b.B), first, last, b.cost(), now})
 	s.logCost += b.cost()
+	s.logSize += len(b.B)
 	s.pub.cached(b.cost())
 }
 
 // trim releases what nobody needs any more. When the account has more than there is for one, the log is emptied, and
 // when the room has more than it may, its largest log.
 func (s *stream) trim() {
+	now := int64(0)
+	if n := len(s.log); n > s.head {
+		now = s.log[n-1].at
+	}
+	s.trimAt(now)
+}
+
+// trimAt is trim at a moment at which nothing came.
+func (s *stream) trimAt(now int64) {
 	r := s.pub.room
 	history := r.kind.history(r.table.conf())
 	if r.kind.keepsWindows(r.table.conf().Clustered) && r.cacheBytes < r.table.conf().CacheRoom/2 &&
@@ -102,9 +115,13 @@ func (s *stream) trim() {
 	if r.settling && !over && r.cacheBytes <= r.table.conf().CacheRoom {
 		keep = 0 // for those who have not found their way here yet
 	}
-	n, cost := 0, 0
+	n, cost, behind := 0, 0, s.logSize
 	log := s.spans()
 	for n < len(log) && log[n].last < keep && s.logCost-cost-log[n].cost >= history {
+		behind -= log[n].size()
+		if !over && s.recalls(&log[n], behind, r.cacheBytes-cost, now) {
+			break
+		}
 		cost += log[n].cost
 		n++
 	}
@@ -124,6 +141,9 @@ func (s *stream) drop(n, cost int) {
 	s.logCost -= cost
 	s.pub.cached(-cost)
 	gone := s.log[s.head : s.head+n]
+	for i := range gone {
+		s.logSize -= gone[i].size()
+	}
 	s.head += n
 	s.counts = max(0, s.counts-n)
 	if n < wasteFrom {
@@ -180,7 +200,7 @@ func (s *stream) keepInit(b *Batch, run *Run) {
 		kept.last = run.Last
 		return
 	}
-	kept.spans = append(kept.spans, span{b.Retain(), 0, len(b.B), run.First, run.Last, b.cost()})
+	kept.spans = append(kept.spans, span{b.Retain(), 0, len(b.B), run.First, run.Last, b.cost(), 0})
 	kept.last = run.Last
 	s.pub.cached(b.cost())
 }
