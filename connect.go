@@ -57,6 +57,8 @@ func (f *roomFlags) options(byDefault codec.Policy) client.RoomOptions {
 	return client.RoomOptions{
 		Policy: byDefault, Idle: f.Idle, Expire: f.Expire,
 		QueueBytes: int64(f.Queue), QueueAge: f.QueueAge, MaxSubscribers: f.MaxSubs,
+		History:            client.History{Bytes: int64(f.History), Age: f.HistoryAge},
+		IdleUnlessOccupied: f.IdleUnlessOccupied,
 	}
 }
 

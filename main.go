@@ -74,6 +74,11 @@ type roomFlags struct {
 	Queue    size          `placeholder:"SIZE" help:"${queueHelp} (the server's default)."`
 	QueueAge time.Duration `placeholder:"TIME" help:"How old that may be (the server's default)."`
 	MaxSubs  int           `placeholder:"N" help:"Subscribers at once (the server's bound)."`
+
+	History    size          `placeholder:"SIZE" help:"Who joins late begins so far back in each stream (at the newest key message)."`
+	HistoryAge time.Duration `placeholder:"TIME" help:"Likewise in time; with --history, the nearer one counts."`
+
+	IdleUnlessOccupied bool `help:"The room does not end by --idle while it has a subscriber."`
 }
 
 type pushCmd struct {

@@ -140,6 +140,20 @@ type RoomOptions struct {
 	QueueBytes     int64         // bound on what is queued for one subscriber
 	QueueAge       time.Duration // bound on the age of what is queued for one subscriber
 	MaxSubscribers int           // at once
+
+	// History is how far back in each stream those begin who join late.
+	History History
+	// IdleUnlessOccupied says that the room does not end by Idle while it has a subscriber.
+	IdleUnlessOccupied bool
+}
+
+// History is what a server keeps of each stream of a room for those who join late, beyond the newest group: the zero
+// value is nothing. They begin at the first message within it at which a decoder can start: any in a stream without key
+// messages, as in a chat. It is kept in memory, as far as the server has some to spare, and while the publisher is
+// there.
+type History struct {
+	Bytes int64         // of messages, 20 bytes more for each counted; 0: no bound
+	Age   time.Duration // 0: no bound; with both, the nearer one counts
 }
 
 // PublishOptions are the wishes of a publisher.

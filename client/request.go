@@ -178,13 +178,14 @@ func (c *Client) askSubscribe(s *Subscription) {
 // connection breaks before the answer (ErrUnanswered): the room may exist then, unused until it is idle. A room that
 // comes after ctx has ended is removed again.
 func (c *Client) Register(ctx context.Context, o RoomOptions) (codec.RoomID, error) {
-	if o.Idle < 0 || o.Expire < 0 || o.QueueAge < 0 || o.QueueBytes < 0 || o.MaxSubscribers < 0 {
+	if o.Idle < 0 || o.Expire < 0 || o.QueueAge < 0 || o.QueueBytes < 0 || o.MaxSubscribers < 0 || o.History.Bytes < 0 || o.History.Age < 0 {
 		return 0, &RefusedError{codec.CodeBadOption, "negative option"}
 	}
 	a, err := c.call(ctx, fail, func(req uint32) codec.Control {
 		return &codec.Register{
 			Req: req, Policy: o.Policy, IdleMillis: millis(o.Idle), ExpireMillis: millis(o.Expire),
 			QueueBytes: uint64(o.QueueBytes), QueueMillis: millis(o.QueueAge), MaxSubs: uint64(o.MaxSubscribers),
+			Keep: codec.Keep{HistoryBytes: uint64(o.History.Bytes), HistoryMillis: millis(o.History.Age), Occupied: o.IdleUnlessOccupied},
 		}
 	})
 	if err != nil {

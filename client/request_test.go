@@ -31,6 +31,7 @@ func TestAnswersOutOfOrder(t *testing.T) {
 		register := background(func() error {
 			id, err := c.Register(t.Context(), RoomOptions{
 				Policy: codec.PolicyLossless, Idle: time.Second, Expire: time.Microsecond, QueueBytes: 5, QueueAge: time.Minute, MaxSubscribers: 3,
+				History: History{Bytes: 7, Age: time.Microsecond}, IdleUnlessOccupied: true,
 			})
 			if err == nil && id != 99 {
 				err = errors.New("wrong room")
@@ -40,6 +41,7 @@ func TestAnswersOutOfOrder(t *testing.T) {
 		third := want[*codec.Register](p)
 		if got := *third; got != (codec.Register{
 			Req: third.Req, Policy: codec.PolicyLossless, IdleMillis: 1000, ExpireMillis: 1, QueueBytes: 5, QueueMillis: 60_000, MaxSubs: 3,
+			Keep: codec.Keep{HistoryBytes: 7, HistoryMillis: 1, Occupied: true},
 		}) {
 			t.Errorf("register %+v", got)
 		}
@@ -70,6 +72,7 @@ func TestRefused(t *testing.T) {
 			"account too long":    c.Grant(t.Context(), room, strings.Repeat("a", codec.MaxAccount+1)),
 			"account not UTF-8":   c.Revoke(t.Context(), room, "\xff"),
 			"not subscribed":      c.Unsubscribe(t.Context(), room),
+			"negative history":    func() error { _, err := c.Register(t.Context(), RoomOptions{History: History{Bytes: -1}}); return err }(),
 			"a negative duration": func() error { _, err := c.Register(t.Context(), RoomOptions{Idle: -1}); return err }(),
 		} {
 			if !errors.As(err, &no) {

@@ -70,7 +70,7 @@ func enter(ctx context.Context, c *client.Client, number string) (client.RoomID,
 	if number != "" {
 		return client.ParseRoomID(number)
 	}
-	room, err := c.Register(ctx, client.RoomOptions{})
+	room, err := c.Register(ctx, client.RoomOptions{History: client.History{Bytes: 16 << 10}, IdleUnlessOccupied: true})
 	if err != nil {
 		return 0, err
 	}

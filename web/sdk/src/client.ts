@@ -1,5 +1,5 @@
 import { sha256 } from "@noble/hashes/sha2.js";
-import { encodeControl, type Control, type Fields } from "./codec.js";
+import { EncodeError, encodeControl, type Control, type Fields } from "./codec.js";
 import { codes, mayRetry, policies, ProtocolError, type Policy } from "./codes.js";
 import { Connection } from "./connection.js";
 import { ClientClosedError, ClosedError, ConnectionError, RefusedError, UnansweredError } from "./errors.js";
@@ -46,6 +46,10 @@ export interface RoomOptions {
   queueBytes?: number;
   queueAge?: number;
   maxSubscribers?: number;
+  /** How far back in each stream those begin who join late, in bytes of messages (20 more for each) and in time; with both, the nearer one counts. */
+  history?: { bytes?: number; age?: number };
+  /** The room does not end by `idle` while it has a subscriber. */
+  idleUnlessOccupied?: boolean;
 }
 
 export interface PublishOptions {
@@ -90,6 +94,7 @@ export const everyone = "*";
 interface Request {
   name: string;
   fields: Fields;
+  ext: ReadonlyMap<number, Uint8Array> | undefined;
   repeat: boolean; // after a reconnection
   resolve(m: Control): void;
   reject(e: Error): void;
@@ -252,7 +257,7 @@ export class Client {
       if (this.stopped) return link.close();
       for (const p of this.publishers.values()) this.askPublish(p);
       for (const s of this.subscriptions.values()) this.askSubscribe(s);
-      for (const [req, r] of this.requests) link.send(encodeControl(r.name, { ...r.fields, req }));
+      for (const [req, r] of this.requests) link.send(encodeControl(r.name, { ...r.fields, req }, r.ext));
     });
   }
 
@@ -326,12 +331,12 @@ export class Client {
 
   // Requests
 
-  private request(name: string, fields: Fields, repeat: boolean): Promise<Control> {
+  private request(name: string, fields: Fields, repeat: boolean, ext?: ReadonlyMap<number, Uint8Array>): Promise<Control> {
     if (this.over) return Promise.reject(this.over);
     const req = this.number();
-    const frame = encodeControl(name, { ...fields, req }); // throws for what does not fit
+    const frame = encodeControl(name, { ...fields, req }, ext); // throws for what does not fit
     return new Promise((resolve, reject) => {
-      this.requests.set(req, { name, fields, repeat, resolve, reject });
+      this.requests.set(req, { name, fields, ext, repeat, resolve, reject });
       this.link?.send(frame);
     });
   }
@@ -393,7 +398,7 @@ export class Client {
     const m = await this.request("register", {
       policy: policies.indexOf(o.policy ?? "live"), idle_millis: o.idle ?? 0, expire_millis: o.expire ?? 0, queue_bytes: o.queueBytes ?? 0,
       queue_millis: o.queueAge ?? 0, max_subs: o.maxSubscribers ?? 0,
-    }, false);
+    }, false, keepField(o));
     return formatRoom(m.fields.room as bigint);
   }
 
@@ -558,10 +563,17 @@ export function inboxOf(account: string): bigint {
   return new DataView(sum.buffer, sum.byteOffset).getBigUint64(0) || 1n;
 }
 
+/** The optional field of register that says what a room keeps; undefined if that is nothing. */
+export function keepField(o: RoomOptions): ReadonlyMap<number, Uint8Array> | undefined {
+  const fields = [o.idleUnlessOccupied ? 1 : 0, o.history?.bytes ?? 0, o.history?.age ?? 0];
+  if (!fields.every((v) => Number.isSafeInteger(v) && v >= 0)) throw new EncodeError("history: not a number of bytes or ms");
+  return fields.some((v) => v !== 0) ? new Map([[4, varints(fields)]]) : undefined;
+}
+
 function varints(list: readonly number[]): Uint8Array {
   const out: number[] = [];
   for (let v of list) {
-    for (; v >= 0x80; v >>= 7) out.push((v & 0x7f) | 0x80);
+    for (; v >= 0x80; v = Math.floor(v / 0x80)) out.push((v % 0x80) | 0x80);
     out.push(v);
   }
   return Uint8Array.from(out);

@@ -53,6 +53,18 @@ test("a stream, from one to another", async () => {
   await assert.rejects(async () => { for await (const _ of sub); }, (e) => e instanceof ClosedError && e.code === "removed");
 });
 
+test("who joins a chat late gets what was said last", async () => {
+  const alice = await connect("alice");
+  const room = await alice.register({ history: { bytes: 50 }, idleUnlessOccupied: true });
+  const pub = await alice.publish(room);
+  for (const line of ["one", "two", "three"]) await pub.push(0, "delta", text(line));
+  await pub.flush();
+  const late = await (await connect("carol")).subscribe(room);
+  assert.deepEqual([read((await nextMessage(late)).payload), read((await nextMessage(late)).payload)], ["two", "three"]);
+  await assert.rejects(alice.register({ policy: "latest", history: { age: 1000 } }), (e) => e instanceof RefusedError && e.code === "bad_option");
+  await alice.remove(room);
+});
+
 test("refusals have codes", async () => {
   const [alice, bob] = [await connect("alice"), await connect("bob")];
   await assert.rejects(alice.subscribe("NGhMpCbk2wQ"), (e) => e instanceof RefusedError && e.code === "room_unknown");

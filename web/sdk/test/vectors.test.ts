@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
+import { keepField } from "../src/client.js";
 import { codes, ProtocolError } from "../src/codes.js";
 import * as codec from "../src/codec.js";
 import { layoutRows, layouts, type Field } from "../src/layouts.js";
@@ -55,6 +56,20 @@ test("prefaces", () => {
   assert.equal(hex(codec.clientPreface()), vectors.preface[0].hex);
   for (const v of vectors.preface_incomplete) assert.equal(codec.parseServerPreface(unhex(v.hex)), undefined, v.name);
   for (const v of vectors.preface_invalid) fails(v.code, () => codec.parseServerPreface(unhex(v.hex)), v.name);
+});
+
+test("what a room keeps", () => {
+  let checked = 0;
+  for (const v of vectors.keep) {
+    const [bytes, age] = [Number(v.history_bytes), Number(v.history_millis)];
+    if (v.read || !Number.isSafeInteger(bytes)) continue; // a client only writes it
+    const field = keepField({ history: { bytes, age }, idleUnlessOccupied: v.occupied });
+    assert.equal(field && hex(field.get(4)!), bytes || age || v.occupied ? v.hex : undefined, v.name);
+    checked++;
+  }
+  assert.ok(checked >= 5);
+  assert.deepEqual(keepField({ history: { bytes: 2 ** 40 } })!.get(4), unhex("0080808080802000"));
+  for (const history of [{ bytes: -1 }, { age: 0.5 }, { bytes: Infinity }]) assert.throws(() => keepField({ history }), codec.EncodeError);
 });
 
 test("frames", () => {
