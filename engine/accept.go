@@ -117,6 +117,7 @@ func (e *Engine) listen() error {
 
 // adopt admits a connection, or turns it away. One with a carrier shakes hands on a goroutine of its own.
 func (e *Engine) adopt(c *net.TCPConn, t transport) error {
+	accepted := e.now()
 	place, why, text := e.admit(c, t)
 	if text != "" {
 		e.turned[why].Add(1)
@@ -128,10 +129,10 @@ func (e *Engine) adopt(c *net.TCPConn, t transport) error {
 	}
 	if t != (transport{}) {
 		e.shakes.Add(1)
-		go e.shake(c, t, place, e.now())
+		go e.shake(c, t, place, accepted)
 		return nil
 	}
-	s := &session{id: e.nextID.Add(1), role: client{}, place: place}
+	s := &session{id: e.nextID.Add(1), role: client{}, openedAt: accepted, place: place}
 	err := errFault
 	if !e.try(inAccept, func() { err = e.enroll(c, s) }) {
 		e.dismiss(s)

@@ -16,6 +16,16 @@ type stepped struct {
 	step atomic.Int64
 }
 
+// leaping is the system's clock, that a test moves on.
+type leaping struct {
+	clock.Clock
+	ahead atomic.Int64 // ns
+}
+
+func (l *leaping) Now() int64 { return l.Clock.Now() + l.ahead.Load() }
+
+func (l *leaping) leap(d time.Duration) { l.ahead.Add(int64(d)) }
+
 func (s *stepped) Wall() time.Time { return s.Clock.Wall().Add(time.Duration(s.step.Load())) }
 
 // TestOnlyTokensSeeTheWall: when the computer's clock steps past the end of a token its session ends, and nothing else

@@ -20,7 +20,7 @@ func (e *Engine) Batches() int64 {
 // AwaitPolicy waits until frames have been dropped for a subscriber that fell behind, or one has been cut off.
 func (e *Engine) AwaitPolicy(t testing.TB) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		n := uint64(0)
 		for _, l := range e.loops {
@@ -42,9 +42,19 @@ func (e *Engine) AwaitPolicy(t testing.TB) {
 // AwaitHeld waits until the frames in memory, beside those that rooms keep for late joiners, are no more than n bytes.
 func (e *Engine) AwaitHeld(t testing.TB, n int64) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); e.Held()-e.rooms.CacheBytes() > n; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); e.Held()-e.rooms.CacheBytes() > n; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d bytes held, of which %d cached", e.Held(), e.rooms.CacheBytes())
+		}
+	}
+}
+
+// AwaitAccepted waits until n connections have been accepted and the time of hello runs for them.
+func (e *Engine) AwaitAccepted(t testing.TB, n uint64) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); e.accepted.Load() < n; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections accepted", e.accepted.Load())
 		}
 	}
 }
@@ -52,7 +62,7 @@ func (e *Engine) AwaitHeld(t testing.TB, n int64) {
 // AwaitSessions waits until there are no more than n connections.
 func (e *Engine) AwaitSessions(t testing.TB, n int64) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); e.conns.Load() > n; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); e.conns.Load() > n; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d connections", e.conns.Load())
 		}

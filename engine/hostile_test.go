@@ -11,6 +11,7 @@ import (
 
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/engine"
+	"github.com/timedge/timedge/internal/clock"
 )
 
 // greeting is a valid preface and hello.
@@ -42,10 +43,24 @@ func (w *wire) lastWord() *codec.Error {
 }
 
 func TestMalformedInputClosesWithItsCode(t *testing.T) {
-	// Each case waits for one of two ends: a client that never says hello for its time to be over, and all others for
-	// what is wrong with what they say, however long the machine takes.
-	quick := startCarried(t, func(c *engine.Config) { c.HelloTimeout = 500 * time.Millisecond })
-	slow := startCarried(t, func(c *engine.Config) { c.HelloTimeout = time.Minute })
+	// However long the machine takes, no client's time for its hello is over before the test says so.
+	patient := func(t *testing.T) (k *carried, over func()) {
+		clk := &leaping{Clock: clock.System}
+		k = startCarried(t, func(c *engine.Config) { c.HelloTimeout, c.Clock = time.Hour, clk })
+		return k, func() { clk.leap(time.Hour) }
+	}
+	shared, _ := patient(t)
+	// serverFor returns the server of a case, and what is to be done when all is said.
+	serverFor := func(t *testing.T, code codec.Code) (k *carried, said func()) {
+		if code != codec.CodeHelloTimeout {
+			return shared, func() {}
+		}
+		k, over := patient(t)
+		return k, func() {
+			k.AwaitAccepted(t, 1)
+			over()
+		}
+	}
 	open := greeting("mallory")
 	after := func(b []byte) []byte { return append(bytes.Clone(open), b...) }
 	stream := func(zeroFrom, zeroTo int) []byte {
@@ -109,15 +124,13 @@ func TestMalformedInputClosesWithItsCode(t *testing.T) {
 			after(raw(codec.TypeGap, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 1, 0)),
 			codec.CodeMalformed},
 	} {
-		k := slow
-		if tc.code == codec.CodeHelloTimeout {
-			k = quick
-		}
 		for _, way := range []string{"plain", "tls", "ws", "wss"} {
 			t.Run(tc.name+"/"+way, func(t *testing.T) {
 				t.Parallel()
+				k, said := serverFor(t, tc.code)
 				w := &wire{t: t, c: k.connect(t, way)}
 				w.write(tc.input)
+				said()
 				if m := w.lastWord(); m.Code != tc.code || m.Text == "" {
 					t.Errorf("error %v %q, want %v and a text", m.Code, m.Text, tc.code)
 				}
@@ -127,12 +140,14 @@ func TestMalformedInputClosesWithItsCode(t *testing.T) {
 			}
 			t.Run(tc.name+", byte by byte/"+way, func(t *testing.T) {
 				t.Parallel()
+				k, said := serverFor(t, tc.code)
 				w := &wire{t: t, c: k.connect(t, way)}
 				for _, b := range tc.input {
 					if _, err := w.c.Write([]byte{b}); err != nil {
 						break // the server has heard enough
 					}
 				}
+				said()
 				if m := w.lastWord(); m.Code != tc.code {
 					t.Errorf("error %v %q, want %v", m.Code, m.Text, tc.code)
 				}

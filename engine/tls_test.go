@@ -93,7 +93,8 @@ func TestTLSClientsShareRoomsWithPlainOnes(t *testing.T) {
 
 func TestTLSTurnsAwayWhatIsNotTLS13(t *testing.T) {
 	cert, pool := certificate(t)
-	e := start(t, withTLS(cert), func(c *engine.Config) { c.HelloTimeout = 200 * time.Millisecond })
+	e := start(t, withTLS(cert), func(c *engine.Config) { c.HelloTimeout = patience })
+	quick := start(t, withTLS(cert), func(c *engine.Config) { c.HelloTimeout = 200 * time.Millisecond })
 	addr := e.Addrs()[1].String()
 	if c, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: pool, MaxVersion: tls.VersionTLS12}); err == nil {
 		c.Close()
@@ -105,7 +106,7 @@ func TestTLSTurnsAwayWhatIsNotTLS13(t *testing.T) {
 	}
 	for name, send := range map[string][]byte{"plain timedge": codec.AppendClientPreface(nil, 1, 1), "nothing": nil} {
 		t.Run(name, func(t *testing.T) {
-			c, err := net.Dial("tcp", addr)
+			c, err := net.Dial("tcp", quick.Addrs()[1].String())
 			if err != nil {
 				t.Fatal(err)
 			}

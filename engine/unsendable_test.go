@@ -29,7 +29,7 @@ func TestUnsendable(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	hello, err := (&codec.Hello{Account: "alice", Instance: 1}).Append(codec.AppendClientPreface(nil, 1, 1))
 	if err != nil {
 		t.Fatal(err)
