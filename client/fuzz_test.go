@@ -42,7 +42,7 @@ func FuzzServer(f *testing.F) {
 		c.link = l
 		p := c.newPublisher(room, "", PublishOptions{Counts: true})
 		s := c.newSubscription(room, SubscribeOptions{}, nil)
-		p.makeStream(1)
+		p.stream(1)
 
 		used, err := l.dispatch(b)
 		if used > len(b) {
@@ -52,8 +52,8 @@ func FuzzServer(f *testing.F) {
 			t.Fatalf("left a frame: %v", next)
 		}
 		if p.live {
-			p.streams[1].Load().push(0, []byte("x"))
-			c.enqueue(p.streams[1].Load())
+			p.streams[1].push(0, []byte("x"))
+			c.enqueue(p.streams[1])
 		}
 		l.gather()
 		l.written()

@@ -24,7 +24,7 @@ func (p *Publisher) published(m *codec.Published, l *link) error {
 	next := make(map[uint8]uint64, len(m.Streams))
 	for _, s := range m.Streams {
 		next[s.Dtype] = s.Next
-		p.makeStream(s.Dtype)
+		p.stream(s.Dtype)
 	}
 	was := p.pub
 	p.on, p.pub, p.policy, p.maxPayload = l, m.Pub, m.Policy, l.maxPayload()
@@ -154,7 +154,7 @@ func (p *Publisher) askLater(code codec.Code) {
 
 // acknowledged takes an ack.
 func (p *Publisher) acknowledged(dtype uint8, seq uint64) {
-	st := p.streams[dtype].Load()
+	st := p.streams[dtype]
 	if st == nil {
 		return
 	}

@@ -12,11 +12,11 @@ import (
 //	kept, acknowledged | taken by the writer | waiting
 //	                   head                  cur
 //
-// A new connection moves cur back to the head. The client's mutex guards all but turn.
+// A new connection moves cur back to the head. The client's mutex guards it.
 type outStream struct {
 	p     *Publisher
 	dtype uint8
-	turn  chan struct{} // full while a Push is at work, for the pieces of a message stand together
+	turn  turn // taken while a Push is at work, for the pieces of a message stand together
 
 	open    bool              // the last frame's message goes on
 	stopped bool              // what a Push is at work on can no longer be completed

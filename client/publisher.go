@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"sync/atomic"
 	"time"
 
 	"github.com/timedge/timedge/codec"
@@ -22,9 +21,8 @@ type Publisher struct {
 	opened chan struct{} // closed when the server has answered for the first time, or p ended
 	ended  chan struct{} // closed when err is set
 
-	streams [256]atomic.Pointer[outStream] // by dtype; made under the client's mutex
-
 	// Guarded by the client's mutex.
+	streams    [256]*outStream // by dtype
 	flags      uint8
 	hidden     bool  // Push and SendTo made it; Publish may still take it over
 	err        error // why it ended

@@ -18,23 +18,27 @@ import (
 // lost because the server gave the publisher up while the connection was broken is told once, as a *ClosedError with
 // CodeGone; the call that tells it has pushed nothing, and the next one works.
 func (p *Publisher) Push(ctx context.Context, dtype uint8, kind Kind, payload []byte) error {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
 	st, err := p.begin(ctx, dtype, kind)
 	if err != nil {
 		return err
 	}
 	err = p.push(ctx, st, kind.flags(), payload)
-	<-st.turn
+	st.turn.release()
 	return err
 }
 
 // PushBatch sends several messages of one kind as Push does, and returns how many it sent. It is cheaper than as many
 // calls. The payloads are the caller's again on return.
 func (p *Publisher) PushBatch(ctx context.Context, dtype uint8, kind Kind, payloads ...[]byte) (n int, err error) {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
 	st, err := p.begin(ctx, dtype, kind)
 	if err != nil {
 		return 0, err
 	}
-	defer func() { <-st.turn }()
+	defer st.turn.release()
 	for _, payload := range payloads {
 		if err := p.push(ctx, st, kind.flags(), payload); err != nil {
 			return n, err
@@ -49,24 +53,17 @@ func (p *Publisher) PushBatch(ctx context.Context, dtype uint8, kind Kind, paylo
 // be unacknowledged. The payload is the caller's again on return.
 func (p *Publisher) TryPush(dtype uint8, kind Kind, payload []byte) error {
 	if kind > Init {
-		return fmt.Errorf("client: push: unknown kind %d", kind)
+		return errKind(kind)
 	}
-	st := p.streams[dtype].Load()
-	if st == nil {
-		st = p.stream(dtype)
-	}
-	select {
-	case st.turn <- struct{}{}:
-	default:
-		return ErrFull
-	}
-	defer func() { <-st.turn }()
 	p.c.mu.Lock()
 	defer p.c.mu.Unlock()
-	if p.err == nil && (!p.answered || !p.window.has(payload, st)) {
+	st := p.stream(dtype)
+	if p.err == nil && (!p.answered || !p.window.has(payload, st)) || !st.turn.take() {
 		return ErrFull
 	}
-	return p.pushLocked(context.Background(), st, kind.flags(), payload)
+	err := p.push(context.Background(), st, kind.flags(), payload)
+	st.turn.release()
+	return err
 }
 
 // Receipt is a message on its way.
@@ -79,15 +76,15 @@ type Receipt struct {
 // PushAsync sends one message as Push does, and returns a receipt, by which its arrival can be waited for. The payload
 // is the caller's again on return.
 func (p *Publisher) PushAsync(ctx context.Context, dtype uint8, kind Kind, payload []byte) (Receipt, error) {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
 	st, err := p.begin(ctx, dtype, kind)
 	if err != nil {
 		return Receipt{}, err
 	}
 	err = p.push(ctx, st, kind.flags(), payload)
-	p.c.mu.Lock()
 	r := Receipt{p, st, st.base + st.next - 1}
-	p.c.mu.Unlock()
-	<-st.turn
+	st.turn.release()
 	if err != nil {
 		return Receipt{}, err
 	}
@@ -116,12 +113,12 @@ func (r Receipt) Wait(ctx context.Context) error {
 // Acked returns the number of the last frame of a dtype that has arrived, as Message.Last counts them at subscribers; 0
 // if none has. A message of up to 65516 bytes is one frame.
 func (p *Publisher) Acked(dtype uint8) uint64 {
-	st := p.streams[dtype].Load()
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	st := p.streams[dtype]
 	if st == nil {
 		return 0
 	}
-	p.c.mu.Lock()
-	defer p.c.mu.Unlock()
 	return st.acked
 }
 
@@ -132,48 +129,50 @@ func (p *Publisher) Buffered() int {
 	return p.window.used
 }
 
-// begin waits for a stream's turn. The caller gives it back.
+// begin waits for a stream's turn, which the caller releases. c.mu held, but not while it waits.
 func (p *Publisher) begin(ctx context.Context, dtype uint8, kind Kind) (*outStream, error) {
 	if kind > Init {
-		return nil, fmt.Errorf("client: push: unknown kind %d", kind)
+		return nil, errKind(kind)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	st := p.streams[dtype].Load()
-	if st == nil {
-		st = p.stream(dtype)
+	st := p.stream(dtype)
+	if st.turn.take() {
+		return st, nil
 	}
-	select {
-	case st.turn <- struct{}{}:
-	default:
-		select {
-		case st.turn <- struct{}{}:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-p.ended:
-			return nil, p.cause()
-		}
+	if err := p.awaitTurn(ctx, st); err != nil {
+		return nil, err
 	}
 	return st, nil
 }
 
-// cause returns why p ended.
-func (p *Publisher) cause() error {
+func errKind(kind Kind) error { return fmt.Errorf("client: push: unknown kind %d", kind) }
+
+// awaitTurn waits until the pushes before this one are done. c.mu held, but not while it waits.
+func (p *Publisher) awaitTurn(ctx context.Context, st *outStream) error {
+	granted := st.turn.wait()
+	p.c.mu.Unlock()
+	var err error
+	select {
+	case <-granted:
+		p.c.mu.Lock()
+		st.turn.done(granted)
+		return nil
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-p.ended:
+	}
 	p.c.mu.Lock()
-	defer p.c.mu.Unlock()
-	return p.err
+	st.turn.leave(granted)
+	if p.err != nil {
+		return p.err
+	}
+	return err
 }
 
-// push sends one message. The caller has the stream's turn.
+// push sends one message. The caller has the stream's turn. c.mu held, but not while it waits.
 func (p *Publisher) push(ctx context.Context, st *outStream, flags codec.Flags, payload []byte) error {
-	p.c.mu.Lock()
-	defer p.c.mu.Unlock()
-	return p.pushLocked(ctx, st, flags, payload)
-}
-
-// pushLocked is push with c.mu held, but not while it waits.
-func (p *Publisher) pushLocked(ctx context.Context, st *outStream, flags codec.Flags, payload []byte) error {
 	if err := p.awaitOpen(ctx); err != nil {
 		return err
 	}
@@ -290,18 +289,12 @@ func (p *Publisher) giveUp(st *outStream, first uint64) {
 	}
 }
 
-// stream returns the stream of a dtype, making it if need be.
+// stream returns the stream of a dtype, making it if need be. c.mu held.
 func (p *Publisher) stream(dtype uint8) *outStream {
-	p.c.mu.Lock()
-	defer p.c.mu.Unlock()
-	return p.makeStream(dtype)
-}
-
-func (p *Publisher) makeStream(dtype uint8) *outStream {
-	st := p.streams[dtype].Load()
+	st := p.streams[dtype]
 	if st == nil {
-		st = &outStream{p: p, dtype: dtype, turn: make(chan struct{}, 1), next: 1}
-		p.streams[dtype].Store(st)
+		st = &outStream{p: p, dtype: dtype, next: 1}
+		p.streams[dtype] = st
 		p.all = append(p.all, st)
 	}
 	return st
