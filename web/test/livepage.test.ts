@@ -47,11 +47,18 @@ async function sound(page: Page, state: string): Promise<void> {
   assert.ok(wide <= 0, `${state}: ${wide} pixels wider than the window`);
 }
 
-/** The picture moves. */
+/**
+ * The picture moves. What is waited for is a function, never text: text would be evaluated again at each look, which
+ * the page's policy forbids after the first.
+ */
 async function moves(page: Page): Promise<void> {
-  const look = `(() => { const c = document.querySelector("canvas"); return c.width > 0 ? c.toDataURL("image/png") : ""; })()`;
-  const first = await page.evaluate(look);
-  await page.waitForFunction(`${look} !== ${JSON.stringify(first)}`, undefined, { ...patience, polling: 200 });
+  const other = (before: string): string | false => {
+    const c = document.querySelector("canvas")!;
+    const now = c.width > 0 ? c.toDataURL("image/png") : "";
+    return now !== before && now;
+  };
+  const first = await (await page.waitForFunction(other, "", { ...patience, polling: 200 })).jsonValue();
+  await page.waitForFunction(other, first as string, { ...patience, polling: 200 });
 }
 
 test("a broadcast, and who watches it", { timeout: 240_000 }, async () => {
