@@ -226,3 +226,19 @@ func TestKeepTravels(t *testing.T) {
 		t.Errorf("after a takeover %+v", got)
 	}
 }
+
+// A node that has nothing of the room is given its history also when its first subscriber has been there before: others
+// will come who have not.
+func TestHistoryOfNewNode(t *testing.T) {
+	for _, policy := range []codec.Policy{codec.PolicyLive, codec.PolicyDisconnect, codec.PolicyLossless} {
+		x := newBench(t, Config{History: 1}, codec.Register{Policy: policy, Keep: codec.Keep{HistoryBytes: 3 * frameSize}})
+		x.script(1, "1", "2", "3", "4", "5")
+		v := x.newViewer()
+		v.stream(x.key(1)).expected = 3
+		x.join(v, Join{Link: "n2", New: true, Have: []codec.Position{{StreamKey: x.key(1), Last: 5}}})
+		v.take(1 << 30)
+		if got := fmt.Sprint(v.stream(x.key(1)).script); got != "[3 4 5]" {
+			t.Errorf("%v: the node is given %s", policy, got)
+		}
+	}
+}

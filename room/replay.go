@@ -122,7 +122,7 @@ func (r *Room) replay(rp *Replay, j *Join, s *stream, have positions, seat *seat
 	start := s.recall(r.kind.start(s), rp.now)
 	lowest := s.next
 	if j.New {
-		lowest = r.kind.lowest(s)
+		lowest = s.recall(r.kind.lowest(s), rp.now)
 	}
 	// A node that is not new has subscribers who were there before the streams that it does not name.
 	if len(have) > 0 || j.Link != "" && !j.New {
