@@ -27,7 +27,9 @@ func TestCleanExit(t *testing.T) {
 			s.Close()
 			return c.Close(ctx)
 		},
-		"Close of the client": func(ctx context.Context, c *client.Client, s *client.Subscription) error { return c.Close(ctx) },
+		"Close of the client": func(ctx context.Context, c *client.Client, s *client.Subscription) error {
+			return c.Close(ctx)
+		},
 		"Unsubscribe": func(ctx context.Context, c *client.Client, s *client.Subscription) error {
 			return c.Unsubscribe(ctx, s.Room())
 		},
@@ -204,7 +206,8 @@ func TestGrantEveryone(t *testing.T) {
 	if _, err := bob.Publish(ctx, room, client.PublishOptions{}); err != nil {
 		t.Errorf("bob: %v", err)
 	}
-	if _, err := eve.Publish(ctx, room, client.PublishOptions{}); !errors.Is(err, client.ErrNotGranted) && !errors.Is(err, client.ErrRevoked) {
+	if _, err := eve.Publish(ctx, room, client.PublishOptions{}); !errors.Is(err, client.ErrNotGranted) &&
+		!errors.Is(err, client.ErrRevoked) {
 		t.Errorf("eve: %v", err)
 	}
 	if err := alice.SendTo(ctx, "", 1, nil); !errors.Is(err, client.ErrBadAccount) {
@@ -338,7 +341,8 @@ func TestRestart(t *testing.T) {
 	receive(at, "two")
 
 	var phases []string
-	o := client.Options{Servers: []string{addr}, Account: "carol", Instance: 7, OnState: func(s client.State) { phases = append(phases, s.Phase.String()) }}
+	o := client.Options{Servers: []string{addr}, Account: "carol", Instance: 7,
+		OnState: func(s client.State) { phases = append(phases, s.Phase.String()) }}
 	carol, err := client.Dial(ctx, o)
 	if err != nil {
 		t.Fatal(err)

@@ -154,8 +154,8 @@ func BenchmarkNext(b *testing.B) {
 	}
 }
 
-// fewAllocs is what a thousand messages of 1 KiB may allocate: chunks of 64 KiB, where the garbage collector has emptied
-// their pool on both sides, and far from one for each message.
+// fewAllocs is what a thousand messages of 1 KiB may allocate: chunks of 64 KiB, where the garbage collector has
+// emptied their pool on both sides, and far from one for each message.
 const fewAllocs = 50
 
 // TestHotPathAllocs: pushing and taking messages allocates nothing once the pools are filled.

@@ -21,7 +21,8 @@ type producer struct {
 func (p *producer) frame(t *rapid.T) []byte {
 	if rapid.IntRange(0, 9).Draw(t, "gap") == 0 {
 		p.open = false
-		g := codec.Gap{Room: room, StreamKey: p.key, From: p.next, To: p.next + uint64(rapid.IntRange(0, 5).Draw(t, "to")), Reason: codec.GapNewer}
+		g := codec.Gap{Room: room, StreamKey: p.key, From: p.next, To: p.next + uint64(rapid.IntRange(0, 5).Draw(t, "to")),
+			Reason: codec.GapNewer}
 		p.next = g.To + 1
 		b, err := g.Append(nil)
 		if err != nil {
@@ -59,9 +60,11 @@ func TestBufferLaws(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		clock := time.Unix(1, 0)
 		policy := rapid.SampledFrom([]codec.Policy{codec.PolicyLive, codec.PolicyLatest}).Draw(t, "policy")
-		s := &Subscription{room: room, ready: make(chan struct{}, 1), space: make(chan struct{}, 1), opened: make(chan struct{})}
+		s := &Subscription{room: room, ready: make(chan struct{}, 1), space: make(chan struct{}, 1),
+			opened: make(chan struct{})}
 		s.q = buffer{policy: policy, limit: 2000, hard: 8000, now: func() time.Time { return clock }}
-		s.in = inbound{room: room, policy: policy, maxPayload: 1 << 20, join: assembly{quota: &quota{limit: 1 << 30}, share: 1 << 30}}
+		s.in = inbound{room: room, policy: policy, maxPayload: 1 << 20,
+			join: assembly{quota: &quota{limit: 1 << 30}, share: 1 << 30}}
 		pubs := make([]*producer, rapid.IntRange(1, 4).Draw(t, "streams"))
 		for i := range pubs {
 			pubs[i] = &producer{key: codec.StreamKey{Pub: uint16(1 + i/2), Dtype: uint8(i)}, next: 1, keyed: i%2 == 0}

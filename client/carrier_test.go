@@ -32,8 +32,9 @@ func serveCarried(t testing.TB) (servers []string, trust *tls.Config) {
 		t.Fatal(err)
 	}
 	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "timedge test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "timedge test"},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore:   time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
 	if err != nil {
@@ -45,8 +46,9 @@ func serveCarried(t testing.TB) (servers []string, trust *tls.Config) {
 	}
 	here := []string{"127.0.0.1:0"}
 	e, err := engine.Start(engine.Config{
-		Listen: here, ListenTLS: here, ListenWS: here, ListenWSS: here, Loops: 2, Log: zerolog.Nop(), DrainSpread: 10 * time.Millisecond,
-		TLS: &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}},
+		Listen: here, ListenTLS: here, ListenWS: here, ListenWSS: here, Loops: 2, Log: zerolog.Nop(),
+		DrainSpread: 10 * time.Millisecond,
+		TLS:         &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -53,7 +53,10 @@ func TestDialFails(t *testing.T) {
 			p.send(&codec.Error{Code: codec.CodeVersion})
 			p.close()
 		}, codec.CodeVersion, 1},
-		"a version not offered": {[]string{"one"}, func(p *peer) { p.readHello(); p.write(codec.AppendServerPreface(nil, 9)) }, 0, 1},
+		"a version not offered": {[]string{"one"}, func(p *peer) {
+			p.readHello()
+			p.write(codec.AppendServerPreface(nil, 9))
+		}, 0, 1},
 	}, func(t *testing.T, c struct {
 		servers []string
 		play    func(p *peer)
@@ -186,8 +189,10 @@ func TestFinalError(t *testing.T) {
 		_, publish := c.Publish(t.Context(), room, PublishOptions{})
 		_, again := sub.Next(t.Context())
 		for name, err := range map[string]error{
-			"stat": <-stat, "next": errNext, "register": register, "subscribe": subscribe, "publish": publish, "next again": again,
-			"push": pub.Push(t.Context(), 1, Delta, nil), "flush": pub.Flush(t.Context()), "client push": c.Push(t.Context(), room, 1, nil),
+			"stat": <-stat, "next": errNext, "register": register, "subscribe": subscribe, "publish": publish,
+			"next again": again,
+			"push":       pub.Push(t.Context(), 1, Delta, nil), "flush": pub.Flush(t.Context()),
+			"client push": c.Push(t.Context(), room, 1, nil),
 			"unsubscribe": c.Unsubscribe(t.Context(), room),
 		} {
 			var no *ConnectionError
@@ -310,7 +315,8 @@ func TestClose(t *testing.T) {
 		if err := c.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
-		for name, err := range map[string]error{"stat": <-stat, "next": <-next, "flush": <-flush, "push": pub.Push(t.Context(), 1, Delta, nil)} {
+		for name, err := range map[string]error{"stat": <-stat, "next": <-next, "flush": <-flush,
+			"push": pub.Push(t.Context(), 1, Delta, nil)} {
 			if !errors.Is(err, ErrClosed) {
 				t.Errorf("%s: %v", name, err)
 			}

@@ -16,20 +16,23 @@ import (
 
 func TestServersAreNamedInFourWays(t *testing.T) {
 	for name, want := range map[string]address{
-		"example.org:7400":           {hostPort: "example.org:7400"},
-		"[::1]:7400":                 {hostPort: "[::1]:7400"},
-		"tls://example.org:7443":     {hostPort: "example.org:7443", host: "example.org", path: "/", tls: true},
-		"tls://[::1]:7443/":          {hostPort: "[::1]:7443", host: "::1", path: "/", tls: true},
-		"ws://example.org":           {hostPort: "example.org:80", host: "example.org", path: "/", sock: true},
-		"ws://example.org:81/a/b?c":  {hostPort: "example.org:81", host: "example.org", path: "/a/b?c", sock: true},
-		"wss://example.org/streams":  {hostPort: "example.org:443", host: "example.org", path: "/streams", tls: true, sock: true},
-		"wss://[2001:db8::1]:8443/s": {hostPort: "[2001:db8::1]:8443", host: "2001:db8::1", path: "/s", tls: true, sock: true},
+		"example.org:7400":          {hostPort: "example.org:7400"},
+		"[::1]:7400":                {hostPort: "[::1]:7400"},
+		"tls://example.org:7443":    {hostPort: "example.org:7443", host: "example.org", path: "/", tls: true},
+		"tls://[::1]:7443/":         {hostPort: "[::1]:7443", host: "::1", path: "/", tls: true},
+		"ws://example.org":          {hostPort: "example.org:80", host: "example.org", path: "/", sock: true},
+		"ws://example.org:81/a/b?c": {hostPort: "example.org:81", host: "example.org", path: "/a/b?c", sock: true},
+		"wss://example.org/streams": {hostPort: "example.org:443", host: "example.org", path: "/streams", tls: true,
+			sock: true},
+		"wss://[2001:db8::1]:8443/s": {hostPort: "[2001:db8::1]:8443", host: "2001:db8::1", path: "/s", tls: true,
+			sock: true},
 	} {
 		if got, err := parseAddress(name); err != nil || got != want {
 			t.Errorf("%s: %+v, %v; want %+v", name, got, err, want)
 		}
 	}
-	for _, name := range []string{"tls://example.org", "tls://example.org:1/path", "http://example.org", "ws://", "wss://user@example.org", "ws://a:b:c"} {
+	for _, name := range []string{"tls://example.org", "tls://example.org:1/path", "http://example.org", "ws://",
+		"wss://user@example.org", "ws://a:b:c"} {
 		if a, err := parseAddress(name); err == nil {
 			t.Errorf("%s: taken for %+v", name, a)
 		}
@@ -112,7 +115,8 @@ func TestProxyIsAskedForTheServer(t *testing.T) {
 		t.Errorf("no socket below %T", c)
 	}
 	proxy.User = url.UserPassword("me", "guess")
-	if _, err := dialProxy(t.Context(), proxy, ln.Addr().String()); err == nil || !strings.Contains(err.Error(), "407") || strings.Contains(err.Error(), "guess") {
+	if _, err := dialProxy(t.Context(), proxy, ln.Addr().String()); err == nil || !strings.Contains(err.Error(), "407") ||
+		strings.Contains(err.Error(), "guess") {
 		t.Errorf("a proxy that refuses: %v", err)
 	}
 }

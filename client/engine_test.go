@@ -109,8 +109,10 @@ func TestMessagesOfAllSizes(t *testing.T) {
 			seq := uint64(1)
 			for i, n := range sizes {
 				m := nextMessage(t, sub)
-				if m.First != seq || m.Publisher != "alice" || m.Dtype != 7 || m.Kind != client.Kind(i%3) || !bytes.Equal(m.Payload, random(i, n)) {
-					t.Fatalf("message %d: first %d, kind %v, %d bytes; want first %d, %d bytes", i, m.First, m.Kind, len(m.Payload), seq, n)
+				if m.First != seq || m.Publisher != "alice" || m.Dtype != 7 || m.Kind != client.Kind(i%3) ||
+					!bytes.Equal(m.Payload, random(i, n)) {
+					t.Fatalf("message %d: first %d, kind %v, %d bytes; want first %d, %d bytes", i, m.First, m.Kind, len(m.Payload),
+						seq, n)
 				}
 				seq = m.Last + 1
 			}
@@ -355,7 +357,8 @@ func TestRevokedInMessage(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := <-done // what is told first
-	if !errors.Is(err, &client.ClosedError{Code: codec.CodeRevoked}) && !errors.Is(err, &client.RefusedError{Code: codec.CodeRevoked}) {
+	if !errors.Is(err, &client.ClosedError{Code: codec.CodeRevoked}) &&
+		!errors.Is(err, &client.RefusedError{Code: codec.CodeRevoked}) {
 		t.Errorf("push: %v", err)
 	}
 	for {

@@ -18,7 +18,8 @@ import (
 
 // start runs a server for an example, in the place of one that would be running elsewhere.
 func start() (addr string, stop func()) {
-	e, err := engine.Start(engine.Config{Listen: []string{"127.0.0.1:0"}, Loops: 1, Log: zerolog.Nop(), DrainSpread: time.Millisecond})
+	e, err := engine.Start(engine.Config{Listen: []string{"127.0.0.1:0"}, Loops: 1, Log: zerolog.Nop(),
+		DrainSpread: time.Millisecond})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -479,7 +480,8 @@ func ExampleClient_SendTo() {
 	}
 	// Nobody is told whether an account is there that does not accept them.
 	fmt.Println(errors.Is(alice.SendTo(ctx, "bob", 1, []byte("hello")), &client.RefusedError{Code: codec.CodeNotAccepted}))
-	fmt.Println(errors.Is(alice.SendTo(ctx, "nobody", 1, []byte("hello")), &client.RefusedError{Code: codec.CodeNotAccepted}))
+	fmt.Println(errors.Is(alice.SendTo(ctx, "nobody", 1, []byte("hello")),
+		&client.RefusedError{Code: codec.CodeNotAccepted}))
 	// Output:
 	// hello from bob
 	// true
@@ -541,7 +543,8 @@ func ExampleClient_Block() {
 	}
 	for range pub.Counts() { // until it has ended
 	}
-	fmt.Println(errors.Is(pub.Push(ctx, 1, client.Delta, []byte("still there?")), &client.ClosedError{Code: codec.CodeRevoked}))
+	fmt.Println(errors.Is(pub.Push(ctx, 1, client.Delta, []byte("still there?")),
+		&client.ClosedError{Code: codec.CodeRevoked}))
 	// Output: true
 }
 

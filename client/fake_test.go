@@ -202,7 +202,8 @@ func (p *peer) close() { p.conn.Close() }
 // show prints a frame as its fields, with the length of a payload in its place.
 func show(m appender) string {
 	if s, ok := m.(*codec.Stream); ok {
-		return fmt.Sprintf("stream{pub %d dtype %d seq %d flags %d, %d bytes}", s.Pub, s.Dtype, s.Seq, s.Flags, len(s.Payload))
+		return fmt.Sprintf("stream{pub %d dtype %d seq %d flags %d, %d bytes}", s.Pub, s.Dtype, s.Seq, s.Flags,
+			len(s.Payload))
 	}
 	return fmt.Sprintf("%T%+v", m, m)
 }
@@ -270,7 +271,8 @@ func background(f func() error) <-chan error {
 }
 
 func frame(seq uint64, flags codec.Flags, payload string) *codec.Stream {
-	return &codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: 1, Dtype: 1}, Flags: flags, Seq: seq, Payload: []byte(payload)}
+	return &codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: 1, Dtype: 1}, Flags: flags, Seq: seq,
+		Payload: []byte(payload)}
 }
 
 func gap(from, to uint64, reason codec.GapReason) *codec.Gap {

@@ -20,9 +20,12 @@ func FuzzServer(f *testing.F) {
 	joined := &codec.Joined{Room: room, Pub: 1, Account: "bob"}
 	left := &codec.Left{Room: room, Pub: 1, Code: codec.CodeLeft}
 	f.Add(all(published, ack(1, 1), subscribed, frame(1, 0, "a")))
-	f.Add(all(lossless, joined, gap(1, 3, codec.GapJoined), frame(4, codec.FlagMore, "a"), frame(5, codec.FlagCont, "b"), left))
-	f.Add(all(&codec.Published{Req: 1, Room: room, Pub: 1, Window: codec.MaxFrame, Streams: []codec.StreamNext{{Dtype: 1, Next: 9}}},
-		&codec.PushRefused{Room: room, Pub: 1, Code: codec.CodeBadPieces}, &codec.Published{Req: 3, Room: room, Pub: 1, Window: 1 << 20}))
+	f.Add(all(lossless, joined, gap(1, 3, codec.GapJoined), frame(4, codec.FlagMore, "a"), frame(5, codec.FlagCont, "b"),
+		left))
+	f.Add(all(&codec.Published{Req: 1, Room: room, Pub: 1, Window: codec.MaxFrame,
+		Streams: []codec.StreamNext{{Dtype: 1, Next: 9}}},
+		&codec.PushRefused{Room: room, Pub: 1, Code: codec.CodeBadPieces},
+		&codec.Published{Req: 3, Room: room, Pub: 1, Window: 1 << 20}))
 	f.Add(all(subscribed, &codec.Count{Room: room}, &codec.Closed{Room: room, Code: codec.CodeIdle}, frame(1, 0, "")))
 	f.Add(all(&codec.Ping{Echo: 1}, &codec.Pong{}, &codec.GoAway{Addrs: []string{"x"}}, &codec.GoAway{},
 		&codec.Refused{Req: 1, Code: codec.CodeNotGranted}, &codec.Refused{Req: 2, Code: codec.CodeOverloaded},
@@ -34,7 +37,8 @@ func FuzzServer(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := &Client{opts: o, requests: map[uint32]*request{}, pubs: map[codec.RoomID]*Publisher{}, subs: map[codec.RoomID]*Subscription{}}
+		c := &Client{opts: o, requests: map[uint32]*request{}, pubs: map[codec.RoomID]*Publisher{},
+			subs: map[codec.RoomID]*Subscription{}}
 		l := &link{
 			c: c, wake: make(chan struct{}, 1), broken: make(chan struct{}), away: make(chan codec.GoAway, 1),
 			subs: map[codec.RoomID]*Subscription{},

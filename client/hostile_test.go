@@ -52,7 +52,8 @@ func TestUnfinishedMessages(t *testing.T) {
 				defer close(done)
 				for seq := range uint64(15) {
 					for d := range streams {
-						fr := &codec.Stream{Room: id, StreamKey: codec.StreamKey{Pub: 1, Dtype: uint8(d)}, Flags: codec.FlagMore, Seq: seq + 1, Payload: piece}
+						fr := &codec.Stream{Room: id, StreamKey: codec.StreamKey{Pub: 1, Dtype: uint8(d)}, Flags: codec.FlagMore,
+							Seq: seq + 1, Payload: piece}
 						if seq > 0 {
 							fr.Flags |= codec.FlagCont
 						}
@@ -60,7 +61,8 @@ func TestUnfinishedMessages(t *testing.T) {
 					}
 				}
 				for seq := range uint64(2) { // an honest publisher beside it
-					fr := &codec.Stream{Room: id, StreamKey: codec.StreamKey{Pub: 2}, Flags: codec.FlagMore, Seq: seq + 1, Payload: piece[:100]}
+					fr := &codec.Stream{Room: id, StreamKey: codec.StreamKey{Pub: 2}, Flags: codec.FlagMore, Seq: seq + 1,
+						Payload: piece[:100]}
 					if seq == 1 {
 						fr.Flags = codec.FlagCont
 					}
@@ -126,7 +128,8 @@ func TestTooManyStreams(t *testing.T) {
 		go p.flood(1<<16/256+1, func(i int) []appender {
 			var out []appender
 			for d := range 256 {
-				out = append(out, &codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: uint16(i + 1), Dtype: uint8(d)}, Seq: 1})
+				out = append(out, &codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: uint16(i + 1), Dtype: uint8(d)},
+					Seq: 1})
 			}
 			return out
 		})

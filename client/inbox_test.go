@@ -35,7 +35,8 @@ func serveCluster(t testing.TB, n int) (addrs []string, shutdown []func()) {
 			c.Join = append(c.Join, e.ClusterAddr())
 		}
 		e, err := engine.Start(engine.Config{
-			Listen: []string{"127.0.0.1:0"}, Loops: 2, Log: zerolog.Nop(), DrainSpread: 10 * time.Millisecond, Node: fmt.Sprint("n", i), Cluster: c,
+			Listen: []string{"127.0.0.1:0"}, Loops: 2, Log: zerolog.Nop(), DrainSpread: 10 * time.Millisecond,
+			Node: fmt.Sprint("n", i), Cluster: c,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -104,7 +105,8 @@ func TestSendTo(t *testing.T) {
 			at := func(i int) string { return addrs[i%len(addrs)] }
 			recipient := "alice of " + name
 			recipient = string(bytes.ReplaceAll([]byte(recipient), []byte(" "), []byte("_")))
-			hers := []*client.Client{dialServer(t, recipient, at(0)), dialServer(t, recipient, at(1)), dialServer(t, recipient, at(2))}
+			hers := []*client.Client{dialServer(t, recipient, at(0)), dialServer(t, recipient, at(1)),
+				dialServer(t, recipient, at(2))}
 			bob, carol := dialServer(t, "bob", at(1)), dialServer(t, "carol", at(2))
 			ctx := t.Context()
 
@@ -147,7 +149,8 @@ func TestSendTo(t *testing.T) {
 					t.Fatal("sent although blocked")
 				}
 			}
-			if _, err := bob.Subscribe(ctx, codec.InboxOf(recipient), client.SubscribeOptions{}); !errors.Is(err, &client.RefusedError{Code: codec.CodeRoomUnknown}) {
+			_, err := bob.Subscribe(ctx, codec.InboxOf(recipient), client.SubscribeOptions{})
+			if !errors.Is(err, &client.RefusedError{Code: codec.CodeRoomUnknown}) {
 				t.Errorf("subscribed to somebody else's inbox: %v", err)
 			}
 			for _, in := range inboxes {
@@ -171,7 +174,8 @@ func TestSendTo(t *testing.T) {
 func TestSendOverBreakingConnections(t *testing.T) {
 	addr, _ := serve(t)
 	alice, bob := dialServer(t, "alice", flaky(t, addr, 8)), dialServer(t, "bob", flaky(t, addr, 8))
-	in := must[*client.Inbox](t)(alice.OpenInbox(t.Context(), client.InboxOptions{Policy: codec.PolicyLossless, Accept: []string{"bob"}}))
+	in := must[*client.Inbox](t)(alice.OpenInbox(t.Context(),
+		client.InboxOptions{Policy: codec.PolicyLossless, Accept: []string{"bob"}}))
 	pub := must[*client.Publisher](t)(bob.PublishTo(t.Context(), "alice", client.PublishOptions{}))
 	const size = 16 << 20
 	sent, got := sha256.New(), sha256.New()
@@ -249,7 +253,8 @@ func TestInboxIsOpenedAgain(t *testing.T) {
 		if err == nil {
 			break
 		}
-		if !errors.Is(err, &client.RefusedError{Code: codec.CodeNotAccepted}) && !errors.Is(err, &client.RefusedError{Code: codec.CodeAway}) {
+		if !errors.Is(err, &client.RefusedError{Code: codec.CodeNotAccepted}) &&
+			!errors.Is(err, &client.RefusedError{Code: codec.CodeAway}) {
 			t.Fatal(err)
 		}
 	}

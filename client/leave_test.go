@@ -29,7 +29,8 @@ func TestNodesLeave(t *testing.T) {
 			}
 			var pub *client.Publisher
 			if to == "inbox" {
-				in = must[*client.Inbox](t)(alice.OpenInbox(ctx, client.InboxOptions{Policy: codec.PolicyLossless, Accept: []string{"bob"}}))
+				in = must[*client.Inbox](t)(alice.OpenInbox(ctx,
+					client.InboxOptions{Policy: codec.PolicyLossless, Accept: []string{"bob"}}))
 				pub = must[*client.Publisher](t)(bob.PublishTo(ctx, "alice", client.PublishOptions{}))
 			} else {
 				room := must[codec.RoomID](t)(bob.Register(ctx, client.RoomOptions{Policy: codec.PolicyLossless}))

@@ -470,7 +470,8 @@ func modelSubscriber(seed uint64, breaks, buffer int) []string {
 		switch ev := ev.(type) {
 		case *Message:
 			if ev.First != next[ev.Dtype] {
-				faults = append(faults, fmt.Sprintf("dtype %d: message %d-%d, want %d", ev.Dtype, ev.First, ev.Last, next[ev.Dtype]))
+				faults = append(faults, fmt.Sprintf("dtype %d: message %d-%d, want %d", ev.Dtype, ev.First, ev.Last,
+					next[ev.Dtype]))
 			}
 			if !bytes.Equal(ev.Payload, m.message(ev.Dtype, ev.First, ev.Last)) || ev.Publisher != "bob" {
 				faults = append(faults, fmt.Sprintf("dtype %d: message %d-%d is not what was sent", ev.Dtype, ev.First, ev.Last))
@@ -482,7 +483,8 @@ func modelSubscriber(seed uint64, breaks, buffer int) []string {
 				from = ev.Interrupted
 			}
 			if from != next[ev.Dtype] {
-				faults = append(faults, fmt.Sprintf("dtype %d: gap %d-%d, from %d, want %d", ev.Dtype, ev.From, ev.To, from, next[ev.Dtype]))
+				faults = append(faults, fmt.Sprintf("dtype %d: gap %d-%d, from %d, want %d", ev.Dtype, ev.From, ev.To, from,
+					next[ev.Dtype]))
 			}
 			next[ev.Dtype] = ev.To + 1
 		}

@@ -380,7 +380,8 @@ func TestFrozenInRound(t *testing.T) {
 		if took := time.Since(start); took > o.Silence {
 			t.Errorf("took %v", took)
 		}
-		if got := strings.Join([]string{p.addr, frozen.addr, next.addr}, " "); frozen.addr == p.addr || next.addr == frozen.addr {
+		if got := strings.Join([]string{p.addr, frozen.addr, next.addr}, " "); frozen.addr == p.addr ||
+			next.addr == frozen.addr {
 			t.Errorf("order %s", got)
 		}
 		next.published(1, codec.MaxFrame)

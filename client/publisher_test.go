@@ -77,7 +77,8 @@ func TestPush(t *testing.T) {
 			clear(payload[:0]) // the caller's again
 			synctest.Wait()
 		}
-		wantFrames(p, "1:1 init xxx", "1:2 key more 65516", "1:3 key more cont 65516", "1:4 key cont x", "1:5 65516", "1:6 ", "1:7 x")
+		wantFrames(p, "1:1 init xxx", "1:2 key more 65516", "1:3 key more cont 65516", "1:4 key cont x", "1:5 65516", "1:6 ",
+			"1:7 x")
 
 		for name, err := range map[string]error{
 			"too large":    pub.Push(t.Context(), 1, Delta, make([]byte, 4<<20+1)),
@@ -131,7 +132,8 @@ func TestReconnectUnacknowledged(t *testing.T) {
 				Streams: []codec.StreamNext{{Dtype: 1, Next: next}},
 			})
 		}
-		pub, err := during(func() (*Publisher, error) { return c.Publish(t.Context(), room, PublishOptions{}) }, func() { answer(1) })
+		pub, err := during(func() (*Publisher, error) { return c.Publish(t.Context(), room, PublishOptions{}) },
+			func() { answer(1) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -179,7 +181,8 @@ func TestWindow(t *testing.T) {
 		done := background(func() error { return pub.Push(t.Context(), 1, Delta, []byte(b)) })
 		wantFrames(p, "1:1 32758")
 		p.quiet()
-		other := background(func() error { return pub.Push(t.Context(), 2, Delta, nil) }) // it would fit, but it is not its turn
+		// It would fit, but it is not its turn.
+		other := background(func() error { return pub.Push(t.Context(), 2, Delta, nil) })
 		synctest.Wait()
 		p.quiet()
 		p.send(ack(1, 99)) // nothing is taken for acknowledged that was not sent
@@ -328,18 +331,23 @@ func TestPublisherResumes(t *testing.T) {
 		frames []string           // what it is sent
 		fault  bool               // a message was lost
 	}{
-		"nothing is acknowledged":           {[]string{"a", "b"}, 0, 1, nil, []string{"1:1 a", "1:2 b", "1:3 end"}, false},
-		"some is":                           {[]string{"a", "b", "c"}, 1, 1, nil, []string{"1:1 a", "1:2 b", "1:3 c", "1:4 end"}, false},
-		"the server has more":               {[]string{"a", "b", "c"}, 1, 1, has(3), []string{"1:3 c", "1:4 end"}, false},
-		"the server has all":                {[]string{"a", "b", "c"}, 1, 1, has(4), []string{"1:4 end"}, false},
-		"the server has half a message":     {[]string{"a", big}, 1, 1, has(3), []string{"1:3 cont x", "1:4 end"}, false},
-		"all is acknowledged":               {[]string{"a", "b"}, 2, 1, has(3), []string{"1:3 end"}, false},
-		"the server has forgotten some":     {[]string{"a", "b", "c"}, 2, 1, has(1), []string{"1:1 a", "1:2 b", "1:3 c", "1:4 end"}, false},
-		"forgotten all":                     {[]string{"a", "b"}, 2, 1, has(2), []string{"1:2 b", "1:3 end"}, false},
-		"forgotten, in a message":           {[]string{"a", big, "c"}, 2, 1, has(2), []string{"1:2 more 65516", "1:3 cont x", "1:4 c", "1:5 end"}, false},
-		"another publisher number":          {[]string{"a", "b", "c"}, 2, 9, nil, []string{"1:1 pub 9 c", "1:2 pub 9 end"}, false},
-		"another number, all acknowledged":  {[]string{"a"}, 1, 9, nil, []string{"1:1 pub 9 end"}, false},
-		"another number, in a message":      {[]string{"a", big, "c"}, 2, 9, nil, []string{"1:1 pub 9 c", "1:2 pub 9 end"}, true},
+		"nothing is acknowledged": {[]string{"a", "b"}, 0, 1, nil, []string{"1:1 a", "1:2 b", "1:3 end"}, false},
+		"some is": {[]string{"a", "b", "c"}, 1, 1, nil,
+			[]string{"1:1 a", "1:2 b", "1:3 c", "1:4 end"}, false},
+		"the server has more":           {[]string{"a", "b", "c"}, 1, 1, has(3), []string{"1:3 c", "1:4 end"}, false},
+		"the server has all":            {[]string{"a", "b", "c"}, 1, 1, has(4), []string{"1:4 end"}, false},
+		"the server has half a message": {[]string{"a", big}, 1, 1, has(3), []string{"1:3 cont x", "1:4 end"}, false},
+		"all is acknowledged":           {[]string{"a", "b"}, 2, 1, has(3), []string{"1:3 end"}, false},
+		"the server has forgotten some": {[]string{"a", "b", "c"}, 2, 1, has(1),
+			[]string{"1:1 a", "1:2 b", "1:3 c", "1:4 end"}, false},
+		"forgotten all": {[]string{"a", "b"}, 2, 1, has(2), []string{"1:2 b", "1:3 end"}, false},
+		"forgotten, in a message": {[]string{"a", big, "c"}, 2, 1, has(2),
+			[]string{"1:2 more 65516", "1:3 cont x", "1:4 c", "1:5 end"}, false},
+		"another publisher number": {[]string{"a", "b", "c"}, 2, 9, nil, []string{"1:1 pub 9 c", "1:2 pub 9 end"},
+			false},
+		"another number, all acknowledged": {[]string{"a"}, 1, 9, nil, []string{"1:1 pub 9 end"}, false},
+		"another number, in a message": {[]string{"a", big, "c"}, 2, 9, nil, []string{"1:1 pub 9 c", "1:2 pub 9 end"},
+			true},
 		"another number, nothing but a cut": {[]string{big}, 1, 9, nil, []string{"1:1 pub 9 end"}, true},
 		"a stream we do not know": {[]string{"a"}, 1, 1, append(has(2), codec.StreamNext{Dtype: 2, Next: 5}),
 			[]string{"1:2 end"}, false},

@@ -30,8 +30,9 @@ func TestAnswersOutOfOrder(t *testing.T) {
 		second := want[*codec.Grant](p)
 		register := background(func() error {
 			id, err := c.Register(t.Context(), RoomOptions{
-				Policy: codec.PolicyLossless, Idle: time.Second, Expire: time.Microsecond, QueueBytes: 5, QueueAge: time.Minute, MaxSubscribers: 3,
-				History: History{Bytes: 7, Age: time.Microsecond}, IdleUnlessOccupied: true,
+				Policy: codec.PolicyLossless, Idle: time.Second, Expire: time.Microsecond, QueueBytes: 5, QueueAge: time.Minute,
+				MaxSubscribers: 3,
+				History:        History{Bytes: 7, Age: time.Microsecond}, IdleUnlessOccupied: true,
 			})
 			if err == nil && id != 99 {
 				err = errors.New("wrong room")
@@ -40,8 +41,9 @@ func TestAnswersOutOfOrder(t *testing.T) {
 		})
 		third := want[*codec.Register](p)
 		if got := *third; got != (codec.Register{
-			Req: third.Req, Policy: codec.PolicyLossless, IdleMillis: 1000, ExpireMillis: 1, QueueBytes: 5, QueueMillis: 60_000, MaxSubs: 3,
-			Keep: codec.Keep{HistoryBytes: 7, HistoryMillis: 1, Occupied: true},
+			Req: third.Req, Policy: codec.PolicyLossless, IdleMillis: 1000, ExpireMillis: 1, QueueBytes: 5, QueueMillis: 60_000,
+			MaxSubs: 3,
+			Keep:    codec.Keep{HistoryBytes: 7, HistoryMillis: 1, Occupied: true},
 		}) {
 			t.Errorf("register %+v", got)
 		}
@@ -64,15 +66,20 @@ func TestRefused(t *testing.T) {
 		p.send(&codec.Refused{Req: want[*codec.Remove](p).Req, Code: codec.CodeNotOwner, Text: "not yours"})
 		err := <-done
 		var no *RefusedError
-		if !errors.As(err, &no) || no.Text != "not yours" || no.Retry() || !errors.Is(err, &RefusedError{Code: codec.CodeNotOwner}) ||
-			errors.Is(err, &RefusedError{Code: codec.CodeRoomUnknown}) || !strings.Contains(err.Error(), "not_owner (201): not yours") {
+		if !errors.As(err, &no) || no.Text != "not yours" || no.Retry() ||
+			!errors.Is(err, &RefusedError{Code: codec.CodeNotOwner}) ||
+			errors.Is(err, &RefusedError{Code: codec.CodeRoomUnknown}) ||
+			!strings.Contains(err.Error(), "not_owner (201): not yours") {
 			t.Errorf("error %v", err)
 		}
 		for name, err := range map[string]error{
-			"account too long":    c.Grant(t.Context(), room, strings.Repeat("a", codec.MaxAccount+1)),
-			"account not UTF-8":   c.Revoke(t.Context(), room, "\xff"),
-			"not subscribed":      c.Unsubscribe(t.Context(), room),
-			"negative history":    func() error { _, err := c.Register(t.Context(), RoomOptions{History: History{Bytes: -1}}); return err }(),
+			"account too long":  c.Grant(t.Context(), room, strings.Repeat("a", codec.MaxAccount+1)),
+			"account not UTF-8": c.Revoke(t.Context(), room, "\xff"),
+			"not subscribed":    c.Unsubscribe(t.Context(), room),
+			"negative history": func() error {
+				_, err := c.Register(t.Context(), RoomOptions{History: History{Bytes: -1}})
+				return err
+			}(),
 			"a negative duration": func() error { _, err := c.Register(t.Context(), RoomOptions{Idle: -1}); return err }(),
 		} {
 			if !errors.As(err, &no) {
@@ -91,11 +98,12 @@ func TestBreakBeforeAnswer(t *testing.T) {
 		err   error
 	}
 	cases := map[string]test{
-		"register": {func(ctx context.Context, c *Client) error { _, err := c.Register(ctx, RoomOptions{}); return err }, false, ErrUnanswered},
-		"remove":   {func(ctx context.Context, c *Client) error { return c.Remove(ctx, room) }, false, ErrUnanswered},
-		"grant":    {func(ctx context.Context, c *Client) error { return c.Grant(ctx, room, "bob") }, true, nil},
-		"revoke":   {func(ctx context.Context, c *Client) error { return c.Revoke(ctx, room, "bob") }, true, nil},
-		"stat":     {func(ctx context.Context, c *Client) error { _, err := c.Stat(ctx, room); return err }, true, nil},
+		"register": {func(ctx context.Context, c *Client) error { _, err := c.Register(ctx, RoomOptions{}); return err },
+			false, ErrUnanswered},
+		"remove": {func(ctx context.Context, c *Client) error { return c.Remove(ctx, room) }, false, ErrUnanswered},
+		"grant":  {func(ctx context.Context, c *Client) error { return c.Grant(ctx, room, "bob") }, true, nil},
+		"revoke": {func(ctx context.Context, c *Client) error { return c.Revoke(ctx, room, "bob") }, true, nil},
+		"stat":   {func(ctx context.Context, c *Client) error { _, err := c.Stat(ctx, room); return err }, true, nil},
 		"subscribe": {func(ctx context.Context, c *Client) error {
 			_, err := c.Subscribe(ctx, room, SubscribeOptions{})
 			return err
@@ -212,7 +220,8 @@ func TestAbandonedPartIsTakenBack(t *testing.T) {
 			t.Error("not taken back")
 		}
 		// The answers come late, with frames, while the room is subscribed to anew: those frames are not the new one's.
-		p.send(&codec.Published{Req: m.Req, Room: room, Pub: 1, Window: codec.MaxFrame}, &codec.Subscribed{Req: n.Req, Room: room},
+		p.send(&codec.Published{Req: m.Req, Room: room, Pub: 1, Window: codec.MaxFrame},
+			&codec.Subscribed{Req: n.Req, Room: room},
 			frame(1, 0, "old"))
 		s := subscribe(c, p, codec.PolicyLive, 0)
 		p.send(gap(1, 4, codec.GapJoined), frame(5, 0, "new"))

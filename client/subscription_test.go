@@ -140,7 +140,8 @@ func TestEvents(t *testing.T) {
 		},
 		"fault: a gap too late": {
 			[]appender{frame(1, 0, "a"), gap(5, 6, codec.GapSlow), frame(7, 0, "b")},
-			[]string{"message 1-1 a", "fault 5 not 2: a gap that does not begin at the frame expected", "gap 5-6 slow", "message 7-7 b"},
+			[]string{"message 1-1 a", "fault 5 not 2: a gap that does not begin at the frame expected", "gap 5-6 slow",
+				"message 7-7 b"},
 		},
 		"fault: a gap too early": {
 			[]appender{gap(1, 5, codec.GapJoined), gap(4, 8, codec.GapSlow), frame(9, 0, "b")},
@@ -171,7 +172,8 @@ func TestEvents(t *testing.T) {
 		wantEvents(t, s, c.events...)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if ev, err := s.Next(ctx); !errors.Is(err, context.DeadlineExceeded) && !strings.HasPrefix(c.events[len(c.events)-1], "closed") {
+		if ev, err := s.Next(ctx); !errors.Is(err, context.DeadlineExceeded) &&
+			!strings.HasPrefix(c.events[len(c.events)-1], "closed") {
 			t.Errorf("then %s", describeEvent(ev, err))
 		}
 	})
@@ -207,7 +209,8 @@ func TestSubscribeOptions(t *testing.T) {
 		}
 		p.send(&codec.Count{Room: room, Subscribers: 3, Publishers: 1})
 		wantEvents(t, s, "count 3 1")
-		if _, err := c.Subscribe(t.Context(), room, SubscribeOptions{}); !errors.Is(err, &RefusedError{Code: codec.CodeSubscribed}) {
+		_, err = c.Subscribe(t.Context(), room, SubscribeOptions{})
+		if !errors.Is(err, &RefusedError{Code: codec.CodeSubscribed}) {
 			t.Errorf("a second subscription: %v", err)
 		}
 	})
@@ -236,7 +239,8 @@ func TestResume(t *testing.T) {
 		two.Dtype = 2
 		gone := frame(1, 0, "g")
 		gone.Pub = 3
-		p.send(&codec.Joined{Room: room, Pub: 1, Account: "bob"}, gap(1, 4, codec.GapJoined), frame(5, 0, "a"), frame(6, codec.FlagMore, "b"))
+		p.send(&codec.Joined{Room: room, Pub: 1, Account: "bob"}, gap(1, 4, codec.GapJoined), frame(5, 0, "a"),
+			frame(6, codec.FlagMore, "b"))
 		wantEvents(t, s, "joined bob", "gap 1-4 joined", "message 5-5 a")
 		p.send(gone, frame(7, codec.FlagMore|codec.FlagCont, "c"), two, &codec.Left{Room: room, Pub: 3, Code: codec.CodeLeft})
 		synctest.Wait()
@@ -244,11 +248,13 @@ func TestResume(t *testing.T) {
 
 		p = f.accept()
 		m := p.subscribed(codec.PolicyLive, 0)
-		want := []codec.Position{{StreamKey: codec.StreamKey{Pub: 1, Dtype: 1}, Last: 7}, {StreamKey: codec.StreamKey{Pub: 1, Dtype: 2}, Last: 1}}
+		want := []codec.Position{{StreamKey: codec.StreamKey{Pub: 1, Dtype: 1}, Last: 7},
+			{StreamKey: codec.StreamKey{Pub: 1, Dtype: 2}, Last: 1}}
 		if fmt.Sprint(m.Have) != fmt.Sprint(want) {
 			t.Errorf("has %v, want %v", m.Have, want)
 		}
-		p.send(&codec.Joined{Room: room, Pub: 1, Account: "bob"}, frame(8, codec.FlagCont, "d"), frame(9, codec.FlagMore, "e"))
+		p.send(&codec.Joined{Room: room, Pub: 1, Account: "bob"}, frame(8, codec.FlagCont, "d"),
+			frame(9, codec.FlagMore, "e"))
 		wantEvents(t, s, "message 1-1 g", "message 1-1 z", "left  left", "resumed", "joined bob", "message 6-8 bcd")
 
 		// This time the server no longer has what is missing.
@@ -292,8 +298,10 @@ func TestResumeLossless(t *testing.T) {
 // told twice.
 func TestResumeLosslessDeparted(t *testing.T) {
 	for name, answer := range map[string][]appender{
-		"the server knows the publisher": {&codec.Joined{Room: room, Pub: 1, Account: "bob"}, &codec.Left{Room: room, Pub: 1, Code: codec.CodeLeft}},
-		"the server has forgotten it":    {gap(2, codec.MaxSeq, codec.GapExpired), &codec.Left{Room: room, Pub: 1, Code: codec.CodeGone}},
+		"the server knows the publisher": {&codec.Joined{Room: room, Pub: 1, Account: "bob"},
+			&codec.Left{Room: room, Pub: 1, Code: codec.CodeLeft}},
+		"the server has forgotten it": {gap(2, codec.MaxSeq, codec.GapExpired),
+			&codec.Left{Room: room, Pub: 1, Code: codec.CodeGone}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -316,22 +324,23 @@ func TestResumeLosslessDeparted(t *testing.T) {
 }
 
 func TestResumeRefused(t *testing.T) {
-	named(t, map[string]codec.Code{"for good": codec.CodeRoomUnknown, "for now": codec.CodeOverloaded}, func(t *testing.T, code codec.Code) {
-		f := newFake(t)
-		c, p := f.connect(f.options())
-		s := subscribe(c, p, codec.PolicyLive, 0)
-		p.send(frame(1, 0, "a"))
-		synctest.Wait()
-		p.close()
-		p = f.accept()
-		p.send(&codec.Refused{Req: want[*codec.Subscribe](p).Req, Code: code})
-		if code.Retry() {
-			p.subscribed(codec.PolicyLive, 0)
-			wantEvents(t, s, "message 1-1 a", "resumed")
-			return
-		}
-		wantEvents(t, s, "message 1-1 a", "closed room_unknown", "closed room_unknown")
-	})
+	named(t, map[string]codec.Code{"for good": codec.CodeRoomUnknown, "for now": codec.CodeOverloaded},
+		func(t *testing.T, code codec.Code) {
+			f := newFake(t)
+			c, p := f.connect(f.options())
+			s := subscribe(c, p, codec.PolicyLive, 0)
+			p.send(frame(1, 0, "a"))
+			synctest.Wait()
+			p.close()
+			p = f.accept()
+			p.send(&codec.Refused{Req: want[*codec.Subscribe](p).Req, Code: code})
+			if code.Retry() {
+				p.subscribed(codec.PolicyLive, 0)
+				wantEvents(t, s, "message 1-1 a", "resumed")
+				return
+			}
+			wantEvents(t, s, "message 1-1 a", "closed room_unknown", "closed room_unknown")
+		})
 }
 
 func TestTooManyStreamsToResume(t *testing.T) {

@@ -136,7 +136,8 @@ func TestTokenThatEnds(t *testing.T) {
 			t.Errorf("push: %v", err)
 		}
 		c.Close(context.Background())
-		if s := log.String(); !strings.Contains(s, "will close") || !strings.Contains(s, "1m0s") || strings.Contains(s, "secret") {
+		if s := log.String(); !strings.Contains(s, "will close") || !strings.Contains(s, "1m0s") ||
+			strings.Contains(s, "secret") {
 			t.Errorf("the log is\n%s", s)
 		}
 

@@ -25,7 +25,9 @@ func TestLimitUnsent(t *testing.T) {
 	}
 	var value int
 	var got error
-	if err := raw.Control(func(fd uintptr) { value, got = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, 25) }); err != nil {
+	if err := raw.Control(func(fd uintptr) {
+		value, got = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, 25)
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if got != nil || value != maxBatch {

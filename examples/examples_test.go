@@ -25,7 +25,8 @@ import (
 // serve starts a server and returns what the examples need in their environment to find it.
 func serve(t *testing.T) (addr string) {
 	t.Helper()
-	e, err := engine.Start(engine.Config{Listen: []string{"127.0.0.1:0"}, Loops: 1, Log: zerolog.Nop(), DrainSpread: time.Millisecond})
+	e, err := engine.Start(engine.Config{Listen: []string{"127.0.0.1:0"}, Loops: 1, Log: zerolog.Nop(),
+		DrainSpread: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

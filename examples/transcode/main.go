@@ -54,8 +54,9 @@ func transcode(ctx context.Context, number string, out io.Writer) error {
 	}
 	fmt.Fprintln(out, "room", room)
 
-	ffmpeg := exec.CommandContext(ctx, "ffmpeg", "-v", "error", "-f", "mpegts", "-i", "-", "-vf", "scale=-2:180", "-c:v", "libx264",
-		"-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt", "yuv420p", "-g", "30", "-c:a", "aac", "-f", "mpegts", "-")
+	ffmpeg := exec.CommandContext(ctx, "ffmpeg", "-v", "error", "-f", "mpegts", "-i", "-", "-vf", "scale=-2:180",
+		"-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt", "yuv420p", "-g", "30",
+		"-c:a", "aac", "-f", "mpegts", "-")
 	ffmpeg.Stderr = os.Stderr
 	in, err := ffmpeg.StdinPipe()
 	if err != nil {

@@ -1,0 +1,91 @@
+package client
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/timedge/timedge/codec"
+)
+
+// On one client with several subscriptions in latest rooms, each with several streams, a caller that takes one message
+// of every round, or none until the end, gets the newest there is, and every number it misses is told by a gap.
+func TestSlowConsumersOfLatest(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const rounds, streams = 300, 3
+		f := newFake(t)
+		o := f.options()
+		payload := strings.Repeat("x", 100)
+		o.ReceiveBuffer = 10 * (codec.StreamHeaderSize + len(payload))
+		c, p := f.connect(o)
+		rooms := []codec.RoomID{room, room + 1, room + 2} // read to the end each round, by one message, not at all
+		var subs []*Subscription
+		for _, id := range rooms {
+			s, err := during(func() (*Subscription, error) { return c.Subscribe(t.Context(), id, SubscribeOptions{}) },
+				func() { p.subscribed(codec.PolicyLatest, 0) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.send(&codec.Joined{Room: id, Pub: 1, Account: "bob"})
+			subs = append(subs, s)
+		}
+		next := make(map[string]uint64) // by room and stream
+		take := func(i int) (m *Message) {
+			ev, err := subs[i].Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var dtype uint8
+			var from, to uint64
+			switch e := ev.(type) {
+			case *Message:
+				m, dtype, from, to = e, e.Dtype, e.First, e.Last
+			case *Gap:
+				dtype, from, to = e.Dtype, e.From, e.To
+			default:
+				return nil
+			}
+			name := fmt.Sprint(i, "/", dtype)
+			if from != next[name]+1 {
+				t.Fatalf("room and stream %s: %d after %d", name, from, next[name])
+			}
+			next[name] = to
+			return m
+		}
+		message := func(i int) (m *Message) {
+			for m == nil {
+				m = take(i)
+			}
+			return m
+		}
+		for round := range uint64(rounds) {
+			for dtype := range uint8(streams) {
+				for _, id := range rooms {
+					p.send(&codec.Stream{
+						Room: id, StreamKey: codec.StreamKey{Pub: 1, Dtype: dtype}, Seq: round + 1, Payload: []byte(payload),
+					})
+				}
+			}
+			synctest.Wait()
+			for range streams {
+				if m := message(0); m.First != round+1 {
+					t.Fatalf("room 0, stream %d: message %d in round %d", m.Dtype, m.First, round+1)
+				}
+			}
+			if m := message(1); m.First != round+1 {
+				t.Fatalf("room 1, stream %d: message %d in round %d", m.Dtype, m.First, round+1)
+			}
+		}
+		for range streams {
+			if m := message(2); m.First != rounds {
+				t.Fatalf("room 2, stream %d: message %d after %d rounds", m.Dtype, m.First, rounds)
+			}
+		}
+		for _, s := range subs[:1] {
+			if n := s.Pending(); n > codec.StreamHeaderSize+len(payload) {
+				t.Errorf("%d bytes wait though all was read", n)
+			}
+		}
+	})
+}
