@@ -16,7 +16,7 @@ import (
 // of a large message, what was not sent of it is taken back, and if some was, subscribers are told by a gap. Once p has
 // ended every call returns why: a *RefusedError, a *ClosedError, a *ConnectionError or ErrClosed. A message that got
 // lost because the server gave the publisher up while the connection was broken is told once, as a *ClosedError with
-// CodeGone; the call that tells it has pushed nothing, and the next one works.
+// ErrGone; the call that tells it has pushed nothing, and the next one works.
 func (p *Publisher) Push(ctx context.Context, dtype uint8, kind Kind, payload []byte) error {
 	p.c.mu.Lock()
 	defer p.c.mu.Unlock()

@@ -101,7 +101,7 @@ func (c *Client) newSubscription(room codec.RoomID, o SubscribeOptions, inbox *c
 }
 
 // Unsubscribe ends the client's subscription to the room and waits for the server's answer. What was received and not
-// yet taken is thrown away; Next returns a *ClosedError with CodeLeft.
+// yet taken is thrown away; Next returns a *ClosedError with ErrLeft.
 func (c *Client) Unsubscribe(ctx context.Context, room codec.RoomID) error {
 	c.mu.Lock()
 	s := c.subs[room]
