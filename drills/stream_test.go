@@ -49,7 +49,8 @@ type viewer struct {
 	when    uint64        // the message behind that
 	lost    uint64        // messages named by gaps
 	gaps    []client.Gap
-	told    atomic.Int64 // how many these are
+	told    atomic.Int64                // how many these are
+	gone    atomic.Pointer[client.Left] // the word that its publisher has left, after which it looks no further
 }
 
 // place says where the parts of a stream are at home.
@@ -191,6 +192,8 @@ func (v *viewer) watch(ctx context.Context, sub *client.Subscription) {
 			v.last.Store(ev.Last)
 		case *client.Left:
 			if uint32(ev.Pub) == v.pub.Load() {
+				left := *ev
+				v.gone.Store(&left)
 				return
 			}
 		}
@@ -213,7 +216,8 @@ func (s *stream) reachTo(to uint64) {
 		}
 		if time.Now().After(deadline) {
 			for i, v := range s.subs {
-				s.t.Logf("viewer %d is at message %d (%v)", i, v.last.Load(), v.err)
+				s.t.Logf("viewer %d is at message %d (%v), told of %d gaps, and that its publisher has left: %+v", i, v.last.Load(),
+					v.err, v.told.Load(), v.gone.Load())
 			}
 			for _, i := range s.f.running() {
 				s.t.Logf("%s: %+v", s.f.nodes[i].name, s.f.report(i, s.room.String()))
