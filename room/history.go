@@ -24,7 +24,8 @@ func (s *Settings) keepOf(k codec.Keep) {
 
 // keep writes them.
 func (s *Settings) keep() codec.Keep {
-	return codec.Keep{HistoryBytes: uint64(s.History.Bytes), HistoryMillis: uint64(s.History.Age.Milliseconds()), Occupied: s.Occupied}
+	bytes, age := uint64(s.History.Bytes), uint64(s.History.Age.Milliseconds())
+	return codec.Keep{HistoryBytes: bytes, HistoryMillis: age, Occupied: s.Occupied}
 }
 
 // checkHistory checks the bounds on what may be asked for.

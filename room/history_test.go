@@ -28,23 +28,32 @@ func TestHistory(t *testing.T) {
 	}{
 		{"none", codec.PolicyLive, codec.Keep{}, []string{"1", "2", "3"}, 0, "[1-3 joined]"},
 		{"bytes", codec.PolicyLive, frames(2), []string{"1", "2", "3", "4"}, 0, "[1-2 joined 3 4]"},
-		{"bytes, not quite", codec.PolicyLive, codec.Keep{HistoryBytes: 3*frameSize - 1}, []string{"1", "2", "3", "4"}, 0, "[1-2 joined 3 4]"},
+		{"bytes, not quite", codec.PolicyLive, codec.Keep{HistoryBytes: 3*frameSize - 1},
+			[]string{"1", "2", "3", "4"}, 0, "[1-2 joined 3 4]"},
 		{"bytes, more than there are", codec.PolicyLive, frames(9), []string{"1", "2", "3", "4"}, 0, "[1 2 3 4]"},
 		{"bytes do not age", codec.PolicyLive, frames(2), []string{"1", "2", "3", "4"}, 100 * second, "[1-2 joined 3 4]"},
 		{"age", codec.PolicyLive, codec.Keep{HistoryMillis: 2000}, []string{"1", "2", "3", "4"}, 0, "[1-1 joined 2 3 4]"},
-		{"age, later", codec.PolicyLive, codec.Keep{HistoryMillis: 2000}, []string{"1", "2", "3", "4"}, 2 * second, "[1-3 joined 4]"},
-		{"age, all too old", codec.PolicyLive, codec.Keep{HistoryMillis: 2000}, []string{"1", "2", "3", "4"}, 3 * second, "[1-4 joined]"},
-		{"both, bytes are nearer", codec.PolicyLive, codec.Keep{HistoryBytes: 2 * frameSize, HistoryMillis: 60_000}, []string{"1", "2", "3", "4"}, 0, "[1-2 joined 3 4]"},
-		{"both, age is nearer", codec.PolicyLive, codec.Keep{HistoryBytes: 3 * frameSize, HistoryMillis: 1000}, []string{"1", "2", "3", "4"}, 0, "[1-2 joined 3 4]"},
+		{"age, later", codec.PolicyLive, codec.Keep{HistoryMillis: 2000},
+			[]string{"1", "2", "3", "4"}, 2 * second, "[1-3 joined 4]"},
+		{"age, all too old", codec.PolicyLive, codec.Keep{HistoryMillis: 2000},
+			[]string{"1", "2", "3", "4"}, 3 * second, "[1-4 joined]"},
+		{"both, bytes are nearer", codec.PolicyLive, codec.Keep{HistoryBytes: 2 * frameSize, HistoryMillis: 60_000},
+			[]string{"1", "2", "3", "4"}, 0, "[1-2 joined 3 4]"},
+		{"both, age is nearer", codec.PolicyLive, codec.Keep{HistoryBytes: 3 * frameSize, HistoryMillis: 1000},
+			[]string{"1", "2", "3", "4"}, 0, "[1-2 joined 3 4]"},
 		{"whole messages", codec.PolicyLive, frames(3), []string{"1", "2>", "3<", "4>", "5<"}, 0, "[1-3 joined 4> 5<]"},
 		{"one longer than that", codec.PolicyLive, frames(1), []string{"1", "2>", "3><", "4<"}, 0, "[1-4 joined]"},
 		{"the message that goes on", codec.PolicyLive, frames(1), []string{"1", "2>", "3><"}, 0, "[1-1 joined 2> 3><]"},
-		{"a gap in it", codec.PolicyLive, codec.Keep{HistoryMillis: 3000}, []string{"1", "2", "3-5", "6"}, 0, "[1 2 3-5 publisher 6]"},
-		{"behind the init message", codec.PolicyLive, frames(4), []string{"1i", "2", "3", "4i", "5", "6"}, 0, "[1-3 joined 4i 5 6]"},
+		{"a gap in it", codec.PolicyLive, codec.Keep{HistoryMillis: 3000},
+			[]string{"1", "2", "3-5", "6"}, 0, "[1 2 3-5 publisher 6]"},
+		{"behind the init message", codec.PolicyLive, frames(4),
+			[]string{"1i", "2", "3", "4i", "5", "6"}, 0, "[1-3 joined 4i 5 6]"},
 		{"after the init message", codec.PolicyLive, frames(2), []string{"1i", "2", "3", "4"}, 0, "[1i 2-2 joined 3 4]"},
-		{"key frames: never later than without", codec.PolicyLive, frames(1), []string{"1k", "2", "3k", "4", "5"}, 0, "[1-2 joined 3k 4 5]"},
+		{"key frames: never later than without", codec.PolicyLive, frames(1),
+			[]string{"1k", "2", "3k", "4", "5"}, 0, "[1-2 joined 3k 4 5]"},
 		{"key frames: at one", codec.PolicyLive, frames(4), []string{"1k", "2", "3k", "4", "5k"}, 0, "[1-2 joined 3k 4 5k]"},
-		{"key frames: lines of a chat", codec.PolicyLive, frames(3), []string{"1k", "2k", "3k", "4k"}, 0, "[1-1 joined 2k 3k 4k]"},
+		{"key frames: lines of a chat", codec.PolicyLive, frames(3),
+			[]string{"1k", "2k", "3k", "4k"}, 0, "[1-1 joined 2k 3k 4k]"},
 		{"key frames: before the first", codec.PolicyLive, frames(4), []string{"1", "2", "3", "4k"}, 0, "[1-3 joined 4k]"},
 		{"disconnect", codec.PolicyDisconnect, frames(2), []string{"1", "2", "3", "4"}, 0, "[1-2 joined 3 4]"},
 		{"lossless", codec.PolicyLossless, frames(2), []string{"1", "2", "3", "4"}, 0, "[1-2 joined 3 4]"},
@@ -172,7 +181,8 @@ func TestHistoryRefused(t *testing.T) {
 // TestHistoryLogSize: the log's own account of its bytes is true whatever happens to it.
 func TestHistoryLogSize(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		keep := codec.Keep{HistoryBytes: rapid.Uint64Range(0, 5000).Draw(t, "bytes"), HistoryMillis: rapid.Uint64Range(0, 5000).Draw(t, "age")}
+		few := rapid.Uint64Range(0, 5000)
+		keep := codec.Keep{HistoryBytes: few.Draw(t, "bytes"), HistoryMillis: few.Draw(t, "age")}
 		x := openBench(t, Config{CacheRoom: 20_000, History: 1}, codec.Register{Keep: keep})
 		defer x.end()
 		next := uint64(1)

@@ -101,6 +101,10 @@ func (h positions) in(pub uint16) positions {
 	return h[from:to]
 }
 
+// resumes reports whether the subscriber is one that may sit on an older connection still: it names what it has, or is
+// known by its instance, which no two clients share at once. It may have had nothing when its connection broke.
+func (j *Join) resumes() bool { return len(j.Have) > 0 || j.Instance != 0 || j.Link != "" }
+
 // Subscribe makes a member of o admitted with the replay that fits it, and adds o to the room's outlets if it is not
 // there. In lossless rooms, and if it is a link, the member owes acknowledgements from where it starts.
 func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
@@ -118,7 +122,7 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	r.ofOthers(&j)
 	var seat *seat
 	if r.kind.seats(j.Link != "") {
-		seat = r.seated().kept(who{j.Account, j.Instance}, j.Link, len(j.Have) > 0 || j.Link != "")
+		seat = r.seated().kept(who{j.Account, j.Instance}, j.Link, j.resumes())
 	}
 	sat := seat != nil
 	if j.Link == "" && r.full() && (seat == nil || seat.member == nil) {

@@ -52,7 +52,9 @@ type Room struct {
 	nextPub  uint16
 	outlets  []Outlet
 	subs     int
-	gone     int64          // an inbox's: since when none of the owner's sessions is there; 0: one is. With Settings.Occupied: when somebody was there last
+	// an inbox's: since when none of the owner's sessions is there; 0: one is. With Settings.Occupied: when somebody was
+	// there last
+	gone     int64
 	vacant   bool           // an inbox's: none is there now, and what comes does not arrive; see parted
 	watchers int            // subscribers and publishers that asked for counts
 	recount  bool           // the count changed since it was last told

@@ -198,8 +198,10 @@ func TestRoomsEnd(t *testing.T) {
 			_ = x.tryPush(x.message(nil, 1, 9, 0, 1, 8))
 			x.at(x.now + 2e9)
 		}, codec.CodeIdle},
-		{"occupied", codec.Register{IdleMillis: 2000, Keep: codec.Keep{Occupied: true}}, func(x *bench) { x.at(x.now + 9e9) }, 0},
-		{"occupied, and expired", codec.Register{ExpireMillis: 3000, Keep: codec.Keep{Occupied: true}}, func(x *bench) { x.at(x.now + 3e9 + 1) }, codec.CodeExpired},
+		{"occupied", codec.Register{IdleMillis: 2000, Keep: codec.Keep{Occupied: true}},
+			func(x *bench) { x.at(x.now + 9e9) }, 0},
+		{"occupied, and expired", codec.Register{ExpireMillis: 3000, Keep: codec.Keep{Occupied: true}},
+			func(x *bench) { x.at(x.now + 3e9 + 1) }, codec.CodeExpired},
 		{"expired", codec.Register{ExpireMillis: 3000}, func(x *bench) { x.at(x.now + 3e9 + 1) }, codec.CodeExpired},
 		{"not expired yet", codec.Register{ExpireMillis: 3000}, func(x *bench) { x.at(x.now + 3e9) }, 0},
 		{"going away", codec.Register{}, func(x *bench) { x.table.EndAll(codec.CodeGoingAway); x.loop.drain() },

@@ -211,6 +211,24 @@ func TestLosslessNewerSessionReplacesOlder(t *testing.T) {
 	}
 }
 
+// TestLosslessNewerSessionWithNothing: a client whose connection broke before it had anything takes its seat again,
+// whether or not the server knows that the older connection is dead. Otherwise that seat would owe acknowledgements.
+func TestLosslessNewerSessionWithNothing(t *testing.T) {
+	x := losslessBench(t)
+	old := x.viewer(Join{Account: "v", Instance: 9})
+	v := x.newViewer()
+	x.join(v, Join{Account: "v", Instance: 9})
+	if fmt.Sprint(old.cuts) != fmt.Sprint([]codec.Code{codec.CodeReplaced}) || len(x.room.seats.seats) != 1 {
+		t.Fatalf("the older one is told %v; %d seats", old.cuts, len(x.room.seats.seats))
+	}
+	x.script(1, "1", "2")
+	x.loop.drain()
+	v.take(1 << 30)
+	if x.ack(v, 2); x.acked(1) != 2 {
+		t.Errorf("%d is acknowledged, want 2", x.acked(1))
+	}
+}
+
 func TestLosslessPublisherLeaves(t *testing.T) {
 	x := losslessBench(t)
 	v := x.viewer(Join{Account: "v"})
