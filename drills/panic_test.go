@@ -35,7 +35,7 @@ var plants = []struct {
 	{"write", "write", "engine/loop.go", "		s.dirty = false\n		l.unit = unit{s: s}\n", "		s.dirty = false\n		l.unit = unit{s: s}\n		codec.Plant(\"write\", s.account)\n"},
 	{"tick", "tick", "engine/tick.go", "	a.s.ackDue(a.p)\n", "	codec.Plant(\"tick\", a.s.account)\n	a.s.ackDue(a.p)\n"},
 	{"leave", "close", "engine/ending.go", "func (s *session) leaveRooms() {\n", "func (s *session) leaveRooms() {\n	if len(s.members) > 0 {\n		codec.Plant(\"leave\", s.account)\n	}\n"},
-	{"sweep", "sweep", "room/room.go", "func (r *Room) sweep(now int64) (end codec.Code) {\n	cfg := &r.table.cfg\n	r.mu.Lock()\n	defer r.mu.Unlock()\n", "func (r *Room) sweep(now int64) (end codec.Code) {\n	cfg := &r.table.cfg\n	r.mu.Lock()\n	defer r.mu.Unlock()\n	codec.Plant(\"sweep\", r.Owner)\n"},
+	{"sweep", "sweep", "room/room.go", "func (r *Room) sweep(now int64) (end codec.Code) {\n	cfg := r.table.conf()\n	r.mu.Lock()\n	defer r.mu.Unlock()\n", "func (r *Room) sweep(now int64) (end codec.Code) {\n	cfg := r.table.conf()\n	r.mu.Lock()\n	defer r.mu.Unlock()\n	codec.Plant(\"sweep\", r.Owner)\n"},
 	{"cluster", "cluster", "carry/request.go", "func (n *Node) ask(a Ask) {\n", "func (n *Node) ask(a Ask) {\n	codec.Plant(\"cluster\", a.Account)\n"},
 	{"upkeep", "cluster", "carry/node.go", "func (n *Node) look(e *edge) {\n", "func (n *Node) look(e *edge) {\n	if e.mirror != nil {\n		codec.Plant(\"upkeep\", e.mirror.Owner)\n	}\n"},
 	{"accept", "accept", "engine/accept.go", "	e.accepted.Add(1)\n", "	e.accepted.Add(1)\n	codec.Plant(\"accept\", \"\")\n"},

@@ -13,7 +13,7 @@ import (
 )
 
 // Handler serves the admin pages: /healthz (every loop turns; 503 with those that do not), /readyz (it accepts clients,
-// and in a cluster who is missing, a line each; 503 with the reasons: draining, joining, over limits), /metrics, and in a
+// and in a cluster who is missing, a line each; 503 with the reasons: draining, over limits), /metrics, and in a
 // cluster /nodes and /rooms/ROOM (see NodeReport, RoomReport).
 func (e *Engine) Handler() http.Handler {
 	reg := prometheus.NewRegistry()

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/timedge/timedge/admin"
@@ -57,12 +56,6 @@ func (e *Engine) state() (state string, reasons []string) {
 		add("leaving", "draining: the server is shutting down")
 	} else if e.leaving.Load() {
 		add("draining", "draining: an operator has asked for it")
-	}
-	if c := e.cluster; c != nil {
-		// Who has lost all others goes on: it may be all that is left of the service.
-		if missing := c.member.Missing(); len(missing) > 0 && !c.met.Load() {
-			add("joining", "joining: of the nodes named to it none is there yet: "+strings.Join(missing, ", "))
-		}
 	}
 	if n, most := e.conns.Load(), e.live().MaxConns; n >= int64(most) {
 		add("over_limits", fmt.Sprintf("over limits: %d connections of %d", n, most))
