@@ -38,7 +38,7 @@ type Overview struct {
 	Node         string   `json:"node"`
 	Version      string   `json:"version"`
 	UptimeMillis int64    `json:"uptime_ms"`
-	State        string   `json:"state"`   // ready, joining, draining, leaving, over_limits
+	State        string   `json:"state"`   // ready, draining, leaving, over_limits
 	Reasons      []string `json:"reasons"` // why not ready
 	Sessions     int64    `json:"sessions"`
 	Rooms        int64    `json:"rooms"`

@@ -173,7 +173,7 @@ func (e *Engine) Collect(ch chan<- prometheus.Metric) {
 		waiting += l.box.len()
 	}
 	gauge(descMailboxes, int64(waiting))
-	members := map[string]int64{"ready": 0, "joining": 0, "draining": 0, "leaving": 0, "over_limits": 0, "linked": 0, "out_of_reach": 0}
+	members := map[string]int64{"ready": 0, "draining": 0, "leaving": 0, "over_limits": 0, "linked": 0, "out_of_reach": 0}
 	for _, n := range e.Nodes() {
 		members[n.State]++
 	}

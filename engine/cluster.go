@@ -35,7 +35,6 @@ type cluster struct {
 	self   string
 	member *node.Cluster
 	draw   atomic.Pointer[func() (codec.RoomID, bool)] // a number whose relay is this node
-	met    atomic.Bool                                 // there has been another node
 	broken atomic.Uint64                               // links that this node dialed and lost
 
 	mu   sync.Mutex
@@ -63,9 +62,6 @@ func (e *Engine) startCluster(cfg *ClusterConfig) error {
 	started := make(chan struct{}) // c.node is set
 	views := func(v *node.View) {
 		<-started
-		if len(v.Members) > 1 {
-			c.met.Store(true)
-		}
 		c.post(func(now int64) { c.node.View(v, now) })
 	}
 	links := func(conn *node.Link, p node.Peer) {
