@@ -32,6 +32,7 @@ const patience = { timeout: 60_000 };
 const pictures = process.env.PICTURES;
 
 async function looksWell(page: Page, name: string): Promise<void> {
+  await page.locator("h1").first().waitFor(patience); // the page is there
   await page.evaluate(axe);
   const violations = await page.evaluate(async () => {
     const r = await (globalThis as unknown as { axe: { run(): Promise<{ violations: Array<{ id: string; nodes: Array<{ html: string; failureSummary?: string }> }> }> } }).axe.run();
@@ -93,7 +94,8 @@ test("a code and an account lead to the files", { timeout: 180_000 }, async () =
   await byCode.getByRole("button", { name: "Accept" }).click(patience);
   await whole(byCode, file.sum);
   const byAccount = await visit(browser, `${server.url}/file`, { language: "zh-CN", dark: true }, faults);
-  const name = /guest-\w+/.exec(await byAccount.locator("main").innerText())![0];
+  const guest = (): string | undefined => /guest-\w+/.exec(document.querySelector("main")?.innerText ?? "")?.[0];
+  const name = (await (await byAccount.waitForFunction(guest, undefined, patience)).jsonValue())!;
   await looksWell(byAccount, "file-start-chinese-dark");
   await sender.page.getByLabel("Send to an account").fill(name);
   await sender.page.getByRole("button", { name: "Send", exact: true }).click();

@@ -37,6 +37,7 @@ async function picture(page: Page, name: string): Promise<void> {
 
 /** Nothing that axe finds wrong, and nothing wider than the page. */
 async function sound(page: Page, state: string): Promise<void> {
+  await page.locator("h1").first().waitFor(patience); // the page is there
   await page.evaluate(axe); // not by a script element, which the page's policy forbids
   const violations = await page.evaluate(async () => {
     const r = await (globalThis as unknown as { axe: { run(): Promise<{ violations: Array<{ id: string; nodes: Array<{ html: string; failureSummary?: string }> }> }> } }).axe.run();
