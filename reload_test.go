@@ -89,15 +89,22 @@ func startFlow(t *testing.T, addr string) *flow {
 	if err != nil {
 		t.Fatal(err)
 	}
+	p, err := pub.Publish(ctx, room, client.PublishOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	push, stop := context.WithCancel(ctx)
 	f := &flow{pub: pub, sent: make(chan uint64, 1), got: make(chan error, 1), count: make(chan uint64, 1<<16), stop: stop}
 	go func() {
 		n := uint64(0)
 		for ; push.Err() == nil; n++ {
-			if err := pub.Push(ctx, room, 1, fmt.Appendf(nil, "%d", n)); err != nil {
+			if err := p.Push(ctx, 1, client.Delta, fmt.Appendf(nil, "%d", n)); err != nil {
 				break
 			}
 			time.Sleep(time.Millisecond) // its pace: some 500 a second
+		}
+		if err := p.Flush(ctx); err != nil && ctx.Err() == nil { // what has not arrived when the room is removed may be lost
+			t.Errorf("not all that was pushed arrives: %v", err)
 		}
 		f.sent <- n
 		_ = pub.Remove(ctx, room)
