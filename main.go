@@ -49,7 +49,10 @@ type commandLine struct {
 	Drain    drainCmd    `cmd:"" help:"Have a node hand its rooms over and send its clients away."`
 	Undrain  undrainCmd  `cmd:"" help:"Take a drain back."`
 	Reload   reloadCmd   `cmd:"" help:"Have a node take up its settings and files."`
-	Version  versionCmd  `cmd:"" help:"Print the version, the commit and what it was built with."`
+
+	Rebalance rebalanceCmd `cmd:"" help:"Move clients from nodes that have more than the mean, slowly."`
+
+	Version versionCmd `cmd:"" help:"Print the version, the commit and what it was built with."`
 
 	ShowVersion versionFlag `name:"version" help:"Print the version and end."`
 }
@@ -215,8 +218,12 @@ const (
 	exitFailed      = 1
 	exitUsage       = 2
 	exitMissing     = 3 // sub, inbox: the stream has ended, and not all of it has come
+	exitUnwell      = 3 // doctor: there is something to change
 	exitInterrupted = 128 + int(syscall.SIGINT)
 )
+
+// errUnwell ends doctor with a status of its own when there is something to change: that has been said.
+var errUnwell = errors.New("there is something to change")
 
 // run parses, runs the command, and writes what went wrong as one line.
 func run(args []string) int {
@@ -243,6 +250,8 @@ func run(args []string) int {
 		return complain(std, errors.New("interrupted"), exitInterrupted)
 	case errors.As(err, new(*missingError)):
 		return complain(std, err, exitMissing)
+	case errors.Is(err, errUnwell):
+		return exitUnwell
 	case errors.As(err, new(mistakes)):
 		for line := range strings.Lines(err.Error()) {
 			_ = complain(std, errors.New(strings.TrimSuffix(line, "\n")), exitUsage)

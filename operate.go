@@ -45,11 +45,37 @@ type nodesCmd struct {
 	JSON bool `help:"Print JSON."`
 }
 
+// nodeFlag names the node that a command is for.
+type nodeFlag struct {
+	Node string `placeholder:"NAME" help:"Another node of the cluster, which the node at --admin asks for it (that node itself)."`
+}
+
+// query is the flag in a request.
+func (f *nodeFlag) query() string {
+	if f.Node == "" {
+		return ""
+	}
+	return "?" + url.Values{"node": {f.Node}}.Encode()
+}
+
 type (
-	drainCmd   struct{ adminFlags }
-	undrainCmd struct{ adminFlags }
-	reloadCmd  struct{ adminFlags }
+	drainCmd struct {
+		adminFlags
+		nodeFlag
+	}
+	undrainCmd struct {
+		adminFlags
+		nodeFlag
+	}
+	reloadCmd struct{ adminFlags }
 )
+
+type rebalanceCmd struct {
+	adminFlags
+	PerSecond int  `default:"20" placeholder:"N" help:"How many clients of each node are told to go in a second (${default})."`
+	DryRun    bool `help:"Say what would be moved, and move nobody."`
+	Stop      bool `help:"Move no more of them."`
+}
 
 type topCmd struct {
 	adminFlags
@@ -192,15 +218,36 @@ func ago(ms int64) string {
 
 // Run has a node hand its rooms over and send its clients away.
 func (c *drainCmd) Run(ctx context.Context, std *streams) error {
-	if _, err := c.call(ctx, http.MethodPut, "/api/v1/drain", nil); err != nil {
+	if _, err := c.call(ctx, http.MethodPut, "/api/v1/drain"+c.query(), nil); err != nil {
 		return err
 	}
 	return std.say("the node hands its rooms over; timedge undrain takes that back")
 }
 
+// Run has nodes that have more clients than the mean send what is above it elsewhere.
+func (c *rebalanceCmd) Run(ctx context.Context, std *streams) error {
+	if c.Stop {
+		if _, err := c.call(ctx, http.MethodDelete, "/api/v1/rebalance", nil); err != nil {
+			return err
+		}
+		return std.say("no more clients are told to go")
+	}
+	var all []admin.NodeStatus
+	q := url.Values{"per_second": {fmt.Sprint(c.PerSecond)}, "dry_run": {fmt.Sprint(c.DryRun)}}
+	if _, err := c.call(ctx, http.MethodPut, "/api/v1/rebalance?"+q.Encode(), &all); err != nil {
+		return err
+	}
+	w := std.table()
+	w.row("NODE", "STATE", "CLIENTS", "SENT ELSEWHERE", "")
+	for _, n := range all {
+		w.row(n.Node, strings.ReplaceAll(n.State, "_", " "), n.Clients, n.Moves, n.Error)
+	}
+	return w.flush()
+}
+
 // Run takes a drain back.
 func (c *undrainCmd) Run(ctx context.Context, std *streams) error {
-	if _, err := c.call(ctx, http.MethodDelete, "/api/v1/drain", nil); err != nil {
+	if _, err := c.call(ctx, http.MethodDelete, "/api/v1/drain"+c.query(), nil); err != nil {
 		return err
 	}
 	return std.say("the node is there again")

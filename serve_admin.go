@@ -66,6 +66,9 @@ func (o *operated) asOwner(ctx context.Context, action string, id codec.RoomID, 
 	defer c.Close(context.Background())
 	if err = do(c); err != nil {
 		if refused, ok := errors.AsType[*client.RefusedError](err); ok {
+			if refused.Code == codec.CodeRoomUnknown { // it has ended since
+				return fmt.Errorf("room %v: %w", id, admin.ErrNotFound)
+			}
 			return fmt.Errorf("%w: %s", admin.ErrRefused, refused.Error())
 		}
 		return err

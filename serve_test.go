@@ -17,6 +17,7 @@ import (
 type server struct {
 	*process
 	addr, admin string
+	secure      string // where clients connect with TLS, if a test has it so
 	cluster     string // where other nodes join it; "" for a server on its own
 }
 

@@ -46,6 +46,8 @@ var listParams = []param{
 	{"per_page", "at most 1000; 50 by default"},
 }
 
+var nodeParams = []param{{"node", "its name; this one by default"}}
+
 var routes = []route{
 	{"GET", "/api/v1/openapi.json", true, "This description.", nil, nil, nil, (*api).describe},
 	{"GET", "/api/v1/overview", true, "The node in figures.", nil, nil, Overview{}, (*api).overview},
@@ -58,8 +60,15 @@ var routes = []route{
 	{"GET", "/api/v1/sessions", true, "The clients' sessions of this node.", listParams, nil, Page[Session]{}, (*api).sessions},
 	{"GET", "/api/v1/sessions/{session}", true, "A session with its rooms.", nil, nil, SessionDetail{}, (*api).session},
 	{"DELETE", "/api/v1/sessions/{session}", false, "End a client's session; it may come back.", nil, nil, nil, (*api).cutSession},
-	{"PUT", "/api/v1/drain", false, "Hand rooms over and send clients away; the node stays, not ready.", nil, nil, nil, (*api).drain},
-	{"DELETE", "/api/v1/drain", false, "Take a drain back.", nil, nil, nil, (*api).undrain},
+	{"GET", "/api/v1/statuses", true, "The members of the cluster, as each says itself.", nil, nil, []NodeStatus{}, (*api).statuses},
+	{"PUT", "/api/v1/drain", false, "Hand rooms over and send clients away; the node stays, not ready.", nodeParams, nil, nil, (*api).drain},
+	{"DELETE", "/api/v1/drain", false, "Take a drain back.", nodeParams, nil, nil, (*api).undrain},
+	{
+		"PUT", "/api/v1/rebalance", false, "Have nodes that have more clients than the mean send those elsewhere, slowly.",
+		[]param{{"per_second", "clients of each node, 1 to 10000; 20 by default"}, {"dry_run", "true: say what would be, and do nothing"}},
+		nil, []NodeStatus{}, (*api).rebalance,
+	},
+	{"DELETE", "/api/v1/rebalance", false, "Send no more clients elsewhere.", nil, nil, nil, (*api).stay},
 	{"PUT", "/api/v1/log-level", false, "Set the log's level until the next reload.", nil, LogLevel{}, nil, (*api).logLevel},
 	{"POST", "/api/v1/reload", false, "Take up settings and files, or change nothing and say what is wrong.", nil, nil, Reloaded{}, (*api).reload},
 	{
@@ -71,8 +80,49 @@ var routes = []route{
 
 func (a *api) overview(w http.ResponseWriter, _ *http.Request) { reply(w, a.server.Overview()) }
 func (a *api) nodes(w http.ResponseWriter, _ *http.Request)    { reply(w, a.server.Nodes()) }
-func (a *api) drain(w http.ResponseWriter, r *http.Request)    { done(w, a.server.Drain(by(r))) }
-func (a *api) undrain(w http.ResponseWriter, r *http.Request)  { done(w, a.server.Undrain(by(r))) }
+
+func (a *api) statuses(w http.ResponseWriter, r *http.Request) {
+	reply(w, a.server.Statuses(r.Context()))
+}
+
+func (a *api) drain(w http.ResponseWriter, r *http.Request) {
+	done(w, a.server.DrainNode(r.Context(), r.URL.Query().Get("node"), by(r)))
+}
+
+func (a *api) undrain(w http.ResponseWriter, r *http.Request) {
+	done(w, a.server.UndrainNode(r.Context(), r.URL.Query().Get("node"), by(r)))
+}
+
+const perSecond = 20 // clients that a rebalance moves, by default
+
+func (a *api) rebalance(w http.ResponseWriter, r *http.Request) {
+	v, rate, dry := r.URL.Query(), perSecond, false
+	if text := v.Get("per_second"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > 10_000 {
+			fail(w, http.StatusBadRequest, "per_second: a number from 1 to 10000")
+			return
+		}
+		rate = n
+	}
+	if text := v.Get("dry_run"); text != "" {
+		var err error
+		if dry, err = strconv.ParseBool(text); err != nil {
+			fail(w, http.StatusBadRequest, "dry_run: true or false")
+			return
+		}
+	}
+	all, err := a.server.Rebalance(r.Context(), rate, dry, by(r))
+	if err != nil {
+		done(w, err)
+		return
+	}
+	reply(w, all)
+}
+
+func (a *api) stay(w http.ResponseWriter, r *http.Request) {
+	done(w, a.server.Stay(r.Context(), by(r)))
+}
 
 // New returns the API's handler, and that of net/http/pprof under /debug/pprof/, which needs the token in any case.
 // token returns the bearer token in force.

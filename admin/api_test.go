@@ -58,9 +58,21 @@ func (f *fake) Revoke(_ context.Context, id codec.RoomID, account, by string) er
 	return f.do("revoke %v %s", id, account)
 }
 func (f *fake) CutSession(id uint64, by string) error { return f.do("cut %d", id) }
-func (f *fake) Drain(by string) error                 { return f.do("drain") }
-func (f *fake) Undrain(by string) error               { return f.do("undrain") }
-func (f *fake) SetLogLevel(level, by string) error    { return f.do("level %s", level) }
+func (f *fake) DrainNode(_ context.Context, node, by string) error {
+	return f.do("%s", strings.TrimSpace("drain "+node))
+}
+
+func (f *fake) UndrainNode(_ context.Context, node, by string) error {
+	return f.do("%s", strings.TrimSpace("undrain "+node))
+}
+func (f *fake) Statuses(context.Context) []NodeStatus {
+	return []NodeStatus{{Node: "a", State: "ready", Clients: 2}}
+}
+func (f *fake) Rebalance(_ context.Context, perSecond int, dry bool, by string) ([]NodeStatus, error) {
+	return []NodeStatus{{Node: "a", State: "ready", Clients: 2, Moves: 1}}, f.do("rebalance %d %v", perSecond, dry)
+}
+func (f *fake) Stay(context.Context, string) error { return f.do("stay") }
+func (f *fake) SetLogLevel(level, by string) error { return f.do("level %s", level) }
 func (f *fake) Reload(by string) (Reloaded, error) {
 	return Reloaded{Taken: []string{"idle"}, Restart: []string{}}, f.do("reload")
 }

@@ -21,8 +21,11 @@ type Server interface {
 	Grant(ctx context.Context, id codec.RoomID, account, by string) error
 	Revoke(ctx context.Context, id codec.RoomID, account, by string) error
 	CutSession(id uint64, by string) error
-	Drain(by string) error
-	Undrain(by string) error
+	DrainNode(ctx context.Context, node, by string) error // an empty name is this one's
+	UndrainNode(ctx context.Context, node, by string) error
+	Statuses(ctx context.Context) []NodeStatus
+	Rebalance(ctx context.Context, perSecond int, dry bool, by string) ([]NodeStatus, error)
+	Stay(ctx context.Context, by string) error
 	SetLogLevel(level, by string) error
 	Reload(by string) (Reloaded, error)
 }
@@ -63,6 +66,15 @@ type Node struct {
 	State    string `json:"state"` // linked, draining, out_of_reach; of this node itself: its Overview's
 	Relayed  *int   `json:"rooms_relayed,omitempty"`
 	Mirrored *int   `json:"rooms_mirrored,omitempty"`
+}
+
+// NodeStatus is a member of the cluster as it says itself.
+type NodeStatus struct {
+	Node    string `json:"node"`
+	State   string `json:"state"`   // its Overview's
+	Clients int    `json:"clients"` // sessions of clients that connect from outside
+	Moves   int    `json:"moves"`   // of these, how many a rebalance sends elsewhere
+	Error   string `json:"error,omitempty"`
 }
 
 // Room is a room as one node has it.

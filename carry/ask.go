@@ -1,6 +1,8 @@
 package carry
 
 import (
+	"time"
+
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/node"
 	"github.com/timedge/timedge/room"
@@ -52,6 +54,12 @@ type Effects interface {
 	Give(a Ask, o *room.Outbound, t Ticket)
 	// Detached has Node.Detached called. Any goroutine calls it.
 	Detached(o *room.Outbound)
+	// Operate has this node do what an operator wants of it, in JSON that is the callee's. A report with the same req is the
+	// answer, on the same link.
+	Operate(l LinkID, req uint32, wish []byte)
+	// Regained says that a room which this node has clients of has a relay again, and for how long it had none: since the
+	// link to the one before broke.
+	Regained(after time.Duration)
 	// Note is for the log.
 	Note(n Note)
 }

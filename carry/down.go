@@ -60,6 +60,8 @@ func (p *Port) fromEdge(m codec.Control, now int64) error {
 		return p.compare(m)
 	case *codec.Inspect:
 		p.report(inspects{m})
+	case *codec.Operate:
+		p.report(operates{m})
 	default:
 		return errFrame
 	}

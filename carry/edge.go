@@ -34,6 +34,7 @@ type edge struct {
 	outs []*outbound // publishers
 
 	idle   int64           // since when nobody is there; 0: somebody was at the last look
+	lost   int64           // since when the link to the relay is broken; 0: it is not
 	denied map[string]bool // who has said that there is no such room
 	since  int64           // when the first of them did; 0: none
 }
@@ -94,6 +95,22 @@ func (n *Node) drop(e *edge) {
 	n.core.Edge(e.id, false)
 }
 
+// settled reports whether the relay feeds the mirror, and takes a publisher if nobody wants the mirror.
+func (e *edge) settled() bool {
+	if e.wanted {
+		return e.phase == fed
+	}
+	return slices.ContainsFunc(e.outs, func(o *outbound) bool { return o.way == taker })
+}
+
+// regained follows what settles an edge whose relay was lost.
+func (n *Node) regained(e *edge) {
+	if e.lost != 0 {
+		n.do.Regained(time.Duration(n.now - e.lost))
+		e.lost = 0
+	}
+}
+
 // needed reports whether somebody needs the edge.
 func (e *edge) needed() bool {
 	return len(e.waiting)+len(e.through)+len(e.asks)+len(e.outs) > 0 || e.mirror != nil && !e.mirror.Empty()
@@ -151,6 +168,8 @@ func (n *Node) unplug(e *edge, why parting) {
 	}
 	if why != cut {
 		n.do.Tell(e.at.id, unfeed{room: e.id, quiet: why == outgrown})
+	} else if e.lost == 0 && e.settled() {
+		e.lost = n.now
 	}
 	e.at, e.phase, e.ticket = nil, away, 0
 	for _, o := range e.outs {

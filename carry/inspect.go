@@ -2,10 +2,12 @@ package carry
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 
 	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/node"
 	"github.com/timedge/timedge/room"
 )
 
@@ -158,6 +160,36 @@ func (n *Node) Inspect(id codec.RoomID, now int64, yield func(rep RoomReport)) (
 	n.leave()
 	yield(own)
 	return answers + 1
+}
+
+// ErrNode says that there is no link to a node; ErrLevel that the version that it runs does nothing for others.
+var (
+	ErrNode  = errors.New("this node has no link to it")
+	ErrLevel = errors.New("it runs a version that must be asked itself")
+)
+
+// Operate asks another node for what an operator wants, in JSON, and calls yield with its answer, on the Node's
+// goroutine; with nil if the link breaks before.
+func (n *Node) Operate(name string, wish []byte, now int64, yield func(answer []byte)) error {
+	p := n.peers[name]
+	switch {
+	case p == nil || p.up == nil:
+		return ErrNode
+	case p.member.Level < node.LevelOperate:
+		return ErrLevel
+	}
+	n.enter(now)
+	t := n.next()
+	n.call(p.up, t, func(m codec.Control) {
+		var answer []byte
+		if m, ok := m.(*codec.Report); ok {
+			answer = m.JSON
+		}
+		yield(answer)
+	})
+	n.do.Send(p.up.id, &codec.Operate{Req: t.wire(), JSON: wish})
+	n.leave()
+	return nil
 }
 
 // Join puts together what the nodes know of a room; the first of all is this node's own word.

@@ -119,6 +119,7 @@ func (n *Node) filled(e *edge) {
 		return
 	}
 	e.phase, e.tries, e.whole = fed, 0, true
+	n.regained(e)
 	qs := e.waiting
 	e.waiting = nil
 	e.seats += len(qs)

@@ -95,7 +95,9 @@ func (r taken) tell(n *Node, k *link) {
 		n.over(o, codec.CodeMoved)
 		return
 	}
-	o.way, o.e.tries = taker, 0
+	if o.way, o.e.tries = taker, 0; !o.e.wanted {
+		n.regained(o.e)
+	}
 	qs := o.claims
 	o.claims = nil
 	for _, q := range qs {

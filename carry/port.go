@@ -264,7 +264,8 @@ type (
 		code   codec.Code
 	}
 	// wants is another node's wish to mirror a room; tells a state that it sends, changes what of one has changed; lost
-	// are rooms that it thinks it mirrors from here; inspects asks what this node knows of a room.
+	// are rooms that it thinks it mirrors from here; inspects asks what this node knows of a room; operates brings what an
+	// operator wants of this node.
 	wants struct {
 		m   *codec.Mirror
 		has *had
@@ -273,6 +274,7 @@ type (
 	changes  struct{ m *codec.Change }
 	lost     struct{ rooms []codec.RoomID }
 	inspects struct{ m *codec.Inspect }
+	operates struct{ m *codec.Operate }
 	// many is what the frames of a pack have to tell.
 	many struct{ reports []Report }
 )

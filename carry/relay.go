@@ -34,6 +34,7 @@ func (n *Node) arrived(id codec.RoomID) {
 	}
 	delete(n.edges, id)
 	n.sweep = nil
+	n.regained(e)
 	if e.at != nil {
 		n.unplug(e, outgrown)
 	}

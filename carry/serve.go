@@ -1,6 +1,7 @@
 package carry
 
 import (
+	"bytes"
 	"slices"
 
 	"github.com/timedge/timedge/codec"
@@ -43,6 +44,13 @@ func (r lost) tell(n *Node, k *link) {
 // tell tells what this node knows of a room.
 func (r inspects) tell(n *Node, k *link) {
 	n.do.Send(k.id, &codec.Report{Req: r.m.Req, JSON: n.report(r.m.Room)})
+}
+
+// tell hands on what an operator wants.
+func (r operates) tell(n *Node, k *link) {
+	if k.open {
+		n.do.Operate(k.id, r.m.Req, bytes.Clone(r.m.JSON))
+	}
 }
 
 // serve answers a node that wants to mirror a room: as its relay, as an edge that can reach the relay, or by saying who

@@ -15,6 +15,7 @@ const (
 	TypeHave     = 0x4a // edge -> relay: positions, before mirror
 	TypeChange   = 0x4b // relay -> standby: what has changed of a state
 	TypePack     = 0x4c // either way: many frames about rooms
+	TypeOperate  = 0x4d // any -> any: what an operator wants of a node, answered by report
 )
 
 // Flags of Mirror.
@@ -31,6 +32,9 @@ const DigestMore = 1 << 0
 
 // MaxAsFrame is the longest request that as carries.
 const MaxAsFrame = 60 << 10
+
+// MaxOperate is how many bytes an operator's wish has at most.
+const MaxOperate = 4096
 
 // MaxReport is how many bytes a report has at most.
 const MaxReport = 65000
@@ -73,6 +77,8 @@ func NewLink(typ byte) Control {
 		return new(Change)
 	case TypePack:
 		return new(Pack)
+	case TypeOperate:
+		return new(Operate)
 	}
 	return nil
 }
@@ -336,7 +342,30 @@ func (m *Inspect) Parse(b []byte) error {
 	return r.done()
 }
 
-// Report answers Inspect.
+// Operate brings what an operator wants of a node, in JSON.
+type Operate struct {
+	Req  uint32
+	JSON []byte // at most MaxOperate; aliases the input when parsed
+}
+
+// Type returns TypeOperate.
+func (*Operate) Type() byte { return TypeOperate }
+
+// Append implements Control.
+func (m *Operate) Append(dst []byte) ([]byte, error) {
+	w := beginReq(dst, TypeOperate, m.Req)
+	w.bytes(MaxOperate, m.JSON)
+	return w.end()
+}
+
+// Parse implements Control.
+func (m *Operate) Parse(b []byte) error {
+	r := body(b)
+	m.Req, m.JSON = r.varint32(), r.bytes(MaxOperate)
+	return r.done()
+}
+
+// Report answers Inspect and Operate.
 type Report struct {
 	Req  uint32
 	JSON []byte // at most MaxReport; aliases the input when parsed

@@ -98,8 +98,15 @@ var (
 	descEnded     = desc("rooms_ended_total", "Rooms that ended, by reason.", "reason")
 	descTakenOver = desc("rooms_taken_over_total", "Rooms that this node relays since another one does not: takeovers after a death, and what a drain hands over.")
 	descMembers   = desc("members", "Nodes of the cluster as this one sees them, itself among them, by state.", "state")
-	descRequests  = desc("requests_total", "Requests of clients, by kind; refused ones are among them, see refused_total.", "kind")
 	descMailboxes = desc("mailbox_items", "What waits in the mailboxes of event loops.")
+	descDeciding  = desc("cluster_mailbox_items", "What waits for the goroutine that decides who relays which room.")
+	descBehind    = desc("queued_sessions", "Sessions that something waits for because their sockets take no more.")
+	descFanOut    = desc("fanout_duration_seconds",
+		"From the arrival of frames at this node to when they are in the sockets or queues of a room's subscribers on an event loop; one in 8 is counted.")
+	descQueueing = desc("queue_duration_seconds",
+		"How long the oldest of what is written from a subscriber's queue has waited there; one write in 8 is counted.")
+	descTakeovers = desc("takeover_duration_seconds",
+		"For rooms that this node has clients of: how long they had no relay, from the link to one broke until there was another.")
 )
 
 var turnedNames = [turnedKinds]string{"connections", "handshakes", "descriptors", "address", "proxy", "address_at_once"}
@@ -165,14 +172,22 @@ func (e *Engine) Collect(ch chan<- prometheus.Metric) {
 		counter(descPanics, e.faults.counts[i].Load(), placeNames[i])
 	}
 	e.limits.collect(counter)
-	for i, name := range requestNames {
-		counter(descRequests, e.requests[i].Load(), name)
-	}
-	waiting := 0
+	e.requests.collect(counter)
+	waiting, behind := 0, int64(0)
+	var fanOut, queueing []*histogram
 	for _, l := range e.loops {
 		waiting += l.box.len()
+		behind += l.stats.behind.Load()
+		fanOut, queueing = append(fanOut, &l.stats.fanOut), append(queueing, &l.stats.queueing)
 	}
 	gauge(descMailboxes, int64(waiting))
+	gauge(descBehind, behind)
+	ch <- sumOf(descFanOut, fanOut...)
+	ch <- sumOf(descQueueing, queueing...)
+	if e.cluster != nil {
+		gauge(descDeciding, int64(e.cluster.waiting()))
+		ch <- sumOf(descTakeovers, &e.cluster.takeovers)
+	}
 	members := map[string]int64{"ready": 0, "draining": 0, "leaving": 0, "over_limits": 0, "linked": 0, "out_of_reach": 0}
 	for _, n := range e.Nodes() {
 		members[n.State]++

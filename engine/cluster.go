@@ -37,6 +37,8 @@ type cluster struct {
 	draw   atomic.Pointer[func() (codec.RoomID, bool)] // a number whose relay is this node
 	broken atomic.Uint64                               // links that this node dialed and lost
 
+	takeovers histogram // how long rooms with clients here had no relay
+
 	mu   sync.Mutex
 	box  []func(now int64)
 	wake chan struct{} // capacity 1
@@ -128,6 +130,13 @@ func (c *cluster) post(f func(now int64)) {
 	case c.wake <- struct{}{}:
 	default:
 	}
+}
+
+// waiting returns how many events wait for the goroutine. Any goroutine.
+func (c *cluster) waiting() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.box)
 }
 
 func (c *cluster) run() {

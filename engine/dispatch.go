@@ -29,6 +29,9 @@ func (s *session) dispatch(typ byte, frame []byte) error {
 		}
 		return s.hello(frame)
 	}
+	l := s.loop
+	l.answers = requestOf(typ)
+	defer func() { l.answers = noRequest }()
 	return s.role.dispatch(s, typ, frame)
 }
 
@@ -92,9 +95,6 @@ func (client) dispatch(s *session, typ byte, frame []byte) error {
 		return err
 	}
 	s.noteChange(c)
-	if i, is := requestKind(c); is {
-		s.loop.eng.requests[i].Add(1)
-	}
 	switch m := c.(type) {
 	case *codec.Register:
 		s.register(m)
@@ -258,7 +258,7 @@ func (s *session) subscribe(a carry.Ask, m *codec.Subscribe) {
 	if sub := s.member(m.Room); sub != nil && sub.leaving { // once it has left
 		s.loop.post(item{kind: itemDo, do: func() {
 			if !s.gone() {
-				s.subscribe(a, m)
+				s.answering(askSubscribe, func() { s.subscribe(a, m) })
 			}
 		}})
 		return
@@ -329,36 +329,4 @@ func (s *session) unsubscribe(m *codec.Unsubscribe) {
 	sub.leaving = true
 	_ = s.owe(sub.o.room.Crowd() / crowdPerStep)
 	s.loop.post(item{kind: itemLeave, outlet: sub.o, member: sub, id: uint64(m.Req)})
-}
-
-// requestNames are the kinds of requests, as metrics have them.
-var requestNames = [...]string{"register", "remove", "grant", "revoke", "publish", "unpublish", "subscribe", "unsubscribe", "stat", "inbox", "token"}
-
-// requestKind returns the place of a request's kind in requestNames.
-func requestKind(c codec.Control) (i int, is bool) {
-	switch c.(type) {
-	case *codec.Register:
-		return 0, true
-	case *codec.Remove:
-		return 1, true
-	case *codec.Grant:
-		return 2, true
-	case *codec.Revoke:
-		return 3, true
-	case *codec.Publish:
-		return 4, true
-	case *codec.Unpublish:
-		return 5, true
-	case *codec.Subscribe:
-		return 6, true
-	case *codec.Unsubscribe:
-		return 7, true
-	case *codec.Stat:
-		return 8, true
-	case *codec.Inbox:
-		return 9, true
-	case *codec.Token:
-		return 10, true
-	}
-	return 0, false
 }

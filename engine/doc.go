@@ -18,7 +18,8 @@
 //	carrier.go   TLS and WebSocket of a session on its loop; its layers websocket.go and internal/record
 //	gather.go    what carriers send, cut for them
 //	tick.go      what time brings
-//	admin.go     health and metrics
+//	admin.go     health and metrics; histogram.go times, requests.go requests in them; alive.go loops that do not turn
+//	operate.go   what operators see and do; rebalance.go clients that are sent elsewhere, and wishes of other nodes' operators
 //	limits.go    rates, and what becomes of who goes over one; token.go fresh tokens
 //	host.go      the session as its part in rooms sees it; role.go what differs between clients and links
 //	holdings.go  what accounts make the process hold, and who gives up something when that is too much

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"time"
+
 	"github.com/timedge/timedge/carry"
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/node"
@@ -133,6 +135,9 @@ func (x *effects) Detached(o *room.Outbound) {
 	c := (*cluster)(x)
 	c.post(func(now int64) { c.node.Detached(o, now) })
 }
+
+// Regained implements carry.Effects.
+func (x *effects) Regained(after time.Duration) { x.takeovers.observe(int64(after)) }
 
 // Note implements carry.Effects.
 func (x *effects) Note(n carry.Note) {

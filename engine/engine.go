@@ -59,12 +59,13 @@ type Engine struct {
 	draining atomic.Bool                        // clients are told to go
 	drained  atomic.Pointer[context.CancelFunc] // ends what Drain has begun; nil: nothing
 	sending  sync.WaitGroup                     // what that runs
+	moving   moving                             // of a rebalance
 	accepted atomic.Uint64
 	turned   [turnedKinds]atomic.Uint64
 	unshaken atomic.Uint64 // connections whose handshakes failed
 	limits   limits
 	refusals sieve // of the audit
-	requests [len(requestNames)]atomic.Uint64
+	requests requests
 	faults   faults
 
 	// The ticker's: see holdings.go.
@@ -378,6 +379,7 @@ func (e *Engine) shutdown(ctx context.Context) error {
 	e.closeListeners()
 	e.accepts.Wait()
 	e.sending.Wait()
+	e.moving.halt()
 	e.shakes.Wait() // given up: while the reactors run, as who waits for one of these would wait for ever
 	e.stopPages()
 	alone := e.cluster == nil || !e.cluster.handOver(ctx)

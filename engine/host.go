@@ -99,16 +99,21 @@ func (s *session) answered(a carry.Ask, m codec.Control) {
 	if s.gone() {
 		return
 	}
-	if p := s.role.part(s); p != nil {
-		p.Answered(a, m, s.loop.now)
-	} else {
-		s.reply(m)
-	}
+	s.answering(requestOf(a.M.Type()), func() {
+		if p := s.role.part(s); p != nil {
+			p.Answered(a, m, s.loop.now)
+		} else {
+			s.reply(m)
+		}
+	})
 }
 
 // given gives the session an outbound, and reports whether it holds it. Loop only.
-func (s *session) given(a carry.Ask, o *room.Outbound) bool {
-	return !s.gone() && s.role.part(s).Given(a, o, s.loop.now)
+func (s *session) given(a carry.Ask, o *room.Outbound) (held bool) {
+	if !s.gone() {
+		s.answering(requestOf(a.M.Type()), func() { held = s.role.part(s).Given(a, o, s.loop.now) })
+	}
+	return held
 }
 
 // again does a request anew, where the room is now. Loop only.
@@ -116,11 +121,13 @@ func (s *session) again(a carry.Ask) {
 	if s.gone() {
 		return
 	}
-	if m, is := a.M.(*codec.Subscribe); is {
-		s.subscribe(a, m)
-	} else {
-		s.role.part(s).Request(a, s.loop.now)
-	}
+	s.answering(requestOf(a.M.Type()), func() {
+		if m, is := a.M.(*codec.Subscribe); is {
+			s.subscribe(a, m)
+		} else {
+			s.role.part(s).Request(a, s.loop.now)
+		}
+	})
 }
 
 // PostCut implements carry.Host. Any goroutine.
@@ -142,6 +149,7 @@ func (s *session) PostCount(p *carry.Publication, c codec.Count) {
 // the drain.
 func (s *session) reply(c codec.Control) {
 	s.auditAnswer(c)
+	s.countAnswer(s.loop.answers, c)
 	if s.loop.reading == s {
 		s.send(c)
 	} else {

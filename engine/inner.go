@@ -45,7 +45,7 @@ func (e *Engine) connect(from netip.AddrPort, trusted bool) (net.Conn, error) {
 		return near, nil // whose reader is told
 	}
 	e.counted()
-	if err := e.enroll(far, &session{id: e.nextID.Add(1), role: client{}, rare: &rare{peer: &from}, trusted: trusted}); err != nil {
+	if err := e.enroll(far, &session{id: e.nextID.Add(1), role: client{}, rare: &rare{peer: &from}, trusted: trusted, inner: true}); err != nil {
 		_ = near.Close()
 		return nil, fmt.Errorf("inner connection: %w", err)
 	}

@@ -53,6 +53,9 @@ type loop struct {
 	words        []byte                                // likewise: of WebSocket control frames
 	buffers      [][]byte                              // empty buffers for what sockets have not taken of carriers
 	out          []byte                                // answers to the session that is being read
+	answers      requestKind                           // what is answered, if anything
+	flushes      sampler                               // of outlets
+	unqueues     sampler                               // writes from queues
 	ack          codec.Ack                             // scratch
 	told         *carry.Publication                    // whose acknowledgements are being sent ...
 	teller       *session                              // ... on its session ...

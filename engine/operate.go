@@ -141,7 +141,7 @@ func (e *Engine) Room(ctx context.Context, id codec.RoomID) (admin.RoomDetail, e
 		ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
 		defer cancel()
 		rep := e.cluster.inspect(ctx, id)
-		known = known || rep.Known
+		known = known || rep.Known && rep.Ended == "" // of one that has ended the nodes keep a tombstone
 		d.Relay, d.Epoch, d.Chain = rep.Relay, rep.Epoch, rep.Chain
 		d.Owner, d.Policy = cmp.Or(d.Owner, rep.Owner), cmp.Or(d.Policy, rep.Policy)
 		for _, n := range rep.Nodes {

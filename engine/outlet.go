@@ -118,6 +118,9 @@ func (o *outlet) flush() {
 		l.gathers[i].end()
 	}
 	l.stats.deliveries.Add(uint64(frames * (len(o.members) - o.links)))
+	if at := o.pending[0].At; at != 0 && l.flushes.due() {
+		l.stats.fanOut.observe(l.eng.now() - at)
+	}
 	if o.links > 0 {
 		l.stats.linkFramesOut.Add(uint64(frames * o.links))
 		l.stats.linkBytesOut.Add(uint64(bytes * o.links))
@@ -245,14 +248,18 @@ func (m *member) replay(rp *room.Replay) {
 // leave ends the membership at the subscriber's wish.
 func (m *member) leave(req uint32) {
 	if m.ended { // meanwhile: cut off, or asked for twice
-		m.s.queueControl(m.s.loop.eng.refusal(req, room.ErrNotSubscribed))
+		no := m.s.loop.eng.refusal(req, room.ErrNotSubscribed)
+		m.s.countAnswer(askUnsubscribe, no)
+		m.s.queueControl(no)
 		return
 	}
 	if m.s.q != nil {
 		m.s.q.Finish(&m.sub, m.s.loop.now)
 	}
 	m.detach(false)
-	m.s.queueControl(&codec.OK{Req: req})
+	ok := &codec.OK{Req: req}
+	m.s.countAnswer(askUnsubscribe, ok)
+	m.s.queueControl(ok)
 }
 
 // cutPolicy is the code for members whose room's policy ends subscriptions that fall behind.

@@ -57,6 +57,7 @@ func (client) admit(m *member, rp *room.Replay) {
 	if answer.Policy == codec.PolicyLossless {
 		answer.Window = uint32(m.s.loop.eng.rooms.Config().Window)
 	}
+	m.s.countAnswer(askSubscribe, answer)
 	m.s.queueControl(answer)
 	m.replay(rp)
 }

@@ -43,6 +43,8 @@ type session struct {
 	silent  uint8   // looks in a row at which nothing had been heard
 	asked   bool    // something of the cluster, which is told when the session closes
 	trusted bool    // an operator's: it is whoever it says; fixed before open
+	inner   bool    // its client is within this process; fixed before open
+	sent    bool    // it is told to go elsewhere, by a rebalance
 	paused  bool    // its turn is over: it is on the loop's list of turns
 	renewal renewal // see token.go
 	at      int32   // place in the loop's list

@@ -159,13 +159,14 @@ func (l *loop) lag() {
 	for _, s := range l.blocked {
 		l.lagging[s] = struct{}{}
 	}
-	queued := 0
+	queued, behind := 0, 0
 	for s := range l.lagging {
 		l.unit.s = s
 		slow := s.blocked
 		if s.q != nil {
 			slow = s.q.Look(l.now) || slow
 			queued += s.q.Bytes()
+			behind++
 			if s.q.Bytes() > l.eng.live().QueueSession && s.role.client() && s.q.Overdue(l.now) > l.eng.live().QueueSession {
 				// A link's is the sum of its rooms', each with a bound of its own.
 				l.stats.cutOff.Add(1)
@@ -178,6 +179,7 @@ func (l *loop) lag() {
 		}
 	}
 	l.stats.queued.Store(int64(queued))
+	l.stats.behind.Store(int64(behind))
 	if len(l.lagging) > 0 {
 		l.eng.hot(l)
 	}
@@ -279,6 +281,9 @@ type loopStats struct {
 	failed     atomic.Uint64
 	denied     atomic.Uint64
 	silent     atomic.Uint64
+	behind     atomic.Int64 // sessions that something is queued for, at the last look
+	fanOut     histogram    // from a frame's arrival to the sockets or queues of the loop's subscribers
+	queueing   histogram    // in a subscriber's queue
 
 	// Stream frames between nodes.
 	linkFramesIn, linkBytesIn, linkFramesOut, linkBytesOut atomic.Uint64

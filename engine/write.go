@@ -147,6 +147,9 @@ func (s *session) flush() {
 			s.doom()
 			return
 		}
+		if n > 0 && l.unqueues.due() {
+			l.stats.queueing.observe(l.now - s.q.OldestAt())
+		}
 		s.q.Advance(n, l.now)
 		if s.rare != nil {
 			s.rare.pace.took += n

@@ -47,11 +47,14 @@ type Config struct {
 
 // Level is what this version understands on links, beyond what LinkVersion says: 0 is v0.3.0. What came with a level
 // goes only to members that have it, so that versions can be mixed, and a rolling upgrade undone.
-const Level = 1
+const Level = 2
 
 // LevelChanges is the level from which on a node takes what has changed of a state, and what another has of a room in
 // frames of their own.
 const LevelChanges = 1
+
+// LevelOperate is the level from which on a node does what operators want of it by way of another.
+const LevelOperate = 2
 
 // Member is a node as the others see it.
 type Member struct {

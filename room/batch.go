@@ -19,6 +19,7 @@ type Batch struct {
 	B           []byte // the frames as they go to the socket
 	Key         codec.StreamKey
 	First, Last uint64    // sequence numbers, both included; zero for frames about the room
+	At          int64     // of a room's frames: when they came, ns
 	Kind        BatchKind // what the frames are
 	Keyed       bool      // the stream has key frames, and the room's policy goes by them
 	stream      *stream   // told when every outlet has taken the batch; may be nil
@@ -174,7 +175,7 @@ func (b *Batch) Release() {
 		}
 	}
 	b.B, b.buf, b.stream, b.share, b.aloft = nil, nil, nil, nil, false
-	b.Key, b.First, b.Last, b.Kind, b.Keyed = codec.StreamKey{}, 0, 0, KindControl, false
+	b.Key, b.First, b.Last, b.At, b.Kind, b.Keyed = codec.StreamKey{}, 0, 0, 0, KindControl, false
 	p.structs.Put(b)
 }
 

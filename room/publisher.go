@@ -213,7 +213,7 @@ func (p *Publisher) Push(h Holder, run Run, now int64) (fresh int, err error) {
 	}
 
 	b := r.table.pool.Copy(KindStream, run.Raw, p.share)
-	b.Key, b.First, b.Last, b.stream = s.key, run.First, run.Last, s
+	b.Key, b.First, b.Last, b.At, b.stream = s.key, run.First, run.Last, now, s
 	s.keyed = s.keyed || run.Keyed
 	b.Keyed = s.grouped()
 	s.lenient = false

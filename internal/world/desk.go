@@ -111,6 +111,12 @@ func (f *effects) Detached(o *room.Outbound) {
 	p.desk.post(func() { p.node.Detached(o, p.clock()) })
 }
 
+// Operate implements carry.Effects: there are no operators here.
+func (f *effects) Operate(carry.LinkID, uint32, []byte) {}
+
+// Regained implements carry.Effects.
+func (f *effects) Regained(time.Duration) {}
+
 // Note implements carry.Effects.
 func (f *effects) Note(n carry.Note) {
 	p := f.p()

@@ -28,6 +28,7 @@ var layers = []layer{
 	{path: "codec"},
 	{path: "internal/clock"},
 	{path: "internal/settings", foreign: []string{"github.com/BurntSushi/toml"}},
+	{path: "internal/doctor"},
 	{path: "internal/record", foreign: []string{"golang.org/x/crypto/chacha20poly1305"}},
 	{path: "ring", foreign: []string{"github.com/cespare/xxhash/v2"}},
 	{path: "auth", project: []string{"codec"}, foreign: []string{
@@ -51,6 +52,7 @@ var layers = []layer{
 		"github.com/gobwas/ws", // the upgrade, and nothing else of it
 		"github.com/pires/go-proxyproto",
 		"github.com/prometheus/client_golang",
+		"github.com/prometheus/client_model", // of a histogram that is counted here
 		"github.com/rs/zerolog",
 		"golang.org/x/sys/unix", // writev and epoll on the loop's descriptors
 	}},
@@ -72,7 +74,7 @@ var layers = []layer{
 	{path: "tools", project: []string{"client", "codec", "engine"}, foreign: []string{"*"}},
 	{path: "benchmarks", project: []string{"client", "codec", "engine", "tools"}, foreign: []string{"*"}},
 	// The command line may import all that there is.
-	{path: "", project: []string{"codec", "auth", "ring", "room", "node", "engine", "client", "client/media", "tim", "web", "internal/settings", "admin"}, foreign: []string{"*"}},
+	{path: "", project: []string{"codec", "auth", "ring", "room", "node", "engine", "client", "client/media", "tim", "web", "internal/settings", "internal/doctor", "admin"}, foreign: []string{"*"}},
 }
 
 // gnet is imported by engine alone: what it needs of its caller is known in one place.
