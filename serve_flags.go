@@ -6,6 +6,7 @@ package main
 type serverCommands struct {
 	Serve  serveCmd  `cmd:"" help:"Serve clients."`
 	Config configCmd `cmd:"" help:"Show, check and begin files of settings."`
+	Doctor doctorCmd `cmd:"" help:"Say what to change on this machine, and why."`
 	Key    keyCmd    `cmd:"" help:"Print a new key for the nodes of a cluster."`
 	Token  tokenCmd  `cmd:"" help:"Keep the files of accounts and keys: add, remove, list, key, sign."`
 }
@@ -14,6 +15,7 @@ type serverCommands struct {
 func (c *serverCommands) init() {
 	c.Serve.init()
 	c.Config.Show.init()
+	c.Doctor.init()
 }
 
 type serveCmd struct{ given }
