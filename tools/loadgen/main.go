@@ -23,7 +23,34 @@ var cli struct {
 	Sweep sweepCmd `cmd:"" help:"Raise the rate until the server does not keep up, and find the knee."`
 	List  listCmd  `cmd:"" help:"List the scenarios."`
 	Show  showCmd  `cmd:"" help:"Print a scenario's file, to start one's own from."`
-	Part  partCmd  `cmd:"" hidden:"" help:"One process of a run that several share."`
+
+	Version     versionCmd  `cmd:"" help:"Print the version, the commit and what it was built with."`
+	ShowVersion versionFlag `name:"version" help:"Print the version and end."`
+
+	Part partCmd `cmd:"" hidden:"" help:"One process of a run that several share."`
+}
+
+// version and commit are set by the linker: see the Makefile.
+var version, commit = "unknown", "unknown"
+
+type versionCmd struct{}
+
+// Run prints the version.
+func (*versionCmd) Run() error {
+	_, err := fmt.Printf("loadgen %s, commit %s, %s %s/%s\n", version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
+}
+
+// versionFlag is "loadgen version" for who types a flag.
+type versionFlag bool
+
+// BeforeReset prints the version, before anything that is missing is complained of.
+func (versionFlag) BeforeReset(k *kong.Kong) error {
+	if err := (&versionCmd{}).Run(); err != nil {
+		return err
+	}
+	k.Exit(0)
+	return nil
 }
 
 // Exit codes: a script must be able to tell a broken promise from a machine that was too busy.

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,7 +21,7 @@ import (
 
 // TestMain lets the test program stand in for loadgen when a shared run starts its parts.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "part" {
+	if len(os.Args) > 1 && slices.Contains([]string{"part", "version", "--version"}, os.Args[1]) {
 		main()
 		return
 	}
@@ -128,6 +131,17 @@ func TestCommandLine(t *testing.T) {
 	for _, f := range []string{html, filepath.Join(dir, "s.html")} {
 		if _, err := os.Stat(f); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// The version is printed by a command and by a flag, with what it was built of.
+func TestVersion(t *testing.T) {
+	for _, arg := range []string{"version", "--version"} {
+		out, err := exec.Command(os.Args[0], arg).Output()
+		want := "loadgen " + version + ", commit " + commit + ", " + runtime.Version()
+		if err != nil || !strings.HasPrefix(string(out), want) {
+			t.Errorf("%s: %q, %v; want %s", arg, out, err, want)
 		}
 	}
 }

@@ -60,7 +60,7 @@ type Config struct {
 	Account  string `toml:"account" json:"account,omitempty"`
 
 	Over     over.Kind `toml:"over" json:"over,omitempty"`           // what subscribers speak below the protocol: tls, ws, wss; publishers are plain
-	OverAddr string    `toml:"over_addr" json:"over_addr,omitempty"` // where, in place of Addr
+	OverAddr string    `toml:"over_addr" json:"over_addr,omitempty"` // where, in place of Addr; likewise several, comma-separated
 	Link     float64   `toml:"link" json:"link,omitempty"`           // bytes per second that those read whom Half counts; 0: half of the stream's
 
 	Rooms       int      `toml:"rooms" json:"rooms"`

@@ -90,7 +90,7 @@ func (r *run) layOutSubscribers() {
 	rng.Shuffle(total, func(i, j int) { draw[i], draw[j] = draw[j], draw[i] })
 	for i, cl := range draw {
 		l := r.loops[i%len(r.loops)]
-		s := l.newSubscriber(i%c.Rooms, cl, newRoute(r.addrs, i/c.Rooms))
+		s := l.newSubscriber(i%c.Rooms, cl, newRoute(r.subs, i/c.Rooms))
 		switch cl {
 		case late:
 			l.joins = append(l.joins, s)

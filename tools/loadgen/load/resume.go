@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -69,5 +70,5 @@ func (r *route) quiet(now int64, silence time.Duration) (ping, over bool) {
 func breaks(err error) bool {
 	var again *target.AgainError
 	var errno unix.Errno
-	return errors.Is(err, io.EOF) || errors.Is(err, errSilent) || errors.As(err, &again) || errors.As(err, &errno)
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, errSilent) || errors.As(err, &again) || errors.As(err, &errno)
 }

@@ -31,7 +31,7 @@ type run struct {
 	cfg    *Config
 	target target.Target
 	addrs  []netip.AddrPort // of the nodes, which connections are spread over
-	over   netip.AddrPort   // where subscribers with a carrier connect; not valid: they are plain
+	subs   []netip.AddrPort // where subscribers connect: addrs, unless they have a carrier
 
 	phase           atomic.Int32
 	begin, from, to atomic.Int64 // publishing begins; the measured time begins and ends
@@ -182,19 +182,15 @@ func newRun(ctx context.Context, cfg *Config) (*run, error) {
 	}
 	cfg.Strict = t.Caps().Announces
 	r := &run{cfg: cfg, target: t, ticks: plan.Policy == codec.PolicyLossless, changed: make(chan struct{}, 1)}
-	for a := range strings.SplitSeq(cfg.Addr, ",") {
-		addr, err := resolve(a)
-		if err != nil {
-			return nil, err
-		}
-		r.addrs = append(r.addrs, addr)
+	if r.addrs, err = resolveAll(cfg.Addr); err != nil {
+		return nil, err
 	}
-	if cfg.OverAddr != "" {
-		if r.over, err = resolve(cfg.OverAddr); err != nil {
+	if r.subs = r.addrs; cfg.OverAddr != "" {
+		if r.subs, err = resolveAll(cfg.OverAddr); err != nil {
 			return nil, err
 		}
 	}
-	r.resumes = len(r.addrs) > 1 || cfg.KillPID > 0
+	r.resumes = len(r.addrs) > 1 || len(r.subs) > 1 || cfg.KillPID > 0
 	if err := t.Prepare(ctx, plan); err != nil {
 		return nil, fmt.Errorf("%s: %w", cfg.Target, err)
 	}
@@ -211,6 +207,18 @@ func newRun(ctx context.Context, cfg *Config) (*run, error) {
 	r.layOutStreams()
 	r.layOutSubscribers()
 	return r, nil
+}
+
+// resolveAll returns the addresses of a list, separated by commas.
+func resolveAll(list string) (all []netip.AddrPort, err error) {
+	for a := range strings.SplitSeq(list, ",") {
+		addr, err := resolve(a)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, addr)
+	}
+	return all, nil
 }
 
 // closePollers ends what the loops were woken by, once no loop is left to wake another.

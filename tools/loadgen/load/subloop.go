@@ -499,9 +499,6 @@ func (l *subLoop) shake(s *subscriber, receive int) {
 	s.heard, s.pinged, s.state, s.sealed = s.begun, true, connecting, s.sealed[:0]
 	l.dials++
 	to := s.addr()
-	if l.run.over.IsValid() {
-		to = l.run.over
-	}
 	go func() {
 		fd, c, err := over.Dial(to, l.cfg.Over, receive, l.cfg.Target == "nats" && l.cfg.Over == over.TLS)
 		l.shaken <- shaken{s, fd, c, err}
