@@ -3,6 +3,11 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -17,12 +22,36 @@ import (
 	"time"
 
 	"github.com/timedge/timedge/admin"
+	"github.com/timedge/timedge/client"
 )
 
 // fleet is three nodes behind a balancer, as deploy has it.
 type fleet struct {
 	nodes [3]*server
 	args  [3][]string // with which each is started again at its own addresses
+
+	cert, key string            // files, where there is TLS
+	fronts    map[string]string // where clients connect with TLS
+}
+
+// front returns where the balancer takes clients of a kind.
+func (f *fleet) front(kind string, t *testing.T) string {
+	if f.fronts == nil {
+		f.fronts = map[string]string{}
+	}
+	if f.fronts[kind] == "" {
+		f.fronts[kind] = unusedAddr(t)
+	}
+	return f.fronts[kind]
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }
 
 func startFleet(t *testing.T) *fleet {
@@ -142,12 +171,18 @@ func balancer(t *testing.T, addr string, env []string, name string, args ...stri
 
 func haproxy(t *testing.T, f *fleet) string {
 	front := unusedAddr(t)
-	env := []string{"FRONT=" + front, "FRONT_TLS=" + unusedAddr(t)}
+	env := []string{"FRONT=" + front, "FRONT_TLS=" + f.front("TLS", t)}
 	for i, n := range f.nodes {
 		_, port, _ := net.SplitHostPort(strings.TrimPrefix(n.admin, "http://"))
-		env = append(env, fmt.Sprintf("NODE_%d=%s", i+1, n.addr), fmt.Sprintf("TLS_%d=%s", i+1, n.addr), fmt.Sprintf("ADMIN_%d=%s", i+1, port))
+		env = append(env, fmt.Sprintf("NODE_%d=%s", i+1, n.addr), fmt.Sprintf("TLS_%d=%s", i+1, cmp.Or(n.secure, n.addr)), fmt.Sprintf("ADMIN_%d=%s", i+1, port))
 	}
-	balancer(t, front, env, "haproxy", "-db", "-f", "deploy/haproxy/haproxy.cfg")
+	args := []string{"-db", "-f", "deploy/haproxy/haproxy.cfg"}
+	if f.cert != "" {
+		both := write(t, t.TempDir(), "both.pem", read(t, f.cert)+read(t, f.key))
+		env = append(env, "FRONT_TERMINATED="+f.front("TLS ended", t), "CERTIFICATE="+both)
+		args = append(args, "-f", "deploy/haproxy/terminated.cfg")
+	}
+	balancer(t, front, env, "haproxy", args...)
 	return front
 }
 
@@ -157,9 +192,20 @@ func nginx(t *testing.T, f *fleet) string {
 		t.Fatal(err)
 	}
 	front, dir := unusedAddr(t), t.TempDir()
-	conf := strings.Replace(string(b), "127.0.0.1:7000", front, 1)
+	conf := strings.NewReplacer("127.0.0.1:7000", front, "127.0.0.1:7001", f.front("TLS", t)).Replace(string(b))
 	for i, n := range f.nodes {
 		conf = strings.Replace(conf, fmt.Sprintf("127.0.0.1:74%d0", i), n.addr, 1)
+		if n.secure != "" {
+			conf = strings.Replace(conf, fmt.Sprintf("127.0.0.1:74%d3", i+4), n.secure, 1)
+		}
+	}
+	if f.cert != "" {
+		b, err := os.ReadFile("deploy/nginx/terminated.conf")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := strings.NewReplacer("127.0.0.1:7002", f.front("TLS ended", t), "/etc/timedge/cert.pem", f.cert, "/etc/timedge/key.pem", f.key).Replace(string(b))
+		conf = conf[:strings.LastIndex(conf, "}")] + ended + "}\n"
 	}
 	head := fmt.Sprintf("daemon off;\nmaster_process off;\npid %s/pid;\nerror_log stderr;\nevents {}\n", dir)
 	if module := "/usr/lib/nginx/modules/ngx_stream_module.so"; fileExists(module) {
@@ -215,6 +261,141 @@ func TestRollingRestartBehindBalancer(t *testing.T) {
 			f.end(t)
 		})
 	}
+}
+
+// TestClientsBehindBalancers: behind deploy's own balancers, plainly, with TLS passed through and with TLS ended there,
+// a stream flows, and limits, log, audit and API go by the client's own address. What a client says of another, the
+// balancer does not pass on as its own word.
+func TestClientsBehindBalancers(t *testing.T) {
+	for name, start := range map[string]func(*testing.T, *fleet) string{"haproxy": haproxy, "nginx": nginx} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			cert, key := writeCertificate(t, dir, 1)
+			audit, log := filepath.Join(dir, "audit"), filepath.Join(dir, "log")
+			const perAddress = 3
+			s := serve(t, "--listen", "127.0.0.1:0/proxy", "--listen-tls", "127.0.0.1:0/proxy", "--tls-cert", cert, "--tls-key", key, "--proxy-from", "127.0.0.1",
+				"--admin-token-file", write(t, dir, "token", operatorToken), "--audit-file", audit, "--log-file", log, "--log-level", "debug",
+				"--limit-exempt", "127.0.0.1", "--limit-address-conns", fmt.Sprint(perAddress))
+			addrs := strings.Split(s.addr, ",")
+			s.addr, s.secure = addrs[1], strings.TrimPrefix(addrs[2], "tls://")
+			f := &fleet{nodes: [3]*server{s, s, s}, cert: cert, key: key}
+			front := start(t, f)
+			pool := x509.NewCertPool()
+			pool.AppendCertsFromPEM([]byte(read(t, cert)))
+			ctx, cancel := context.WithTimeout(t.Context(), lifetime)
+			defer cancel()
+			for i, way := range []struct{ name, to string }{
+				{"plain", front}, {"TLS passed through", "tls://" + f.front("TLS", t)}, {"TLS ended", "tls://" + f.front("TLS ended", t)},
+			} {
+				t.Run(way.name, func(t *testing.T) {
+					from := fmt.Sprintf("127.0.1.%d", i+1)
+					dial := func(account, from string) (*client.Client, error) {
+						d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+						return client.Dial(ctx, client.Options{
+							Servers: []string{way.to}, Account: account, TLS: &tls.Config{RootCAs: pool}, DialTimeout: lifetime,
+							Dialer: func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) },
+						})
+					}
+					var all []*client.Client
+					for n := range perAddress {
+						c, err := dial(fmt.Sprint("client-", n), from)
+						if err != nil {
+							t.Fatal(err)
+						}
+						defer c.Close(context.Background())
+						all = append(all, c)
+					}
+					room, err := all[0].Register(ctx, client.RoomOptions{})
+					if err != nil {
+						t.Fatal(err)
+					}
+					sub, err := all[1].Subscribe(ctx, room, client.SubscribeOptions{})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if err := all[0].Push(ctx, room, 1, []byte("hello")); err != nil {
+						t.Fatal(err)
+					}
+					for {
+						e, err := sub.Next(ctx)
+						if err != nil {
+							t.Fatal(err)
+						}
+						if m, is := e.(*client.Message); is && string(m.Payload) == "hello" {
+							break
+						}
+					}
+					audited(t, audit, map[string]string{"audit": "registered", "account": "client-0", "peer_addr": from + ":"})
+					_, b := s.operate(t, "GET", "/api/v1/sessions?search="+from)
+					var p admin.Page[admin.Session]
+					if err := json.Unmarshal(b, &p); err != nil || p.Total != perAddress {
+						t.Errorf("sessions: %s", b)
+					}
+
+					// One more of the same address is one too many, of another it is not.
+					d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+					addr, secure := strings.CutPrefix(way.to, "tls://")
+					extra, err := d.DialContext(ctx, "tcp", addr)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer extra.Close()
+					if secure {
+						_ = tls.Client(extra, &tls.Config{RootCAs: pool, ServerName: "127.0.0.1"}).Handshake() // it may be ended before
+					}
+					_, _ = io.Copy(io.Discard, extra) // to its end
+					turned := fmt.Sprintf("timedge_turned_away_total{reason=\"address_at_once\"} %d\n", i+1)
+					if !eventually(func() bool { return strings.Contains(metrics(t, s), turned) }) {
+						t.Error("it was not turned away because of its address")
+					}
+					other, err := dial("other", fmt.Sprintf("127.0.2.%d", i+1))
+					if err != nil {
+						t.Fatal(err)
+					}
+					other.Close(ctx)
+					if !eventually(func() bool {
+						for line := range bytes.Lines([]byte(read(t, log))) {
+							if bytes.Contains(line, []byte(`"message":"session closed"`)) && bytes.Contains(line, fmt.Appendf(nil, `"peer_addr":"127.0.2.%d:`, i+1)) {
+								return true
+							}
+						}
+						return false
+					}) {
+						t.Error("the log does not name the client's address")
+					}
+				})
+			}
+
+			// Through the balancer, behind whose own word it comes, it is no PROXY header but a breach of the protocol.
+			c, err := net.Dial("tcp", front)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			_, _ = c.Write([]byte("PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"))
+			_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
+			if b, err := io.ReadAll(c); err != nil || !bytes.Contains(b, []byte("not a timedge connection")) {
+				t.Errorf("answered with %q, %v", b, err)
+			}
+			if strings.Contains(read(t, log), "192.0.2.1") {
+				t.Error("the log has an address that a client has invented")
+			}
+		})
+	}
+}
+
+// metrics returns a server's page of metrics.
+func metrics(t *testing.T, s *server) string {
+	t.Helper()
+	res, err := http.Get(s.admin + "/metrics")
+	if err != nil {
+		t.Error(err)
+		return ""
+	}
+	defer res.Body.Close()
+	b, _ := io.ReadAll(res.Body)
+	return string(b)
 }
 
 // TestForgedProxyHeader: who is no balancer is not believed, nor served where balancers connect.
