@@ -171,8 +171,10 @@ func (n *Node) unplug(e *edge, why parting) {
 	} else if e.lost == 0 && e.settled() {
 		e.lost = n.now
 	}
+	n.uncall(e.ticket)
 	e.at, e.phase, e.ticket = nil, away, 0
 	for _, o := range e.outs {
+		n.uncall(o.ticket)
 		o.way, o.ticket = none, 0
 	}
 }

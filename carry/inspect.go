@@ -1,6 +1,7 @@
 package carry
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -103,10 +104,8 @@ func (n *Node) Room(id codec.RoomID) RoomReport {
 		rep.Role = "relay"
 		r.Publishers(func(num uint16, account string, h room.Holder) bool {
 			p := PublisherReport{Num: num, Account: account}
-			if pub, ok := h.(*Publication); ok {
-				if p.Node = pub.Peer(); p.Node == "" {
-					p.Node = n.self
-				}
+			if h != nil {
+				p.Node = cmp.Or(h.Peer(), n.self)
 			}
 			rep.Publishers = append(rep.Publishers, p)
 			return true

@@ -3,6 +3,7 @@ package carry
 import (
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/node"
+	"github.com/timedge/timedge/room"
 )
 
 // The mirror of an edge: how it is asked for, filled, and opened to clients.
@@ -10,6 +11,10 @@ import (
 // askMirror subscribes this node at the relay, with the positions that it has or, at first, those of the client who
 // waits.
 func (n *Node) askMirror(e *edge) {
+	// One that was never whole has nothing that a new one lacks, and may lack what those who wait for it need.
+	if e.mirror != nil && !e.whole && n.rooms.Forget(e.mirror) {
+		e.mirror = nil
+	}
 	t := n.next()
 	m := &codec.Mirror{Req: t.wire(), Room: e.id}
 	if n.cutOffFromRelay(e) {
@@ -88,11 +93,11 @@ func (r mirrored) tell(n *Node, _ *link) {
 		}
 		e = n.edge(r.room.ID)
 	}
-	// The mirror is there, and clients may be in it, whatever has become of the attempt.
-	if e.mirror != r.room && r.room.IsMirror() {
+	// The mirror is there, and clients may be in it, whatever has become of the attempt; unless it, too, was given up.
+	if e.mirror != r.room && r.room.IsMirror() && n.holds(r.room) {
 		e.mirror, e.whole = r.room, r.room.IsWhole()
 	}
-	if e.ticket != r.ticket {
+	if e.ticket != r.ticket || e.mirror == nil {
 		return
 	}
 	if e.reign.Before(r.reign) {
@@ -104,6 +109,12 @@ func (r mirrored) tell(n *Node, _ *link) {
 		n.turnStrangersAway(e)
 	}
 	n.core.Attached(e.id, r.relay)
+}
+
+// holds reports whether a room is the one that is here under its number: it has not ended.
+func (n *Node) holds(r *room.Room) bool {
+	is, err := n.rooms.Get(r.ID)
+	return err == nil && is == r
 }
 
 // tell follows the answer of a node that has not heard of the newest reign.

@@ -1,6 +1,7 @@
 package carry_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -16,23 +17,71 @@ var mutantsFlag = flag.Bool("mutants", false, "Mutants: plant faults in copies o
 
 // mutants are faults planted in the code itself, in copies that only the compiler sees (go test -overlay): a line, and
 // what it becomes.
-var mutants = []struct {
-	what, file, from, to string
-	alone                bool // it shows on days of one node
-}{
-	{"the fastest seat counts, not the slowest", "../room/seats.go", "case n > 0 && p.acked > low:", "case n > 0 && p.acked < low:", false},
-	{"who does not hold a publisher takes its news", "../room/publisher.go", "if cur := p.holder.Load(); cur != nil && *cur != h {\n\t\treturn\n\t}\n\tp.nudging", "p.nudging", true},
-	{"a revoked publisher is not cut off", "../room/room.go", "r.setGrant(account, grant{r.grantRev + 1, false})\n\tr.expel(now)", "r.setGrant(account, grant{r.grantRev + 1, false})", false},
-	{"a publisher never runs out of time", "../room/room.go", "if p.since != 0 && now-p.since > int64(cfg.Linger) {", "if p.since != 0 && now-p.since > 100*int64(cfg.Linger) {", false},
-	{"a claim is never taken back", "outbound.go", "o.given--", "o.given += 0", false},
-	{"bad_pieces is kept from the client", "up.go", "if why != codec.CodeBadPieces {\n\t\t\twhy = codec.CodeMoved\n\t\t}", "why = codec.CodeMoved", false},
-	{"an older state counts for more than the last word", "../node/core.go", "case e != nil && c.alive(e.hint):", "case false:", false},
-	{"a seat is counted before it is there", "../room/join.go", "default:\n\t\tr.seats.sit(seat)", "default:\n\t\tr.seats.sit(seat)\n\t\tr.seats.sit(seat)", false},
-	{"an outbound has no deadline", "outbound.go", "o.until = n.now + int64(n.rooms.Config().Linger)", "o.until = n.now + 1000*int64(n.rooms.Config().Linger)", false},
-	{"an edge leaves the old relay with a word", "edge.go", "why = outgrown", "why = unneeded", false},
-	{"an edge that looked for its room stays where it is", "edge.go", "n.aim(e.id, n.core.Edge(e.id, true))", "n.retry(e)", false},
-	{"a new relay does not wait for the one before", "relay.go", "if n.now < until && n.core.Contested(r.ID) {", "if false {", false},
-	{"a request that is answered stays", "request.go", "if !q.over {\n\t\tn.done(q)\n\t\tn.do.Answer(q.Ask, m)\n\t}", "n.do.Answer(q.Ask, m)", false},
+var mutants = []mutant{
+	{
+		what: "the fastest seat counts, not the slowest", file: "../room/seats.go",
+		from: "case n > 0 && p.acked > low:",
+		to:   "case n > 0 && p.acked < low:",
+	},
+	{
+		what: "who does not hold a publisher takes its news", file: "../room/publisher.go", kind: "alone",
+		from: "if cur := p.holder.Load(); cur != nil && *cur != h {\n\t\treturn\n\t}\n\tp.nudging",
+		to:   "p.nudging",
+	},
+	{
+		what: "a revoked publisher is not cut off", file: "../room/room.go",
+		from: "r.setGrant(account, grant{r.grantRev + 1, false})\n\tr.expel(now)",
+		to:   "r.setGrant(account, grant{r.grantRev + 1, false})",
+	},
+	{
+		what: "a publisher never runs out of time", file: "../room/room.go",
+		from: "if p.since != 0 && now-p.since > int64(cfg.Linger) {",
+		to:   "if p.since != 0 && now-p.since > 100*int64(cfg.Linger) {",
+	},
+	{what: "a claim is never taken back", file: "outbound.go", from: "o.given--", to: "o.given += 0"},
+	{
+		what: "bad_pieces is kept from the client", file: "up.go",
+		from: "if why != codec.CodeBadPieces {\n\t\t\twhy = codec.CodeMoved\n\t\t}",
+		to:   "why = codec.CodeMoved",
+	},
+	{
+		what: "an older state counts for more than the last word", file: "../node/core.go",
+		from: "case e != nil && c.alive(e.hint):",
+		to:   "case false:",
+	},
+	{
+		what: "a seat is counted before it is there", file: "../room/join.go",
+		from: "default:\n\t\tr.seats.sit(seat)",
+		to:   "default:\n\t\tr.seats.sit(seat)\n\t\tr.seats.sit(seat)",
+	},
+	{
+		what: "an outbound has no deadline", file: "outbound.go",
+		from: "o.until = n.now + int64(n.rooms.Config().Linger)",
+		to:   "o.until = n.now + 1000*int64(n.rooms.Config().Linger)",
+	},
+	{what: "an edge leaves the old relay with a word", file: "edge.go", from: "why = outgrown", to: "why = unneeded"},
+	{
+		what: "an edge that looked for its room stays where it is", file: "edge.go",
+		from: "n.aim(e.id, n.core.Edge(e.id, true))",
+		to:   "n.retry(e)",
+	},
+	{
+		what: "a new relay does not wait for the one before", file: "relay.go",
+		from: "if n.now < until && n.core.Contested(r.ID) {",
+		to:   "if false {",
+	},
+	{
+		what: "a request that is answered stays", file: "request.go",
+		from: "if !q.over {\n\t\tn.done(q)\n\t\tn.do.Answer(q.Ask, m)\n\t}",
+		to:   "n.do.Answer(q.Ask, m)",
+	},
+}
+
+// mutant is one of them.
+type mutant struct {
+	what, file string
+	from, to   string
+	kind       string // of days on which it shows; "": cluster
 }
 
 // TestMutants sees that each is found by the days of a cluster, and says at which seed.
@@ -60,17 +109,16 @@ func TestMutants(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for file, b := range map[string]string{mutant: strings.Replace(string(code), m.from, m.to, 1), overlay: string(replace)} {
-				if err := os.WriteFile(file, []byte(b), 0o644); err != nil {
+			planted := strings.Replace(string(code), m.from, m.to, 1)
+			for file, b := range map[string][]byte{mutant: []byte(planted), overlay: replace} {
+				if err := os.WriteFile(file, b, 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}
-			kind := "Sim$/cluster"
-			if m.alone {
-				kind = "Sim$/alone"
-			}
+			kind := "Sim$/" + cmp.Or(m.kind, "cluster")
 			for _, seeds := range []int{10, 60, 500} {
-				out, err := exec.Command("go", "test", "-overlay", overlay, "-run", kind, fmt.Sprint("-seeds=", seeds), ".").CombinedOutput()
+				args := []string{"test", "-overlay", overlay, "-run", kind, fmt.Sprint("-seeds=", seeds), "."}
+				out, err := exec.Command("go", args...).CombinedOutput()
 				if found := first.FindSubmatch(out); found != nil {
 					t.Logf("found at seed %s: %s", found[1], found[2])
 					return

@@ -67,7 +67,8 @@ const (
 // New returns the machine of a process that is alone as yet.
 func New(self node.Member, rooms *room.Table, pool *room.Pool, do Effects) *Node {
 	n := &Node{
-		self: self.Name, birth: self.Birth, rooms: rooms, pool: pool, do: &parcels{Effects: do, of: make(map[LinkID][]codec.Control)},
+		self: self.Name, birth: self.Birth, rooms: rooms, pool: pool,
+		do:    &parcels{Effects: do, of: make(map[LinkID][]codec.Control)},
 		peers: make(map[string]*peer), links: make(map[LinkID]*link), edges: make(map[codec.RoomID]*edge),
 		ways: make(map[*room.Outbound]*outbound), given: make(map[Ticket]*outbound), calls: make(map[uint32]*call),
 		asks: make(map[SessionID][]*request), ended: make(map[codec.RoomID]int64),

@@ -175,15 +175,21 @@ func (d *does) Answer(a Ask, m codec.Control) {
 	}
 	d.said = append(d.said, text)
 }
-func (d *does) Here(a Ask)                                    { d.said = append(d.said, fmt.Sprintf("%d: here", a.Session)) }
-func (d *does) Give(a Ask, o *room.Outbound, t Ticket)        { d.gave = append(d.gave, gift{a, o, t}) }
-func (d *does) Detached(o *room.Outbound)                     { d.did = append(d.did, func() { d.n.Detached(o, d.now) }) }
+func (d *does) Here(a Ask) {
+	d.said = append(d.said, fmt.Sprintf("%d: here", a.Session))
+}
+func (d *does) Give(a Ask, o *room.Outbound, t Ticket) { d.gave = append(d.gave, gift{a, o, t}) }
+func (d *does) Detached(o *room.Outbound) {
+	d.did = append(d.did, func() { d.n.Detached(o, d.now) })
+}
+func (w *wire) Ask(a Ask) {
+	w.d.did = append(w.d.did, func() { w.d.n.Ask(a, w.d.now) })
+}
 func (w *wire) Send(m codec.Control)                          { w.sent = append(w.sent, m) }
 func (w *wire) Acks(*Publication)                             {}
 func (w *wire) Await(*Publication)                            {}
 func (w *wire) Numbered(*Publication)                         {}
 func (w *wire) Refuse(a Ask, err error)                       { w.Send(&codec.Refused{Req: a.Req, Code: codeOf(err)}) }
-func (w *wire) Ask(a Ask)                                     { w.d.did = append(w.d.did, func() { w.d.n.Ask(a, w.d.now) }) }
 func (w *wire) Performed(Ask, *room.Room, codec.Control)      {}
 func (w *wire) PostCut(*Publication, room.Pusher, codec.Code) {}
 func (w *wire) PostAcks(*Publication)                         {}
@@ -211,6 +217,7 @@ type holder struct{ cut []codec.Code }
 func (h *holder) Cut(_ room.Pusher, code codec.Code) { h.cut = append(h.cut, code) }
 func (h *holder) AckNow(room.Pusher)                 {}
 func (h *holder) Count(room.Pusher, codec.Count)     {}
+func (h *holder) Peer() string                       { return "" }
 
 // How long a room that is used had no relay is told once, whatever it took; one that was not used yet had lost nothing.
 func TestRegained(t *testing.T) {
@@ -510,8 +517,9 @@ func TestMirrorOfManyStreams(t *testing.T) {
 					}
 				}
 			}
+			r.Whole()
 			e := d.n.edge(id)
-			e.mirror, e.wanted = r, true
+			e.mirror, e.whole, e.wanted = r, true, true
 			d.n.drive(e)
 			d.settle()
 			told, pubs := 0, 0

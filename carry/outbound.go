@@ -148,6 +148,7 @@ func (n *Node) letGo(o *outbound) {
 	if o.way != none && o.e.at != nil {
 		n.do.Tell(o.e.at.id, drop{o.out})
 	}
+	n.uncall(o.ticket)
 	o.way, o.ticket = none, 0
 }
 

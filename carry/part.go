@@ -368,7 +368,7 @@ func (p *Publication) end() {
 	}
 }
 
-// Peer returns the node by whose link the publisher is carried; "" if its client is here.
+// Peer implements room.Holder.
 func (p *Publication) Peer() string { return p.part.peer }
 
 func (a *Ask) room() codec.RoomID {

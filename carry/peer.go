@@ -44,6 +44,9 @@ func (n *Node) call(k *link, t Ticket, done func(answer codec.Control)) {
 	n.calls[t.wire()] = &call{k, done}
 }
 
+// uncall forgets the request of a ticket, if one was sent: nobody waits for its answer any more, if there is to be one.
+func (n *Node) uncall(t Ticket) { delete(n.calls, t.wire()) }
+
 // View takes a new view of the cluster.
 func (n *Node) View(v *node.View, now int64) {
 	n.enter(now)

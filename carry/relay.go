@@ -66,15 +66,12 @@ func (a *relay) Demote(id codec.RoomID, to string) {
 	delete(n.shown, id)
 	r.Demote(n.now)
 	n.later = append(n.later, func() {
-		if !r.Empty() {
+		if !n.rooms.Forget(r) { // somebody is in it, or has come this moment
 			e := n.edge(id)
 			e.mirror, e.whole, e.wanted = r, true, true
 			n.drive(e)
-		} else {
-			n.rooms.Forget(r)
-			if n.edges[id] == nil {
-				n.core.Edge(id, false)
-			}
+		} else if n.edges[id] == nil {
+			n.core.Edge(id, false)
 		}
 	})
 }
@@ -151,7 +148,8 @@ func (a *relay) Attach(id codec.RoomID, to string) {
 // noteEvery is how often what becomes of rooms is noted: one line for however many there were.
 const noteEvery = 200 * time.Millisecond
 
-// tidings are rooms of which something is to be noted: the first with all there is to say, of others how many there are.
+// tidings are rooms of which something is to be noted: the first with all there is to say, of others how many there
+// are.
 type tidings struct {
 	first Note
 	rooms int

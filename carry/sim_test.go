@@ -30,6 +30,7 @@ var kinds = []struct {
 }{
 	{"alone", world.Alone, 20, 10},
 	{"cluster", world.Cluster, 100, 20},
+	{"crashes", world.Crashes, 30, 5},
 	{"mixed", world.Mixed, 20, 5},
 	{"hostile", world.Hostile, 8, 2},
 }

@@ -74,7 +74,8 @@ func (e *Engine) startCluster(cfg *ClusterConfig) error {
 	}
 	var err error
 	c.member, err = node.Join(node.Config{
-		Name: c.self, Bind: cfg.Bind, Advertise: cfg.Advertise, Join: cfg.Join, Keys: cfg.Keys, Log: e.log, OnView: views, OnLink: links,
+		Name: c.self, Bind: cfg.Bind, Advertise: cfg.Advertise, Join: cfg.Join, Keys: cfg.Keys,
+		Log: e.log, OnView: views, OnLink: links,
 		OnKeys: func() { c.post(c.rekeyed) }, OnFail: func(err error) { e.failed <- err },
 		Guard: func(f func()) bool { return e.try(inGossip, f) },
 	})

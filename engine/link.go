@@ -73,7 +73,8 @@ func (k *link) Resume() {
 func (k *link) dispatch(s *session, typ byte, frame []byte) error {
 	err := k.handle(s, typ, frame)
 	if err != nil {
-		k.c.log.Error().Err(err).Str("peer", k.peer.Name).Bool("dialed", k.dialed).Hex("frame", frame[:min(len(frame), 64)]).Msg("a node breaks the protocol; its link is closed")
+		k.c.log.Error().Err(err).Str("peer", k.peer.Name).Bool("dialed", k.dialed).Hex("frame", frame[:min(len(frame), 64)]).
+			Msg("a node breaks the protocol; its link is closed")
 	}
 	return err
 }
@@ -102,7 +103,8 @@ func (k *link) handle(s *session, typ byte, frame []byte) error {
 		return err
 	}
 	if e, ok := m.(*codec.Error); ok {
-		k.c.log.Warn().Str("peer", k.peer.Name).Stringer("reason", e.Code).Str("detail", e.Text).Msg("the other node closes the link")
+		k.c.log.Warn().Str("peer", k.peer.Name).Stringer("reason", e.Code).Str("detail", e.Text).
+			Msg("the other node closes the link")
 		s.doom()
 		return nil
 	}
@@ -159,8 +161,8 @@ func (k *link) admit(m *member, rp *room.Replay) {
 	m.o.links++
 	k.queueControl(&codec.Mirrored{Req: m.req, RoomHead: k.heads[m]})
 	delete(k.heads, m)
+	rp.Conclude(m.o.room, &codec.OK{Req: m.req})
 	m.replay(rp)
-	k.queueControl(&codec.OK{Req: m.req})
 }
 
 func (k *link) left(m *member) {
@@ -227,7 +229,8 @@ func (l *loop) tickLinks() {
 			l.stats.silent.Add(1)
 			k.c.log.Warn().Str("peer", k.peer.Name).Msg("a node is silent; its link is closed")
 			k.doom()
-		case l.now-k.pingedAt > int64(linkPing) && (silent > int64(linkPing) || k.phase == phaseHeld): // who is not answered yet hears so that we live
+		// who is not answered yet hears so that we live
+		case l.now-k.pingedAt > int64(linkPing) && (silent > int64(linkPing) || k.phase == phaseHeld):
 			k.pingedAt = l.now
 			k.queueControl(&codec.Ping{Echo: uint64(l.now)})
 		}

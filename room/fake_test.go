@@ -26,6 +26,8 @@ func (h *fakeHolder) Cut(_ Pusher, code codec.Code) {
 	h.cuts = append(h.cuts, code)
 }
 
+func (h *fakeHolder) Peer() string { return "" }
+
 func (h *fakeHolder) AckNow(Pusher) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -49,7 +51,8 @@ type fakeLoop struct {
 	items []fakeItem
 
 	members []*viewer
-	seats   int // members and those on their way in
+	seats   int           // members and those on their way in
+	end     codec.Control // of replays; nil: they have none
 }
 
 type fakeItem struct {
@@ -115,6 +118,9 @@ func (l *fakeLoop) drain() {
 		case it.replay != nil:
 			it.m.member, it.m.mute = true, it.replay.Mute
 			l.members = append(l.members, it.m)
+			if l.end != nil {
+				it.replay.Conclude(l.room, l.end)
+			}
 			for _, item := range it.replay.Items {
 				it.m.q.Replay(&it.m.Sub, item, l.now)
 			}
@@ -269,6 +275,7 @@ func (v *viewer) frame(frame []byte, typ byte) {
 		v.closed = m.Code
 	case *codec.Count:
 		v.told = append(v.told, *m)
+	case *codec.OK:
 	default:
 		v.fail("unexpected %T", c)
 	}

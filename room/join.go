@@ -167,6 +167,7 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 			for _, s := range p.streams {
 				r.replay(rp, &j, s, have, seat)
 			}
+			seat.names(named)
 			if p.ended == 0 && !j.New {
 				p.unknown(rp, named, seat)
 			}

@@ -460,3 +460,24 @@ func TestLateJoinerOfALosslessRoomGetsTheHeaderOfItsFirstFrame(t *testing.T) {
 		x.loop.unsubscribe(late, false)
 	}
 }
+
+// What says that a replay is over is the end of it: a member that is cut off before it has had it all, because its room
+// has moved, is not told that it has.
+func TestReplayIsOverWhenAllOfItHasGone(t *testing.T) {
+	for _, cut := range []bool{false, true} {
+		x := newBench(t, Config{}, codec.Register{})
+		x.script(1, "1k", "2", "3")
+		v := x.newViewer()
+		x.loop.end = &codec.OK{Req: 7}
+		x.join(v, Join{Link: "b", New: true})
+		if cut {
+			v.q.Forget(&v.Sub)
+		}
+		ended := false
+		v.tap = func(_ []byte, typ byte) { ended = typ == codec.TypeOK }
+		v.take(1 << 30)
+		if ended == cut || v.joined[x.pub.Num] == cut {
+			t.Errorf("cut off: %v; it has heard of the publisher: %v, and of the end: %v", cut, v.joined[x.pub.Num], ended)
+		}
+	}
+}

@@ -6,8 +6,8 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// Holder is the session that pushes as a publisher. All three only append to a mailbox: Cut and Count are called under
-// the room's mutex, AckNow from any loop.
+// Holder is the session that pushes as a publisher. What tells it something only appends to a mailbox: Cut and Count
+// are called under the room's mutex, AckNow from any loop.
 type Holder interface {
 	// Cut ends the session's part: the room ended, the right was revoked, or another session took over.
 	Cut(of Pusher, code codec.Code)
@@ -15,6 +15,8 @@ type Holder interface {
 	AckNow(of Pusher)
 	// Count tells how many are in the room.
 	Count(of Pusher, c codec.Count)
+	// Peer returns the node by whose link the publisher comes; "" if its client is connected here. Any goroutine.
+	Peer() string
 }
 
 // Pusher is what a Holder pushes into: a Publisher where the room is, an Outbound at a node that does not relay it.

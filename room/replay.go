@@ -43,6 +43,10 @@ type Midway struct {
 	Why   codec.GapReason // of what is left out until then
 }
 
+// Conclude adds the frame that says that the replay is over, for a member of r. It is part of the replay: who is cut
+// off before it has had it all does not get this either.
+func (rp *Replay) Conclude(r *Room, c codec.Control) { rp.control(r, c) }
+
 // Release drops the references of a replay.
 func (rp *Replay) Release() {
 	for _, it := range rp.Items {

@@ -49,6 +49,7 @@ type place struct {
 	acked uint64
 	began uint64 // where it stood when the seat was given it
 	claim uint64 // what it said it has when it joined, which may be ahead of the room
+	named bool   // it said that it has something of it when it joined
 }
 
 // seated returns the room's seating, making it if need be. Room's mutex.
@@ -148,12 +149,23 @@ func (s *seat) expects(key codec.StreamKey, last uint64) {
 	}
 }
 
-// owes reports whether the seat gets streams of p and has acknowledged nothing of them yet. Who has, and does not name
-// p when it comes back, has been told that p left. A nil seat owes nothing.
+// names notes streams that the subscriber said it has something of. No-op on a nil seat.
+func (s *seat) names(have positions) {
+	if s != nil {
+		for i := range have {
+			if p := s.places[have[i].StreamKey]; p != nil {
+				p.named = true
+			}
+		}
+	}
+}
+
+// owes reports whether the seat gets streams of p of which its subscriber has nothing, as far as it has said. Who has
+// something, and does not name p when it comes back, has been told that p left. A nil seat owes nothing.
 func (s *seat) owes(p *Publisher) bool {
 	if s != nil {
 		for _, st := range p.streams {
-			if pl := s.places[st.key]; pl != nil && pl.acked == pl.began {
+			if pl := s.places[st.key]; pl != nil && pl.acked == pl.began && !pl.named {
 				return true
 			}
 		}

@@ -229,6 +229,28 @@ func TestLosslessNewerSessionWithNothing(t *testing.T) {
 	}
 }
 
+// A subscriber that came with all of a stream, and has been told that the publisher left, hears no more of it when it
+// comes back. Its seat has acknowledged nothing here, since there was nothing to acknowledge.
+func TestLosslessHasHeardThatThePublisherLeft(t *testing.T) {
+	x := losslessBench(t)
+	x.script(1, "1", "2", "3")
+	v := x.back(Join{Account: "v", Instance: 9}, 3)
+	if err := x.pub.Unpublish(x.hold, x.now); err != nil {
+		t.Fatal(err)
+	}
+	x.wantScript(v, 1, "")
+	if len(v.lefts) != 1 {
+		t.Fatalf("it hears %v", v.lefts)
+	}
+	x.loop.unsubscribe(v, true)
+	v.reconnect(x.room)
+	clear(v.streams) // the number may come again
+	x.join(v, Join{Account: "v", Instance: 9})
+	if v.take(1 << 30); len(v.lefts) != 1 || len(v.streams) != 0 {
+		t.Errorf("it hears %v, and of %d streams", v.lefts[1:], len(v.streams))
+	}
+}
+
 func TestLosslessPublisherLeaves(t *testing.T) {
 	x := losslessBench(t)
 	v := x.viewer(Join{Account: "v"})

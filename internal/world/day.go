@@ -160,6 +160,34 @@ func Cluster(seed uint64) *Day { return cluster(seed, false) }
 // stand still for longer than the others wait.
 func Parted(seed uint64) *Day { return cluster(seed, true) }
 
+// Crashes draws days of three nodes of which one is killed and restarted, and as soon as it is back the next one, again
+// and again: rooms move before their edges have come after them.
+func Crashes(seed uint64) *Day {
+	g := newDraw(seed)
+	g.length = 30 * time.Second
+	nodes := []string{"n1", "n2", "n3"}
+	for _, name := range nodes {
+		g.add(0, 0, "start", name, g.ms(-10000, 10000))
+	}
+	g.people(nodes)
+	g.people(nodes)
+	g.late()
+	for range 30 {
+		g.client(nodes)
+	}
+	for at := 2 * time.Second; at < g.length-3*time.Second; at += time.Duration(1500+g.IntN(3000)) * time.Millisecond {
+		i, next := g.IntN(3), at
+		for range 1 + g.IntN(2) {
+			g.add(next, 0, "kill", nodes[i])
+			next += time.Duration(20+g.IntN(150)) * time.Millisecond
+			g.add(next, 0, "start", nodes[i])
+			next += time.Duration(10+g.IntN(500)) * time.Millisecond
+			i = (i + 1) % 3
+		}
+	}
+	return g.day(seed)
+}
+
 // Mixed draws days like those of Cluster on which every other node is of the version before, as to the others: they
 // send it what that understands.
 func Mixed(seed uint64) *Day {
@@ -213,11 +241,7 @@ func cluster(seed uint64, parted bool) *Day {
 		g.add(0, 0, "start", name, fmt.Sprintf("%dms", g.IntN(20000)-10000))
 	}
 	g.people(nodes)
-	for i := range g.actions { // the nodes find each other first
-		if g.actions[i].Verb != "start" {
-			g.actions[i].At += 300 * time.Millisecond
-		}
-	}
+	g.late()
 	for range 60 {
 		g.client(nodes)
 	}
@@ -310,8 +334,9 @@ func (g *generator) people(nodes []string) {
 	policies := []string{"live", "lossless", "live", "latest", "disconnect", "lossless"}
 	kinds := []string{"video", "cursor", "file", "slides"}
 	at := func() time.Duration { return time.Duration(20+g.IntN(400)) * time.Millisecond }
-	np, ns := 0, 0
-	for i := range 2 + g.IntN(3) {
+	np, ns := len(g.pubs), len(g.subs)
+	for range 2 + g.IntN(3) {
+		i := len(g.rooms)
 		r, o := fmt.Sprintf("r%d", i+1), fmt.Sprintf("o%d", i+1)
 		g.rooms = append(g.rooms, r)
 		g.add(10*time.Millisecond, 0, "register", o, r, policies[(i+g.IntN(2))%len(policies)], g.one(nodes))
@@ -327,6 +352,15 @@ func (g *generator) people(nodes []string) {
 			s := fmt.Sprintf("s%d", ns)
 			g.subs = append(g.subs, [2]string{s, r})
 			g.add(at(), 0, "subscribe", s, r, g.one(nodes))
+		}
+	}
+}
+
+// late has people come a moment later: the nodes find each other first.
+func (g *generator) late() {
+	for i := range g.actions {
+		if g.actions[i].Verb != "start" {
+			g.actions[i].At += 300 * time.Millisecond
 		}
 	}
 }

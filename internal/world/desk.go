@@ -169,7 +169,11 @@ func (p *Process) dial(m node.Member) {
 			p.run(func() { p.desk.post(func() { p.node.Unreached(m, refused, p.clock()) }) })
 		})
 	}
-	w.after(w.between(100*time.Microsecond, 4*time.Millisecond), func() {
+	handshake := w.between(100*time.Microsecond, 4*time.Millisecond)
+	if w.chance(6) { // the machine has other things to do: links of one node come at different times
+		handshake = w.between(4*time.Millisecond, 250*time.Millisecond)
+	}
+	w.after(handshake, func() {
 		p.run(func() {
 			q := w.nodes[m.Name]
 			switch {

@@ -18,7 +18,8 @@ var Invariants = map[string]string{
 		"and under another only if it was not acknowledged when that began",
 	"I3": "told: lost, expired and slow only for what was not acknowledged while the subscriber counted; " +
 		"in a lossless room for nothing",
-	"I4":  "acked: what is acknowledged every subscriber has that counts; in a lossless room has consumed",
+	"I4": "acked: what is acknowledged is where every subscriber is that counts; " +
+		"in a lossless room every one has consumed it",
 	"I5":  "rights: after the answer to revoke nothing pushed later arrives; a grant that is answered holds",
 	"I6":  "init: who joins late gets the newest acknowledged header before anything else",
 	"I7":  "ghosts: each publisher at a relay has a living client, or a deadline",
@@ -104,27 +105,52 @@ func (s *subscriber) excuse(m *codec.Gap, st *inStream) {
 	}
 }
 
-// acknowledged is I4, for lossless rooms: who was there when a frame was pushed has consumed it when it is
-// acknowledged.
+// acknowledged is I4: when a frame is acknowledged, who was there when it was pushed has consumed it, in a lossless
+// room; in any other the node of everybody who keeps up has it, so that whatever dies now it comes. Who came while the
+// room was on its way from one relay to the next, which the first does not know, is sent what publishers keep.
 func (w *World) acknowledged(p *publisher, dtype uint8, seq uint64, r *frameRecord) {
 	if r.pushed == 0 && !r.gap {
 		w.fail("I4", "frame %d of %s, dtype %d, is acknowledged, and was never pushed", seq, p.name, dtype)
 	}
-	if p.room.policy != codec.PolicyLossless || r.gap {
+	if r.gap || p.room.removed != 0 {
 		return
 	}
+	key := codec.StreamKey{Pub: p.num, Dtype: dtype}
 	for _, name := range w.cast {
 		s, is := w.clients[name].(*subscriber)
 		if !is || s.room != p.room || !s.in || s.over || s.inAt > r.pushed || s.cutAt != 0 && s.cutAt <= w.now ||
 			w.books.troubled(s.node, r.pushed, w.now) {
 			continue
 		}
-		key := codec.StreamKey{Pub: p.num, Dtype: dtype}
-		if st := s.streams[key]; (st == nil || st.expected <= seq) && s.past[key] <= seq {
+		if st := s.streams[key]; st != nil && st.expected > seq || s.past[key] > seq {
+			continue
+		}
+		if p.room.policy == codec.PolicyLossless {
 			w.fail("I4", "frame %d of %s, dtype %d, is acknowledged, and %s, which is there, does not have it",
 				seq, p.name, dtype, s.name)
+		} else if s.keepsUp(r.pushed) && !w.books.moved(s.inAt-Config.Settle, s.inAt) && !s.nodeHas(key, seq) {
+			w.fail("I4", "frame %d of %s, dtype %d, is acknowledged, and %s, where %s is, does not have it",
+				seq, p.name, dtype, s.node, s.name)
 		}
 	}
+}
+
+// nodeHas reports whether the process that the subscriber is connected to has been sent a frame.
+func (s *subscriber) nodeHas(key codec.StreamKey, seq uint64) bool {
+	host := s.end.peer.host
+	if host.dead {
+		return true
+	}
+	r, err := host.rooms.Get(s.room.id)
+	if err != nil { // the subscriber is about to hear of that
+		return true
+	}
+	for _, st := range r.Streams() {
+		if st.StreamKey == key {
+			return st.Next > seq
+		}
+	}
+	return false
 }
 
 // mayBeRevoked reports whether the owner has asked for that.
@@ -137,22 +163,34 @@ func (w *World) mayBeRevoked(r *roomRecord, account string) bool {
 	return false
 }
 
-// leftGone is I8: a subscriber hears that a publisher is gone.
+// leftGone is I8: a subscriber hears that a publisher is gone. It may be that no node who matters has heard of it for
+// the linger time: its client was away, or the network kept its node, or the subscriber's, from the others.
 func (w *World) leftGone(s *subscriber, num uint16) {
 	lives := s.room.lives[num]
 	if len(lives) == 0 {
 		return
 	}
-	p := lives[len(lives)-1].by
-	if p.num != num || !p.live || p.gone != 0 || len(lives) > 1 && lives[len(lives)-2].by != p {
+	l := lives[len(lives)-1]
+	p := l.by
+	if p.life != l || p.gone != 0 || p.done {
 		return
 	}
-	if since := w.now - p.liveAt; since > 500*time.Millisecond+w.slack() &&
-		!w.books.kept(p.node, p.liveAt, w.now, Config.Linger/3) && !w.books.kept(s.node, p.liveAt, w.now, Config.Linger/3) &&
-		!w.books.died(w.now-Config.Linger-time.Second, w.now) {
-		w.fail("I8", "%s hears that %s is gone, which has been connected for %v", s.name, p.name, since)
+	if n := len(lives); n > 1 && (lives[n-2].by != p || w.now-l.began < w.slack()) { // the word may be of the one before
+		return
 	}
+	absent, since := p.absent, p.liveAt
+	if !p.live {
+		absent, since = w.now-p.lostAt, p.lostAt
+	}
+	if absent > Config.Linger-noticing || w.books.kept(p.node, since, w.now, Config.Linger/3) ||
+		w.books.kept(s.node, since, w.now, Config.Linger/3) {
+		return
+	}
+	w.fail("I8", "%s hears that %s is gone, whose connection has been away for %v at most", s.name, p.name, absent)
 }
+
+// noticing is how much earlier than the client a node may notice that their connection has broken.
+const noticing = 400 * time.Millisecond
 
 // slack is what news may take to get around while nodes come and go.
 func (w *World) slack() time.Duration { return Config.Settle + Config.Linger }

@@ -206,6 +206,10 @@ func (m *subscription) admit(rp *room.Replay) {
 		m.mute = rp.Mute
 	}
 	s.Send(m.reply)
+	late := s.l.p.w.planted("a replay that is cut off ends all the same", 1)
+	if m.after != nil && !late {
+		rp.Conclude(m.o.room, m.after)
+	}
 	q := s.queue()
 	for _, it := range rp.Items {
 		init := it.B.Kind == room.KindStream && codec.Flags(it.B.B[it.Off+2])&codec.FlagInit != 0
@@ -219,7 +223,7 @@ func (m *subscription) admit(rp *room.Replay) {
 	}
 	q.Fresh(&m.sub, rp.Fresh, rp.FreshUntil)
 	rp.Release()
-	if m.after != nil {
+	if m.after != nil && late {
 		s.Send(m.after)
 	}
 	if m.sub.Slow() {

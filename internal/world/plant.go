@@ -17,6 +17,7 @@ var Plants = map[Plant][]string{
 	"an answer is given twice":                          {"I9"},
 	"a publisher that leaves is not detached":           {"I7"},
 	"init messages are left out of a replay":            {"I1", "I6"},
+	"a replay that is cut off ends all the same":        {"I3", "I8"},
 	"what a closed session had queued is not let go of": {"I13"},
 }
 

@@ -22,6 +22,8 @@ type publisher struct {
 	asking   bool
 	live     bool          // the server has answered on this connection
 	liveAt   time.Duration // since when
+	lostAt   time.Duration // when it last was not any more
+	absent   time.Duration // how long that lasted the last time
 	denied   bool          // it may not publish, and asks again now and then
 	done     bool          // the room is over for it
 	resting  bool          // it pushes nothing for the moment
@@ -63,41 +65,6 @@ type outFrame struct {
 
 func (f *outFrame) last() uint64 { return max(f.seq, f.to) }
 
-// shape is what a publisher pushes.
-type shape func(p *publisher, n uint64)
-
-// shapes are the kinds of streams that there are.
-var shapes = map[string]shape{
-	// A picture that begins with a header, which is repeated in another form now and then, and sound beside it.
-	"video": func(p *publisher, n uint64) {
-		switch {
-		case n%40 == 0:
-			p.message(1, codec.FlagInit, 60, 1)
-			p.message(1, codec.FlagKey, 900, 1)
-		case n%8 == 0:
-			p.message(1, codec.FlagKey, 900, 1)
-		default:
-			p.message(1, 0, 200, 1)
-		}
-		p.message(2, 0, 40, 1)
-	},
-	"cursor": func(p *publisher, n uint64) { p.message(uint8(3+n%2), 0, 30, 1) },
-	// Messages of several pieces, so large that the window binds.
-	"file": func(p *publisher, n uint64) {
-		if n%10 == 0 {
-			p.message(5, codec.FlagInit, 30, 2)
-		}
-		p.message(5, 0, 9000, 1+int(n%3))
-	},
-	// A header once, then key messages only: who joins late depends on it.
-	"slides": func(p *publisher, n uint64) {
-		if n == 0 {
-			p.message(6, codec.FlagInit, 100, 1)
-		}
-		p.message(6, codec.FlagKey, 400, 1)
-	},
-}
-
 // come brings a publisher into the world, or back to it on another connection.
 func (p *publisher) come(node string) {
 	if p.gone != 0 { // it went, and is another now
@@ -117,6 +84,7 @@ func (p *publisher) come(node string) {
 func (p *publisher) forgetAll() {
 	p.instance = mix(p.instance)
 	p.life, p.num, p.streams, p.done, p.denied, p.tries = nil, 0, nil, false, false, 0
+	p.lostAt, p.absent = 0, 0
 }
 
 // beat makes a message now and then.
@@ -185,11 +153,22 @@ func (s *outStream) add(p *publisher, f outFrame) {
 
 // opened asks to publish.
 func (p *publisher) opened() {
-	p.live, p.asking, p.flight = false, false, 0
+	p.stop()
+	p.asking, p.flight = false, 0
 	p.publish()
 }
 
-func (p *publisher) lost() { p.live, p.asking = false, false }
+func (p *publisher) lost() {
+	p.stop()
+	p.asking = false
+}
+
+// stop notes that no server takes what it pushes.
+func (p *publisher) stop() {
+	if p.live {
+		p.live, p.lostAt = false, p.w.now
+	}
+}
 
 func (p *publisher) publish() {
 	if p.asking || p.done || !p.open || p.gone != 0 {
@@ -199,7 +178,8 @@ func (p *publisher) publish() {
 		p.again()
 		return
 	}
-	p.asking, p.live = true, false
+	p.stop()
+	p.asking = true
 	asked := p.w.now
 	p.ask(&codec.Publish{Room: p.room.id}, func(answer codec.Control) {
 		p.asking = false
@@ -214,7 +194,7 @@ func (p *publisher) publish() {
 
 // again asks a little later.
 func (p *publisher) again() {
-	p.live = false
+	p.stop()
 	p.tries++
 	this := p.dials
 	low := min(5*time.Millisecond<<min(p.tries, 6), 200*time.Millisecond)
@@ -257,6 +237,7 @@ func (p *publisher) published(m *codec.Published) {
 		w.tell("%s is publisher %d of %s at %s, which has %v", p.name, m.Pub, p.room.label, p.node, m.Streams)
 	}
 	p.window, p.flight, p.live, p.liveAt, p.tries = int(m.Window), 0, true, w.now, 0
+	p.absent = w.now - p.lostAt
 	next := make(map[uint8]uint64, len(m.Streams))
 	for _, x := range m.Streams {
 		next[x.Dtype] = x.Next
@@ -458,7 +439,7 @@ func (p *publisher) acknowledged(m *codec.Ack) {
 func (p *publisher) closed(code codec.Code) {
 	p.w.tell("%s is told closed: %v", p.name, code)
 	was := p.live
-	p.live = false
+	p.stop()
 	switch code {
 	case codec.CodeMoved, codec.CodeSuperseded:
 		p.again()
