@@ -3,6 +3,7 @@ package world
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/timedge/timedge/codec"
@@ -87,17 +88,9 @@ func (l *ledger) kept(node string, from, to, atLeast time.Duration) bool {
 	return false
 }
 
-// died reports whether a node was killed between two moments; moved, whether one came or went.
-func (l *ledger) died(from, to time.Duration) bool  { return within(l.killed, from, to) }
-func (l *ledger) moved(from, to time.Duration) bool { return within(l.moves, from, to) }
-
-func within(times []time.Duration, from, to time.Duration) bool {
-	for _, at := range times {
-		if at >= from && at <= to {
-			return true
-		}
-	}
-	return false
+// moved reports whether a node came or went between two moments.
+func (l *ledger) moved(from, to time.Duration) bool {
+	return slices.ContainsFunc(l.moves, func(at time.Duration) bool { return at >= from && at <= to })
 }
 
 // roomRecord is a room as its owner knows it.
