@@ -29,8 +29,9 @@ type carrier struct {
 	holds   int    // what the account's share counts for it
 	close   uint16 // the code to close the WebSocket with; 0: closeNormal, or closeGoingAway
 	reason  string
-	ended   bool // end was called: nothing more is sent
-	deaf    bool // the peer has said that it takes nothing more
+	ended   bool  // end was called: nothing more is sent
+	deaf    bool  // the peer has said that it takes nothing more
+	over    error // it has ended so; the session ends once all is handled that came before
 }
 
 const (

@@ -50,6 +50,7 @@ func (s *session) finish() {
 	}
 	s.leaveRooms()
 	s.unpause()
+	s.heed()
 	s.closing, s.openedAt = true, l.now
 	s.setPartial(nil)
 	l.closing = append(l.closing, s)
@@ -112,9 +113,9 @@ const fewMembers = 8
 // onClose releases all that the session holds. gnet closes the descriptor right after.
 func (s *session) onClose() {
 	l := s.loop
-	if s.paused && !s.doomed { // what it sent before it left counts
+	if s.paused && !s.doomed { // what it sent before it left counts; if it was reset, as far as a turn goes
 		defer l.settle()
-		for s.paused && l.try(inClose, unit{}, s.nextTurn) {
+		for s.paused && l.try(inClose, unit{}, s.nextTurn) && l.poller == noPoller {
 		}
 	}
 	s.unpause()

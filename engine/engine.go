@@ -67,6 +67,7 @@ type Engine struct {
 	refusals sieve // of the audit
 	requests requests
 	faults   faults
+	behind   atomic.Int32 // loops that are: see behindAt
 
 	// The ticker's: see holdings.go.
 	relief    reliefStep
@@ -130,7 +131,7 @@ func (e *Engine) startLoops() error {
 	}
 	for i := range e.cfg.Loops {
 		l := &loop{
-			eng: e, idx: i, wakeFD: -1, outlets: make(map[*room.Room]*outlet), blocked: make(map[uint64]*session),
+			eng: e, idx: i, wakeFD: -1, poller: noPoller, outlets: make(map[*room.Room]*outlet), blocked: make(map[uint64]*session),
 			lagging: make(map[*session]struct{}),
 		}
 		l.tell = l.sendAck
@@ -184,6 +185,7 @@ func (l *loop) connect() error {
 		return err
 	}
 	l.reactor = gc.EventLoop()
+	l.poller = pollerOf(gc.Fd())
 	return nil
 }
 
@@ -294,19 +296,19 @@ func (s *session) turn(b []byte) {
 	l.reading = nil
 	s.endTurn(err)
 	if end != nil {
-		s.lastTurns(end)
+		s.carrier.over = end
+		s.over()
 	}
+	s.heed()
 }
 
-// lastTurns handles all that came before the carrier's end, and closes. Loop only.
-func (s *session) lastTurns(why error) {
-	for s.paused {
-		s.nextTurn()
+// over closes the session at its carrier's end, once all that came before it is handled. Loop only.
+func (s *session) over() {
+	if c := s.carrier; c == nil || c.over == nil || s.paused || s.closing || s.doomed || s.closed {
+		return
 	}
-	if !s.closing && !s.doomed && !s.closed {
-		s.failErr(why)
-		s.loop.out = s.loop.out[:0]
-	}
+	s.failErr(s.carrier.over)
+	s.loop.out = s.loop.out[:0]
 }
 
 // Addrs returns the addresses that clients connect to: those of Config.Listen, ListenTLS, ListenWS, ListenWSS,

@@ -105,20 +105,34 @@ func (e *Engine) Members() (n int) {
 	return n
 }
 
-// SetMaxWaiting bounds what waits on a loop for its session's turn, until the test ends. It is called before an engine
-// starts.
-func SetMaxWaiting(t testing.TB, n int) {
-	was := maxWaiting
-	maxWaiting = n
-	t.Cleanup(func() { maxWaiting = was })
+// ForgetPollers has the loops read sessions whose turn is over, as they do where the kernel does not tell who watches them.
+func (e *Engine) ForgetPollers() {
+	for _, l := range e.loops {
+		l.onLoop(func() { l.poller = noPoller })
+	}
 }
 
-// Waiting returns how many bytes wait for their session's turn.
-func (e *Engine) Waiting() (n int) {
+// Pollers reports whether all loops know by which epoll instance they are watched.
+func (e *Engine) Pollers() (known bool) {
+	known = true
 	for _, l := range e.loops {
-		l.onLoop(func() { n += l.waiting })
+		l.onLoop(func() { known = known && l.poller != noPoller })
 	}
-	return n
+	return known
+}
+
+// Waiting returns how many bytes wait for their session's turn, and the most that do of one session.
+func (e *Engine) Waiting() (n, most int) {
+	for _, l := range e.loops {
+		l.onLoop(func() {
+			for _, s := range l.sessions {
+				if s.paused {
+					n, most = n+len(s.partial), max(most, len(s.partial))
+				}
+			}
+		})
+	}
+	return n, most
 }
 
 // Leaving reports whether Shutdown was called.

@@ -15,6 +15,7 @@ type loop struct {
 	idx     int
 	reactor gnet.EventLoop
 	wakeFD  int // our end of the socket pair whose other end the reactor reads
+	poller  int // the epoll instance of the reactor, or noPoller
 	box     mailbox
 	blocker *blocker
 	stats   loopStats
@@ -27,7 +28,7 @@ type loop struct {
 	greeting     []*session // without a hello yet, oldest first
 	closing      []*session // finished, oldest first
 	turns        []*session // paused, in the order of their turns
-	used         int        // steps of turns since takeTurns began
+	used         int        // steps of turns since the last drain
 	expiring     bool       // more of these have had their time: itemExpire is in the mailbox
 	outlets      map[*room.Room]*outlet
 	touched      []*outlet  // outlets with batches to fan out in this drain
@@ -35,7 +36,6 @@ type loop struct {
 	settled      settled    // how far settle has come
 	closes       int        // how many connections it may still close
 	goesOn       bool       // the loop was woken to close more
-	waiting      int        // bytes that paused sessions have waiting
 	doomed       []*session // sessions to close when no list is being walked
 	cuts         []*member  // members to cut off, likewise
 	lagging      map[*session]struct{}
@@ -80,8 +80,29 @@ var wakeByte = []byte{1}
 
 // post hands an item to the loop. Any goroutine.
 func (l *loop) post(it item) {
-	if l.box.post(it) {
+	wake, n := l.box.post(it)
+	if n == behindAt {
+		l.eng.behind.Add(1)
+	}
+	if wake {
 		l.wake()
+	}
+}
+
+// behindAt is how many items wait for a loop that is behind, about a millisecond's work. Until it has done them, all
+// loops give sessions nothing but the least of a turn, so that what a loop has to do does not pile up, and with it what
+// it has to do for everybody else.
+const behindAt = 1024
+
+// caughtUp tells that a loop has done what it was behind with: the others go on.
+func (e *Engine) caughtUp(l *loop) {
+	if e.behind.Add(-1) > 0 {
+		return
+	}
+	for _, other := range e.loops {
+		if other != l {
+			other.wake()
+		}
 	}
 }
 
@@ -107,13 +128,16 @@ func (l *loop) drain() {
 			l.spare = items
 			l.settle()
 			l.takeTurns()
-			if l.eng.pool.Tidy(tidyBatches) || len(l.turns) > 0 {
+			if l.eng.pool.Tidy(tidyBatches) || len(l.turns) > 0 && l.eng.behind.Load() == 0 {
 				l.wake()
 			}
 			return
 		}
 		for at := 0; at < len(items); {
 			at = l.handleFrom(items, at)
+		}
+		if len(items) >= behindAt {
+			l.eng.caughtUp(l)
 		}
 		clear(items)
 		l.spare = items
@@ -149,9 +173,9 @@ func (l *loop) handleFrom(items []item, at int) (next int) {
 
 // takeTurns gives sessions whose last turn was over another one, in the order in which that was. All together have as
 // much as one: then the sockets are read, so that clients who send very much hold up others by about a millisecond,
-// however many they are.
+// however many they are. They have nothing while a loop is behind: what they send would only make it wait longer.
 func (l *loop) takeTurns() {
-	for l.used = 0; len(l.turns) > 0 && l.used < turnSteps; {
+	for l.used = 0; len(l.turns) > 0 && l.used < turnSteps && l.eng.behind.Load() == 0; {
 		s := l.turns[0]
 		l.turns[0] = nil
 		l.turns = l.turns[1:]
@@ -168,7 +192,10 @@ func (l *loop) takeTurn(s *session) {
 	defer l.rescue(inRead)
 	if s.nextTurn(); s.paused {
 		l.turns = append(l.turns, s)
+		return
 	}
+	s.over()
+	s.heed()
 }
 
 // settled is how far each of settle's four lists has been walked: after a panic it goes on behind who caused it.

@@ -51,14 +51,14 @@ const (
 	itemDo                       // call do
 )
 
-// post appends an item and reports whether the loop must be woken.
-func (m *mailbox) post(it item) (wake bool) {
+// post appends an item and reports whether the loop must be woken, and how many wait now.
+func (m *mailbox) post(it item) (wake bool, n int) {
 	m.mu.Lock()
 	m.items = append(m.items, it)
-	wake = !m.awake
+	wake, n = !m.awake, len(m.items)
 	m.awake = true
 	m.mu.Unlock()
-	return wake
+	return wake, n
 }
 
 // len returns how many items wait. Any goroutine.

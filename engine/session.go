@@ -46,6 +46,7 @@ type session struct {
 	inner   bool    // its client is within this process; fixed before open
 	sent    bool    // it is told to go elsewhere, by a rebalance
 	paused  bool    // its turn is over: it is on the loop's list of turns
+	unread  bool    // the reactor does not read it: see heed
 	renewal renewal // see token.go
 	at      int32   // place in the loop's list
 	fd      int32   // fixed after open
@@ -101,12 +102,14 @@ const (
 	phaseOpen
 )
 
-// turnSteps is how many frames, runs of stream frames counting as one, a client has handled in a turn; a request counts
-// as requestSteps, which is about what it costs. What the client has sent beyond that waits for another turn: a drain
-// gives it drainRounds, then the sockets are read, so that who sends very many tiny frames holds up others for about a
-// millisecond at a time.
+// turnSteps is how many frames, runs of stream frames counting as one, clients have handled in a round of a loop, between
+// two looks at its sockets; a request counts as requestSteps, which is about what it costs. Once that is used up a client
+// still has leastSteps, enough for who sends little. What it has sent beyond that waits for another turn, and its socket
+// is not read meanwhile, so that who sends very many tiny frames holds up others for about a millisecond at a time, and
+// is slowed by TCP.
 const (
 	turnSteps    = 1024
+	leastSteps   = 32
 	requestSteps = 8
 
 	// What a request takes beside that (owe). docs/limits.md has the table.
@@ -114,11 +117,6 @@ const (
 	perStep      = 4   // parts of a replay, names of an inbox request, in a step; a position of a subscribe is one
 	crowdPerStep = 128 // subscribers of a lossless room in a step of an acknowledgement, a subscribe or an unsubscribe
 )
-
-// maxWaiting bounds the bytes that wait on a loop; of one session it is as much as a read may bring. What does not fit
-// makes turns longer, and so does a session that closes: what it has waiting is handled at once. No turn is longer than
-// it takes to handle a read's worth. A variable for tests.
-var maxWaiting = 16 << 20
 
 // feed takes what was read: whole frames are handled, as many as a turn has, the rest is kept. An error closes the
 // session; a *codec.ProtocolError is told first. Loop only.
@@ -131,10 +129,9 @@ func (s *session) feed(b []byte) error {
 		}
 		return nil
 	}
-	for s.paused {
-		if s.loop.waiting+len(b) <= maxWaiting && len(s.partial)+len(b) <= s.loop.eng.cfg.ReadBuffer {
+	for s.paused { // only where there is no poller
+		if len(s.partial)+len(b) <= s.loop.eng.cfg.ReadBuffer {
 			s.retain(b)
-			s.loop.waiting += len(b)
 			return nil
 		}
 		if err := s.resume(); err != nil {
@@ -180,16 +177,20 @@ func (s *session) unpause() (b []byte) {
 	if s.paused {
 		b, s.paused = s.partial, false
 		s.setPartial(nil)
-		s.loop.waiting -= len(b)
 	}
 	return b
 }
 
 // steps handles whole frames, and returns what is left: the beginning of one, or, when the turn is over and the session
-// paused, any number. Between nodes there are no turns.
+// paused, any number.
 func (s *session) steps(b []byte) (rest []byte, err error) {
-	left := turnSteps
-	defer func() { s.loop.used += turnSteps - left }()
+	l := s.loop
+	had := leastSteps
+	if l.eng.behind.Load() == 0 {
+		had = max(had, turnSteps-l.used)
+	}
+	left := had
+	defer func() { l.used += had - left }()
 	for len(b) > 0 {
 		if left -= s.repay(left); left <= 0 && s.pause(b) {
 			return b, nil
@@ -209,14 +210,10 @@ func (s *session) steps(b []byte) (rest []byte, err error) {
 	return nil, nil
 }
 
-// pause ends the session's turn with b left to handle, if there is a place for it to wait.
+// pause ends the session's turn with b left to handle, if there is any. Between nodes there are no turns.
 func (s *session) pause(b []byte) bool {
-	if len(b) == 0 || !s.role.client() || s.loop.waiting+len(b) > maxWaiting {
-		return false
-	}
-	s.paused = true
-	s.loop.waiting += len(b)
-	return true
+	s.paused = len(b) > 0 && s.role.client()
+	return s.paused
 }
 
 // owe counts steps that a request has taken beside those of stepsOf, which only show when it is handled: they are taken
