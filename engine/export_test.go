@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -123,17 +125,53 @@ func (e *Engine) Pollers() (known bool) {
 
 // Waiting returns how many bytes wait for their session's turn, and the most that do of one session.
 func (e *Engine) Waiting() (n, most int) {
-	for _, l := range e.loops {
-		l.onLoop(func() {
-			for _, s := range l.sessions {
-				if s.paused {
-					n, most = n+len(s.partial), max(most, len(s.partial))
-				}
-			}
-		})
+	for i := range e.loops {
+		a, b := e.WaitingOf(i)
+		n, most = n+a, max(most, b)
 	}
 	return n, most
 }
+
+// WaitingOf is Waiting of one loop.
+func (e *Engine) WaitingOf(loop int) (n, most int) {
+	l := e.loops[loop]
+	l.onLoop(func() {
+		for _, s := range l.sessions {
+			if s.paused {
+				n, most = n+len(s.partial), max(most, len(s.partial))
+			}
+		}
+	})
+	return n, most
+}
+
+// LoopOf returns the number of the loop that has a session of the account, -1 if none has.
+func (e *Engine) LoopOf(account string) int {
+	for i, l := range e.loops {
+		has := false
+		l.onLoop(func() { has = slices.ContainsFunc(l.sessions, func(s *session) bool { return s.account == account }) })
+		if has {
+			return i
+		}
+	}
+	return -1
+}
+
+// Stop stops a loop until the function that it returns is called.
+func (e *Engine) Stop(loop int) (goOn func()) {
+	stopped, done := make(chan struct{}), make(chan struct{})
+	e.loops[loop].post(item{kind: itemDo, do: func() { close(stopped); <-done }})
+	<-stopped
+	return sync.OnceFunc(func() { close(done) })
+}
+
+// Behind returns how many items wait for a loop, and whether it counts as behind.
+func (e *Engine) Behind(loop int) (items int, is bool) {
+	return e.loops[loop].box.len(), e.behind.Load() > 0
+}
+
+// MostBehind bounds what clients make wait for a loop that does not come to it, with so many of them pushing.
+func MostBehind(clients int) int { return behindAt + turnSteps + clients*leastSteps }
 
 // Leaving reports whether Shutdown was called.
 func (e *Engine) Leaving() bool { return e.leaving.Load() }

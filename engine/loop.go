@@ -80,11 +80,7 @@ var wakeByte = []byte{1}
 
 // post hands an item to the loop. Any goroutine.
 func (l *loop) post(it item) {
-	wake, n := l.box.post(it)
-	if n == behindAt {
-		l.eng.behind.Add(1)
-	}
-	if wake {
+	if l.box.post(it, &l.eng.behind) {
 		l.wake()
 	}
 }

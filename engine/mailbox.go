@@ -2,6 +2,7 @@ package engine
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/timedge/timedge/carry"
 	"github.com/timedge/timedge/codec"
@@ -51,14 +52,18 @@ const (
 	itemDo                       // call do
 )
 
-// post appends an item and reports whether the loop must be woken, and how many wait now.
-func (m *mailbox) post(it item) (wake bool, n int) {
+// post appends an item and reports whether the loop must be woken. A loop that is behind from here on is counted,
+// before it can have caught up.
+func (m *mailbox) post(it item, behind *atomic.Int32) (wake bool) {
 	m.mu.Lock()
 	m.items = append(m.items, it)
-	wake, n = !m.awake, len(m.items)
+	wake = !m.awake
 	m.awake = true
+	if len(m.items) == behindAt {
+		behind.Add(1)
+	}
 	m.mu.Unlock()
-	return wake, n
+	return wake
 }
 
 // len returns how many items wait. Any goroutine.

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"net"
 	"testing"
+	"time"
 
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/engine"
@@ -74,4 +75,53 @@ func TestPushedBeforeClosing(t *testing.T) {
 			t.Errorf("%d bytes are left waiting", n)
 		}
 	})
+}
+
+// What a publisher makes another loop do does not pile up there, however much it sends and however small the frames: it
+// waits in its socket, and comes when that loop has caught up, all of it and in order.
+func TestLoopThatIsBehind(t *testing.T) {
+	e := start(t)
+	pub, sub := login(t, e, "alice", 1), login(t, e, "bob", 2)
+	room := pub.register(codec.Register{Policy: codec.PolicyLossless})
+	sub.subscribe(room)
+	num := pub.publish(room).Pub
+	at := e.LoopOf("bob")
+	if at == e.LoopOf("alice") {
+		t.Fatal("both are on one loop")
+	}
+	goOn := e.Stop(at)
+	defer goOn()
+	const n = 60_000
+	var b []byte
+	for i := range n { // each frame is a run of its own
+		b = enc((&codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: num, Dtype: uint8(i % 2)},
+			Seq: uint64(1 + i/2), Payload: []byte("x")}).Append(b))
+	}
+	go pub.write(b)
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) { // between two looks
+		waits, most := e.WaitingOf(1 - at)
+		items, behind := e.Behind(at)
+		if behind && waits > 0 {
+			if items > engine.MostBehind(1) {
+				t.Errorf("%d items wait for the loop, bound %d", items, engine.MostBehind(1))
+			}
+			if most > 1<<20 {
+				t.Errorf("%d bytes of the session wait, bound a read", most)
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d items wait for the loop, and %d bytes for turns: nobody is held back", items, waits)
+		}
+	}
+	goOn()
+	for i := range n {
+		f := next[*codec.Stream](sub)
+		if f.Dtype != uint8(i%2) || f.Seq != uint64(1+i/2) {
+			t.Fatalf("frame %d is %d of stream %d", i, f.Seq, f.Dtype)
+		}
+		if i%1000 == 999 {
+			sub.send(&codec.Ack{Room: room, StreamKey: f.StreamKey, Seq: f.Seq})
+		}
+	}
 }
