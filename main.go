@@ -84,9 +84,16 @@ type roomFlags struct {
 	IdleUnlessOccupied bool `help:"The room does not end by --idle while it has a subscriber."`
 }
 
+// e2eeFlags say under which key messages are sealed and opened.
+type e2eeFlags struct {
+	E2EE     string `name:"e2ee" placeholder:"KEY" env:"TIMEDGE_E2EE" help:"${e2eeHelp}"`
+	E2EEFile string `name:"e2ee-file" placeholder:"FILE" env:"TIMEDGE_E2EE_FILE" help:"The same key, in a file."`
+}
+
 type pushCmd struct {
 	serverFlags
 	roomFlags
+	e2eeFlags
 	Room roomID `placeholder:"ROOM" help:"Push into this room; without, one is registered, and removed at the end."`
 	Wait uint64 `placeholder:"N" help:"Hold until so many subscribers are there."`
 	input
@@ -117,6 +124,7 @@ type inboxCmd struct {
 
 type subCmd struct {
 	serverFlags
+	e2eeFlags
 	Output    string   `short:"o" placeholder:"FILE" default:"-" help:"Where to write; - is standard output (${default})."`
 	Dtype     []uint8  `placeholder:"N" help:"Only these streams; several, comma-separated (all, as they come)."`
 	Publisher []string `placeholder:"NAME" help:"Only what these accounts push; several, comma-separated (all, as it comes)."`
@@ -267,6 +275,8 @@ var helpTexts = kong.Vars{
 	"tlsCAHelp": "Trust servers' certificates of the authorities in this file, in PEM (those of the system); implies --tls",
 	"acceptHelp": "Take what these accounts send: the stream of the first that sends, to its end; several, comma-separated; * is everybody " +
 		"(nobody).",
+	"e2eeHelp": "Encrypt end to end under this key, which a link carries behind &key=; better in the environment than here; " +
+		"'push --e2ee new' draws one and prints it.",
 	"serverHelp": "Servers, of which one is used: host:port, tls://host:port, ws://host/path or wss://host/path",
 	"queueHelp":  "What is queued for one subscriber of a room before its policy acts",
 	"policyHelp": "What happens to a subscriber that falls behind: its part is dropped and announced (live), only the newest is kept " +

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/timedge/timedge/client"
 	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/e2ee"
 )
 
 // ledger sums up what has not come of the streams that a command receives.
@@ -23,8 +25,10 @@ type ledger struct {
 // losses are those of one publisher's streams.
 type losses struct {
 	frames, places uint64
-	endless        bool // nobody knows how many frames there were
-	faults         int  // times that the server broke the order of streams
+	endless        bool   // nobody knows how many frames there were
+	faults         int    // times that the server broke the order of streams
+	refused        int    // messages that did not open
+	withheld       uint64 // messages sealed that did not come, though no gap was told
 }
 
 // message notes that something of a stream has come.
@@ -67,6 +71,39 @@ func (l *ledger) gap(g *client.Gap) string {
 // fault notes that the server broke the order of a stream.
 func (l *ledger) fault(e *client.StreamError) { l.of(e.Pub).faults++ }
 
+// sealed notes what became of a sealed message, and returns what to say of it, if anything. The first of a publisher's
+// that does not open is told, and the others are counted.
+func (l *ledger) sealed(m *client.Message, withheld uint64, err error) string {
+	if withheld == 0 && err == nil {
+		return ""
+	}
+	p := l.of(m.Pub)
+	if err == nil {
+		p.withheld += withheld
+		return fmt.Sprintf("missing: %d messages of %s's stream %d, of which the server told nothing", withheld, m.Publisher,
+			m.Dtype)
+	}
+	if p.refused++; p.refused > 1 {
+		return ""
+	}
+	return fmt.Sprintf("dropped: a message of %s's stream %d, frame %d: %s", m.Publisher, m.Dtype, m.First, unopened(err))
+}
+
+// unopened says in plain words why a message does not open.
+func unopened(err error) string {
+	switch {
+	case errors.Is(err, e2ee.ErrNotSealed):
+		return "it is not encrypted"
+	case errors.Is(err, e2ee.ErrNoKey):
+		return "it is encrypted under another key"
+	case errors.Is(err, e2ee.ErrReplayed):
+		return "it is one that came before, or comes behind a later one"
+	case errors.Is(err, e2ee.ErrForged):
+		return "it is encrypted under another key, or was changed on its way"
+	}
+	return err.Error()
+}
+
 // left notes that a publisher is gone: its number may be another's after it.
 func (l *ledger) left(pub uint16) {
 	for key := range l.begun {
@@ -99,10 +136,12 @@ func (l *ledger) err(of func(pub uint16) bool) error {
 			sum.frames += p.frames
 			sum.places += p.places
 			sum.faults += p.faults
+			sum.refused += p.refused
+			sum.withheld += p.withheld
 			sum.endless = sum.endless || p.endless
 		}
 	}
-	if sum.places == 0 && sum.faults == 0 {
+	if sum.places == 0 && sum.faults == 0 && sum.refused == 0 && sum.withheld == 0 {
 		return nil
 	}
 	return &missingError{sum}
@@ -130,6 +169,12 @@ func (e *missingError) Error() string {
 	}
 	if e.faults > 0 {
 		parts = append(parts, fmt.Sprintf("the server broke the order of a stream %d times", e.faults))
+	}
+	if e.refused > 0 {
+		parts = append(parts, fmt.Sprintf("%d messages did not open under the key", e.refused))
+	}
+	if e.withheld > 0 {
+		parts = append(parts, fmt.Sprintf("%d messages are missing of which the server told nothing", e.withheld))
 	}
 	return "not all has come: " + strings.Join(parts, ", and ")
 }

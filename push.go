@@ -27,6 +27,10 @@ func (p *pushCmd) Run(ctx context.Context, std *streams) error {
 		return errors.New("--room names a room that exists: --policy and other wishes for a new room go with " +
 			"'timedge register'")
 	}
+	keys, err := p.keys(true)
+	if err != nil {
+		return err
+	}
 	in, err := p.open(ctx, std)
 	if err != nil {
 		return err
@@ -48,7 +52,7 @@ func (p *pushCmd) Run(ctx context.Context, std *streams) error {
 			return p.explain(err, 0)
 		}
 	}
-	heard, err := p.push(ctx, std, c, room, in)
+	heard, err := p.push(ctx, std, c, room, in, keys)
 	if p.Room.RoomID == 0 && (err == nil || ctx.Err() != nil || errors.Is(err, errNoTimes)) {
 		if err == nil && !heard {
 			std.note("nobody subscribed: what was pushed went to nobody, and room %v ends now; "+
@@ -65,8 +69,8 @@ func (p *pushCmd) Run(ctx context.Context, std *streams) error {
 
 // push pushes the input and waits until it is delivered. It returns early when ctx or the publisher ends. heard: there
 // was a subscriber.
-func (p *pushCmd) push(ctx context.Context, std *streams, c *client.Client, room codec.RoomID, in *source) (heard bool,
-	err error) {
+func (p *pushCmd) push(ctx context.Context, std *streams, c *client.Client, room codec.RoomID, in *source,
+	keys *linkKeys) (heard bool, err error) {
 	// Counts also tell, by their end, that the publisher ended.
 	pub, err := c.Publish(ctx, room, client.PublishOptions{Counts: true})
 	if err != nil {
@@ -75,22 +79,35 @@ func (p *pushCmd) push(ctx context.Context, std *streams, c *client.Client, room
 	if err := std.say("room %v", room); err != nil {
 		return false, err
 	}
+	to := sink(pub)
+	if keys != nil {
+		if err := keys.say(std); err != nil {
+			return false, err
+		}
+		to = keys.Publisher(pub, p.Account)
+	}
 	if err := p.await(ctx, std, pub); err != nil {
 		return false, err
 	}
-	heard, err = p.feed(ctx, std, pub, in, func(d media.Info) { std.note("%s: %s", p.File, p.describe(d)) })
+	heard, err = p.feed(ctx, std, pub, to, in, func(d media.Info) { std.note("%s: %s", p.File, p.describe(d)) })
 	return heard || p.Wait > 0, err
 }
 
-// feed pushes the input, waits until it is delivered, and closes the publisher. It returns early when ctx or the
-// publisher, which was asked for counts, ends. recognised, if there is one, is told what the input is. heard: there was
-// a subscriber.
-func (p *input) feed(ctx context.Context, std *streams, pub *client.Publisher, in *source,
+// sink is where units go: a *client.Publisher, or the *e2ee.Publisher that seals for it.
+type sink interface {
+	Push(ctx context.Context, dtype uint8, kind client.Kind, payload []byte) error
+	MaxPayload() int
+}
+
+// feed pushes the input to the publisher's sink, waits until it is delivered, and closes the publisher. It returns
+// early when ctx or the publisher, which was asked for counts, ends. recognised, if there is one, is told what the input
+// is. heard: there was a subscriber.
+func (p *input) feed(ctx context.Context, std *streams, pub *client.Publisher, to sink, in *source,
 	recognised func(media.Info)) (heard bool, err error) {
 	// Nothing interrupts a read of standard input: it is left behind for the process's end.
 	copied := make(chan error, 1)
 	go func() {
-		err := p.copy(ctx, std, pub, in, recognised)
+		err := p.copy(ctx, std, to, in, recognised)
 		if err == nil {
 			err = pub.Flush(ctx)
 		}
@@ -120,7 +137,7 @@ func (p *input) feed(ctx context.Context, std *streams, pub *client.Publisher, i
 }
 
 // copy pushes the input, unit by unit.
-func (p *input) copy(ctx context.Context, std *streams, pub *client.Publisher, in *source,
+func (p *input) copy(ctx context.Context, std *streams, to sink, in *source,
 	recognised func(media.Info)) error {
 	bar := progress(std, in.size)
 	defer bar.Close()
@@ -134,7 +151,7 @@ func (p *input) copy(ctx context.Context, std *streams, pub *client.Publisher, i
 		}
 		if recognised != nil && (ended || u.Kind == media.Key || pushed > recognising) {
 			d := in.units.Info()
-			if most := pub.MaxPayload(); d.Late == "" && header > most {
+			if most := to.MaxPayload(); d.Late == "" && header > most {
 				d.Late = fmt.Sprintf("its header of %s is longer than the server keeps: raise --payload there",
 					humanize.IBytes(uint64(header)))
 			}
@@ -160,7 +177,7 @@ func (p *input) copy(ctx context.Context, std *streams, pub *client.Publisher, i
 				return err
 			}
 		}
-		if err := p.pushUnit(ctx, pub, u); err != nil {
+		if err := p.pushUnit(ctx, to, u); err != nil {
 			return err
 		}
 		if u.Kind == media.Init {
@@ -176,11 +193,11 @@ var kinds = [...]client.Kind{media.Delta: client.Delta, media.Key: client.Key, m
 
 // pushUnit pushes a unit: in several messages if the server takes none so large, for a decoder starts with the first
 // part of a key unit.
-func (p *input) pushUnit(ctx context.Context, pub *client.Publisher, u media.Unit) error {
-	most := max(pub.MaxPayload(), 1)
+func (p *input) pushUnit(ctx context.Context, to sink, u media.Unit) error {
+	most := max(to.MaxPayload(), 1)
 	for b, kind := u.Data, u.Kind; len(b) > 0; {
 		n := min(len(b), most)
-		if err := pub.Push(ctx, p.Dtype, kinds[kind], b[:n]); err != nil {
+		if err := to.Push(ctx, p.Dtype, kinds[kind], b[:n]); err != nil {
 			return err
 		}
 		if b = b[n:]; kind == media.Key {

@@ -32,7 +32,7 @@ func (s *sendCmd) Run(ctx context.Context, std *streams) error {
 	if p := pub.Policy(); p != codec.PolicyLossless && in.size >= 0 && !s.Realtime {
 		std.note("%s's inbox is %v: what it cannot keep up with is dropped there", s.To, p)
 	}
-	_, err = s.feed(ctx, std, pub, in, nil)
+	_, err = s.feed(ctx, std, pub, pub, in, nil)
 	return s.explain(err, 0)
 }
 

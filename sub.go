@@ -13,11 +13,16 @@ import (
 	"github.com/timedge/timedge/client"
 	"github.com/timedge/timedge/client/media"
 	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/e2ee"
 )
 
 // Run receives a room until it ends. It succeeds if the room was removed, and everything before that has come and is
 // written; a *missingError says that the room was removed and not all has come.
 func (s *subCmd) Run(ctx context.Context, std *streams) error {
+	keys, err := s.keys(false)
+	if err != nil {
+		return err
+	}
 	c, err := s.dial(ctx, std)
 	if err != nil {
 		return err
@@ -31,7 +36,7 @@ func (s *subCmd) Run(ctx context.Context, std *streams) error {
 	if err != nil {
 		return err
 	}
-	err = s.receive(ctx, std, sub, out)
+	err = s.receive(ctx, std, sub, out, keys.opener(s.Room.RoomID))
 	return errors.Join(s.explain(err, s.Room.RoomID), out.Close())
 }
 
@@ -45,9 +50,10 @@ func (s *subCmd) open(std *streams) (io.WriteCloser, error) {
 	return os.Create(s.Output)
 }
 
-// receive writes what is wanted of the room, and reports what is missing. It returns nil when the room was removed and
-// nothing is.
-func (s *subCmd) receive(ctx context.Context, std *streams, sub *client.Subscription, out io.Writer) (err error) {
+// receive writes what is wanted of the room, opened if there is an opener, and reports what is missing. It returns nil
+// when the room was removed and nothing is.
+func (s *subCmd) receive(ctx context.Context, std *streams, sub *client.Subscription, out io.Writer,
+	opener *e2ee.Opener) (err error) {
 	bar := hiddenIf(s.Output == "-" && std.toTerminal(), std)
 	defer bar.Close()
 	var sums ledger
@@ -87,6 +93,15 @@ func (s *subCmd) receive(ctx context.Context, std *streams, sub *client.Subscrip
 			if !s.wants(e.Publisher, e.Dtype) {
 				continue
 			}
+			if opener != nil {
+				withheld, err := opener.Open(e)
+				if text := sums.sealed(e, withheld, err); text != "" {
+					std.note("%s", text)
+				}
+				if err != nil {
+					continue
+				}
+			}
 			sums.message(e)
 			if late.tell(e) {
 				std.note("%s's stream %d cannot be played from here: it counts from the beginning of the file; "+
@@ -97,6 +112,9 @@ func (s *subCmd) receive(ctx context.Context, std *streams, sub *client.Subscrip
 			}
 			_ = bar.Add(len(e.Payload))
 		case *client.Gap:
+			if opener != nil {
+				opener.Gap(e)
+			}
 			if s.wants(e.Publisher, e.Dtype) {
 				late.gap(e)
 				if text := sums.gap(e); text != "" {
@@ -105,6 +123,9 @@ func (s *subCmd) receive(ctx context.Context, std *streams, sub *client.Subscrip
 			}
 		case *client.Left:
 			delete(names, e.Pub)
+			if opener != nil {
+				opener.Left(e)
+			}
 			sums.left(e.Pub)
 			if e.Code != codec.CodeLeft {
 				std.note("%s does not publish any more: %s", e.Account, plain(e.Code))

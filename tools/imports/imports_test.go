@@ -60,6 +60,7 @@ var layers = []layer{
 		"github.com/bluenviron/mediacommon/v2",
 	}},
 	{path: "client", project: []string{"codec", "client/media"}},
+	{path: "e2ee", project: []string{"client", "codec"}},
 	{path: "tim", project: []string{"client", "codec"}, foreign: []string{
 		"github.com/cespare/xxhash/v2",
 		"github.com/gobwas/ws",
@@ -74,7 +75,7 @@ var layers = []layer{
 	{path: "tools", project: []string{"client", "codec", "engine"}, foreign: []string{"*"}},
 	{path: "benchmarks", project: []string{"client", "codec", "engine", "tools"}, foreign: []string{"*"}},
 	// The command line may import all that there is.
-	{path: "", project: []string{"codec", "auth", "ring", "room", "node", "engine", "client", "client/media", "tim", "web", "internal/settings", "internal/doctor", "admin"}, foreign: []string{"*"}},
+	{path: "", project: []string{"codec", "auth", "ring", "room", "node", "engine", "client", "client/media", "e2ee", "tim", "web", "internal/settings", "internal/doctor", "admin"}, foreign: []string{"*"}},
 }
 
 // gnet is imported by engine alone: what it needs of its caller is known in one place.
