@@ -197,7 +197,7 @@ func (c *serveCmd) greet(std *streams, e *engine.Engine, admin net.Listener) {
 		say("node %s of a cluster; more nodes: %s serve --cluster HOST:PORT --join %s --cluster-key-file %s", c.Node, os.Args[0], at, c.KeyFile)
 	}
 	for _, page := range e.PageAddrs() {
-		say("pages for browsers (live video, files) are on %s", page)
+		say("pages for browsers (live video, meetings, boards, files) are on %s", page)
 	}
 	server := ""
 	if to[0] != client.DefaultServer {

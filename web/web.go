@@ -30,7 +30,7 @@ type About struct {
 }
 
 // routes are the paths at which the shell shows a page: see pages/shell/routes.ts.
-var routes = []string{"/", "/live", "/file"}
+var routes = []string{"/", "/live", "/meeting", "/file", "/state"}
 
 // asset is a file that is served.
 type asset struct {

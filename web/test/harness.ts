@@ -3,7 +3,13 @@
 import { dial, type Client, type Publisher } from "@timedge/sdk";
 import { Broadcast, camera, pictureEncoder, Watch, type BroadcastStats, type PictureCodec, type WatchState, type WatchStats } from "@timedge/media";
 
+import { makeMeeting, Meeting } from "../pages/meeting/meeting.js";
+import { makeRooms, parseRooms, formatRooms, Shared } from "../pages/state/shared.js";
+import { Smooth } from "../pages/state/smooth.js";
+
 const worklet = "/worklet.js";
+let meeting: Meeting | undefined;
+let shared: Shared | undefined;
 let client: Client | undefined;
 let broadcast: Broadcast | undefined;
 let watch: Watch | undefined;
@@ -198,6 +204,110 @@ const harness = {
         feed();
       }
     })();
+  },
+
+  // A meeting without a face: everybody's picture is shown, on a canvas of the size that is told.
+
+  /** By publisher: when another picture was seen last, and the longest time without, ms. */
+  stills: new Map<number, { shown: number; at: number; most: number }>(),
+  meetingEnded: "",
+  madeOn: undefined as string | undefined,
+
+  /** Takes part in a meeting, or makes one; returns its room. */
+  async meet(o: { servers: string[]; account: string; room?: string; width: number; height: number; fps: number; bitrate: number; shownWidth: number }): Promise<string> {
+    const source = await camera({ width: o.width, height: o.height, fps: o.fps });
+    const connectAs = (more: object): Promise<Client> => dial({ servers: o.servers, account: o.account, ...more });
+    let room = o.room;
+    if (room === undefined) {
+      const c = await connectAs({});
+      room = await makeMeeting(c);
+      this.madeOn = c.node;
+      await c.close();
+    }
+    const m = await Meeting.join({
+      dial: connectAs, room, account: o.account, name: o.account, worklet, quality: o,
+      on: { changed: () => {}, line: () => {}, reaction: () => {}, away: () => {}, ended: (why) => (this.meetingEnded = String(why)) },
+    });
+    meeting = m;
+    m.takeSound(source.stream.getAudioTracks()[0]);
+    await m.takePicture(source.stream.getVideoTracks()[0]);
+    const look = (): void => {
+      const now = performance.now();
+      for (const x of m.others()) {
+        m.show(x.pub, { width: o.shownWidth, looked: false }, { width: 0, looked: false });
+        if (!x.canvas.isConnected) document.body.append(x.canvas);
+        const shown = m.statsOf(x.pub)?.shown ?? 0;
+        const s = this.stills.get(x.pub);
+        if (!s) this.stills.set(x.pub, { shown, at: now, most: 0 });
+        else if (shown !== s.shown) this.stills.set(x.pub, { shown, at: now, most: Math.max(s.most, s.shown === 0 ? 0 : now - s.at) });
+      }
+      requestAnimationFrame(look);
+    };
+    look();
+    return room;
+  },
+
+  /** How this one sees and hears the others, and the node that its sound goes to. */
+  meetingStats(): Array<{ account: string; size: string; shown: number; still: number; missedSound: number; skew: number | undefined; width: number }> {
+    return (meeting?.others() ?? []).map((x) => {
+      const s = meeting!.statsOf(x.pub)!;
+      return { account: x.account, size: meeting!.sizeOf(x.pub), shown: s.shown, still: this.stills.get(x.pub)?.most ?? 0, missedSound: s.missedSound, skew: s.skew?.p95, width: s.width };
+    });
+  },
+
+  meetingNode(): string | undefined {
+    return meeting?.node;
+  },
+
+  meetingLevel(): string | undefined {
+    return meeting?.level;
+  },
+
+  /** What was seen before counts no more for the longest time without a new picture. */
+  forgetStills(): void {
+    for (const s of this.stills.values()) [s.most, s.at] = [0, performance.now()];
+  },
+
+  // A shared state without a face. A cursor's x tells when it was sent: its wall clock within 8192 ms.
+
+  lags: [] as number[],
+
+  /** Takes part, or makes the rooms; returns these. It points at 60 Hz, and notes on each animation frame how old what is seen of each cursor is. */
+  async share(servers: string[], account: string, rooms?: string): Promise<string> {
+    const c = await connect(servers, account);
+    const r = rooms === undefined ? await makeRooms(c) : parseRooms(rooms)!;
+    const cursors = new Map<number, Smooth>();
+    const wall = (): number => performance.timeOrigin + performance.now();
+    const s = await Shared.join(c, r, account, {
+      left: (pub) => void cursors.delete(pub),
+      cursor: (pub, at) => {
+        if (!cursors.has(pub)) cursors.set(pub, new Smooth());
+        cursors.get(pub)!.put(at.at, [at.x], wall());
+      },
+    });
+    shared = s;
+    const step = (): void => {
+      const now = wall();
+      s.cursor((now % 8192) / 8192, 0.5, false);
+      for (const cursor of cursors.values()) {
+        const seen = cursor.get(now);
+        const lag = seen && ((now % 8192) - seen[0]! * 8192 + 8192) % 8192;
+        if (lag !== undefined && lag < 4096) this.lags.push(lag);
+      }
+      requestAnimationFrame(step);
+    };
+    step();
+    return formatRooms(r);
+  },
+
+  /** Draws a stroke of so many points. */
+  draw(points: number): void {
+    shared!.begin(1, 4, [0, 0]);
+    for (let i = 1; i < points; i++) shared!.more([i, i]);
+  },
+
+  boardText(): string {
+    return shared!.board.text();
   },
 
   /** What the viewer has seen is forgotten; what comes is counted anew. */

@@ -8,6 +8,8 @@ const binary = process.env.TIMEDGE ?? new URL("../../../bin/timedge", import.met
 export interface PageServer {
   /** Where the pages are, without a slash at the end. */
   url: string;
+  /** Where clients without a page connect: host and port. */
+  tcp: string;
   kill(): void;
   stop(): Promise<void>;
 }
@@ -23,9 +25,11 @@ export function servePages(...args: string[]): Promise<PageServer> {
     const hear = (b: Buffer): void => {
       said += b;
       const m = /pages for browsers .* are on (http:\S+?)\/?\s/.exec(said);
-      if (!m) return;
+      const at = /timedge serves on ([^\s,]+)/.exec(said);
+      if (!m || !at) return;
       resolve({
         url: m[1]!,
+        tcp: at[1]!,
         kill: () => void p.kill("SIGKILL"),
         stop: async () => {
           p.kill("SIGTERM");

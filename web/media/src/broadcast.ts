@@ -1,9 +1,10 @@
 import { ClosedError, everyone, type Client, type Publisher, type RoomID } from "@timedge/sdk";
-import { pictures, sounds, type Stop } from "./capture.js";
-import { even, pictureCodecs, pictureEncoder, soundEncoder, type PictureCodec } from "./codecs.js";
+import { pictures, type Stop } from "./capture.js";
+import { even, pictureCodecs, pictureEncoder, type PictureCodec } from "./codecs.js";
 import { KeyFrames } from "./keyframes.js";
 import { dtypes, encodeSample, encodeText, type BroadcastInfo, type RenditionInfo, type Report } from "./layout.js";
 import { RateControl } from "./rate.js";
+import { SoundStream } from "./soundstream.js";
 import { SourceClock } from "./sourceclock.js";
 import { Talk } from "./talk.js";
 
@@ -55,7 +56,7 @@ export interface BroadcastStats {
 const queueAge = 1500;
 
 /** One room of a broadcast: its pictures in one size, and the sound. */
-class Rendition {
+export class Rendition {
   readonly keys = new KeyFrames();
   readonly rate: RateControl;
   viewers = 0;
@@ -156,6 +157,13 @@ class Rendition {
     }).finally(() => (this.waiting -= message.length));
   }
 
+  /** Nothing is shown for a while: a key message that holds no picture, so that who joins meanwhile gets none that is old. It may be told again. */
+  pause(): void {
+    this.close();
+    this.config = undefined;
+    this.push(dtypes.picture, "key", encodeSample(0, 0, () => {}));
+  }
+
   close(): void {
     if (this.encoder && this.encoder.state !== "closed") this.encoder.close();
     this.encoder = undefined;
@@ -171,12 +179,15 @@ export class Broadcast {
   private readonly renditions: Rendition[] = [];
   private readonly reports = new Map<string, Report>();
   private talk: Talk | undefined;
-  private stops: { picture?: Stop; sound?: Stop } = {};
-  private soundTold = "";
+  private stopPicture: Stop | undefined;
+  private readonly sound: SoundStream;
   private over = false;
 
   private constructor(private readonly o: BroadcastOptions, private readonly epoch: number, rooms: RoomID[]) {
     this.room = rooms[0]!;
+    this.sound = new SoundStream({ worklet: o.worklet, epoch, push: (kind, message) => {
+      for (const r of this.renditions) r.push(dtypes.sound, kind, message);
+    } });
   }
 
   /** Registers what it needs and begins. */
@@ -211,12 +222,11 @@ export class Broadcast {
 
   /** Goes on with other tracks: another camera, a screen. */
   take(picture: MediaStreamTrack | undefined, sound: MediaStreamTrack | undefined): void {
-    this.stops.picture?.();
-    this.stops.sound?.();
-    this.stops = {};
+    this.stopPicture?.();
+    this.stopPicture = undefined;
     if (picture) {
       const clock = new SourceClock();
-      this.stops.picture = pictures(picture, (frame) => {
+      this.stopPicture = pictures(picture, (frame) => {
         const at = clock.place(frame.timestamp / 1000, performance.now());
         const placed = new VideoFrame(frame, { timestamp: this.pts(at) });
         frame.close();
@@ -224,60 +234,12 @@ export class Broadcast {
         placed.close();
       });
     }
-    if (sound) this.stops.sound = this.hear(sound);
+    this.sound.take(sound);
   }
 
   /** The broadcast's time of a moment on the page's clock, µs. */
   private pts(at: number): number {
     return Math.max(0, Math.round((at - this.epoch) * 1000));
-  }
-
-  private hear(track: MediaStreamTrack): Stop {
-    let encoder: AudioEncoder | undefined;
-    let shape = "";
-    let configuring = false;
-    const stop = sounds(track, this.o.worklet, (sound) => {
-      const is = `${sound.sampleRate} ${sound.numberOfChannels}`;
-      if (is === shape && encoder?.state === "configured") {
-        encoder.encode(sound);
-        sound.close();
-        return;
-      }
-      const [rate, channels] = [sound.sampleRate, sound.numberOfChannels];
-      sound.close();
-      if (configuring) return;
-      configuring = true;
-      void soundEncoder(rate, channels).then((config) => {
-        configuring = false;
-        if (!config || this.over) return;
-        if (encoder && encoder.state !== "closed") encoder.close();
-        const clock = new SourceClock();
-        encoder = new AudioEncoder({ output: (chunk, meta) => this.heard(chunk, meta, config, clock), error: () => (shape = "") });
-        encoder.configure(config);
-        shape = is;
-      });
-    });
-    return () => {
-      stop();
-      if (encoder && encoder.state !== "closed") encoder.close();
-    };
-  }
-
-  private heard(chunk: EncodedAudioChunk, meta: EncodedAudioChunkMetadata | undefined, config: AudioEncoderConfig, clock: SourceClock): void {
-    if (this.over) return;
-    const d = meta?.decoderConfig;
-    if (d || this.soundTold === "") {
-      const init = encodeText({ type: "sound", codec: d?.codec ?? config.codec, sampleRate: d?.sampleRate ?? config.sampleRate, channels: d?.numberOfChannels ?? config.numberOfChannels, clock: performance.timeOrigin + this.epoch });
-      const text = String.fromCharCode(...init);
-      if (text !== this.soundTold) {
-        this.soundTold = text;
-        for (const r of this.renditions) r.push(dtypes.sound, "init", init);
-      }
-    }
-    // It is complete when its last sample was captured; so it was captured its own length ago.
-    const at = clock.place(chunk.timestamp / 1000, performance.now() - (chunk.duration ?? 0) / 1000);
-    const message = encodeSample(this.pts(at), chunk.byteLength, (to) => chunk.copyTo(to));
-    for (const r of this.renditions) r.push(dtypes.sound, "delta", message);
   }
 
   private counted(r: Rendition, viewers: number): void {
@@ -319,8 +281,8 @@ export class Broadcast {
 
   private end(): void {
     this.over = true;
-    this.stops.picture?.();
-    this.stops.sound?.();
+    this.stopPicture?.();
+    this.sound.close();
     for (const r of this.renditions) r.close();
   }
 

@@ -8,6 +8,8 @@ import { SoundOutput } from "./soundoutput.js";
 const tickMillis = 50;
 /** How many differences between sound and picture are kept for the figures. */
 const maxSkews = 600;
+/** With soundFirst: after so long without sound pictures have their own time, ms. */
+const soundlessMillis = 1000;
 
 export interface PlayerOptions {
   canvas: HTMLCanvasElement;
@@ -17,6 +19,10 @@ export interface PlayerOptions {
   /** Told of each picture when it is decoded, with its moment on the sender's wall clock, and when it is shown, ms. */
   onDecoded?: (pts: number, wall: number) => void;
   onShown?: (pts: number, wall: number) => void;
+  /** While there is sound, it alone says how far behind to play: pictures that come later are shown when they are there. */
+  soundFirst?: boolean;
+  /** Told of each decoded piece of sound, which stays the player's, whether or not it is played. */
+  onSound?: (planes: readonly Float32Array[]) => void;
   /** A codec that this browser lacks. */
   onUnsupported?: (codec: string) => void;
 }
@@ -59,6 +65,7 @@ export class Player {
   private longestStill = 0;
   private lastPts = NaN;
   private clock = NaN; // of the sender whose time lastPts is
+  private soundAt = -Infinity; // when sound came last
   private skews: number[] = [];
   private frameRequest = 0;
   private readonly timer: ReturnType<typeof setInterval>;
@@ -122,10 +129,11 @@ export class Player {
     const pts = s.pts / 1000;
     const now = performance.now();
     if (m.dtype === dtypes.picture && this.picture) {
-      this.playout.arrived(pts, now);
+      if (!this.o.soundFirst || now - this.soundAt > soundlessMillis) this.playout.arrived(pts, now);
       this.queue.arrived({ pts, key: m.kind === "key", data: s.data });
       this.decode();
     } else if (m.dtype === dtypes.sound && this.audioDecoder?.state === "configured") {
+      this.soundAt = now;
       this.playout.arrived(pts, now);
       this.audioDecoder.decode(new EncodedAudioChunk({ type: "key", timestamp: s.pts, data: s.data }));
     }
@@ -272,6 +280,7 @@ export class Player {
       d.copyTo(plane, { planeIndex, format: "f32-planar" });
       return plane;
     });
+    this.o.onSound?.(planes);
     this.output.put(d.timestamp / 1000, planes);
     d.close();
   }

@@ -3,6 +3,25 @@ import type { FromPlayer, ToPlayer } from "./worklet.js";
 /** How long a decoded piece takes to the audio thread, with what it may be late by, ms. */
 const handOver = 25;
 
+/** Sound of one rate: what plays it shares a context, and with that its thread. */
+interface Shared {
+  context: AudioContext;
+  ready: Promise<void>;
+  users: number;
+}
+
+const contexts = new Map<number, Shared>(); // by rate
+
+function share(worklet: string, sampleRate: number): Shared {
+  let s = contexts.get(sampleRate);
+  if (!s) {
+    const context = new AudioContext({ sampleRate, latencyHint: "interactive" });
+    contexts.set(sampleRate, (s = { context, ready: context.audioWorklet.addModule(worklet), users: 0 }));
+  }
+  s.users++;
+  return s;
+}
+
 /**
  * SoundOutput plays sound at its moments, on an audio thread. Browsers keep it silent until the user has done something on the page:
  * see {@link blocked}.
@@ -10,17 +29,19 @@ const handOver = 25;
 export class SoundOutput {
   /** ms of silence in the place of sound. */
   missed = 0;
+  private readonly shared: Shared;
   private readonly context: AudioContext;
   private readonly gain: GainNode;
   private node: AudioWorkletNode | undefined;
   private heardAt: { pts: number; at: number } | undefined; // what is played at a time of the context, s
   private over = false;
 
-  constructor(worklet: string, sampleRate: number) {
-    this.context = new AudioContext({ sampleRate, latencyHint: "interactive" });
+  constructor(worklet: string, private readonly sampleRate: number) {
+    this.shared = share(worklet, sampleRate);
+    this.context = this.shared.context;
     this.gain = this.context.createGain();
     this.gain.connect(this.context.destination);
-    void this.context.audioWorklet.addModule(worklet).then(() => {
+    void this.shared.ready.then(() => {
       if (this.over) return;
       this.node = new AudioWorkletNode(this.context, "timedge-player", { numberOfInputs: 0, outputChannelCount: [2] });
       this.node.port.onmessage = (m: MessageEvent<FromPlayer>) => {
@@ -78,6 +99,10 @@ export class SoundOutput {
   close(): void {
     this.over = true;
     this.node?.port.postMessage({ close: true } satisfies ToPlayer);
+    this.node?.disconnect();
+    this.gain.disconnect();
+    if (--this.shared.users > 0) return;
+    contexts.delete(this.sampleRate);
     void this.context.close();
   }
 }

@@ -1,0 +1,532 @@
+import { ClosedError, everyone, RefusedError, type Client, type Event, type Options, type Publisher, type RoomID, type Subscription } from "@timedge/sdk";
+import { dtypes as media, encodeText, even, parseText, pictures, Player, SoundStream, SourceClock, type Latency, type PictureCodec, type PlayerStats, type Quality, type Stop } from "@timedge/media";
+import { Carry, levels, sizeFor, type Level, type Shown, type Size } from "./carry.js";
+import { PictureRoom, Taking } from "./picture.js";
+import { beat, Roster, type Member } from "./roster.js";
+import { levelOf, Speaking } from "./speaking.js";
+import { dtypes, encodeWord, parseWord, type Control, type Presence } from "./wire.js";
+
+/** Near enough to talk, far enough for a node that is lost not to be heard, ms. */
+const latency: Latency = { min: 120, max: 600 };
+const tickMillis = 250;
+/** What waits longer than this on the way out makes a line a poor one, ms. */
+const waitsLong = 500;
+/** A screen is seldom so large and so quick that more is of use. */
+const screenQuality: Quality = { width: 1920, height: 1080, fps: 15, bitrate: 1_500_000 };
+/** So often what comes may be given up for a path that is full, ms. */
+const resetMillis = 15_000;
+/** Pictures so far behind are given up with the connection that they wait in, ms. */
+const giveUp = 1500;
+
+export interface MeetingOptions {
+  /** Connects; called three times: for sound and words, for pictures out, for pictures in. */
+  dial: (o: Partial<Options>) => Promise<Client>;
+  room: RoomID;
+  account: string;
+  name: string;
+  worklet: string;
+  quality: Quality;
+  codec?: PictureCodec | undefined;
+  on: MeetingEvents;
+}
+
+export interface MeetingEvents {
+  /** Who is here, or how they are, has changed. */
+  changed(): void;
+  line(from: string, text: string): void;
+  reaction(pub: number, emoji: string): void;
+  /** The server is away, or back. */
+  away(is: boolean): void;
+  /** It goes on no more: the owner has ended it, or removed this one; or something else. */
+  ended(why: "ended" | "removed" | "closed" | Error): void;
+}
+
+/** Somebody else, with what is needed to see and hear it. */
+export interface Other extends Member {
+  canvas: HTMLCanvasElement;
+  screenCanvas: HTMLCanvasElement;
+}
+
+interface Held {
+  member: Member;
+  canvas: HTMLCanvasElement;
+  taking: Taking;
+  screen: { canvas: HTMLCanvasElement; taking: Taking } | undefined;
+}
+
+/** Makes a meeting's room. Whoever has its number may take part; it lasts while somebody is there. */
+export async function makeMeeting(client: Client): Promise<RoomID> {
+  const room = await client.register({ idleUnlessOccupied: true });
+  await client.grant(room, everyone);
+  return room;
+}
+
+/** The small size of a picture: a quarter of its pixels, half as often. */
+export function smallOf(q: Quality): Quality {
+  return { width: even(q.width / 2), height: even(q.height / 2), fps: Math.max(1, Math.round(q.fps / 2)), bitrate: Math.round(q.bitrate / 6) };
+}
+
+/**
+ * Meeting is one who takes part in a meeting: it sends sound into the meeting's room, and pictures in two sizes into rooms of its own; it plays everybody's
+ * sound, and takes of the pictures what is shown and can be carried. Sound has a connection of its own, so that no picture stands in its way. Start at
+ * {@link Meeting.join}.
+ */
+export class Meeting {
+  owner = false;
+  control: Control = { type: "control", open: true, muted: [] };
+  microphone = true;
+  hand = false;
+  readonly carry = new Carry();
+  readonly speaking = new Speaking<number>(); // by publisher; 0 is this one
+  private readonly roster = new Roster();
+  private readonly held = new Map<number, Held>();
+  private readonly shownAs = new Map<number, { picture: Shown; screen: Shown }>();
+  private readonly epoch = performance.now();
+  private readonly sound: SoundStream;
+  private large: PictureRoom | undefined;
+  private small: PictureRoom | undefined;
+  private screen: PictureRoom | undefined;
+  private stopPicture: Stop | undefined;
+  private stopScreen: Stop | undefined;
+  private pictureOn = false;
+  private seen = ""; // how the members were when that was told last
+  private told = "";
+  private toldAt = -Infinity;
+  private publisher!: Publisher;
+  private events!: Subscription;
+  private incoming!: Client;
+  private changing: Promise<void> = Promise.resolve(); // of what comes in
+  private resetAt = -Infinity;
+  private line = 2;
+  private controlledAt = -Infinity;
+  private ownerName = "";
+  private readonly timer: ReturnType<typeof setInterval>;
+  private over = false;
+
+  private constructor(private readonly o: MeetingOptions, private readonly hall: Client, private readonly outgoing: Client) {
+    this.sound = new SoundStream({
+      worklet: o.worklet, epoch: this.epoch,
+      push: (kind, message) => this.push(media.sound, kind, message),
+      onCaptured: (sound) => this.microphone && this.speaking.heard(0, levelOfSound(sound), performance.now()),
+    });
+    this.timer = setInterval(() => this.tick(), tickMillis);
+  }
+
+  /** Joins. It rejects with the server's refusal: `room_unknown`, `not_granted` where the owner lets nobody else in, `not_allowed` for guests. */
+  static async join(o: MeetingOptions): Promise<Meeting> {
+    const clients: Client[] = [];
+    let m: Meeting | undefined;
+    const hall = await o.dial({ backoffMin: 50, backoffMax: 1000, onState: (s) => m?.state(s.phase) });
+    clients.push(hall);
+    try {
+      const [publisher, info] = await Promise.all([hall.publish(o.room), hall.stat(o.room)]);
+      const [outgoing, incoming] = await Promise.all([o.dial({ backoffMin: 50, backoffMax: 1000 }), o.dial({ backoffMin: 50, backoffMax: 1000 })]);
+      clients.push(outgoing, incoming);
+      m = new Meeting(o, hall, outgoing);
+      [m.publisher, m.incoming, m.ownerName, m.owner] = [publisher, incoming, info.owner, info.owner === o.account];
+      m.events = await hall.subscribe(o.room, { noEcho: true });
+      void m.listen();
+      m.tell();
+      return m;
+    } catch (e) {
+      m?.stop();
+      for (const c of clients) void c.close();
+      throw e;
+    }
+  }
+
+  private state(phase: string): void {
+    if (phase === "disconnected") this.o.on.away(true);
+    if (phase !== "connected") return;
+    this.roster.resumed(performance.now());
+    this.o.on.away(false);
+  }
+
+  private push(dtype: number, kind: "init" | "key" | "delta", message: Uint8Array): void {
+    if (this.over) return;
+    void this.publisher.push(dtype, kind, message).catch((e: Error) => {
+      if (!(e instanceof ClosedError && e.code === "gone")) this.end(e);
+    });
+  }
+
+  // What the others send
+
+  private async listen(): Promise<void> {
+    try {
+      for await (const e of this.events) this.take(e);
+    } catch (e) {
+      this.end(e as Error);
+    }
+  }
+
+  private take(e: Event): void {
+    const now = performance.now();
+    if (e.type === "joined") this.roster.joined(e.pub, e.account, now);
+    if (e.type === "left") {
+      this.roster.left(e.pub);
+      this.settle();
+    }
+    if (e.type !== "message") return;
+    this.roster.heard(e.pub, now);
+    switch (e.dtype) {
+      case media.sound: {
+        const h = this.held.get(e.pub);
+        if (h && (e.kind === "init" || !this.control.muted.includes(h.member.account))) h.taking.player.message(e);
+        return;
+      }
+      case media.chat: {
+        const t = parseText(e.payload);
+        if (t?.type === "chat") this.o.on.line(this.nameOf(e.pub) || e.publisher, t.text);
+        return;
+      }
+    }
+    const w = parseWord(e.payload);
+    if (w?.type === "presence" && e.dtype === dtypes.presence) {
+      this.roster.said(e.pub, w, now);
+      this.settle();
+    } else if (w?.type === "reaction" && e.dtype === dtypes.reaction) this.o.on.reaction(e.pub, w.emoji);
+    else if (w?.type === "control" && e.dtype === dtypes.control && e.publisher === this.ownerName && !this.owner) this.obey(w);
+  }
+
+  private obey(c: Control): void {
+    this.control = c;
+    if (c.muted.includes(this.o.account)) this.setMicrophone(false);
+    this.o.on.changed();
+  }
+
+  private nameOf(pub: number): string {
+    return this.held.get(pub)?.member.presence.name ?? "";
+  }
+
+  /** Brings what is held in line with who is here. */
+  private settle(): void {
+    if (this.over) return;
+    const members = this.roster.members(performance.now());
+    const here = new Set(members.map((m) => m.pub));
+    for (const [pub, h] of this.held) {
+      if (here.has(pub)) continue;
+      h.taking.close();
+      h.screen?.taking.close();
+      this.held.delete(pub);
+      this.shownAs.delete(pub);
+      this.speaking.left(pub);
+    }
+    let now = "";
+    for (const member of members) {
+      let h = this.held.get(member.pub);
+      if (!h) this.held.set(member.pub, (h = this.hold(member)));
+      h.member = member;
+      now += JSON.stringify([member.pub, member.silent, member.presence]);
+      if (member.presence.screen !== "" && !h.screen) {
+        const canvas = document.createElement("canvas");
+        h.screen = { canvas, taking: this.taking(new Player({ canvas, worklet: this.o.worklet, latency })) };
+      } else if (member.presence.screen === "" && h.screen) {
+        h.screen.taking.close();
+        h.screen = undefined;
+      }
+    }
+    this.choose();
+    if (now === this.seen) return;
+    this.seen = now;
+    this.o.on.changed();
+  }
+
+  private hold(member: Member): Held {
+    const canvas = document.createElement("canvas");
+    const player = new Player({
+      canvas, worklet: this.o.worklet, latency, soundFirst: true,
+      onSound: (planes) => this.speaking.heard(member.pub, levelOf(planes), performance.now()),
+    });
+    return { member, canvas, taking: this.taking(player), screen: undefined };
+  }
+
+  private taking(player: Player): Taking {
+    return new Taking(this.incoming, player, {
+      behind: (ms) => {
+        const now = performance.now();
+        if (this.carry.behind(ms, now)) this.relieve(now, ms);
+      },
+      dropped: () => {
+        const now = performance.now();
+        if (this.carry.dropped(now)) this.relieve(now, giveUp);
+      },
+    });
+  }
+
+  /** Less is taken from now on. What has queued up already goes with the connection that it is in. */
+  private relieve(now: number, behind: number): void {
+    this.choose();
+    if (behind < giveUp || now - this.resetAt < resetMillis) return;
+    this.resetAt = now;
+    this.changing = this.changing.then(async () => {
+      const next = await this.o.dial({ backoffMin: 50, backoffMax: 1000 }).catch(() => undefined);
+      if (!next) return;
+      if (this.over) return void next.close();
+      const before = this.incoming;
+      this.incoming = next;
+      for (const h of this.held.values()) {
+        h.taking.move(next);
+        h.screen?.taking.move(next);
+      }
+      void before.close();
+    });
+  }
+
+  /** Says how somebody's picture and screen are shown. */
+  show(pub: number, picture: Shown, screen: Shown): void {
+    this.shownAs.set(pub, { picture, screen });
+    this.choose();
+  }
+
+  private choose(): void {
+    const width = smallOf(this.o.quality).width;
+    for (const [pub, h] of this.held) {
+      const { large, small, screen } = h.member.presence;
+      const as = this.shownAs.get(pub);
+      h.taking.want(as && (large || small) ? sizeFor(as.picture, this.carry.level, width) : "none", { large: large || small, small: small || large });
+      if (!h.screen) continue;
+      const carried = levels.indexOf(this.carry.level) < 2; // of screens there is one size only
+      h.screen.taking.want(as && as.screen.width > 0 && carried ? "large" : "none", { large: screen, small: screen });
+    }
+  }
+
+  /** Who else is here. */
+  others(): Other[] {
+    return [...this.held.values()].map((h) => ({ ...h.member, canvas: h.canvas, screenCanvas: h.screen?.canvas ?? h.canvas }));
+  }
+
+  /** The size of somebody's picture that is shown. */
+  sizeOf(pub: number): Size {
+    return this.held.get(pub)?.taking.shown ?? "none";
+  }
+
+  statsOf(pub: number): PlayerStats | undefined {
+    return this.held.get(pub)?.taking.player.stats();
+  }
+
+  get level(): Level {
+    return this.carry.level;
+  }
+
+  /** The node that sound goes to; undefined while there is none. */
+  get node(): string | undefined {
+    return this.hall.node;
+  }
+
+  /** The browser wants a click before anything is heard. */
+  get soundBlocked(): boolean {
+    return [...this.held.values()].some((h) => h.taking.player.soundBlocked);
+  }
+
+  async resumeSound(): Promise<void> {
+    await Promise.all([...this.held.values()].map((h) => h.taking.player.resumeSound()));
+  }
+
+  set volume(v: number) {
+    for (const h of this.held.values()) h.taking.player.volume = v;
+  }
+
+  // What this one sends
+
+  /** How this one's line does: 2 good, 1 only small pictures, 0 less. */
+  get quality(): number {
+    return this.line;
+  }
+
+  private presence(leaving = false): Presence {
+    const room = (p: PictureRoom | undefined, on: boolean): string => (on && p ? p.room : "");
+    return {
+      type: "presence", name: this.o.name, large: room(this.large, this.pictureOn), small: room(this.small, this.pictureOn), screen: room(this.screen, true),
+      microphone: this.microphone, hand: this.hand, line: this.line, leaving,
+    };
+  }
+
+  private tell(): void {
+    if (this.over) return;
+    const p = this.presence();
+    const text = JSON.stringify(p);
+    const now = performance.now();
+    if (text === this.told && now - this.toldAt < beat) return;
+    [this.told, this.toldAt] = [text, now];
+    this.push(dtypes.presence, "key", encodeWord(p));
+  }
+
+  private tick(): void {
+    const now = performance.now();
+    if (this.carry.tick(now)) this.choose();
+    for (const p of [this.large, this.small, this.screen]) p?.tick();
+    const out = Math.max(0, ...[this.large, this.small, this.screen].map((p) => (p?.watched ? p.queued : 0)));
+    this.line = out > 2 * waitsLong || levels.indexOf(this.level) > 1 ? 0 : out > waitsLong || this.level === "small" ? 1 : 2;
+    this.tell();
+    if (this.owner && now - this.controlledAt > beat) this.command({});
+    this.settle();
+  }
+
+  /** Sends another microphone's sound from now on. */
+  takeSound(track: MediaStreamTrack | undefined): void {
+    this.sound.muted = !this.microphone;
+    this.sound.take(track);
+  }
+
+  /** Opens or closes the microphone; it stays closed while the owner has muted this one. */
+  setMicrophone(on: boolean): void {
+    this.microphone = on && !this.mutedByOwner;
+    this.sound.muted = !this.microphone;
+    this.tell();
+    this.o.on.changed();
+  }
+
+  get mutedByOwner(): boolean {
+    return this.control.muted.includes(this.o.account);
+  }
+
+  setHand(up: boolean): void {
+    this.hand = up;
+    this.tell();
+    this.o.on.changed();
+  }
+
+  /** Sends another camera's pictures from now on, or none. */
+  async takePicture(track: MediaStreamTrack | undefined): Promise<void> {
+    this.stopPicture?.();
+    this.stopPicture = undefined;
+    this.pictureOn = track !== undefined;
+    if (track) {
+      const q = this.o.quality;
+      const small = smallOf(q);
+      this.large ??= await this.room(q, (p) => (this.large = p));
+      this.small ??= await this.room(small, (p) => (this.small = p));
+      if (this.over || !this.pictureOn) return;
+      const each = Math.max(1, Math.round(q.fps / small.fps));
+      let n = 0;
+      this.stopPicture = this.capture(track, (frame) => {
+        this.large?.picture(frame);
+        if (n++ % each === 0) this.small?.picture(frame);
+      });
+    } else for (const p of [this.large, this.small]) p?.pause();
+    this.tell();
+  }
+
+  /** Shows a screen beside the camera, or, with undefined, no more. */
+  async takeScreen(track: MediaStreamTrack | undefined): Promise<void> {
+    this.stopScreen?.();
+    this.stopScreen = undefined;
+    const before = this.screen;
+    this.screen = undefined;
+    void before?.close();
+    if (track) {
+      this.screen = await this.room(screenQuality, (p) => (this.screen = p));
+      this.stopScreen = this.capture(track, (frame) => this.screen?.picture(frame));
+    }
+    this.tell();
+  }
+
+  get sharing(): boolean {
+    return this.screen !== undefined;
+  }
+
+  /** Opens a room for pictures; `again` is told of the one that takes its place should it end by itself. */
+  private async room(q: Quality, again: (p: PictureRoom | undefined) => void): Promise<PictureRoom> {
+    return PictureRoom.open(this.outgoing, q, performance.timeOrigin + this.epoch, this.o.codec, () => {
+      if (this.over) return;
+      again(undefined);
+      void this.room(q, again).then(again, (e: Error) => this.end(e));
+    });
+  }
+
+  private capture(track: MediaStreamTrack, each: (frame: VideoFrame) => void): Stop {
+    const clock = new SourceClock();
+    return pictures(track, (frame) => {
+      const at = clock.place(frame.timestamp / 1000, performance.now());
+      const placed = new VideoFrame(frame, { timestamp: Math.max(0, Math.round((at - this.epoch) * 1000)) });
+      frame.close();
+      each(placed);
+      placed.close();
+    });
+  }
+
+  /** Says something to all. */
+  say(text: string): void {
+    this.push(media.chat, "delta", encodeText({ type: "chat", text }));
+  }
+
+  react(emoji: string): void {
+    this.push(dtypes.reaction, "delta", encodeWord({ type: "reaction", emoji }));
+  }
+
+  // What the owner may
+
+  private command(c: Partial<Control>): void {
+    this.control = { ...this.control, ...c };
+    this.controlledAt = performance.now();
+    this.push(dtypes.control, "key", encodeWord(this.control));
+    if (Object.keys(c).length > 0) this.o.on.changed();
+  }
+
+  /** Mutes an account for everybody, or lets it be heard again. */
+  mute(account: string, is: boolean): void {
+    this.command({ muted: [...this.control.muted.filter((a) => a !== account), ...(is ? [account] : [])] });
+  }
+
+  /** Lets newcomers take part, or not. Who is here stays. */
+  async open(is: boolean): Promise<void> {
+    if (is) await this.hall.grant(this.o.room, everyone);
+    else {
+      for (const account of new Set(this.roster.members(performance.now()).map((m) => m.account))) await this.hall.grant(this.o.room, account);
+      await this.hall.revoke(this.o.room, everyone);
+    }
+    this.command({ open: is });
+  }
+
+  /** Removes an account: the server takes nothing from it any more. */
+  async remove(account: string): Promise<void> {
+    await this.hall.revoke(this.o.room, account);
+  }
+
+  // The end
+
+  private end(why: Error): void {
+    if (this.over) return;
+    this.stop();
+    const code = why instanceof ClosedError || why instanceof RefusedError ? why.code : "";
+    this.o.on.ended(code === "revoked" ? "removed" : code === "removed" ? "ended" : code === "not_granted" ? "closed" : why);
+    this.hangUp();
+  }
+
+  private stop(): void {
+    this.over = true;
+    clearInterval(this.timer);
+    this.sound.close();
+    this.stopPicture?.();
+    this.stopScreen?.();
+    for (const h of this.held.values()) {
+      h.taking.close();
+      h.screen?.taking.close();
+    }
+    this.held.clear();
+  }
+
+  private hangUp(): void {
+    void this.changing.then(() => Promise.all([this.hall, this.outgoing, this.incoming].map((c) => c.close())));
+  }
+
+  /** Leaves; everybody sees it at once. With `all` the owner ends the meeting for everybody. */
+  async leave(all = false): Promise<void> {
+    if (this.over) return;
+    // First, and without waiting: the page may be gone in a moment.
+    this.push(dtypes.presence, "key", encodeWord(this.presence(true)));
+    this.stop();
+    if (all && this.owner) await this.hall.remove(this.o.room).catch(() => {});
+    await Promise.all([this.publisher.close().catch(() => {}), this.large?.close(), this.small?.close(), this.screen?.close()]);
+    this.hangUp();
+  }
+}
+
+function levelOfSound(sound: AudioData): number {
+  const planes = Array.from({ length: sound.numberOfChannels }, (_, planeIndex) => {
+    const plane = new Float32Array(sound.numberOfFrames);
+    sound.copyTo(plane, { planeIndex, format: "f32-planar" });
+    return plane;
+  });
+  return levelOf(planes);
+}

@@ -1,0 +1,191 @@
+// The meeting page as people use it, with devices that are made up.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import type { Browser, Page } from "playwright-core";
+import { launch } from "./browser.js";
+import { looksWell, patience } from "./looks.js";
+import { phone, servePages, visit, type PageServer, type Visitor } from "./pages.js";
+import { slowPath } from "./slow.js";
+
+let server: PageServer;
+let browser: Browser;
+const faults: string[] = [];
+before(async () => {
+  server = await servePages();
+  browser = await launch();
+});
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+});
+
+/** Goes through the lobby. Small pictures spare the machine. */
+async function join(url: string, name: string, v: Visitor = {}): Promise<Page> {
+  const page = await visit(browser, url, v, faults);
+  await page.locator("#meeting-name").fill(name, patience);
+  await page.locator("#meeting-quality").selectOption("180p");
+  await page.waitForFunction(() => document.querySelector("video")!.videoWidth > 0, undefined, patience);
+  await page.locator("main form button[type=submit]").click();
+  await page.locator(".tiles").waitFor(patience);
+  return page;
+}
+
+async function link(page: Page): Promise<string> {
+  await page.getByRole("button", { name: /People|成员/ }).click();
+  const value = await page.locator("#meeting-link").inputValue();
+  await page.getByRole("button", { name: /People|成员/ }).click();
+  return value;
+}
+
+const tile = (page: Page, name: string): ReturnType<Page["locator"]> => page.locator(".tile", { hasText: name });
+
+/** Somebody's picture is another one, again and again. */
+async function moves(page: Page, name: string): Promise<void> {
+  await tile(page, name).locator("canvas").waitFor(patience);
+  let last = "";
+  for (let i = 0; i < 5; i++) {
+    const next = await page.waitForFunction(([name, last]) => {
+      const li = [...document.querySelectorAll<HTMLElement>(".tile:not(.screen)")].find((x) => x.querySelector(".name")?.textContent?.includes(name!));
+      const now = li?.querySelector("canvas")?.toDataURL("image/png") ?? "";
+      return now !== last && now.length > 3000 && now; // longer than one colour is
+    }, [name, last] as const, { ...patience, polling: 50 });
+    last = (await next.jsonValue()) as string;
+  }
+}
+
+test("three meet: pictures move, and each hears of what the others do", { timeout: 300_000 }, async () => {
+  const lobby = await visit(browser, `${server.url}/meeting`, phone, faults);
+  await lobby.getByText("Nobody sees or hears you yet.").waitFor(patience);
+  await lobby.waitForFunction(() => document.querySelector("video")!.videoWidth > 0, undefined, patience);
+  await lobby.waitForFunction(() => document.querySelector("progress")!.value > 0.01, undefined, patience); // the made-up microphone beeps
+  await looksWell(lobby, "meeting-lobby-phone");
+  await lobby.getByRole("button", { name: "Camera on" }).click();
+  await lobby.getByText("The camera is off.").waitFor(patience);
+  await lobby.context().close();
+
+  const ann = await join(`${server.url}/meeting`, "Ann");
+  await ann.getByText("Nobody else is here yet.").waitFor(patience);
+  const url = await link(ann);
+  const bob = await join(url, "Bob", phone);
+  const cai = await join(url, "Cai", { language: "zh-CN", dark: true });
+  for (const [page, names] of [[ann, ["Bob", "Cai"]], [bob, ["Ann", "Cai"]], [cai, ["Ann", "Bob"]]] as const) for (const name of names) await moves(page, name);
+  await looksWell(ann, "meeting-grid");
+  await looksWell(bob, "meeting-phone");
+  await looksWell(cai, "meeting-chinese-dark");
+
+  // Microphone, camera and hand
+  await tile(ann, "Bob").getByText("microphone on").waitFor({ ...patience, state: "attached" });
+  await bob.getByRole("button", { name: "Microphone on" }).click();
+  await tile(ann, "Bob").getByText("microphone off").waitFor({ ...patience, state: "attached" });
+  await bob.locator("h1").click({ force: true });
+  await bob.keyboard.press("m");
+  await tile(ann, "Bob").getByText("microphone on").waitFor({ ...patience, state: "attached" });
+  await bob.keyboard.press("h");
+  await tile(ann, "Bob").getByText("hand raised").waitFor({ ...patience, state: "attached" });
+  await bob.keyboard.press("v");
+  await tile(ann, "Bob").locator(".face").waitFor(patience);
+  await bob.keyboard.press("v");
+  await moves(ann, "Bob");
+
+  // Words
+  await bob.getByRole("button", { name: "Chat" }).click();
+  await bob.getByLabel("Say something").fill("Good morning");
+  await bob.keyboard.press("Enter");
+  await ann.getByRole("button", { name: "Chat (1 new)" }).click();
+  await ann.getByText("Good morning").waitFor(patience);
+  await looksWell(ann, "meeting-chat");
+  await looksWell(bob, "meeting-chat-phone");
+  await bob.getByRole("button", { name: "Chat" }).click();
+  await cai.getByRole("button", { name: "回应", exact: true }).click();
+  await cai.getByRole("button", { name: "用 🎉 回应" }).click();
+  await tile(ann, "Cai").getByText("🎉").waitFor(patience);
+
+  // Pinned
+  await tile(ann, "Cai").hover();
+  await tile(ann, "Cai").getByRole("button", { name: "Pin Cai" }).click();
+  await ann.locator(".tiles[data-look=beside] .tile.large", { hasText: "Cai" }).waitFor(patience);
+  await moves(ann, "Cai");
+  await looksWell(ann, "meeting-pinned");
+  await tile(ann, "Cai").getByRole("button", { name: "Unpin Cai" }).click();
+
+  // The owner mutes; gone at once who leaves, and soon who crashes
+  await ann.getByRole("button", { name: "People (3)" }).click();
+  await looksWell(ann, "meeting-people");
+  await ann.getByRole("button", { name: "Mute Cai" }).click();
+  await cai.getByRole("button", { name: "主持人已将您静音。请举手发言。" }).waitFor(patience);
+  await tile(bob, "Cai").getByText("microphone off").waitFor({ ...patience, state: "attached" });
+  await cai.getByRole("button", { name: "离开" }).click();
+  await tile(ann, "Cai").waitFor({ ...patience, state: "detached" });
+  await cai.getByText("您已离开会议。").waitFor(patience);
+  const began = Date.now();
+  const session = await bob.context().newCDPSession(bob);
+  void session.send("Page.crash").catch(() => {});
+  await tile(ann, "Bob").waitFor({ ...patience, state: "detached" });
+  console.log(`# a crashed page was gone after ${Date.now() - began} ms`);
+  await Promise.all([ann, bob, cai].map((p) => p.context().close()));
+  assert.deepEqual(faults, []);
+});
+
+test("the owner decides who takes part", { timeout: 240_000 }, async () => {
+  const ann = await join(`${server.url}/meeting`, "Ann");
+  const url = await link(ann);
+  const bob = await join(url, "Bob");
+  await moves(ann, "Bob");
+  await ann.getByRole("button", { name: "People (2)" }).click();
+  await ann.getByLabel("Whoever has the link may join").uncheck();
+  const dan = await visit(browser, url, {}, faults);
+  await dan.locator("#meeting-name").fill("Dan");
+  await dan.waitForFunction(() => document.querySelector("video")!.videoWidth > 0, undefined, patience);
+  await dan.getByRole("button", { name: "Join" }).click();
+  await dan.getByText("The host lets nobody else in at the moment.").waitFor(patience);
+  await looksWell(dan, "meeting-closed");
+  await moves(bob, "Ann"); // who was there stays
+  await ann.getByLabel("Whoever has the link may join").check();
+  await dan.getByRole("button", { name: "Join" }).click();
+  await tile(ann, "Dan").waitFor(patience);
+  await ann.getByRole("button", { name: "Remove Bob" }).click();
+  await bob.getByText("The host has removed you from the meeting.").waitFor(patience);
+  await tile(ann, "Bob").waitFor({ ...patience, state: "detached" });
+  await looksWell(bob, "meeting-removed");
+  await ann.getByRole("button", { name: "End for all" }).click();
+  await dan.getByText("The meeting has ended.").waitFor(patience);
+  const lost = await visit(browser, url, phone, []);
+  await lost.waitForFunction(() => document.querySelector("video")!.videoWidth > 0, undefined, patience);
+  await lost.getByRole("button", { name: "Join" }).click();
+  await lost.getByText("There is no such meeting, or it has ended.").waitFor(patience);
+  await Promise.all([ann, bob, dan, lost].map((p) => p.context().close()));
+  assert.deepEqual(faults, []);
+});
+
+test("who has a slow line gets small pictures, and large ones again", { timeout: 240_000 }, async () => {
+  const path = await slowPath(new URL(server.url).host);
+  const ann = await join(`${server.url}/meeting`, "Ann");
+  const url = await link(ann);
+  const bob = await join(url.replace(new URL(server.url).host, path.addr), "Bob");
+  await moves(bob, "Ann");
+  const width = (w: number): Promise<unknown> => bob.waitForFunction((w) => [...document.querySelectorAll("canvas")].some((c) => c.isConnected && c.width === w), w, patience);
+  await width(320);
+  path.rate = 22_000; // bytes: what sound and the small picture need, and not much more
+  await bob.getByText("Your connection is slow").waitFor(patience);
+  await width(160);
+  await moves(bob, "Ann");
+  path.rate = 1e9;
+  await width(320);
+  await moves(bob, "Ann");
+  await Promise.all([ann, bob].map((p) => p.context().close()));
+  path.close();
+  assert.deepEqual(faults, []);
+});
+
+test("where the browser wants a click before sound, there is a button", { timeout: 120_000 }, async () => {
+  const strict = await launch("--autoplay-policy=document-user-activation-required");
+  const ann = await join(`${server.url}/meeting`, "Ann");
+  const page = await visit(strict, await link(ann), {}, faults);
+  await page.waitForFunction(() => document.querySelector("video")!.videoWidth > 0, undefined, patience);
+  await page.evaluate(() => document.querySelector<HTMLFormElement>("main form")!.requestSubmit()); // nobody has clicked
+  await page.getByRole("button", { name: "Start sound" }).click(patience);
+  await page.getByRole("button", { name: "Start sound" }).waitFor({ ...patience, state: "hidden" });
+  await Promise.all([ann.context().close(), strict.close()]);
+  assert.deepEqual(faults, []);
+});
