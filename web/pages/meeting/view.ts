@@ -12,6 +12,7 @@ const emojis = ["👍", "👏", "😂", "🎉", "❤️"];
 const gap = 8;
 /** A tile beside one that is looked at is so wide, pixels. */
 const stripWidth = 200;
+const maxStrip = 5; // the style sheet has so many rows
 const refreshMillis = 250;
 const reactionMillis = 4000;
 
@@ -131,7 +132,8 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { room: string
     const rest = all.filter((x) => x !== large);
     const narrow = width < 640;
     const speaker = m.speaking.current(now);
-    const size = large ? Math.max(1, Math.floor(narrow ? (width + gap) / (stripWidth * 0.7 + gap) : (height + gap) / ((stripWidth * 9) / 16 + gap))) : perPage(width, height, gap);
+    const strip = Math.floor(narrow ? (width + gap) / (stripWidth * 0.7 + gap) : (height + gap) / ((stripWidth * 9) / 16 + gap));
+    const size = large ? Math.max(1, Math.min(strip, maxStrip)) : perPage(width, height, gap);
     pages = Math.max(1, Math.ceil(rest.length / size));
     page = Math.min(page, pages - 1);
     const heard = (x: Tile): number => (x.pub === 0 || x.kind === "screen" ? Infinity : m.speaking.spokeAt(x.pub));
