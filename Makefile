@@ -101,6 +101,11 @@ test-browser: bin/timedge ## Broadcast and watch in a real browser, briefly (see
 	@.ci/need node=nodejs npm=npm chromium=chromium
 	@cd web && { [ -d node_modules/playwright-core ] || npm ci --no-audit --no-fund --silent; } && TIMEDGE=$(CURDIR)/bin/timedge $(QUIET) npm run --silent test-browser
 
+.PHONY: pictures
+pictures: bin/timedge ## Take the pictures of the pages for README and docs anew, at a desktop's and a phone's width
+	@.ci/need node=nodejs npm=npm chromium=chromium /usr/share/fonts/truetype/wqy/wqy-microhei.ttc=fonts-wqy-microhei
+	@cd web && npm ci --no-audit --no-fund --silent && TIMEDGE=$(CURDIR)/bin/timedge PICTURES=$(CURDIR)/docs/images $(QUIET) npm run --silent test-browser
+
 .PHONY: web
 web: ## Build the pages for browsers into web/dist, which is committed and embedded
 	@.ci/need node=nodejs npm=npm

@@ -10,14 +10,23 @@ const executable = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/
 
 /** Starts a browser whose camera and microphone make pictures and beeps of their own. */
 export async function launch(...args: string[]): Promise<Browser> {
+  return chromium.launch(options(args));
+}
+
+function options(args: readonly string[]): { executablePath: string; args: string[] } {
   if (!executable) throw new Error("there is no Chromium: apt-get install --no-install-recommends chromium");
-  return chromium.launch({
+  return {
     executablePath: executable,
     args: [
       "--no-sandbox", "--use-fake-device-for-media-stream=fps=30", "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required",
       "--auto-select-desktop-capture-source=Entire screen", "--disable-background-timer-throttling", "--disable-renderer-backgrounding", "--disable-backgrounding-occluded-windows", ...args,
     ],
-  });
+  };
+}
+
+/** Starts a browser whose profile, and so its pages' own disk, lies in a folder. */
+export function launchAt(profile: string): Promise<BrowserContext> {
+  return chromium.launchPersistentContext(profile, options([]));
 }
 
 /** A place that pages come from: harness.ts and what it needs. Servers are told of its origin by --ws-origin. */
@@ -32,7 +41,7 @@ export interface Site {
 export async function site(): Promise<Site> {
   const root = new URL("../../", import.meta.url).pathname; // the bundle of the test lies in web/test/.test
   const r = await build({
-    entryPoints: { harness: `${root}test/harness.ts`, worklet: `${root}media/src/worklet.ts` },
+    entryPoints: { harness: `${root}test/harness.ts`, worker: `${root}test/worker.ts`, worklet: `${root}media/src/worklet.ts` },
     bundle: true, format: "esm", write: false, outdir: "/", absWorkingDir: root, logLevel: "warning",
   });
   const files = new Map(r.outputFiles.map((f) => [f.path, f.text]));

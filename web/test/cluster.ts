@@ -19,6 +19,8 @@ async function freePort(): Promise<number> {
 export interface Node {
   name: string;
   ws: string;
+  /** host:port of its pages, if it has them. */
+  web: string;
 }
 
 export class Cluster {
@@ -27,14 +29,15 @@ export class Cluster {
   private readonly ports = new Map<string, number>();
   private readonly dir = mkdtempSync(join(tmpdir(), "timedge-cluster-"));
 
-  private constructor(private readonly origin: string) {}
+  private constructor(private readonly args: readonly string[]) {}
 
-  static async start(size: number, origin: string): Promise<Cluster> {
-    const c = new Cluster(origin);
+  /** Starts nodes, with arguments beside those that make a cluster of them. */
+  static async start(size: number, ...args: string[]): Promise<Cluster> {
+    const c = new Cluster(args);
     writeFileSync(join(c.dir, "key"), execFileSync(binary, ["key"]), { mode: 0o600 });
     for (let i = 0; i < size; i++) {
       const name = `n${i + 1}`;
-      c.nodes.push({ name, ws: `ws://127.0.0.1:${await freePort()}` });
+      c.nodes.push({ name, ws: `ws://127.0.0.1:${await freePort()}`, web: `127.0.0.1:${await freePort()}` });
       c.ports.set(name, await freePort());
     }
     for (const n of c.nodes) await c.run(n);
@@ -45,8 +48,8 @@ export class Cluster {
   async run(n: Node): Promise<void> {
     const at = (name: string): string => `127.0.0.1:${this.ports.get(name)!}`;
     const join0 = this.nodes.filter((o) => o !== n && this.processes.has(o.name)).flatMap((o) => ["--join", at(o.name)]);
-    const p = spawn(binary, ["serve", "--listen", "127.0.0.1:0", "--listen-ws", n.ws.slice(5), "--web", "off", "--admin", "", "--idle", "1h", "--node", n.name, "--cluster", at(n.name),
-      "--cluster-key-file", join(this.dir, "key"), "--ws-origin", this.origin, ...join0], { stdio: ["ignore", "pipe", "pipe"] });
+    const p = spawn(binary, ["serve", "--listen", "127.0.0.1:0", "--listen-ws", n.ws.slice(5), "--web", n.web, "--admin", "", "--idle", "1h", "--node", n.name, "--cluster", at(n.name),
+      "--cluster-key-file", join(this.dir, "key"), ...this.args, ...join0], { stdio: ["ignore", "pipe", "pipe"] });
     this.processes.set(n.name, p);
     let said = "";
     await new Promise<void>((resolve, reject) => {

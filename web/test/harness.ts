@@ -75,6 +75,15 @@ const harness = {
     return watch?.stats();
   },
 
+  steady: { at: 0, missed: 0 },
+
+  /** Reports whether for so many ms hardly any sound has been missing: a tenth. */
+  soundGoesOn(ms: number): boolean {
+    const [now, missed] = [performance.now(), watch!.stats().missedSound];
+    if (missed - this.steady.missed > ms / 10) this.steady = { at: now, missed };
+    return now - this.steady.at >= ms;
+  },
+
   /** Joins as somebody new, and returns how long it took until a picture was shown: connecting included, ms. */
   async join(servers: string[], account: string, room: string): Promise<number> {
     const canvas = document.createElement("canvas");

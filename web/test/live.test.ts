@@ -59,3 +59,15 @@ test("another quality takes over without a break, and who comes late sees a pict
   assert.deepEqual(pts, [...pts].sort((a, b) => a - b), "pictures are shown in the order in which they were captured");
   await Promise.all([sender.context().close(), viewer.context().close()]);
 });
+
+test("the SDK works in a worker", { timeout: 120_000 }, async () => {
+  const page = await open();
+  const heard = await page.evaluate((server) => new Promise((resolve, reject) => {
+    const w = new Worker("/worker.js", { type: "module" });
+    w.onmessage = (m: MessageEvent<string>) => resolve(m.data);
+    w.onerror = (e) => reject(new Error(e.message));
+    w.postMessage({ server, say: "hello" });
+  }), server.ws);
+  assert.equal(heard, "worker: hello");
+  await page.context().close();
+});

@@ -54,9 +54,17 @@ export interface BroadcastStats {
 
 /** How long after the last one a viewer's wish for a key picture may cause one: see KeyFrames. The server's queue for one viewer, ms. */
 const queueAge = 1500;
+/** Stills are at least so far apart, ms: when a crowd comes, key pictures are more frequent. */
+const stillMillis = 1500;
+/** Which part of a rendition's bits its key pictures are, some 2 s apart: about, for those who choose. */
+const stillsPart = 8;
+/** So much sound has who takes to the stills at once, that nothing is missing where it left the room before, ms. */
+const stillHistory = 1000;
 
-/** One room of a broadcast: its pictures in one size, and the sound. */
+/** One room of a broadcast: its pictures in one size, or another's key pictures, and the sound. */
 export class Rendition {
+  /** The rendition that gets this one's key pictures. */
+  stills: Rendition | undefined;
   readonly keys = new KeyFrames();
   readonly rate: RateControl;
   viewers = 0;
@@ -70,6 +78,7 @@ export class Rendition {
   private pushed = 0;
   private waiting = 0; // bytes in pushes that wait for the window
   private acked = 0;
+  private stillAt = -Infinity;
 
   constructor(readonly publisher: Publisher, readonly quality: Quality, private readonly codecs: readonly PictureCodec[], private readonly clock: number, private readonly lost: (e: Error) => void) {
     this.rate = new RateControl({ min: Math.min(60_000, quality.bitrate), max: quality.bitrate });
@@ -138,10 +147,21 @@ export class Rendition {
       if (text !== this.told) {
         this.told = text;
         this.push(dtypes.picture, "init", init);
+        this.stills?.push(dtypes.picture, "init", init);
       }
     }
     this.encoded++;
-    this.push(dtypes.picture, chunk.type === "key" ? "key" : "delta", encodeSample(chunk.timestamp, chunk.byteLength, (to) => chunk.copyTo(to)));
+    const message = encodeSample(chunk.timestamp, chunk.byteLength, (to) => chunk.copyTo(to));
+    if (chunk.type !== "key") return this.push(dtypes.picture, "delta", message);
+    this.push(dtypes.picture, "key", message);
+    this.stills?.still(message);
+  }
+
+  private still(message: Uint8Array): void {
+    const now = performance.now();
+    if (now - this.stillAt < stillMillis) return;
+    this.stillAt = now;
+    this.push(dtypes.picture, "key", message);
   }
 
   push(dtype: number, kind: "init" | "key" | "delta", message: Uint8Array): void {
@@ -171,12 +191,14 @@ export class Rendition {
 }
 
 /**
- * Broadcast encodes a picture track and a sound track and pushes them into a room that it registers, and, if asked to, a small picture into another.
+ * Broadcast encodes a picture track and a sound track and pushes them into a room that it registers, and, if asked to, a small picture into another;
+ * into one more the sound with the key pictures of the last of these, for paths that carry no more.
  * What viewers and server cannot take it does not make: bit rate and pictures follow the acknowledgements. Start at {@link Broadcast.start}.
  */
 export class Broadcast {
   readonly room: RoomID;
   private readonly renditions: Rendition[] = [];
+  private readonly coded: Rendition[] = []; // of them, those whose pictures are coded for them
   private readonly reports = new Map<string, Report>();
   private talk: Talk | undefined;
   private stopPicture: Stop | undefined;
@@ -194,6 +216,7 @@ export class Broadcast {
   static async start(o: BroadcastOptions): Promise<Broadcast> {
     const rooms = [await o.client.register({ queueAge })];
     if (o.small && o.picture) rooms.push(await o.client.register({ queueAge }));
+    if (o.picture) rooms.push(await o.client.register({ queueAge, history: { age: stillHistory } }));
     const epoch = performance.now();
     const b = new Broadcast(o, epoch, rooms);
     const clock = performance.timeOrigin + epoch;
@@ -202,12 +225,15 @@ export class Broadcast {
     await o.client.grant(talk, everyone);
     const infos: RenditionInfo[] = [];
     for (const [i, room] of rooms.entries()) {
-      const quality = i === 0 ? o.quality : small;
+      const stills = i > 0 && i === rooms.length - 1;
+      const quality = i === 0 || (stills && !o.small) ? o.quality : small;
       const publisher = await o.client.publish(room, { counts: true });
       const r = new Rendition(publisher, quality, o.codec ? [o.codec] : pictureCodecs, clock, (e) => b.lost(e));
       publisher.onCount = (n) => b.counted(r, n);
+      if (stills) b.coded.at(-1)!.stills = r;
+      else b.coded.push(r);
       b.renditions.push(r);
-      infos.push({ room, width: quality.width, height: quality.height, bitrate: quality.bitrate });
+      infos.push({ room, width: quality.width, height: quality.height, bitrate: stills ? Math.round(quality.bitrate / stillsPart) : quality.bitrate, ...(stills ? { stills } : {}) });
     }
     const info: BroadcastInfo = { type: "broadcast", title: o.title, renditions: infos, talk };
     for (const r of b.renditions) r.push(dtypes.broadcast, "init", encodeText(info));
@@ -230,7 +256,7 @@ export class Broadcast {
         const at = clock.place(frame.timestamp / 1000, performance.now());
         const placed = new VideoFrame(frame, { timestamp: this.pts(at) });
         frame.close();
-        for (const r of this.renditions) r.picture(placed);
+        for (const r of this.coded) r.picture(placed);
         placed.close();
       });
     }
@@ -250,7 +276,7 @@ export class Broadcast {
 
   private reported(from: string, report: Report): void {
     if (this.reports.size < 10_000 || this.reports.has(from)) this.reports.set(from, report);
-    if (report.needsKey) for (const r of this.renditions) r.keys.want();
+    if (report.needsKey) for (const r of this.coded) r.keys.want();
   }
 
   private lost(why: Error): void {

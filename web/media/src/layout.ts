@@ -47,6 +47,8 @@ export interface RenditionInfo {
   width: number;
   height: number;
   bitrate: number;
+  /** Of the pictures only key pictures, a few seconds apart, beside all of the sound: for paths that carry no more. */
+  stills?: boolean;
 }
 
 /** What a viewer needs to know of a broadcast besides its streams. */
@@ -129,7 +131,7 @@ export function parseText(b: Uint8Array): Text | undefined {
         ? withDescription({ type: "sound", codec: v.codec, sampleRate: v.sampleRate, channels: v.channels, clock: v.clock }, v.description) : undefined;
     case "broadcast": {
       if (!isText(v.title, 200) || !Array.isArray(v.renditions) || v.renditions.length > 8) return undefined;
-      const renditions = (v.renditions as unknown[]).filter(isRendition).map(({ room, width, height, bitrate }) => ({ room, width, height, bitrate }));
+      const renditions = (v.renditions as unknown[]).filter(isRendition).map(({ room, width, height, bitrate, stills }) => ({ room, width, height, bitrate, ...(stills === true ? { stills } : {}) }));
       return { type: "broadcast", title: v.title, renditions, ...(isText(v.talk, 11) ? { talk: v.talk } : {}) };
     }
     case "chat":

@@ -66,6 +66,7 @@ export class Player {
   private lastPts = NaN;
   private clock = NaN; // of the sender whose time lastPts is
   private soundAt = -Infinity; // when sound came last
+  private lastSound = NaN; // timestamp of the newest
   private skews: number[] = [];
   private frameRequest = 0;
   private readonly timer: ReturnType<typeof setInterval>;
@@ -133,6 +134,8 @@ export class Player {
       this.queue.arrived({ pts, key: m.kind === "key", data: s.data });
       this.decode();
     } else if (m.dtype === dtypes.sound && this.audioDecoder?.state === "configured") {
+      if (pts <= this.lastSound) return; // another quality begins with what was there already
+      this.lastSound = pts;
       this.soundAt = now;
       this.playout.arrived(pts, now);
       this.audioDecoder.decode(new EncodedAudioChunk({ type: "key", timestamp: s.pts, data: s.data }));
@@ -258,7 +261,10 @@ export class Player {
 
   private configureSound(c: SoundConfig): void {
     if (typeof AudioDecoder === "undefined") return this.o.onUnsupported?.(c.codec);
+    const was = this.sound;
+    if (c.clock !== was?.clock) this.lastSound = NaN;
     this.sound = c;
+    if (was && this.audioDecoder?.state === "configured" && JSON.stringify({ ...was, clock: 0 }) === JSON.stringify({ ...c, clock: 0 })) return;
     if (this.audioDecoder && this.audioDecoder.state !== "closed") this.audioDecoder.close();
     const decoder = new AudioDecoder({ output: (d) => this.heard(d), error: () => void (this.audioDecoder === decoder && this.sound && this.configureSound(this.sound)) });
     try {

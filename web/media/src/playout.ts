@@ -31,6 +31,8 @@ const startMillis = 500;
 export class Playout {
   /** How long before its moment a sample has to be there, for decoding and for the way to the loudspeaker, ms. */
   lead = 0;
+  /** How far behind the newest to be at least, beside the latency that is chosen: for a path that is expected to become slower, ms. */
+  floor = 0;
   private arrivals: Array<{ at: number; transit: number }> = [];
   private started = NaN;
   private heard = NaN;
@@ -69,8 +71,20 @@ export class Playout {
     this.decided = now;
     const sorted = this.arrivals.map((a) => a.transit).sort((a, b) => a - b);
     const [least, most] = [sorted[0]!, sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * inTime))]!];
-    const delay = Math.max(this.latency.min, Math.min((most - least) * 1.05 + this.lead, Math.max(this.latency.max, this.lead)));
+    const delay = Math.max(this.latency.min, Math.min(this.floor, this.latency.max), Math.min((most - least) * 1.05 + this.lead, Math.max(this.latency.max, this.lead)));
     this.goal = least + delay;
+  }
+
+  /**
+   * All that arrives is late: the path is not what it was. If the last arrival came after its moment the position goes back to it, for late is better
+   * than never, and the path is learnt anew.
+   */
+  retreat(now: number): void {
+    const last = this.arrivals.at(-1);
+    if (!last || last.transit <= this.shift) return;
+    this.arrivals = [last];
+    this.decide(now);
+    [this.shift, this.at] = [this.goal, now];
   }
 
   /** How far the position is behind the newest that could be there, ms. */

@@ -1,13 +1,21 @@
-import { ClosedError, RefusedError, type Client, type Event, type RoomID, type Subscription } from "@timedge/sdk";
+import { ClosedError, RefusedError, type Client, type Event, type Message, type RoomID, type Subscription } from "@timedge/sdk";
 import { Choice } from "./choice.js";
-import { dtypes, parseText, type BroadcastInfo } from "./layout.js";
+import { dtypes, parseSample, parseText, type BroadcastInfo } from "./layout.js";
 import { Player, type PlayerStats } from "./player.js";
 import { type Latency } from "./playout.js";
+import { Standing } from "./standing.js";
 import { Talk } from "./talk.js";
 
-/** How long a broadcast may say nothing before it counts as interrupted, ms. */
+/** How long a broadcast may say nothing before it counts as interrupted, and one of stills, which may be without sound, ms. */
 const quietMillis = 1500;
+const stillQuietMillis = 5000;
 const tickMillis = 500;
+/** How much of the latency that the viewer allows may stand in the path, and what is always let stand, ms. */
+const standPart = 0.3;
+const standLeast = 200;
+/** How fast the delay grows on a path that has proved slow, and comes back, ms per tick: too slow to be heard. */
+const floorUp = 40;
+const floorDown = 10;
 /** How often a viewer reports, ms. */
 const reportMillis = 3000;
 
@@ -44,11 +52,14 @@ export interface WatchStats extends PlayerStats {
 export class Watch {
   state: WatchState = "connecting";
   info: BroadcastInfo | undefined;
+  /** The account that sends. */
+  sender = "";
   readonly player: Player;
   private current: { room: RoomID; subscription: Subscription } | undefined;
+  private readonly leaving = new Set<RoomID>();
   private switching = false;
   private choice = new Choice(1);
-  private fixed: number | undefined;
+  private readonly standing = new Standing(standLeast);
   private pub = 0;
   private talk: Talk | undefined;
   private heardAt = -Infinity;
@@ -86,15 +97,20 @@ export class Watch {
     this.o.onState?.(s);
   }
 
-  /** Takes a room's streams; those of the room before end when these begin. */
-  private async follow(room: RoomID): Promise<void> {
+  /**
+   * Takes a room's streams. What is on its way of the room before is still played. With `atOnce` that room is left before this one answers, since the
+   * answer stands behind all that the path has not carried yet; else when the first picture from here is there.
+   */
+  private async follow(room: RoomID, atOnce = false): Promise<void> {
     const before = this.current;
     let subscription: Subscription;
     try {
-      subscription = await this.o.client.subscribe(room, { counts: true });
+      const opening = this.o.client.subscribe(room, { counts: true });
+      if (atOnce) this.leave(before);
+      subscription = await opening;
     } catch (e) {
       this.switching = false;
-      if (before || this.over) return; // that quality is gone; this one goes on
+      if ((before && !atOnce) || this.over) return; // that quality is gone; this one goes on
       return this.become(e instanceof RefusedError && e.code === "room_unknown" ? "unknown" : "ended");
     }
     if (this.over) return void subscription.close();
@@ -102,22 +118,43 @@ export class Watch {
       this.current = { room, subscription };
       this.become("waiting");
     }
-    let here = before === undefined;
+    let pub = 0;
     try {
       for await (const e of subscription) {
-        if (!here && e.type === "message" && e.dtype === dtypes.picture) {
+        if (e.type === "joined") pub = e.pub;
+        if (this.current?.room !== room && this.switching && e.type === "message" && e.dtype === dtypes.picture) {
           // Its first message is the configuration, the next one a key picture: this quality takes over.
-          here = true;
           this.switching = false;
           this.current = { room, subscription };
+          this.pub = pub;
           this.player.restart();
-          void before?.subscription.close();
+          this.leave(before);
         }
-        if (here && this.current?.subscription === subscription) this.take(e);
+        if (this.current?.subscription === subscription) this.take(e);
+        else if (e.type === "message" && e.dtype === dtypes.sound) this.hear(e); // of both, while they overlap
       }
     } catch (e) {
       if (this.current?.subscription === subscription) this.ended(e);
     }
+  }
+
+  private leave(from: { room: RoomID; subscription: Subscription } | undefined): void {
+    if (!from) return;
+    this.leaving.add(from.room);
+    void from.subscription.drain().then(() => this.leaving.delete(from.room));
+  }
+
+  /** Takes sound, which tells how the path does. */
+  private hear(m: Message): void {
+    const now = (this.heardAt = performance.now());
+    const sample = m.kind === "init" ? undefined : parseSample(m.payload);
+    this.standing.limit = Math.max(standLeast, standPart * this.player.playout.latency.max);
+    const stands = sample !== undefined && this.standing.arrived(sample.pts / 1000, now);
+    this.player.message(m);
+    if (!stands) return;
+    this.player.playout.retreat(now);
+    this.choice.slow(now);
+    if (this.choice.at > this.rendition) this.choose();
   }
 
   private ended(e: unknown): void {
@@ -129,7 +166,7 @@ export class Watch {
     switch (e.type) {
       case "joined":
         if (this.pub !== e.pub) this.player.restart();
-        this.pub = e.pub;
+        [this.pub, this.sender] = [e.pub, e.account];
         if (this.state === "ended") this.become("live"); // the sender is back
         return;
       case "left":
@@ -147,6 +184,8 @@ export class Watch {
         while (this.bytes[0]!.at < this.heardAt - 2000) this.bytes.shift();
         if (e.dtype === dtypes.broadcast) return this.describe(e.payload);
         if (this.state === "interrupted" || (this.state === "waiting" && e.dtype === dtypes.sound && e.kind !== "init")) this.become("live");
+        if (e.dtype === dtypes.sound) return this.hear(e);
+        if (e.kind === "key") this.choose(); // who joins now gets little more than that picture
         return this.player.message(e);
     }
   }
@@ -157,7 +196,7 @@ export class Watch {
     const first = this.info === undefined;
     this.info = t;
     this.choice.count = Math.max(1, t.renditions.length);
-    if (first) this.choice.at = Math.max(0, t.renditions.findIndex((r) => r.room === this.current?.room));
+    if (first) this.choice.best = Math.max(0, t.renditions.findIndex((r) => r.room === this.current?.room));
     this.o.onInfo?.(t);
     if (t.talk && !this.talk) {
       void Talk.join(this.o.client, t.talk, { line: (from, text) => this.o.onLine?.(from, text) }).then((talk) => {
@@ -167,23 +206,36 @@ export class Watch {
     }
   }
 
-  /** Takes a quality by its place in the broadcast's list, or, with undefined, what the path carries. */
+  /** Takes a quality by its place in the broadcast's list, or the best, with undefined; in its place the lightest while the path carries no more. */
   set quality(q: number | undefined) {
-    this.fixed = q;
+    this.choice.best = q ?? 0;
     this.choose();
   }
 
+  private get rendition(): number {
+    return this.info?.renditions.findIndex((r) => r.room === this.current?.room) ?? -1;
+  }
+
+  /** The path does not carry the quality that is wished for. */
+  get slow(): boolean {
+    return this.choice.pressed;
+  }
+
+  /** Takes what is chosen. A lighter quality cannot wait for anything. */
   private choose(): void {
-    const r = this.info?.renditions[this.fixed ?? this.choice.at];
-    if (!r || this.switching || r.room === this.current?.room) return;
+    const r = this.info?.renditions[this.choice.at];
+    if (!r || this.switching || r.room === this.current?.room || this.leaving.has(r.room)) return;
     this.switching = true;
-    void this.follow(r.room);
+    void this.follow(r.room, this.choice.pressed && this.choice.at > this.rendition);
   }
 
   private tick(): void {
     const now = performance.now();
-    if (this.state === "live" && now - this.heardAt > quietMillis) this.become("interrupted");
-    if (this.choice.tick(now)) this.choose();
+    const stills = this.info?.renditions[this.rendition]?.stills ?? false;
+    if (this.state === "live" && now - this.heardAt > (stills ? stillQuietMillis : quietMillis)) this.become("interrupted");
+    this.choice.tick(now); // what becomes of it is taken with the next key picture
+    const playout = this.player.playout;
+    playout.floor = this.choice.pressed ? Math.min(playout.floor + floorUp, playout.latency.max) : Math.max(0, playout.floor - floorDown);
     void this.report(now);
   }
 
@@ -207,8 +259,7 @@ export class Watch {
   stats(): WatchStats {
     const now = performance.now();
     const n = this.bytes.filter((b) => b.at > now - 2000).reduce((sum, b) => sum + b.n, 0);
-    const rendition = this.info?.renditions.findIndex((r) => r.room === this.current?.room) ?? -1;
-    return { ...this.player.stats(), bitrate: n * 4, rendition, gaps: { ...this.gaps } };
+    return { ...this.player.stats(), bitrate: n * 4, rendition: this.rendition, gaps: { ...this.gaps } };
   }
 
   async close(): Promise<void> {

@@ -24,7 +24,7 @@ const texts: Text[] = [
   { type: "picture", codec: "avc1.42E01F", width: 320, height: 180, clock: 1.7e12 },
   { type: "picture", codec: "avc1.42E01F", width: 320, height: 180, clock: 0, description: Uint8Array.of(1, 66, 224, 31, 255) },
   { type: "sound", codec: "opus", sampleRate: 48000, channels: 2, clock: 1.7e12 },
-  { type: "broadcast", title: "客厅", renditions: [{ room: "NGhMpCbk2wQ", width: 640, height: 360, bitrate: 800000 }], talk: "35EGCyihobj" },
+  { type: "broadcast", title: "客厅", renditions: [{ room: "NGhMpCbk2wQ", width: 640, height: 360, bitrate: 800000 }, { room: "35EGCyihobj", width: 640, height: 360, bitrate: 100000, stills: true }], talk: "35EGCyihobj" },
   { type: "chat", text: "你好" },
   { type: "report", needsKey: true, missedPictures: 3, missedSound: 20 },
 ];

@@ -215,19 +215,31 @@ test("picture queue: any order of events", () => {
   }));
 });
 
-test("a viewer on a slow path takes less, and tries more ever more seldom", () => {
-  const c = new Choice(2);
+test("the lightest quality at once when the path is slow, one better at a time after a calm that doubles while that fails", () => {
+  const c = new Choice(3);
   c.tick(0);
   assert.equal(c.slow(2000), true);
+  assert.deepEqual([c.at, c.pressed], [2, true]);
+  assert.equal(c.slow(2500), false); // the same trouble
+  assert.equal(c.slow(4000), false); // there is nothing less
+  assert.equal(c.tick(8_999), false);
+  assert.equal(c.tick(9_000), true);
   assert.equal(c.at, 1);
-  assert.equal(c.slow(2500), false);
-  assert.equal(c.tick(10_000), false);
-  assert.equal(c.tick(17_001), true);
-  assert.equal(c.at, 0);
-  assert.equal(c.slow(20_000), true);
-  assert.equal(c.tick(40_000), false);
-  assert.equal(c.tick(50_001), true);
-  assert.equal(c.slow(70_000), true);
-  assert.equal(c.slow(80_000), false); // there is nothing less
+  assert.equal(c.slow(12_000), true); // too much
+  assert.deepEqual([c.at, c.tick(21_999), c.tick(22_000), c.at], [2, false, true, 1]);
+  assert.deepEqual([c.tick(31_999), c.tick(32_000), c.at, c.pressed], [false, true, 0, false]);
+  assert.equal(c.slow(60_000), true); // long after: the calm is short again
+  assert.deepEqual([c.tick(64_999), c.tick(65_000)], [false, true]);
+});
+
+test("a viewer's wish is the best there is, and is taken at once", () => {
+  const c = new Choice(3);
+  c.best = 1;
+  assert.deepEqual([c.at, c.pressed], [1, false]);
+  c.slow(2000);
+  assert.equal(c.at, 2);
+  for (let now = 3000; now < 500_000; now += 500) c.tick(now);
   assert.equal(c.at, 1);
+  c.best = 9;
+  assert.deepEqual([c.at, c.pressed], [2, false]);
 });

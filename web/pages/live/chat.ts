@@ -18,8 +18,8 @@ export interface Chat {
   add(from: string, text: string): void;
 }
 
-/** Makes the chat beside a picture. */
-export function chat(may: boolean, say: (text: string) => Promise<void>): Chat {
+/** Makes the chat beside a picture; `note` is what who writes should know. */
+export function chat(may: boolean, say: (text: string) => Promise<void>, note = ""): Chat {
   const none = h("p", { class: "hint" }, t("nothing"));
   const lines = h("div", { class: "lines", role: "log", tabIndex: 0, aria: { label: t("chat") } }, none);
   const input = h("input", { maxLength: 500, placeholder: t("write"), autocomplete: "off", aria: { label: t("write") } });
@@ -32,7 +32,7 @@ export function chat(may: boolean, say: (text: string) => Promise<void>): Chat {
     say(text).then(() => (input.value = ""), () => (wrong.textContent = t("refused")));
   } }, h("div", { class: "grow" }, input), h("button", { type: "submit", class: "second" }, t("send")));
   return {
-    element: h("section", { class: "panel chat" }, h("h2", {}, t("chat")), lines, may ? form : h("p", { class: "hint" }, t("guest")), wrong),
+    element: h("section", { class: "panel chat" }, h("h2", {}, t("chat")), lines, may ? form : h("p", { class: "hint" }, t("guest")), note !== "" && h("p", { class: "hint" }, note), wrong),
     add: (from, text) => {
       none.remove();
       const end = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 40;

@@ -9,6 +9,7 @@ export const icons = {
   cameraOff: "M3 7h3M10 7h4v4M14 14v3H3V7M14 10l7-3v10l-3-1M4 3l16 18",
   sound: "M4 9v6h4l5 4V5L8 9zM16 9a4 4 0 0 1 0 6M18.500 6.500a8 8 0 0 1 0 11",
   soundOff: "M4 9v6h4l5 4V5L8 9zM17 10l4 4M21 10l-4 4",
+  captions: "M3 5h18v14H3zM11 10a2.500 2.500 0 1 0 0 4M18 10a2.500 2.500 0 1 0 0 4",
   full: "M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5",
   inPicture: "M3 5h18v14H3zM12 12h7v5h-7z",
   figures: "M5 20V10M12 20V4M19 20v-7",

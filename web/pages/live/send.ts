@@ -1,5 +1,6 @@
 import type { Client } from "@timedge/sdk";
 import { Broadcast, camera, devices, encodable, file, microphone, screen, type PictureCodec, type Quality, type Source } from "@timedge/media";
+import { keepAwake } from "../shell/awake.js";
 import { h, icon } from "../shell/dom.js";
 import { language, words } from "../shell/i18n.js";
 import type { Shell } from "../shell/page.js";
@@ -47,6 +48,7 @@ const t = words({
   unmute: ["Unmute", "取消静音"],
   hide: ["Picture off", "关闭画面"],
   show: ["Picture on", "打开画面"],
+  captions: ["What you write is also a caption for those who turn captions on.", "您输入的文字也会作为字幕显示给开启字幕的观众。"],
   ended: ["The broadcast has ended.", "直播已结束。"],
   endedBy: ["The broadcast has ended: {why}", "直播已结束：{why}"],
   away: ["The server is away; what was sent is kept and goes on.", "与服务器的连接中断，恢复后将继续。"],
@@ -96,6 +98,7 @@ export function broadcastPage(root: HTMLElement, shell: Shell): () => void {
   let timer = 0;
   let began = 0;
   let chosen: File | undefined;
+  let sleep: (() => void) | undefined;
 
   const preview = h("video", { muted: true, autoplay: true, playsInline: true, aria: { label: t("preview") } });
   const empty = h("p", { class: "over" }, t("previewHint"));
@@ -140,7 +143,7 @@ export function broadcastPage(root: HTMLElement, shell: Shell): () => void {
   const mute = h("button", { type: "button", class: "second", aria: { pressed: "false" }, onclick: () => toggle("audio") }, icon(icons.microphone), muteLabel);
   const hideLabel = h("span", {}, t("hide"));
   const hide = h("button", { type: "button", class: "second", aria: { pressed: "false" }, onclick: () => toggle("video") }, icon(icons.camera), hideLabel);
-  const talk = chat(true, (text) => broadcast!.say(text));
+  const talk = chat(true, (text) => broadcast!.say(text), t("captions"));
   const air = h("section", { class: "panel", hidden: true },
     h("dl", { class: "figures" }, ...Object.values(figures).map((f) => f.element)),
     h("label", { htmlFor: "live-link" }, t("link")),
@@ -252,6 +255,8 @@ export function broadcastPage(root: HTMLElement, shell: Shell): () => void {
   }
 
   function onAir(on: boolean): void {
+    sleep?.();
+    sleep = on ? keepAwake() : undefined;
     setup.hidden = lead.hidden = on;
     for (const e of [air, talk.element, airBar, badge, clock]) e.hidden = !on;
     heading.textContent = on ? title.value : t("title");
@@ -289,6 +294,7 @@ export function broadcastPage(root: HTMLElement, shell: Shell): () => void {
   return () => {
     over = true;
     clearInterval(timer);
+    sleep?.();
     source?.stop();
     void (broadcast?.stop() ?? Promise.resolve()).then(() => client?.close());
   };

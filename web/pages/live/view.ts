@@ -31,8 +31,11 @@ const t = words({
   smooth: ["Smooth", "流畅"],
   quality: ["Quality", "画质"],
   automatic: ["Automatic", "自动"],
+  stills: ["Sound and stills", "声音与静态画面"],
+  slowLine: ["Slow line: sound and stills", "网络较慢：声音与静态画面"],
   full: ["Full screen", "全屏"],
   inPicture: ["Picture in picture", "画中画"],
+  captions: ["Captions: what the sender writes", "字幕：主播输入的文字"],
   figures: ["Statistics", "统计"],
   size: ["Picture", "画面"],
   rate: ["Bit rate", "码率"],
@@ -46,9 +49,11 @@ const t = words({
   gaps: ["Gaps told by the server", "服务器告知的缺口"],
   node: ["Node", "节点"],
   none: ["none", "无"],
-  keys: ["Keys: M sound, F full screen, S statistics", "快捷键：M 声音，F 全屏，S 统计"],
+  keys: ["Keys: M sound, C captions, F full screen, S statistics", "快捷键：M 声音，C 字幕，F 全屏，S 统计"],
 });
 
+/** How long a caption stands, ms: some 12 letters are read in a second. */
+const captionMillis = (text: string): number => 3000 + text.length * 80;
 /** With neither sound nor anybody looking, nothing is fetched after so long, ms. */
 const hiddenMillis = 10_000;
 
@@ -58,12 +63,21 @@ export function watchPage(root: HTMLElement, shell: Shell, room: string): () => 
   let over = false;
   let loud = 1;
   let muted = false;
+  let captioned = false;
+  let uncaption = 0;
 
   const canvas = h("canvas", { width: 640, height: 360, role: "img", aria: { label: t("picture") } });
   const message = h("p", { class: "over", role: "status" }, t("connecting"));
   const again = h("button", { type: "button", class: "second", hidden: true, onclick: () => location.reload() }, t("again"));
   const badge = h("span", { class: "badge", hidden: true });
   const viewers = h("span", { class: "clock", hidden: true });
+  const caption = h("p", { class: "caption", lang: "", hidden: true });
+  const captions = h("button", { type: "button", class: "quiet", title: t("captions"), aria: { label: t("captions"), pressed: "false" }, onclick: () => {
+    captioned = !captioned;
+    captions.setAttribute("aria-pressed", String(captioned));
+    caption.hidden = true;
+  } }, icon(icons.captions));
+  const slow = h("span", { class: "clock", role: "status" });
   const startSound = h("button", { type: "button", class: "start-sound", hidden: true, onclick: () => void watch?.player.resumeSound() }, icon(icons.sound), t("startSound"));
   const mute = h("button", { type: "button", class: "quiet", title: t("mute"), aria: { label: t("mute"), pressed: "false" }, onclick: () => setMuted(!muted) }, icon(icons.sound));
   const volume = h("input", { type: "range", min: "0", max: "1", step: "0.05", value: "1", aria: { label: t("volume") }, oninput: () => {
@@ -74,7 +88,7 @@ export function watchPage(root: HTMLElement, shell: Shell, room: string): () => 
     ...Object.keys(latencies).map((l) => h("option", { value: l }, t(l as "lowest"))));
   latency.value = "balanced";
   const quality = h("select", { id: "watch-quality", onchange: () => watch && (watch.quality = quality.value === "" ? undefined : Number(quality.value)) }, h("option", { value: "" }, t("automatic")));
-  const stage = h("div", { class: "stage" }, canvas, h("div", { class: "notice" }, message, again), startSound, h("div", { class: "marks" }, badge, viewers));
+  const stage = h("div", { class: "stage" }, canvas, h("div", { class: "notice" }, message, again), startSound, h("div", { class: "marks" }, badge, viewers, slow), caption);
   const full = h("button", { type: "button", class: "quiet", title: t("full"), aria: { label: t("full") }, hidden: !document.fullscreenEnabled, onclick: () => {
     if (document.fullscreenElement) void document.exitFullscreen();
     else void stage.requestFullscreen();
@@ -95,7 +109,7 @@ export function watchPage(root: HTMLElement, shell: Shell, room: string): () => 
       h("div", { class: "row bar" }, h("div", { class: "row sound" }, mute, volume),
         h("div", { class: "row pick" }, h("label", { htmlFor: "watch-latency" }, t("latency")), latency),
         h("div", { class: "row pick" }, h("label", { htmlFor: "watch-quality" }, t("quality")), quality),
-        h("div", { class: "row ends" }, statistics, inPicture, full)),
+        h("div", { class: "row ends" }, captions, statistics, inPicture, full)),
       figures),
     h("div", { class: "column" }, talk.element)));
 
@@ -134,22 +148,34 @@ export function watchPage(root: HTMLElement, shell: Shell, room: string): () => 
         heading.textContent = i.title || t("watch");
         document.title = `${i.title} · timedge`;
         const was = quality.value;
-        quality.replaceChildren(h("option", { value: "" }, t("automatic")), ...i.renditions.map((r, n) => h("option", { value: String(n) }, `${Math.min(r.width, r.height)}p`)));
+        quality.replaceChildren(h("option", { value: "" }, t("automatic")), ...i.renditions.map((r, n) => h("option", { value: String(n) }, r.stills ? t("stills") : `${Math.min(r.width, r.height)}p`)));
         if (was !== "" && Number(was) < i.renditions.length) quality.value = was;
       },
       onViewers: (n) => {
         viewers.hidden = false;
         viewers.textContent = t("viewers", { n: n.toLocaleString(language) });
       },
-      onLine: talk.add,
+      onLine: (from, text) => {
+        talk.add(from, text);
+        if (captioned && from === watch?.sender) show(text);
+      },
     });
     watch.player.volume = muted ? 0 : loud;
+  }
+
+  function show(text: string): void {
+    caption.textContent = text;
+    caption.hidden = false;
+    clearTimeout(uncaption);
+    uncaption = window.setTimeout(() => (caption.hidden = true), captionMillis(text));
   }
 
   const milliseconds = (n: number | undefined): string => (n === undefined ? "–" : `${Math.round(n)} ms`);
   const timer = window.setInterval(() => {
     if (!watch) return;
     startSound.hidden = !(watch.player.soundBlocked && watch.state === "live" && !muted);
+    const line = watch.slow && watch.state === "live" ? t("slowLine") : "";
+    if (slow.textContent !== line) slow.textContent = line;
     if (figures.hidden) return;
     const s = watch.stats();
     rows.size.set(s.codec && `${s.width} × ${s.height}, ${s.codec}`);
@@ -167,6 +193,7 @@ export function watchPage(root: HTMLElement, shell: Shell, room: string): () => 
   function key(e: KeyboardEvent): void {
     if (e.ctrlKey || e.altKey || e.metaKey || (e.target as HTMLElement).closest("input, select, textarea")) return;
     if (e.key === "m") setMuted(!muted);
+    else if (e.key === "c") captions.click();
     else if (e.key === "f") full.click();
     else if (e.key === "s") statistics.click();
   }
@@ -199,6 +226,7 @@ export function watchPage(root: HTMLElement, shell: Shell, room: string): () => 
     over = true;
     clearInterval(timer);
     clearTimeout(hide);
+    clearTimeout(uncaption);
     removeEventListener("keydown", key);
     document.removeEventListener("visibilitychange", seen);
     void (watch?.close() ?? Promise.resolve()).then(() => client?.close());

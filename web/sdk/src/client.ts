@@ -1,104 +1,14 @@
 import { sha256 } from "@noble/hashes/sha2.js";
 import { EncodeError, encodeControl, type Control, type Fields } from "./codec.js";
-import { codes, mayRetry, policies, ProtocolError, type Policy } from "./codes.js";
+import { codes, mayRetry, policies, ProtocolError } from "./codes.js";
 import { Connection } from "./connection.js";
-import { ClientClosedError, ClosedError, ConnectionError, RefusedError, UnansweredError } from "./errors.js";
+import { ClientClosedError, ClosedError, ConnectionError } from "./errors.js";
+import { everyone, type InboxOptions, type Info, type Options, type PublishOptions, type RoomOptions, type State, type SubscribeOptions } from "./options.js";
 import { Publisher } from "./publisher.js";
+import { Requests } from "./requests.js";
 import { formatRoom, parseRoom, type RoomID } from "./room.js";
 import { Subscription } from "./subscription.js";
 import { webSocket, type Dialer } from "./transport.js";
-
-/** Where to connect, as whom, and within which bounds. */
-export interface Options {
-  /** Addresses of one or several nodes, of which one is used: ws://host/path, wss://host/path, or what {@link dialer} takes. */
-  servers: string | readonly string[];
-  account: string;
-  /** The proof of the account, "" where the server asks for none; or what returns it, asked before each connection and when it is about to end. */
-  token?: string | (() => string | Promise<string>);
-  /** Tells this client from others of the account, over all its connections; a page that keeps it over a reload goes on where it was. Default: random. */
-  instance?: bigint;
-  /** Default: WebSocket. */
-  dialer?: Dialer;
-  /** Told of connections made and lost. */
-  onState?: (s: State) => void;
-  /** How long one attempt may take, ms. Default: 5000. */
-  dialTimeout?: number;
-  /** How long a server may say nothing before another is tried, ms. Default, and at most: twice the server's ping time. */
-  silence?: number;
-  /** Bounds on the random wait before going round the servers again, ms. Defaults: 100 and 10000. */
-  backoffMin?: number;
-  backoffMax?: number;
-  /** Bytes held of a subscription whose events are not taken. Default: 4 MiB. */
-  receiveBuffer?: number;
-  /** The largest message taken, whatever a server allows, bytes. Default: 16 MiB. */
-  maxPayload?: number;
-  /** Bytes held of unfinished messages of a subscription. Default: 64 MiB. */
-  assemblyBuffer?: number;
-}
-
-export type State = { phase: "connecting" } | { phase: "connected"; server: string; node: string } | { phase: "disconnected"; why: string } | { phase: "draining"; server: string };
-
-/** The wishes for a new room; what is left out is the server's to choose. Times in ms, sizes in bytes. */
-export interface RoomOptions {
-  policy?: Policy;
-  idle?: number;
-  expire?: number;
-  queueBytes?: number;
-  queueAge?: number;
-  maxSubscribers?: number;
-  /** How far back in each stream those begin who join late, in bytes of messages (20 more for each) and in time; with both, the nearer one counts. */
-  history?: { bytes?: number; age?: number };
-  /** The room does not end by `idle` while it has a subscriber. */
-  idleUnlessOccupied?: boolean;
-}
-
-export interface PublishOptions {
-  /** Tell how many are in the room, by Publisher.onCount. */
-  counts?: boolean;
-}
-
-export interface SubscribeOptions {
-  /** Leave out what this client itself publishes. */
-  noEcho?: boolean;
-  /** Send count events. */
-  counts?: boolean;
-}
-
-/** The wishes for the account's inbox. */
-export interface InboxOptions {
-  /** What happens when one of the account's sessions falls behind. All of them have one inbox, which is open under one policy. */
-  policy?: Policy;
-  /**
-   * Accounts, or {@link everyone}. They count where the inbox's list says nothing of an account yet, so that opening it does not undo what another
-   * session of the account has said. Nobody is accepted by default.
-   */
-  accept?: readonly string[];
-  block?: readonly string[];
-}
-
-/** What there is to know of a room. */
-export interface Info {
-  policy: Policy;
-  owner: string;
-  subscribers: number;
-  publishers: number;
-  frames: bigint;
-  bytes: bigint;
-  ageMillis: number;
-  idleMillis: number;
-}
-
-/** Stands for all accounts where one is granted or accepted. */
-export const everyone = "*";
-
-interface Request {
-  name: string;
-  fields: Fields;
-  ext: ReadonlyMap<number, Uint8Array> | undefined;
-  repeat: boolean; // after a reconnection
-  resolve(m: Control): void;
-  reject(e: Error): void;
-}
 
 const capToken = 1n;
 
@@ -113,9 +23,7 @@ export class Client {
   private readonly publishers = new Map<bigint, Publisher>();
   private readonly subscriptions = new Map<bigint, Subscription>();
   private readonly inboxes = new Map<bigint, Fields>(); // of the subscriptions, those that are inboxes, and how they are opened
-  private readonly requests = new Map<number, Request>();
-  private readonly expected = new Map<number, (m: Control) => void>(); // answers to what is asked anew on each connection
-  private req = 0;
+  private readonly requests = new Requests();
   private link: Connection | undefined;
   private welcome: Fields = {};
   private over: Error | undefined;
@@ -257,18 +165,13 @@ export class Client {
       if (this.stopped) return link.close();
       for (const p of this.publishers.values()) this.askPublish(p);
       for (const s of this.subscriptions.values()) this.askSubscribe(s);
-      for (const [req, r] of this.requests) link.send(encodeControl(r.name, { ...r.fields, req }, r.ext));
+      this.requests.repeat(link);
     });
   }
 
   private down(): void {
     this.link = undefined;
-    this.expected.clear();
-    for (const [req, r] of this.requests) {
-      if (r.repeat) continue;
-      this.requests.delete(req);
-      r.reject(new UnansweredError());
-    }
+    this.requests.disconnected();
     for (const p of this.publishers.values()) p.disconnected();
     for (const s of this.subscriptions.values()) s.disconnected();
   }
@@ -304,21 +207,7 @@ export class Client {
       case "closed":
         return this.closed(room, f.code as number);
     }
-    this.answer(m);
-  }
-
-  private answer(m: Control): void {
-    const req = m.fields.req as number;
-    const expected = this.expected.get(req);
-    if (expected) {
-      this.expected.delete(req);
-      return expected(m);
-    }
-    const r = this.requests.get(req);
-    if (!r) return; // of a request that was given up
-    this.requests.delete(req);
-    if (m.name === "refused") r.reject(new RefusedError(m.fields.code as number, m.fields.text as string));
-    else r.resolve(m);
+    this.requests.answer(m);
   }
 
   /** A room's last word, or that of one's part in it. */
@@ -331,27 +220,13 @@ export class Client {
 
   // Requests
 
-  private request(name: string, fields: Fields, repeat: boolean, ext?: ReadonlyMap<number, Uint8Array>): Promise<Control> {
-    if (this.over) return Promise.reject(this.over);
-    const req = this.number();
-    const frame = encodeControl(name, { ...fields, req }, ext); // throws for what does not fit
-    return new Promise((resolve, reject) => {
-      this.requests.set(req, { name, fields, ext, repeat, resolve, reject });
-      this.link?.send(frame);
-    });
+  private async request(name: string, fields: Fields, repeat: boolean, ext?: ReadonlyMap<number, Uint8Array>): Promise<Control> {
+    if (this.over) throw this.over;
+    return this.requests.ask(this.link, name, fields, repeat, ext);
   }
 
-  private number(): number {
-    do this.req = (this.req + 1) >>> 0 || 1;
-    while (this.requests.has(this.req) || this.expected.has(this.req));
-    return this.req;
-  }
-
-  private ask(name: string, fields: Fields, expected: (m: Control) => void, ext?: ReadonlyMap<number, Uint8Array>): void {
-    if (!this.link) return; // the next connection begins with it
-    const req = this.number();
-    this.expected.set(req, expected);
-    this.link.send(encodeControl(name, { ...fields, req }, ext));
+  private ask(name: string, fields: Fields, answered: (m: Control) => void, ext?: ReadonlyMap<number, Uint8Array>): void {
+    if (this.link) this.requests.expect(this.link, name, fields, answered, ext); // the next connection begins with it
   }
 
   private askPublish(p: Publisher): void {
@@ -531,8 +406,7 @@ export class Client {
   private end(why: Error): void {
     this.over = why;
     this.stopped = true;
-    for (const r of this.requests.values()) r.reject(why);
-    this.requests.clear();
+    this.requests.close(why);
     for (const p of [...this.publishers.values()]) p.end(why);
     for (const s of [...this.subscriptions.values()]) s.end(why);
     this.wake?.();

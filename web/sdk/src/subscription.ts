@@ -88,6 +88,7 @@ export class Subscription implements AsyncIterable<Event> {
   private over: Error | undefined;
   private tries = 0;
   private answered = false;
+  private draining = false;
   private window = 0;
   private consumed: Message | Gap | undefined; // lossless: what the caller took last, and has not come back for
   private owed = new Map<number, { seq: number; bytes: number }>();
@@ -157,6 +158,14 @@ export class Subscription implements AsyncIterable<Event> {
     const told = this.host.unsubscribe(this);
     this.end(new ClosedError(this.room, codes.left));
     await told.catch(() => {});
+  }
+
+  /** Ends the subscription as {@link close} does, but what is on its way still comes: {@link next} returns undefined behind the last of it. */
+  async drain(): Promise<void> {
+    if (this.over || this.draining) return;
+    this.draining = true;
+    await this.host.unsubscribe(this).catch(() => {}); // the answer comes behind all that was on its way
+    this.end(new ClosedError(this.room, codes.left));
   }
 
   private hand(e: Event): Event {

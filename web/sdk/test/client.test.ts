@@ -65,6 +65,25 @@ test("who joins a chat late gets what was said last", async () => {
   await alice.remove(room);
 });
 
+test("a subscription that is drained hands over what was on its way, and one that is closed does not", async () => {
+  const [alice, bob] = [await connect("alice"), await connect("bob")];
+  const room = await alice.register();
+  const sub = await bob.subscribe(room);
+  const pub = await alice.publish(room);
+  for (let i = 0; i < 100; i++) await pub.push(0, "key", text(String(i)));
+  await pub.flush(); // all of it is on its way
+  const draining = sub.drain();
+  const got: string[] = [];
+  for await (const e of sub) if (e.type === "message") got.push(read(e.payload));
+  assert.deepEqual(got, Array.from({ length: 100 }, (_, i) => String(i)));
+  await draining;
+  const again = await bob.subscribe(room); // the room can be had again
+  await nextMessage(again);
+  await again.close();
+  assert.equal(await again.next(), undefined);
+  await alice.remove(room);
+});
+
 test("refusals have codes", async () => {
   const [alice, bob] = [await connect("alice"), await connect("bob")];
   await assert.rejects(alice.subscribe("NGhMpCbk2wQ"), (e) => e instanceof RefusedError && e.code === "room_unknown");

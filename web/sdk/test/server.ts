@@ -9,6 +9,7 @@ export interface TestServer {
   /** Addresses by TCP, and by WebSocket. */
   tcp: string;
   ws: string;
+  pid: number;
   stop(): Promise<void>;
 }
 
@@ -29,6 +30,7 @@ export function serve(...args: string[]): Promise<TestServer> {
       const [tcp, ws] = m[1]!.split(",");
       resolve({
         tcp: tcp!,
+        pid: p.pid!,
         ws: ws!.startsWith("ws:") ? ws! : `ws://${ws}`,
         stop: async () => {
           p.kill("SIGTERM");
