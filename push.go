@@ -189,15 +189,13 @@ func (p *input) copy(ctx context.Context, std *streams, to sink, in *source,
 	}
 }
 
-var kinds = [...]client.Kind{media.Delta: client.Delta, media.Key: client.Key, media.Init: client.Init}
-
 // pushUnit pushes a unit: in several messages if the server takes none so large, for a decoder starts with the first
 // part of a key unit.
 func (p *input) pushUnit(ctx context.Context, to sink, u media.Unit) error {
 	most := max(to.MaxPayload(), 1)
 	for b, kind := u.Data, u.Kind; len(b) > 0; {
 		n := min(len(b), most)
-		if err := to.Push(ctx, p.Dtype, kinds[kind], b[:n]); err != nil {
+		if err := to.Push(ctx, p.Dtype, kind, b[:n]); err != nil {
 			return err
 		}
 		if b = b[n:]; kind == media.Key {

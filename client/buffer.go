@@ -16,18 +16,22 @@ import (
 //	disconnect  the subscription ends
 //	lossless    nothing is dropped: the server sends no more than its window before it is acknowledged
 //
-// In a latest room what waits is the newest of each stream, so that there is nothing to drop. Elsewhere a burst is no
-// reason to drop anything: live and disconnect act only when more than limit has been waiting for bufferAge, or, where
-// the caller has been behind since it last took all there was, more than limit. Until then hard is the bound, at which
-// the reader pauses.
+// In a latest room what waits is the newest of each stream, so that there is nothing to drop. A stream is taken in the
+// place of the message that has waited first, so that a caller who takes less than comes gets all streams in turn.
+//
+// Elsewhere a burst is no reason to drop anything: live and disconnect act only when more than limit has been waiting
+// for bufferAge, or, where the caller has been behind since it last took all there was, more than limit. Until then
+// hard is the bound, at which the reader pauses. At limit it pauses for a moment, too: a caller that is just taking has
+// half of that in less, and what waits stays in the processor's cache.
 //
 // What is dropped is marked in its place, for take to turn into a Gap. The subscription's mutex guards all of it.
 type buffer struct {
 	frameQueue
+	ahead  frameQueue // taken before the queue: the newest message of a stream whose turn it is
 	policy codec.Policy
 	limit  int
 	hard   int
-	busy   bool // the caller has the first frame
+	busy   bool // the caller has what front returned
 	now    func() time.Time
 
 	streams  map[codec.StreamKey]*waiting // in use for latest, and once something was dropped
@@ -36,6 +40,8 @@ type buffer struct {
 	dead     int // bytes of what is marked
 	behind   bool
 	shedAt   int       // below that shedding is of no use
+	paused   time.Time // since when the reader pauses at limit; zero: it does not
+	burst    bool      // it has paused for long enough
 	over     time.Time // since when more than limit has been waiting; zero: it is not
 	until    uint64    // what was waiting then ends here
 	look     uint64    // not before that place is looked again whether the caller keeps up
@@ -48,6 +54,8 @@ type waiting struct {
 
 	// latest: the newest message that is there in whole, with the gaps behind it, and the one that is coming.
 	whole, coming span
+	turn          uint64 // one more than the place of the message that whole replaced, where it is taken; 0: its own place
+	fence         uint64 // no place before is handed on: what lies between belongs between
 
 	skip   skip
 	header bool   // while skipping: an init message is being let in
@@ -68,6 +76,113 @@ type span struct {
 	first  place
 	frames int // 0: there is none
 }
+
+// front returns the frame to be taken next, or nil if there is none.
+func (b *buffer) front() []byte {
+	if f := b.ahead.front(); f != nil {
+		return f
+	}
+	f := b.frameQueue.front()
+	if f == nil || b.policy != codec.PolicyLatest || !isDead(f) {
+		return f
+	}
+	if w := b.streams[streamOf(f)]; w != nil && w.turn == b.at()+1 {
+		b.serve(w)
+		return b.ahead.front()
+	}
+	return f
+}
+
+// drop forgets the frame that front returned.
+func (b *buffer) drop() {
+	if b.ahead.head != nil {
+		b.ahead.pop()
+		return
+	}
+	if f := b.frameQueue.front(); isDead(f) {
+		b.dead -= len(f)
+	}
+	b.pop()
+}
+
+// takeBack drops the frame of n bytes that the caller had.
+func (b *buffer) takeBack(n int) {
+	b.busy = false
+	if b.ahead.head != nil {
+		b.ahead.pass(n)
+	} else {
+		b.pass(n)
+	}
+}
+
+// serve copies the newest message of a stream ahead, and the gaps behind it.
+func (b *buffer) serve(w *waiting) {
+	var buf [codec.StreamHeaderSize]byte
+	if mark := appendMark(buf[:0], w.key, firstSeq(w.whole.first.frame())-1); len(mark) > 0 {
+		b.ahead.push(mark)
+	}
+	b.span(&b.frameQueue, w, func(frame []byte) {
+		b.ahead.push(frame)
+		b.kill(frame)
+	})
+	w.whole, w.turn = span{}, 0
+}
+
+// span calls yield for each frame of w.whole, which lies in q.
+func (b *buffer) span(q *frameQueue, w *waiting, yield func(frame []byte)) {
+	n := w.whole.frames
+	q.from(w.whole.first, func(frame []byte) bool {
+		init := isStream(frame) && flagsOf(frame)&codec.FlagInit != 0
+		if ofStream(frame) && !isDead(frame) && streamOf(frame) == w.key && !init {
+			yield(frame)
+			n--
+		}
+		return n > 0
+	})
+}
+
+// kill marks a stream frame or a gap as dropped.
+func (b *buffer) kill(frame []byte) {
+	if isStream(frame) {
+		frame[offType] |= deadBit
+	} else {
+		frame[offType] = deadGap
+	}
+	b.dead += len(frame)
+}
+
+// pending returns how many bytes wait to be taken.
+func (b *buffer) pending() int { return b.ahead.bytes + b.bytes - b.dead }
+
+// all calls yield for all frames that are there, in the order in which they are taken but for those that take the place
+// of others.
+func (b *buffer) all(yield func(frame []byte)) {
+	for _, q := range [...]*frameQueue{&b.ahead, &b.frameQueue} {
+		q.each(func(frame []byte) bool {
+			yield(frame)
+			return true
+		})
+	}
+}
+
+// disown leaves the memory of the frame that the caller has to the garbage collector.
+func (b *buffer) disown() {
+	if b.ahead.head != nil {
+		b.ahead.head.refs++
+	} else {
+		b.head.refs++
+	}
+}
+
+// clear forgets all.
+func (b *buffer) clear() {
+	b.ahead.clear()
+	b.frameQueue.clear()
+	b.streams, b.last, b.skipping, b.dead = nil, nil, 0, 0
+}
+
+// taking reports whether the caller has the first frame of the queue.
+func (b *buffer) taking() bool { return b.busy && b.ahead.head == nil }
 
 // What is dropped is marked by its type byte: a stream frame by a bit that is never set on the wire, a gap by a type
 // that is none.
@@ -97,11 +212,16 @@ func (b *buffer) offer(frame []byte) outcome {
 		if o := b.overfull(len(frame)); o != taken {
 			return o
 		}
-	} else if b.look != 0 {
-		b.over, b.look = time.Time{}, 0
+	} else if b.look != 0 || !b.paused.IsZero() {
+		b.calm()
 	}
 	b.add(frame)
 	return taken
+}
+
+// plain reports whether n bytes of frames go in as they come.
+func (b *buffer) plain(n int) bool {
+	return b.bytes+n <= b.limit && b.look == 0 && b.paused.IsZero() && b.skipping == 0 && b.policy != codec.PolicyLatest
 }
 
 // add adds a frame however full the buffer is.
@@ -121,6 +241,8 @@ func (b *buffer) overfull(n int) outcome {
 		if b.bytes+n > b.hard && b.dead > b.bytes/8 {
 			b.sweep()
 		}
+	case b.pauses():
+		return full
 	case b.bytes+n > b.shedAt && b.ripe(n) && b.late():
 		if b.policy == codec.PolicyDisconnect {
 			return cutOff
@@ -133,6 +255,26 @@ func (b *buffer) overfull(n int) outcome {
 		return full
 	}
 	return taken
+}
+
+// pauses reports whether the reader is to wait for the caller at limit.
+func (b *buffer) pauses() bool {
+	switch {
+	case b.behind || b.burst || b.bytes == 0:
+		return false
+	case b.paused.IsZero():
+		b.paused = b.now()
+	}
+	b.burst = b.now().Sub(b.paused) >= retryDelivery
+	return !b.burst
+}
+
+// calm notes that less than limit waits.
+func (b *buffer) calm() {
+	b.over, b.look = time.Time{}, 0
+	if b.bytes <= b.limit/2 {
+		b.paused, b.burst = time.Time{}, false
+	}
 }
 
 // ripe reports whether it is worth to look whether the caller keeps up: for that a clock is read.
@@ -157,7 +299,10 @@ func (b *buffer) late() bool {
 }
 
 // drained notes that the caller has taken all there was.
-func (b *buffer) drained() { b.behind, b.shedAt = false, 0 }
+func (b *buffer) drained() {
+	b.behind, b.shedAt = false, 0
+	b.paused, b.burst = time.Time{}, false
+}
 
 // of returns what is known of a stream.
 func (b *buffer) of(key codec.StreamKey) *waiting {
@@ -219,6 +364,7 @@ func (b *buffer) admit(w *waiting, frame []byte) bool {
 // messages replace nothing.
 func (w *waiting) note(f codec.Flags, at place) (whole bool) {
 	if f&codec.FlagInit != 0 {
+		w.fence = at.at
 		return false
 	}
 	if f.Start() {
@@ -228,25 +374,20 @@ func (w *waiting) note(f codec.Flags, at place) (whole bool) {
 	return f.End()
 }
 
-// replace drops the messages of a stream before the one that has just become whole.
+// replace drops the message of a stream before the one that has just become whole, which takes its place.
 func (b *buffer) replace(w *waiting) {
-	// Otherwise the caller has it, or some of it.
-	if s := w.whole; s.frames > 0 && (s.first.at > b.at() || s.first.at == b.at() && !b.busy) {
-		b.from(s.first, func(frame []byte) bool {
-			switch {
-			case !ofStream(frame) || isDead(frame) || streamOf(frame) != w.key:
-				return true
-			case isStream(frame) && flagsOf(frame)&codec.FlagInit == 0:
-				frame[offType] |= deadBit
-			case frame[offType] == codec.TypeGap:
-				frame[offType] = deadGap
-			default:
-				return true
-			}
-			b.dead += len(frame)
-			s.frames--
-			return s.frames > 0
-		})
+	at := w.whole.first.at
+	switch {
+	case w.whole.frames == 0, at < b.at(), at == b.at() && b.taking(): // the caller has it, or some of it
+		w.turn = 0
+	default:
+		b.span(&b.frameQueue, w, b.kill)
+		switch {
+		case at < w.fence:
+			w.turn = 0
+		case w.turn == 0 && isStream(w.whole.first.frame()): // a gap alone has no turn to give
+			w.turn = at + 1
+		}
 	}
 	w.whole, w.coming = w.coming, span{}
 	if b.dead > b.bytes/4*3 && b.dead > smallChunk {
@@ -262,6 +403,7 @@ func (b *buffer) sortControl(frame []byte) {
 		b.mark(w)
 		at := b.place(frame)
 		switch {
+		case w.whole.frames > 0 && w.whole.first.at < w.fence: // behind what is not dropped, it is not either
 		case w.whole.frames > 0:
 			w.whole.frames += w.coming.frames + 1
 		case w.coming.frames > 0:
@@ -286,8 +428,17 @@ func (b *buffer) sortControl(frame []byte) {
 		for _, w := range b.streams {
 			b.mark(w)
 		}
+	case codec.TypeSubscribed:
+		b.fences()
 	}
 	b.push(frame)
+}
+
+// fences keeps what comes behind the end of the queue there: the subscription goes on with what may be others' streams.
+func (b *buffer) fences() {
+	for _, w := range b.streams {
+		w.fence = b.end()
+	}
 }
 
 // mark adds a mark for what was left out of a stream, if something was.
@@ -301,13 +452,19 @@ func (b *buffer) mark(w *waiting) {
 // putMark adds a mark: all of the stream up to seq is dropped.
 func (b *buffer) putMark(key codec.StreamKey, seq uint64) {
 	var buf [codec.StreamHeaderSize]byte
-	mark, err := codec.AppendStreamHeader(buf[:0], &codec.Stream{Room: 1, StreamKey: key, Seq: seq}, 0)
-	if err != nil {
-		return // no stream that was parsed has such a key
+	if mark := appendMark(buf[:0], key, seq); len(mark) > 0 {
+		b.push(mark)
+		b.dead += len(mark)
 	}
-	mark[offType] |= deadBit
-	b.push(mark)
-	b.dead += len(mark)
+}
+
+// appendMark appends such a mark to dst, which is empty; nothing for numbers that no frame has.
+func appendMark(dst []byte, key codec.StreamKey, seq uint64) []byte {
+	mark, err := codec.AppendStreamHeader(dst, &codec.Stream{Room: 1, StreamKey: key, Seq: seq}, 0)
+	if err == nil {
+		mark[offType] |= deadBit
+	}
+	return mark
 }
 
 func isDead(frame []byte) bool {
@@ -388,7 +545,7 @@ func change(was, is skip) int {
 
 // waits calls f for all stream frames that wait and are not dropped.
 func (b *buffer) waits(f func(at uint64, frame []byte)) {
-	at, busy := b.at(), b.busy
+	at, busy := b.at(), b.taking()
 	b.each(func(frame []byte) bool {
 		if !busy && isStream(frame) && !isDead(frame) {
 			f(at, frame)
@@ -399,12 +556,19 @@ func (b *buffer) waits(f func(at uint64, frame []byte)) {
 	})
 }
 
-// sweep gives the memory of what is dropped back: a mark stays in the place of a row of a stream's frames.
+// sweep gives the memory of what is dropped back: a mark stays in the place of a row of a stream's frames. In a latest
+// room the newest message goes to where its stream's turn is.
 func (b *buffer) sweep() {
 	old := b.frameQueue
 	b.frameQueue, b.dead, b.over = frameQueue{passed: old.end()}, 0, time.Time{}
+	turns := make(map[uint64]*waiting)
 	for _, w := range b.streams {
-		w.whole, w.coming = span{}, span{}
+		if w.turn != 0 {
+			turns[w.turn-1] = w
+		} else {
+			w.whole = span{}
+		}
+		w.coming, w.turn, w.fence = span{}, 0, 0
 	}
 	gone := make(map[codec.StreamKey]uint64)
 	settle := func(of func(codec.StreamKey) bool) {
@@ -415,24 +579,35 @@ func (b *buffer) sweep() {
 			}
 		}
 	}
-	busy := b.busy
+	moved := make(map[codec.StreamKey]uint64) // its last number
+	held := b.taking()
+	busy, at := held, old.at()
 	old.each(func(frame []byte) bool {
 		var key codec.StreamKey
 		if ofStream(frame) || frame[offType] == codec.TypeLeft {
 			key = streamOf(frame)
 		}
+		w := turns[at]
+		at += uint64(len(frame))
 		switch {
 		case busy:
 			busy = false
 			b.push(frame)
+		case w != nil:
+			delete(gone, key)
+			moved[key] = b.move(&old, w)
 		case isDead(frame):
-			gone[key] = lastSeq(frame)
+			if seq := lastSeq(frame); seq > moved[key] {
+				gone[key] = seq
+			}
 		case !isStream(frame):
 			switch frame[offType] {
 			case codec.TypeLeft:
 				settle(func(k codec.StreamKey) bool { return k.Pub == key.Pub })
 			case codec.TypeClosed:
 				settle(func(codec.StreamKey) bool { return true })
+			case codec.TypeSubscribed:
+				b.fences()
 			case codec.TypeGap:
 				settle(func(k codec.StreamKey) bool { return k == key })
 				if b.policy == codec.PolicyLatest {
@@ -446,10 +621,7 @@ func (b *buffer) sweep() {
 				delete(gone, key)
 				b.putMark(key, seq)
 			}
-			at := b.place(frame)
-			if w := b.of(key); b.policy == codec.PolicyLatest && w.note(flagsOf(frame), at) {
-				w.whole, w.coming = w.coming, span{}
-			}
+			b.stay(frame)
 		}
 		return true
 	})
@@ -459,16 +631,38 @@ func (b *buffer) sweep() {
 			b.mark(w)
 		}
 	}
-	if b.busy {
+	if held {
 		old.head.refs++ // the caller has a part of it: it is left to the garbage collector
 	}
 	old.clear()
 }
 
-// drop forgets the first frame.
-func (b *buffer) drop() {
-	if f := b.front(); isDead(f) {
-		b.dead -= len(f)
+// stay adds a stream frame that stays while the memory is swept.
+func (b *buffer) stay(frame []byte) {
+	at := b.place(frame)
+	if w := b.of(streamOf(frame)); b.policy == codec.PolicyLatest && w.note(flagsOf(frame), at) {
+		w.whole, w.coming = w.coming, span{}
 	}
-	b.pop()
+}
+
+// move adds the newest message of a stream, which lies in old, behind a mark for what it has replaced. It returns its
+// last number.
+func (b *buffer) move(old *frameQueue, w *waiting) (last uint64) {
+	from, first := *w, true
+	w.whole = span{}
+	b.span(old, &from, func(frame []byte) {
+		if first {
+			b.putMark(w.key, firstSeq(frame)-1)
+			first = false
+		}
+		if isStream(frame) {
+			b.stay(frame)
+		} else {
+			b.sortControl(frame)
+		}
+		last = lastSeq(frame)
+		b.kill(frame)
+		b.dead -= len(frame)
+	})
+	return last
 }

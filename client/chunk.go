@@ -70,6 +70,9 @@ type place struct {
 	at  uint64
 }
 
+// frame returns the frame that is there.
+func (p place) frame() []byte { return frameAt(p.ch.b[p.off:]) }
+
 // at returns the place of the first frame, end that of the next to come.
 func (q *frameQueue) at() uint64  { return q.passed }
 func (q *frameQueue) end() uint64 { return q.passed + uint64(q.bytes) }
@@ -100,6 +103,24 @@ func (q *frameQueue) push(frame []byte) {
 	ch.b = append(ch.b, frame...)
 }
 
+// pushAll adds a copy of whole frames.
+func (q *frameQueue) pushAll(frames []byte) {
+	for len(frames) > 0 {
+		n := len(frameAt(frames))
+		ch := q.room(n)
+		for free := cap(ch.b) - len(ch.b) - n; n < len(frames); {
+			next := len(frameAt(frames[n:]))
+			if free -= next; free < 0 {
+				break
+			}
+			n += next
+			q.bytes += next
+		}
+		ch.b = append(ch.b, frames[:n]...)
+		frames = frames[n:]
+	}
+}
+
 // place adds a copy of frame, and returns where it is.
 func (q *frameQueue) place(frame []byte) place {
 	at := q.end()
@@ -118,15 +139,17 @@ func (q *frameQueue) front() []byte {
 }
 
 // pop drops the first frame. What front returned is no longer valid.
-func (q *frameQueue) pop() {
-	if old := q.shift(); old != nil {
+func (q *frameQueue) pop() { q.pass(len(q.front())) }
+
+// pass is pop of a first frame of n bytes.
+func (q *frameQueue) pass(n int) {
+	if old := q.shift(n); old != nil {
 		old.release()
 	}
 }
 
-// shift takes the first frame off, and hands over the chunk that is at its end with it, if one is.
-func (q *frameQueue) shift() (old *chunk) {
-	n := len(q.front())
+// shift takes the first frame off, n bytes, and hands over the chunk that is at its end with it, if one is.
+func (q *frameQueue) shift(n int) (old *chunk) {
 	q.off += n
 	q.bytes -= n
 	q.passed += uint64(n)

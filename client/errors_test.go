@@ -5,12 +5,14 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"strings"
 	"testing"
 
 	"github.com/timedge/timedge/codec"
 )
 
-// Every code has a name that errors.Is knows, and every error of this package that carries a code is one.
+// Every code has a name that errors.Is knows, for every error of this package that carries a code, and for the code
+// itself, as in Left.
 func TestEveryCode(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "errors.go", nil, 0)
 	if err != nil {
@@ -18,11 +20,9 @@ func TestEveryCode(t *testing.T) {
 	}
 	named := make(map[string]bool) // names of codec's codes
 	ast.Inspect(file, func(n ast.Node) bool {
-		if call, ok := n.(*ast.CallExpr); ok {
-			if f, ok := call.Fun.(*ast.Ident); ok && f.Name == "Code" {
-				if sel, ok := call.Args[0].(*ast.SelectorExpr); ok {
-					named[sel.Sel.Name] = true
-				}
+		if v, ok := n.(*ast.ValueSpec); ok && len(v.Values) == 1 {
+			if sel, ok := v.Values[0].(*ast.SelectorExpr); ok && strings.HasPrefix(v.Names[0].Name, "Err") {
+				named[sel.Sel.Name] = true
 			}
 		}
 		return true
@@ -31,8 +31,8 @@ func TestEveryCode(t *testing.T) {
 		t.Errorf("%d names for %d codes", len(named), len(codec.Codes()))
 	}
 	for code := range codec.Codes() {
-		for _, err := range []error{&RefusedError{Code: code}, &ClosedError{Code: code}, &ConnectionError{Code: code}} {
-			if !errors.Is(err, Code(code)) || errors.Is(err, Code(code+1)) {
+		for _, err := range []error{code, &RefusedError{Code: code}, &ClosedError{Code: code}, &ConnectionError{Code: code}} {
+			if !errors.Is(err, code) || errors.Is(err, code+1) {
 				t.Errorf("%v is not %v", err, code)
 			}
 		}

@@ -2,48 +2,6 @@ package client
 
 import "github.com/timedge/timedge/codec"
 
-// Kind says what a message is to a decoder.
-type Kind uint8
-
-// The kinds of a message.
-const (
-	Delta Kind = iota // needs what came before it
-	Key               // a decoder can start here
-	Init              // the header that a decoder needs first; kept for those who join later
-)
-
-func (k Kind) String() string {
-	switch k {
-	case Delta:
-		return "delta"
-	case Key:
-		return "key"
-	case Init:
-		return "init"
-	}
-	return "unknown"
-}
-
-func (k Kind) flags() codec.Flags {
-	switch k {
-	case Key:
-		return codec.FlagKey
-	case Init:
-		return codec.FlagInit
-	}
-	return 0
-}
-
-func kindOf(f codec.Flags) Kind {
-	switch {
-	case f&codec.FlagInit != 0:
-		return Init
-	case f&codec.FlagKey != 0:
-		return Key
-	}
-	return Delta
-}
-
 // Event is what Subscription.Next returns: one of *Message, *Gap, *Joined, *Left, *Count, *Resumed.
 type Event interface {
 	// In returns the room that the event belongs to.
@@ -92,7 +50,7 @@ type Left struct {
 	Room    codec.RoomID
 	Pub     uint16
 	Account string
-	Code    codec.Code // CodeLeft, CodeGone, CodeRevoked
+	Code    Code // ErrLeft, ErrGone or ErrRevoked
 }
 
 // Count tells how many are in the room, to those who asked for it. The server coalesces it.

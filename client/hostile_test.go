@@ -140,10 +140,10 @@ func TestTooManyStreams(t *testing.T) {
 		}
 		got := background(func() error { _, err := s.Next(context.Background()); return err })
 		want[*codec.Unsubscribe](p)
-		if err := <-got; err != ErrTooManyStreams {
+		if err := <-got; !errors.Is(err, ErrTooManyStreams) {
 			t.Error(err)
 		}
-		if _, err := s.Next(t.Context()); err != ErrTooManyStreams {
+		if _, err := s.Next(t.Context()); !errors.Is(err, ErrTooManyStreams) {
 			t.Error(err)
 		}
 	})

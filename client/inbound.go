@@ -3,6 +3,7 @@ package client
 import (
 	"cmp"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/timedge/timedge/codec"
@@ -19,9 +20,10 @@ type inbound struct {
 	streams    map[codec.StreamKey]*inStream
 	last       *inStream // of the last stream frame: most come in runs
 	pubs       map[uint16]*inPub
-	departed   []departed // lossless rooms only; oldest first
-	msg        Message    // the one handed out
-	held       int        // size of the frame whose event the caller has; 0: none
+	departed   []departed     // lossless rooms only; oldest first
+	dropped    *atomic.Uint64 // counts frames that the buffer dropped
+	msg        Message        // the one handed out
+	held       int            // size of the frame whose event the caller has; 0: none
 
 	// What take looked at last, to be marked as consumed.
 	cur    *inStream
@@ -237,7 +239,7 @@ func (in *inbound) piece(frame []byte) (ev Event, keep bool, err error) {
 		return nil, false, nil
 	}
 	in.msg = Message{
-		Room: in.room, Publisher: st.pub.account, Pub: f.Pub, Dtype: f.Dtype, Kind: kindOf(st.flags),
+		Room: in.room, Publisher: st.pub.account, Pub: f.Pub, Dtype: f.Dtype, Kind: st.flags.Kind(),
 		First: st.first, Last: f.Seq, Payload: payload,
 	}
 	in.join.finish(st)
@@ -304,6 +306,7 @@ func (in *inbound) settle(st *inStream) *Gap {
 	if in.policy == codec.PolicyLatest {
 		reason = codec.GapNewer
 	}
+	in.dropped.Add(st.expected - st.dropped)
 	g := in.newGap(st, st.dropped, st.expected-1, reason, st.interrupted)
 	st.dropped, st.interrupted = 0, 0
 	return g
@@ -426,16 +429,20 @@ func (in *inbound) positions(q *buffer) (have []codec.Position, gapped []uint32,
 		last[key], adrift[key] = st.expected-1, st.gapped
 	}
 	skip := in.held > 0
-	q.each(func(frame []byte) bool {
+	q.all(func(frame []byte) {
 		switch {
 		case skip: // take has seen it
 			skip = false
 		case ofStream(frame):
-			last[streamOf(frame)] = lastSeq(frame)
+			key, seq := streamOf(frame), lastSeq(frame)
+			if seq <= last[key] { // dropped, and what has taken its place is ahead
+				break
+			}
+			last[key] = seq
 			if !isStream(frame) || isDead(frame) {
-				adrift[streamOf(frame)] = true
+				adrift[key] = true
 			} else if codec.Flags(frame[offType])&codec.FlagInit == 0 {
-				adrift[streamOf(frame)] = false
+				adrift[key] = false
 			}
 		case frame[offType] == codec.TypeLeft:
 			for key := range last {
@@ -445,7 +452,6 @@ func (in *inbound) positions(q *buffer) (have []codec.Position, gapped []uint32,
 				}
 			}
 		}
-		return true
 	})
 	for key, w := range q.streams {
 		if w.skipTo != 0 {

@@ -12,6 +12,19 @@ type (
 	GapReason = codec.GapReason
 	// Info is what there is to know of a room.
 	Info = codec.Info
+	// Kind says what a message is to a decoder: media.Kind is the same.
+	Kind = codec.Kind
+	// Code is a numbered error of the protocol, as ErrNotAccepted. It is an error by itself, for errors.Is: errors.Is(err,
+	// client.ErrNotAccepted) holds for whatever error of this package carries that code, be it a refusal, the end of a room
+	// or that of a connection. What carries one in a field, as Left, is compared with ==.
+	Code = codec.Code
+)
+
+// The kinds of a message.
+const (
+	Delta = codec.KindDelta // needs what came before it
+	Key   = codec.KindKey   // a decoder can start here
+	Init  = codec.KindInit  // the header that a decoder needs first; kept for those who join later
 )
 
 // The policies of a room.

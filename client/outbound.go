@@ -74,10 +74,10 @@ func (p *Publisher) publishRefused(code codec.Code, text string) {
 		return
 	}
 	switch {
-	case !p.answered && code != codec.CodeMoved || !code.Retry():
+	case !p.answered && code != codec.CodeMoved:
 		p.end(&RefusedError{code, text})
 		return
-	case code == codec.CodeAway: // the recipient has gone while the connection was broken
+	case !code.Retry(), code == codec.CodeAway: // the recipient has gone while the connection was broken
 		p.end(&ClosedError{p.room, code})
 		return
 	}
@@ -95,7 +95,7 @@ func (p *Publisher) pushRefused(code codec.Code, l *link) {
 	case code == codec.CodeMoved || code == codec.CodeSuperseded || code == codec.CodeNotPublishing:
 		p.moved(l) // or the server has forgotten the publisher: whatever ends it for good is told by closed
 	case !code.Retry() && !thread || thread && p.astray == maxAstray:
-		p.end(&RefusedError{code, "push"})
+		p.end(&ClosedError{p.room, code})
 	case !p.live: // asked already
 	case thread:
 		p.headless = code == codec.CodeBadPieces

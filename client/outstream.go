@@ -141,7 +141,7 @@ func (st *outStream) acknowledge(seq uint64) (n int) {
 		if st.cur == st.q.head && st.curOff == st.q.off+size && st.curOff == len(st.cur.b) {
 			st.cur, st.curOff = nil, 0 // the chunk goes
 		}
-		if old := st.q.shift(); old != nil {
+		if old := st.q.shift(size); old != nil {
 			st.kept.add(old, now)
 		}
 		n += size

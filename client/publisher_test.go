@@ -613,7 +613,7 @@ func TestPushRefused(t *testing.T) {
 		wantFrames(p, "1:5 d")
 		p.send(refusal(codec.CodeSequence))
 		synctest.Wait()
-		if err := pub.Push(t.Context(), 1, Delta, nil); !errors.Is(err, &RefusedError{Code: codec.CodeSequence}) {
+		if err := pub.Push(t.Context(), 1, Delta, nil); !errors.Is(err, &ClosedError{room, codec.CodeSequence}) {
 			t.Errorf("push: %v", err)
 		}
 	})
@@ -631,7 +631,7 @@ func TestPushRefused(t *testing.T) {
 		p.send(refusal(code))
 		synctest.Wait()
 		for name, err := range map[string]error{"push": pub.Push(t.Context(), 1, Delta, nil), "flush": <-flush} {
-			if !errors.Is(err, &RefusedError{Code: code}) {
+			if !errors.Is(err, &ClosedError{room, code}) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -670,7 +670,11 @@ func TestPublishRefused(t *testing.T) {
 			synctest.Wait()
 			err = pub.Push(t.Context(), 1, Delta, []byte("a"))
 		}
-		if c.ends != errors.Is(err, &RefusedError{Code: c.code}) || !c.ends && err != nil {
+		want := error(&RefusedError{Code: c.code})
+		if !c.first { // it had begun
+			want = &ClosedError{room, c.code}
+		}
+		if c.ends != errors.Is(err, want) || !c.ends && err != nil {
 			t.Error(err)
 		}
 		if c.ends { // it is not in the way of another try

@@ -14,7 +14,7 @@ import (
 //
 // A payload above the server's limit is refused with payload_size before anything is sent. When ctx ends in the middle
 // of a large message, what was not sent of it is taken back, and if some was, subscribers are told by a gap. Once p has
-// ended every call returns why: a *RefusedError, a *ClosedError, a *ConnectionError or ErrClosed. A message that got
+// ended every call returns why: a *ClosedError, a *ConnectionError or ErrClosed. A message that got
 // lost because the server gave the publisher up while the connection was broken is told once, as a *ClosedError with
 // ErrGone; the call that tells it has pushed nothing, and the next one works.
 func (p *Publisher) Push(ctx context.Context, dtype uint8, kind Kind, payload []byte) error {
@@ -24,7 +24,7 @@ func (p *Publisher) Push(ctx context.Context, dtype uint8, kind Kind, payload []
 	if err != nil {
 		return err
 	}
-	err = p.push(ctx, st, kind.flags(), payload)
+	err = p.push(ctx, st, kind.Flags(), payload)
 	st.turn.release()
 	return err
 }
@@ -40,7 +40,7 @@ func (p *Publisher) PushBatch(ctx context.Context, dtype uint8, kind Kind, paylo
 	}
 	defer st.turn.release()
 	for _, payload := range payloads {
-		if err := p.push(ctx, st, kind.flags(), payload); err != nil {
+		if err := p.push(ctx, st, kind.Flags(), payload); err != nil {
 			return n, err
 		}
 		n++
@@ -61,7 +61,7 @@ func (p *Publisher) TryPush(dtype uint8, kind Kind, payload []byte) error {
 	if p.err == nil && (!p.answered || !p.window.has(payload, st)) || !st.turn.take() {
 		return ErrFull
 	}
-	err := p.push(context.Background(), st, kind.flags(), payload)
+	err := p.push(context.Background(), st, kind.Flags(), payload)
 	st.turn.release()
 	return err
 }
@@ -82,7 +82,7 @@ func (p *Publisher) PushAsync(ctx context.Context, dtype uint8, kind Kind, paylo
 	if err != nil {
 		return Receipt{}, err
 	}
-	err = p.push(ctx, st, kind.flags(), payload)
+	err = p.push(ctx, st, kind.Flags(), payload)
 	r := Receipt{p, st, st.base + st.next - 1}
 	st.turn.release()
 	if err != nil {

@@ -165,7 +165,7 @@ func (c *Client) askSubscribe(s *Subscription) {
 	have, gapped, err := s.positions()
 	if err != nil {
 		delete(c.subs, s.room)
-		s.end(err, false)
+		s.end(&ClosedError{s.room, ErrTooManyStreams}, false)
 		return
 	}
 	r := c.post(settle, func(req uint32) codec.Control {

@@ -82,7 +82,7 @@ func (c *Client) newSubscription(room codec.RoomID, o SubscribeOptions, inbox *c
 		opened: make(chan struct{}), taken: make(chan struct{}), ready: make(chan struct{}, 1), space: make(chan struct{}, 1),
 	}
 	s.q.limit, s.q.hard, s.q.now = c.opts.ReceiveBuffer, hardFactor*c.opts.ReceiveBuffer, time.Now
-	s.in.room = room
+	s.in.room, s.in.dropped = room, &c.stats.dropped
 	s.in.join = assembly{quota: &c.unfinished, share: c.share()}
 	for _, p := range o.From {
 		if st := s.in.find(p.StreamKey); st != nil {
@@ -137,7 +137,7 @@ func (s *Subscription) Close() error {
 func (s *Subscription) Pending() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.q.bytes - s.q.dead
+	return s.q.pending()
 }
 
 // Position is the last frame of a stream that a subscription has seen.
@@ -194,8 +194,8 @@ func (s *Subscription) end(err error, discard bool) {
 	defer s.mu.Unlock()
 	if discard && !s.gone {
 		s.gone = true
-		if s.in.held > 0 { // the caller still has the payload: that chunk is left to the garbage collector
-			s.q.head.refs++
+		if s.in.held > 0 {
+			s.q.disown()
 			s.in.held = 0
 		}
 		s.q.clear()
@@ -238,7 +238,7 @@ func (s *Subscription) open() {
 //
 // It returns a *StreamError in the place where the server broke the rule of streams; the subscription goes on. It
 // returns ctx's error when ctx ends before there is an event; nothing is lost by that. After the end it returns the
-// reason on every call: a *ClosedError, a *ConnectionError, ErrTooManyStreams or ErrClosed.
+// reason on every call: a *ClosedError, a *ConnectionError or ErrClosed.
 func (s *Subscription) Next(ctx context.Context) (Event, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -285,8 +285,8 @@ func (s *Subscription) step() (ev Event, more bool, err error) {
 	in := &s.in
 	if in.held > 0 {
 		in.consume(in.held)
-		in.held, s.q.busy = 0, false
-		s.q.drop()
+		s.q.takeBack(in.held)
+		in.held = 0
 	}
 	frame := s.q.front()
 	if frame == nil {
@@ -301,6 +301,7 @@ func (s *Subscription) step() (ev Event, more bool, err error) {
 	ev, keep, err := in.take(frame)
 	switch {
 	case err == ErrTooManyStreams:
+		err = &ClosedError{s.room, ErrTooManyStreams}
 		s.err, s.overrun = err, true
 		s.q.clear()
 	case keep:
@@ -361,6 +362,10 @@ func (s *Subscription) deliver(run []byte) (n int, gone bool) {
 		return len(run), true
 	}
 	defer signal(s.ready)
+	if s.q.plain(len(run)) {
+		s.q.pushAll(run)
+		return len(run), false
+	}
 	for n < len(run) {
 		f := frameAt(run[n:])
 		switch s.q.offer(f) {

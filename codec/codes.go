@@ -111,6 +111,9 @@ func (c Code) String() string {
 	return "code_" + strconv.Itoa(int(c))
 }
 
+// Error makes a code an error by itself, for errors.Is: the SDK names them all.
+func (c Code) Error() string { return c.String() }
+
 // Codes returns every code this version knows with its name. The caller owns the map.
 func Codes() map[Code]string {
 	m := make(map[Code]string, len(codeNames))

@@ -208,7 +208,11 @@ func (e *Engine) hand(c net.Conn, s *session) error {
 	e.enrolling <- struct{}{}
 	defer func() { <-e.enrolling }()
 	if tcp, is := c.(*net.TCPConn); is {
-		boundUnsent(tcp, e.cfg.SendBuffer)
+		n := e.cfg.SendBuffer
+		if s.role.client() {
+			n = min(n, unsentStart)
+		}
+		boundUnsent(tcp, n)
 	}
 	_, err := e.reactors.EnrollContext(c, s) // closes c
 	if err == nil && s.loop == nil {         // the reactor could not watch it, and has closed it

@@ -89,6 +89,7 @@ func (s *session) needQueue() *room.Queue {
 	if s.q == nil {
 		s.q = s.loop.queue()
 		s.q.Own(s.share)
+		s.q.SetChunk(s.unsent())
 	}
 	return s.q
 }

@@ -325,6 +325,14 @@ func (s *session) unsubscribe(m *codec.Unsubscribe) {
 		s.answer(m.Req, err)
 		return
 	}
+	if sub.leaving { // a subscribe may wait for that, which this one is to end
+		s.loop.post(item{kind: itemDo, do: func() {
+			if !s.gone() {
+				s.unsubscribe(m)
+			}
+		}})
+		return
+	}
 	// Through the mailbox, so that the answer comes after all that was posted before.
 	sub.leaving = true
 	_ = s.owe(sub.o.room.Crowd() / crowdPerStep)

@@ -296,6 +296,7 @@ func (l *loop) handle(it *item) {
 		if s := l.blocked[it.id]; s != nil {
 			delete(l.blocked, it.id)
 			s.blocked = false
+			s.regained()
 			s.recheck()
 			s.mark()
 		}
@@ -325,7 +326,7 @@ func (l *loop) queue() *room.Queue {
 		l.queues = l.queues[:n-1]
 		return q
 	}
-	return room.NewQueue(&l.eng.pool, l.eng.cfg.SendBuffer)
+	return room.NewQueue(&l.eng.pool, 0)
 }
 
 // maxSpareQueues bounds the empty queues that a loop keeps.

@@ -111,6 +111,34 @@ func TestCountsReachThoseWhoAsked(t *testing.T) {
 	}
 }
 
+// Whoever subscribes and unsubscribes faster than it is answered is answered as if it had waited each time.
+func TestSubscribeAndUnsubscribeInOneWrite(t *testing.T) {
+	e := start(t)
+	room := login(t, e, "alice", 1).register(codec.Register{})
+	w := login(t, e, "bob", 2)
+	var b []byte
+	for req := uint32(1); req < 10; req += 2 {
+		b = enc((&codec.Subscribe{Req: req, Room: room}).Append(b))
+		b = enc(unsubscribe(req+1, room).Append(b))
+	}
+	b = enc((&codec.Subscribe{Req: 11, Room: room}).Append(b))
+	w.write(enc((&codec.Subscribe{Req: 12, Room: room}).Append(b)))
+	for req := uint32(1); req < 10; req += 2 {
+		if m := next[*codec.Subscribed](w); m.Req != req {
+			t.Fatalf("request %d was answered, expected %d", m.Req, req)
+		}
+		if m := next[*codec.OK](w); m.Req != req+1 {
+			t.Fatalf("request %d was answered, expected %d", m.Req, req+1)
+		}
+	}
+	if m := next[*codec.Subscribed](w); m.Req != 11 {
+		t.Fatalf("request %d was answered, expected 11", m.Req)
+	}
+	if m := next[*codec.Refused](w); m.Req != 12 || m.Code != codec.CodeSubscribed {
+		t.Fatalf("%+v", m)
+	}
+}
+
 // The ok of an unsubscribe comes after all that was on its way, and nothing of the room after it.
 func TestUnsubscribeInTheMiddleOfAStream(t *testing.T) {
 	e := start(t)

@@ -80,12 +80,11 @@ func split(t *testing.T, video []byte) (units []unit) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kinds := [...]client.Kind{media.Delta: client.Delta, media.Key: client.Key, media.Init: client.Init}
 	for {
 		u, err := s.Next()
 		if err != nil {
 			return units
 		}
-		units = append(units, unit{kind: kinds[u.Kind], data: bytes.Clone(u.Data)})
+		units = append(units, unit{kind: u.Kind, data: bytes.Clone(u.Data)})
 	}
 }

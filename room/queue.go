@@ -76,6 +76,9 @@ func (s *Sub) live() int { return s.queued - s.replay }
 // it takes some, after taking none for a while: with a slow path that is all one sees of its pace.
 func NewQueue(pool *Pool, chunk int) *Queue { return &Queue{pool: pool, chunk: chunk} }
 
+// SetChunk says how many bytes the socket takes at once from now on.
+func (q *Queue) SetChunk(n int) { q.chunk = n }
+
 // Bytes returns how much waits.
 func (q *Queue) Bytes() int { return q.bytes }
 

@@ -130,3 +130,65 @@ func TestNoticesOfAStalledSessionAreWidened(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestLatestServesStreamsInTurn: a socket that takes one message in each round of states gets one of each stream in
+// turn, the newest that there is.
+func TestLatestServesStreamsInTurn(t *testing.T) {
+	const streams, rounds = 5, 200
+	for _, size := range []int{100, 3 * codec.MaxPiece} {
+		t.Run(fmt.Sprint("size=", size), func(t *testing.T) {
+			var pool Pool
+			q := NewQueue(&pool, 0)
+			r := &Room{ID: 1, set: Settings{Policy: codec.PolicyLatest, QueueBytes: 1 << 20, QueueAge: time.Second},
+				kind: kindOf(codec.PolicyLatest), share: pool.Share("owner")}
+			s := &modelSub{live: true, acted: func(Outcome) {}}
+			s.Init(r, s)
+			next := make(map[uint8]uint64)
+			want, now := 0, int64(time.Hour)
+			for round := range rounds {
+				for d := range uint8(streams) {
+					for left := size; left > 0; left -= codec.MaxPiece {
+						f := codec.Stream{Room: 1, StreamKey: codec.StreamKey{Pub: 1, Dtype: d}, Seq: next[d] + 1,
+							Payload: make([]byte, min(left, codec.MaxPiece))}
+						if left < size {
+							f.Flags |= codec.FlagCont
+						}
+						if left > codec.MaxPiece {
+							f.Flags |= codec.FlagMore
+						}
+						next[d]++
+						b := pool.Copy(KindStream, enc(f.Append(nil)), nil)
+						b.Key, b.First, b.Last = f.StreamKey, f.Seq, f.Seq
+						q.Push(&s.Sub, b, 0, len(b.B), now)
+						b.Release()
+					}
+				}
+				now += int64(time.Second / 60)
+				q.Look(now)
+				for whole := false; !whole; {
+					frame, typ, err := codec.Next(q.Head(nil, 1)[0], codec.MaxFrame)
+					if err != nil {
+						t.Fatal(err)
+					}
+					q.Advance(len(frame), now)
+					if typ&codec.TypeStream == 0 {
+						continue
+					}
+					var f codec.Stream
+					if err := codec.ParseStream(frame, &f); err != nil {
+						t.Fatal(err)
+					}
+					if int(f.Dtype) != want {
+						t.Fatalf("round %d: frame %d of stream %d, it is the turn of %d", round, f.Seq, f.Dtype, want)
+					}
+					if newest := next[f.Dtype] - uint64((size-1)/codec.MaxPiece); f.Flags.Start() && f.Seq != newest {
+						t.Fatalf("round %d: message %d of stream %d, the newest is %d", round, f.Seq, f.Dtype, newest)
+					}
+					whole = f.Flags.End()
+				}
+				want = (want + 1) % streams
+			}
+			q.Clear()
+		})
+	}
+}

@@ -36,6 +36,11 @@ type view struct {
 	lastInit frameRange // likewise when lastKey came
 
 	cut      uint64 // frames below go
+	parted   bool   // there is a frame about the room behind some of it
+	parts    int32  // in how many segments in a row the newest message lies, with what follows it
+	broken   bool   // the last of the stream in the queue is a gap
+	turn     int32  // latest: where in the new queue the next of these goes, and one; 0: it stays
+	told     uint64 // latest: up to there a notice is in the queue already
 	dropping bool   // keyless: the message in hand goes
 	gapFrom  uint64 // dropped and not yet noticed; 0: none
 	gapTo    uint64
@@ -47,6 +52,9 @@ type frameRange struct{ from, to uint64 }
 
 // gap adds frames to what is to be noticed.
 func (v *view) gap(from, to uint64, reason codec.GapReason) {
+	if to <= v.told {
+		return
+	}
 	if v.gapFrom == 0 {
 		v.gapFrom, v.reason = from, reason
 	}
@@ -164,13 +172,23 @@ func (g *seg) frames(yield func(off, n int, f codec.Flags, seq uint64)) {
 func (q *Queue) survey() {
 	for i := q.head; i < len(q.segs); i++ {
 		g := &q.segs[i]
-		if g.b.First == 0 || q.shedding(g.sub) == nil {
+		d := q.shedding(g.sub)
+		switch {
+		case d == nil:
+			continue
+		case g.b.First == 0:
+			for n := d.views; n != 0 && g.b.Kind != KindCount; n = q.views[n-1].next {
+				q.views[n-1].parted = true
+			}
 			continue
 		}
 		v := q.view(g.sub, g.b.Key)
 		if g.b.Kind != KindStream { // a gap breaks off the message before it
-			v.seen, v.inBegun, v.inInit = true, false, false
+			v.seen, v.inBegun, v.inInit, v.broken = true, false, false, true
 			continue
+		}
+		if !v.broken {
+			v.parts++
 		}
 		v.keyed = v.keyed || g.b.Keyed
 		g.frames(func(off, n int, f codec.Flags, seq uint64) {
@@ -185,7 +203,7 @@ func (q *Queue) survey() {
 			switch {
 			case f&codec.FlagInit == 0:
 				if f.Start() {
-					v.newest = seq
+					v.newest, v.parts, v.broken = seq, 1, false
 				}
 			case v.init.to+1 != seq:
 				v.init = frameRange{seq, seq}
@@ -233,6 +251,12 @@ func (q *Queue) decide() {
 
 // keep adds g to the queue that is built anew.
 func (q *Queue) keep(g seg) {
+	q.kept = append(q.kept, g)
+	q.keeps(&g)
+}
+
+// keeps counts g, which is in that queue.
+func (q *Queue) keeps(g *seg) {
 	n := g.left()
 	q.bytes += n
 	if g.replay {
@@ -244,7 +268,6 @@ func (q *Queue) keep(g seg) {
 			g.sub.replay += n
 		}
 	}
-	q.kept = append(q.kept, g)
 }
 
 // gapped puts the notice of what was dropped of a stream where g is, which follows: the queue is in order of time.
@@ -253,6 +276,14 @@ func (q *Queue) gapped(d *shedding, v *view, at int64) {
 		q.keep(q.notice(d.sub, v.key, v.gapFrom, v.gapTo, v.reason, at))
 	}
 	v.gapFrom = 0
+}
+
+// takesPlace reports whether the newest message of a stream in a latest room takes the place of frame seq, which goes:
+// else a socket that takes less than comes would see the same streams each time. Init messages between the two stay
+// between them, and so does what is told of the room.
+func (v *view) takesPlace(d *shedding, seq uint64) bool {
+	return d.mode == shedLatest && v.turn == 0 && v.told == 0 && !v.parted && seq < v.newest &&
+		(v.init.to < seq || v.init.from > v.newest)
 }
 
 // rewrite builds the queue anew without what goes.
@@ -312,18 +343,44 @@ func (q *Queue) sift(d *shedding, g seg, now int64) {
 	v := q.view(g.sub, g.b.Key)
 	run := g // the frames kept in a row
 	run.end = run.beg
+	turn := false // run is of a message that has its place already
 	flush := func() {
-		if run.end > run.pos {
-			run.b.Retain()
+		switch {
+		case run.end <= run.pos:
+			return
+		case turn:
+			place := &q.kept[v.turn-1]
+			run.at, turn = place.at, false
+			*place = run
+			q.keeps(place)
+			if v.parts--; v.parts == 0 {
+				v.turn = 0
+			} else {
+				v.turn++
+			}
+		default:
 			q.keep(run)
 		}
+		run.b.Retain()
 	}
+	begin := func(off int) { run.beg, run.pos, run.end = int32(off), max(int32(off), g.pos), int32(off) }
 	g.frames(func(off, n int, f codec.Flags, seq uint64) {
 		gone := v.drops(f, seq, d.mode, d.excess > 0 || old)
 		if d.mode == shedForget {
 			gone = off >= int(g.pos)
 		}
 		if gone {
+			if v.takesPlace(d, seq) {
+				flush()
+				begin(off)
+				v.gap(seq, v.newest-1, reason)
+				v.reason, v.told = reason, v.newest-1
+				q.gapped(d, v, g.at)
+				v.turn = int32(len(q.kept) + 1)
+				for range v.parts {
+					q.kept = append(q.kept, seg{at: g.at})
+				}
+			}
 			v.gap(seq, seq, reason)
 			v.reason = reason
 			d.out.Frames++
@@ -333,10 +390,11 @@ func (q *Queue) sift(d *shedding, g seg, now int64) {
 			}
 			return
 		}
-		if v.gapFrom != 0 || run.end != int32(off) {
+		if place := !turn && v.turn != 0 && seq >= v.newest; place || v.gapFrom != 0 || run.end != int32(off) {
 			flush()
 			q.gapped(d, v, g.at)
-			run.beg, run.pos, run.end = int32(off), max(int32(off), g.pos), int32(off)
+			begin(off)
+			turn = place
 		}
 		run.end = int32(off + n)
 	})

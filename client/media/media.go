@@ -27,27 +27,19 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	wire "github.com/timedge/timedge/codec"
 )
 
-// Kind says what a decoder can do with a unit.
-type Kind uint8
+// Kind says what a decoder can do with a unit. It is what client.Publisher.Push takes.
+type Kind = wire.Kind
 
 // The kinds of a unit.
 const (
-	Delta Kind = iota // goes on from the units before it
-	Key               // a decoder that has the init units can start here
-	Init              // the header a decoder needs before anything else
+	Delta = wire.KindDelta // goes on from the units before it
+	Key   = wire.KindKey   // a decoder that has the init units can start here
+	Init  = wire.KindInit  // the header a decoder needs before anything else
 )
-
-func (k Kind) String() string {
-	switch k {
-	case Key:
-		return "key"
-	case Init:
-		return "init"
-	}
-	return "delta"
-}
 
 // Format is the container that a splitter found at the head of its input.
 type Format string

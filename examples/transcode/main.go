@@ -99,7 +99,6 @@ func push(ctx context.Context, pub *client.Publisher, made io.Reader) error {
 	if err != nil {
 		return err
 	}
-	kinds := [...]client.Kind{media.Delta: client.Delta, media.Key: client.Key, media.Init: client.Init}
 	for {
 		u, err := units.Next()
 		if err == io.EOF {
@@ -108,7 +107,7 @@ func push(ctx context.Context, pub *client.Publisher, made io.Reader) error {
 		if err != nil {
 			return err
 		}
-		if err := pub.Push(ctx, 0, kinds[u.Kind], u.Data); err != nil {
+		if err := pub.Push(ctx, 0, u.Kind, u.Data); err != nil {
 			return err
 		}
 	}

@@ -196,9 +196,9 @@ export class Subscription implements AsyncIterable<Event> {
     if (this.over) return;
     const w = this.waiting.shift();
     if (w) return w.resolve(this.hand(event));
-    if (this.policy === "latest" && event.type === "message") this.replace(event);
-    this.queue.push({ event, size: size + eventBytes });
-    this.size += size + eventBytes;
+    const held = { event, size: size + eventBytes };
+    if (this.policy !== "latest" || !this.replaces(held)) this.queue.push(held);
+    this.size += held.size;
     if (this.policy === "lossless") {
       if (this.size > this.bounds.receive + 2 * Math.min(this.window, maxWindow)) this.flooded();
     } else if (this.size > Math.max(this.bounds.receive, this.shedBeyond)) {
@@ -217,9 +217,36 @@ export class Subscription implements AsyncIterable<Event> {
     this.end(new ClosedError(this.room, codes.too_slow));
   }
 
-  /** Of a stream in a `latest` room only the newest message waits. */
-  private replace(newer: Message): void {
-    this.dropWhere((m) => m.pub === newer.pub && m.dtype === newer.dtype && m.kind !== "init", "newer");
+  /**
+   * Of a stream in a `latest` room only the newest message waits: it takes the place of the one before, behind a gap, so that a caller who takes
+   * less than comes gets all streams in turn. Reports whether it has. It stays behind init messages, and behind what says whose stream it is.
+   */
+  private replaces(newer: Held): boolean {
+    const m = newer.event;
+    if (m.type !== "message" || m.kind === "init") return false;
+    const ours = (e: Event): boolean => (e.type === "message" || e.type === "gap") && e.pub === m.pub && e.dtype === m.dtype;
+    const at = this.queue.findLastIndex(({ event: e }) => ours(e) && e.type === "message" && e.kind !== "init");
+    const old = this.queue[at]?.event;
+    if (old?.type !== "message") return false;
+    const behind = this.queue.slice(at + 1);
+    const stays = ({ event: e }: Held): boolean => e.type === "resumed" || ((e.type === "joined" || e.type === "left") && e.pub === m.pub) || (ours(e) && e.type === "message");
+    if (behind.some(stays)) {
+      this.dropWhere((x) => x === old, "newer");
+      return false;
+    }
+    const kept = behind.filter((h) => !ours(h.event)); // gaps become part of the one before it
+    this.size -= this.queue[at]!.size + eventBytes * (behind.length - kept.length);
+    const gap = this.queue[at - 1]?.event;
+    if (gap?.type === "gap" && ours(gap) && gap.to === old.first - 1 && gap.reason === "newer") {
+      gap.to = m.first - 1;
+      this.queue.splice(at, Infinity, newer, ...kept);
+    } else {
+      const { room, publisher, pub, dtype } = m;
+      const event: Gap = { type: "gap", room, publisher, pub, dtype, from: old.first, to: m.first - 1, reason: "newer", interrupted: 0 };
+      this.queue.splice(at, Infinity, { event, size: eventBytes }, newer, ...kept);
+      this.size += eventBytes;
+    }
+    return true;
   }
 
   /** Drops whole groups: all before a stream's newest key message; without one, the older half. Nobody but this caller is behind. */
