@@ -123,14 +123,16 @@ test-bench: ## Run every benchmark once, to see that it runs
 	@set -o pipefail; go test -short -run='^$$' -bench=. -benchtime=1x -timeout=15m ./... | \
 		{ grep -vE '^(Benchmark|goos:|goarch:|pkg:|cpu:|PASS)' || true; }
 
-# How often "make drill" repeats each drill that has a figure, and how many rooms the drills of many have.
+# How often "make drill" repeats each drill that has a figure, how many rooms the drills of many have, and how many
+# clients a node has whose death is followed by a storm.
 KILLS ?= 50
 ROOMS ?= 200
+STORM ?= 5000
 
 .PHONY: drill
 drill: ## Kill, freeze, cut off, part and restart nodes, KILLS (50) times each, print what viewers saw; push all inputs there are
 	@.ci/need $(TEST_NEEDS)
-	@set -o pipefail; go test ./drills -count=1 -timeout=120m -parallel=8 -v -kills=$(KILLS) -rooms=$(ROOMS) -inputs | grep -vE '^(=== |--- PASS)'
+	@set -o pipefail; go test ./drills -count=1 -timeout=120m -parallel=8 -v -kills=$(KILLS) -rooms=$(ROOMS) -storm=$(STORM) -inputs | grep -vE '^(=== |--- PASS)'
 
 .PHONY: drill-browser
 drill-browser: bin/timedge ## Measure in Chromium what viewers see: delay, late viewers, KILLS (5) killed relays and nodes, a slow line

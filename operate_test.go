@@ -212,11 +212,13 @@ func TestOperators(t *testing.T) {
 			}
 			by["audit"] = "room_closed"
 			audited(t, audit, by)
-			if !eventually(func() bool {
-				status, _ := at.operate(t, "DELETE", "/api/v1/rooms/"+room.String())
-				return status == http.StatusNotFound
-			}) {
-				t.Error("it can be closed again and again")
+			for _, method := range []string{"DELETE", "GET"} {
+				if !eventually(func() bool {
+					status, _ := at.operate(t, method, "/api/v1/rooms/"+room.String())
+					return status == http.StatusNotFound
+				}) {
+					t.Errorf("%s finds it still", method)
+				}
 			}
 		})
 	}

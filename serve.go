@@ -58,6 +58,9 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	}
 	cfg.Audit = out.audit
 	cfg.Metrics = []prometheus.Collector{std.droppedLines(), buildInfo()}
+	if p.certs != nil {
+		cfg.Metrics = append(cfg.Metrics, p.certs.end())
+	}
 	gateway, err := c.openTim(log, cfg.TLS, &cfg)
 	if err != nil {
 		return errors.Join(err, closeIf(admin))

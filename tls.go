@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 )
 
@@ -65,6 +66,19 @@ func (c *certificates) get(*tls.ClientHelloInfo) (*tls.Config, error) {
 		c.refresh()
 	}
 	return c.current, nil
+}
+
+// end is the metric of when the certificate in force ends.
+func (c *certificates) end() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "timedge_certificate_end_timestamp_seconds", Help: "When the server's certificate ends, in Unix time.",
+	}, func() float64 {
+		cfg, err := c.get(nil)
+		if err != nil || cfg.Certificates[0].Leaf == nil {
+			return 0
+		}
+		return float64(cfg.Certificates[0].Leaf.NotAfter.Unix())
+	})
 }
 
 // Reload takes up what has changed, now.

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/rs/zerolog"
 )
 
@@ -53,7 +55,7 @@ func TestCertificateIsTakenUpWhenItChanges(t *testing.T) {
 	dir := t.TempDir()
 	f := tlsFlags{ListenTLS: []string{"127.0.0.1:0"}}
 	f.Cert, f.Key = writeCertificate(t, dir, 1)
-	cfg, _, err := f.tlsConfig(zerolog.Nop())
+	cfg, certs, err := f.tlsConfig(zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,6 +75,14 @@ func TestCertificateIsTakenUpWhenItChanges(t *testing.T) {
 	}
 	if n := serial(); n != 1 {
 		t.Fatalf("certificate %d, want 1", n)
+	}
+	var end dto.Metric
+	collected := make(chan prometheus.Metric, 1)
+	certs.end().Collect(collected)
+	if left := 0.0; (<-collected).Write(&end) != nil {
+		t.Error("no metric of its end")
+	} else if left = end.Gauge.GetValue() - float64(time.Now().Unix()); left < 0 || left > 3600 { // it lasts an hour
+		t.Errorf("its end is said to be in %v s", left)
 	}
 	times := make(map[string]time.Time)
 	for _, path := range []string{f.Cert, f.Key} {

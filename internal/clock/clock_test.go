@@ -45,6 +45,7 @@ var mayName = map[string]string{
 	"engine/token.go":         "the same",
 	"engine/identity.go":      "the same",
 	"token.go":                "the same, for people",
+	"tls.go":                  "the end of a certificate, for a metric",
 	"node/handshake.go":       "a certificate that never ends",
 	"tim/inbox.go":            "when a message was sent, which goes with it",
 	"examples/":               "the age of what another process has sent",
