@@ -221,7 +221,7 @@ func fileExists(path string) bool {
 	return err == nil
 }
 
-// TestRollingRestartBehindBalancer restarts every node behind HAProxy, and one behind nginx, with deploy's own files,
+// TestRollingRestartBehindBalancer restarts every node behind HAProxy, and again behind nginx, with deploy's own files,
 // under a stream of which nothing is lost and nothing comes twice.
 func TestRollingRestartBehindBalancer(t *testing.T) {
 	if testing.Short() {
@@ -230,7 +230,7 @@ func TestRollingRestartBehindBalancer(t *testing.T) {
 	for name, c := range map[string]struct {
 		start func(*testing.T, *fleet) string
 		nodes []int
-	}{"haproxy": {haproxy, []int{0, 1, 2}}, "nginx": {nginx, []int{1}}} {
+	}{"haproxy": {haproxy, []int{0, 1, 2}}, "nginx": {nginx, []int{0, 1, 2}}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			fl := startFleet(t)

@@ -71,7 +71,7 @@ type times struct {
 // has no native histograms.
 func (t *times) Write(m *dto.Metric) error {
 	err := t.Metric.Write(m)
-	m.Histogram.Bucket = t.classic
+	m.Histogram.Bucket, m.Histogram.CreatedTimestamp = t.classic, nil
 	return err
 }
 
