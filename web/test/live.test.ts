@@ -5,6 +5,7 @@ import { after, before, test } from "node:test";
 import type { Browser, Page } from "playwright-core";
 import { serve, type TestServer } from "../sdk/test/server.js";
 import { launch, site, type Site } from "./browser.js";
+import { path } from "./paths.js";
 
 let pages: Site;
 let server: TestServer;
@@ -58,6 +59,24 @@ test("another quality takes over without a break, and who comes late sees a pict
   const pts = (await viewer.evaluate(() => globalThis.harness.shown)).map((s) => s.wall);
   assert.deepEqual(pts, [...pts].sort((a, b) => a - b), "pictures are shown in the order in which they were captured");
   await Promise.all([sender.context().close(), viewer.context().close()]);
+});
+
+// `make drill-browser` has the figures.
+test("on a line that is too slow sound goes on with stills, and pictures come back", { timeout: 200_000 }, async () => {
+  const line = await path(server.ws.replace("ws://", ""));
+  const [sender, viewer] = [await open(), await open()];
+  const room = await sender.evaluate((ws) => globalThis.harness.start({ servers: [ws], account: "alice" }), server.ws);
+  await viewer.evaluate(([ws, room]) => globalThis.harness.watch([ws!], "bob", room!, { min: 150, max: 1000 }), [`ws://${line.addr}`, room]);
+  await viewer.waitForFunction(() => globalThis.harness.shown.length > 60 && globalThis.harness.watchStats()!.skew !== undefined, undefined, patience);
+  const full = (await viewer.evaluate(() => globalThis.harness.watchStats()))!.bitrate / 8;
+  line.rate = full / 2;
+  await viewer.waitForFunction(() => globalThis.harness.watchStats()!.rendition === 1, undefined, patience);
+  await viewer.waitForFunction(() => globalThis.harness.soundGoesOn(3000), undefined, patience);
+  const n = await viewer.evaluate(() => globalThis.harness.shown.length);
+  line.rate = Infinity;
+  await viewer.waitForFunction((n) => globalThis.harness.watchStats()!.rendition === 0 && globalThis.harness.shown.length > n + 30, n, { timeout: 120_000 });
+  await Promise.all([sender.context().close(), viewer.context().close()]);
+  line.close();
 });
 
 test("the SDK works in a worker", { timeout: 120_000 }, async () => {

@@ -2,16 +2,17 @@
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir, readFile, readdir } from "node:fs/promises";
 import type { Page } from "playwright-core";
 
 /** For waits that end by themselves unless something is wrong. */
 export const patience = { timeout: 60_000 };
-/** Where pictures of the pages go, if anywhere. */
+/** Where pictures of the pages go, if anywhere: `make pictures`. */
 const pictures = process.env.PICTURES;
 let axe = "";
+let wanted = "";
 
-/** Nothing that axe finds wrong, and nothing wider than the window. */
+/** Nothing that axe finds wrong, and nothing wider than the window. If a document shows a picture of that name, it is taken. */
 export async function looksWell(page: Page, name: string): Promise<void> {
   axe ||= await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
   await page.locator("h1").first().waitFor(patience); // the page is there
@@ -23,8 +24,20 @@ export async function looksWell(page: Page, name: string): Promise<void> {
   assert.deepEqual(violations, [], `axe, ${name}`);
   const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
   assert.ok(wide <= 0, `${name}: ${wide} pixels wider than the window`);
+  await picture(page, name);
+}
+
+/** Takes a picture of the page, if a document shows one of that name. */
+export async function picture(page: Page, name: string): Promise<void> {
   if (!pictures) return;
+  const root = new URL("../../../", import.meta.url); // the bundle of the test lies in web/test/.test
+  const documents = (await readdir(new URL("docs", root))).filter((f) => f.endsWith(".md")).map((f) => `docs/${f}`);
+  wanted ||= (await Promise.all(["README.md", ...documents].map((f) => readFile(new URL(f, root), "utf8")))).join("\n");
+  if (!wanted.includes(`images/${name}.png`)) return;
   await mkdir(pictures, { recursive: true });
-  await page.evaluate(() => scrollTo(0, 0));
+  await page.evaluate(() => {
+    scrollTo(0, 0);
+    (document.activeElement as HTMLElement | null)?.blur();
+  });
   await page.screenshot({ path: `${pictures}/${name}.png` });
 }

@@ -10,7 +10,7 @@ import { Proxy, serve } from "../sdk/test/server.js";
 import { parseRooms, Shared } from "../pages/state/shared.js";
 import { launch, site, type Site } from "./browser.js";
 import { Cluster } from "./cluster.js";
-import { slowPath } from "./slow.js";
+import { path as pathTo } from "./paths.js";
 
 /** How many meet, and how long, s. */
 const people = Number(process.env.PEOPLE ?? 6);
@@ -58,7 +58,7 @@ const megabytes = async (page: Page): Promise<number> => {
 
 test("a meeting, one on a slow line", { timeout: (seconds + 300) * 1000 }, async () => {
   const server = await serve("--idle", "1h", "--ws-origin", pages.origin);
-  const path = await slowPath(server.ws.replace("ws://", ""));
+  const path = await pathTo(server.ws.replace("ws://", ""));
   const all = [await open()];
   const room = await meet(all[0]!, [server.ws], "p0");
   for (let i = 1; i < people; i++) {

@@ -6,7 +6,7 @@ import type { Browser, Page } from "playwright-core";
 import { launch } from "./browser.js";
 import { looksWell, patience } from "./looks.js";
 import { phone, servePages, visit, type PageServer, type Visitor } from "./pages.js";
-import { slowPath } from "./slow.js";
+import { path as pathTo } from "./paths.js";
 
 let server: PageServer;
 let browser: Browser;
@@ -181,7 +181,7 @@ test("a screen is shown beside the camera", { timeout: 120_000 }, async () => {
 });
 
 test("who has a slow line gets small pictures, and large ones again", { timeout: 240_000 }, async () => {
-  const path = await slowPath(new URL(server.url).host);
+  const path = await pathTo(new URL(server.url).host);
   const ann = await join(`${server.url}/meeting`, "Ann");
   const url = await link(ann);
   const bob = await join(url.replace(new URL(server.url).host, path.addr), "Bob");

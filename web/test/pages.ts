@@ -1,9 +1,6 @@
 // What the tests of pages share: a server with its pages, and visitors of different kinds.
 
-import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdir, readFile } from "node:fs/promises";
-import { createRequire } from "node:module";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 
 export const binary = process.env.TIMEDGE ?? new URL("../../../bin/timedge", import.meta.url).pathname;
@@ -69,35 +66,4 @@ export async function visitIn(context: BrowserContext, url: string, faults: stri
   page.on("console", (m) => m.type() === "error" && !m.text().startsWith("WebSocket connection to") && faults.push(`${url}: ${m.text()}`)); // connections may break
   await page.goto(url);
   return page;
-}
-
-const patience = { timeout: 60_000 };
-/** Where pictures of the pages go, if anywhere. */
-const pictures = process.env.PICTURES;
-let axe = "";
-
-/** Nothing that axe finds wrong, and nothing wider than the window. With a name, a picture of it is kept where `PICTURES` says. */
-export async function wellMade(page: Page, state: string, name = ""): Promise<void> {
-  axe ||= await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-  await page.locator("h1").first().waitFor(patience); // the page is there
-  await page.evaluate(axe); // not by a script element, which the page's policy forbids
-  const violations = await page.evaluate(async () => {
-    const r = await (globalThis as unknown as { axe: { run(): Promise<{ violations: Array<{ id: string; nodes: Array<{ html: string; failureSummary?: string }> }> }> } }).axe.run();
-    return r.violations.map((v) => `${v.id}: ${v.nodes.map((n) => `${n.html} ${n.failureSummary ?? ""}`).join(" | ")}`);
-  });
-  assert.deepEqual(violations, [], `axe, ${state}`);
-  const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-  assert.ok(wide <= 0, `${state}: ${wide} pixels wider than the window`);
-  if (name) await picture(page, name);
-}
-
-/** Keeps a picture of the page where `PICTURES` says. */
-export async function picture(page: Page, name: string): Promise<void> {
-  if (!pictures) return;
-  await mkdir(pictures, { recursive: true });
-  await page.evaluate(() => {
-    scrollTo(0, 0);
-    (document.activeElement as HTMLElement | null)?.blur();
-  });
-  await page.screenshot({ path: `${pictures}/${name}.png` });
 }

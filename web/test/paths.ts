@@ -1,74 +1,89 @@
-// What lies between pages and nodes: a line that is slow, a balancer whose nodes die.
+// What lies between pages and nodes: a line that may be slow, a balancer whose nodes die.
 
 import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 
 export interface Path {
-  /** host:port of this end. */
+  /** Host and port of this end. */
   addr: string;
+  /** How many bytes a second come through to the client, over all connections; Infinity at first. The other way is not slowed. */
+  rate: number;
+  /** How many have come since the beginning. */
+  passed: number;
   /** Breaks all connections that there are. */
   breakAll(): void;
   close(): void;
 }
 
-export interface PathOptions {
-  /** Bytes a second that go through to the client, over all connections; default: any number. */
-  rate?: () => number;
+interface Pair {
+  client: Socket;
+  server: Socket;
 }
 
-/** Opens a path to the first of these nodes that can be reached. */
-export async function path(nodes: readonly string[], o: PathOptions = {}): Promise<Path> {
-  const pairs = new Set<[Socket, Socket]>();
-  const server = createServer({ pauseOnConnect: true }, (a) => {
-    a.on("error", () => {});
-    const go = (i: number): void => {
-      if (i === nodes.length) return void a.destroy();
-      const [host, port] = nodes[i]!.split(":");
-      const b = connect(Number(port), host);
-      let through = false;
-      b.on("connect", () => {
-        through = true;
-        const pair: [Socket, Socket] = [a, b];
-        pairs.add(pair);
-        a.pipe(b);
-        a.resume();
-        if (!o.rate) b.pipe(a);
-        a.on("close", () => {
-          pairs.delete(pair);
-          b.destroy();
-        });
-      });
-      b.on("error", () => through || go(i + 1));
-      b.on("close", () => through && a.destroy());
-    };
-    go(0);
-  });
-  let [budget, last, first] = [0, performance.now(), 0];
-  const timer = o.rate && setInterval(() => {
-    const now = performance.now();
-    budget = Math.min(budget + ((now - last) * o.rate!()) / 1000, Math.max(o.rate!() / 5, 2000));
-    last = now;
-    const list = [...pairs];
-    first++;
-    for (let i = 0, idle = 0; list.length > 0 && idle < list.length && budget >= 1; i++) { // in turns
-      const [a, b] = list[(first + i) % list.length]!;
-      const chunk = a.writableNeedDrain ? null : (b.read(Math.min(Math.floor(budget), 1400, b.readableLength)) as Buffer | null);
-      idle = chunk && chunk.length > 0 ? 0 : idle + 1;
-      if (!chunk || chunk.length === 0) continue;
+/** So often bytes are let through on a slow path, ms; so much is saved up at most, s; so much goes at a time, so that connections take turns, bytes. */
+const stepMillis = 10;
+const burst = 0.2;
+const turnBytes = 1400;
+
+/** Opens a path to the first of these nodes that can be reached. Connections share what there is evenly. */
+export async function path(...nodes: readonly string[]): Promise<Path> {
+  const pairs: Pair[] = [];
+  let budget = 0;
+  const pump = (): void => {
+    for (let idle = 0; pairs.length > 0 && idle < pairs.length && budget >= 1; ) {
+      const pair = pairs.shift()!;
+      pairs.push(pair);
+      const { client, server } = pair;
+      const most = p.rate === Infinity ? server.readableLength : Math.min(Math.floor(budget), turnBytes, server.readableLength);
+      const chunk = most === 0 || client.writableNeedDrain ? null : (server.read(most) as Buffer | null);
+      if (!chunk) {
+        idle++;
+        continue;
+      }
+      idle = 0;
       budget -= chunk.length;
-      a.write(chunk);
+      p.passed += chunk.length;
+      client.write(chunk);
     }
-  }, 10);
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const breakAll = (): void => {
-    for (const [a] of pairs) a.destroy();
   };
-  return {
-    addr: `127.0.0.1:${(server.address() as AddressInfo).port}`,
-    breakAll,
-    close: () => {
+  const listener = createServer({ pauseOnConnect: true }, (client) => {
+    client.on("error", () => {});
+    const reach = (i: number): void => {
+      if (i === nodes.length) return void client.destroy();
+      const [host, port] = nodes[i]!.split(":");
+      const server = connect({ host: host!, port: Number(port), noDelay: true });
+      const pair = { client, server };
+      server.on("error", () => {});
+      server.on("connect", () => {
+        pairs.push(pair);
+        client.setNoDelay(true).pipe(server);
+        client.on("drain", pump);
+        server.on("readable", pump);
+        client.on("close", () => {
+          pairs.splice(pairs.indexOf(pair), 1);
+          server.destroy();
+        });
+        if (client.destroyed) server.destroy();
+      });
+      server.on("close", () => (pairs.includes(pair) ? client.destroy() : client.destroyed || reach(i + 1)));
+    };
+    reach(0);
+  });
+  let last = performance.now();
+  const timer = setInterval(() => {
+    const now = performance.now();
+    budget = p.rate === Infinity ? Infinity : Math.min((Number.isFinite(budget) ? budget : 0) + ((now - last) * p.rate) / 1000, Math.max(p.rate * burst, 2 * turnBytes));
+    last = now;
+    pump();
+  }, stepMillis);
+  await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
+  const p: Path = {
+    addr: `127.0.0.1:${(listener.address() as AddressInfo).port}`, rate: Infinity, passed: 0,
+    breakAll: () => pairs.forEach(({ client }) => client.destroy()),
+    close() {
       clearInterval(timer);
-      breakAll();
-      server.close();
+      p.breakAll();
+      listener.close();
     },
   };
+  return p;
 }

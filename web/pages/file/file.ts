@@ -1,6 +1,7 @@
 // The file page. Without a room in the address: choose files and say who gets them, or enter a code. With one: receive.
 
 import { CodeError, everyone, formatRoom, parseRoom, type Client } from "@timedge/sdk";
+import { keepAwake } from "../shell/awake.js";
 import { h, icon } from "../shell/dom.js";
 import { bytes, words } from "../shell/i18n.js";
 import type { Page, Shell } from "../shell/page.js";
@@ -45,6 +46,13 @@ const t = words({
   damaged: ["damaged", "已损坏"],
   done: ["All there.", "全部完成。"],
   retry: ["Interrupted ({why}); trying again …", "已中断（{why}），正在重试……"],
+  missing: ["something is missing", "缺少部分内容"],
+  unoffered: ["more comes than was offered", "收到的多于所提供的"],
+  spoilt: ["a file arrived damaged", "文件已损坏"],
+  waitSender: ["The sender is away. It goes on when the sender is back.", "发送者已离开，对方返回后将继续。"],
+  notWhole: ["Not all is whole: what was damaged again and again can be tried once more.", "部分文件多次损坏，可再试一次。"],
+  tryAgain: ["Try again", "重试"],
+  unreadable: ["{name} waits: a file cannot be read here ({why}). Load the page anew and choose the files again.", "{name} 正在等待：此处无法读取文件（{why}）。请刷新页面并重新选择文件。"],
   rate: ["{have} of {size} · {rate}/s", "{have} / {size} · {rate}/秒"],
   progress: ["Progress", "进度"],
   gone: ["This link leads nowhere any more. Ask the sender for a new one.", "此链接已失效，请向发送者索取新链接。"],
@@ -53,6 +61,7 @@ const t = words({
 });
 
 const kept = "timedge.file.sending";
+const troubles: Record<string, string> = { missing: t("missing"), unoffered: t("unoffered"), damaged: t("spoilt") };
 
 interface Chosen {
   name: string;
@@ -63,9 +72,10 @@ const count = (n: number): string => (n === 1 ? t("oneFile") : t("manyFiles", { 
 const why = (e: unknown): string => (e instanceof CodeError ? e.code : e instanceof Error ? e.message : String(e));
 
 /** Progress with its speed over the last seconds, drawn at most four times a second. */
-function meter(label: string): { element: HTMLElement; show(have: number, size: number): void } {
+function meter(label: string): { element: HTMLElement; trouble: HTMLElement; show(have: number, size: number): void } {
   const bar = h("progress", { max: 1, value: 0, aria: { label } });
   const line = h("p", { class: "hint" });
+  const trouble = h("p", { class: "error", role: "alert" });
   const seen: Array<[number, number]> = [];
   let [have, size, drawn, due] = [0, 0, 0, false];
   const draw = (): void => {
@@ -78,7 +88,8 @@ function meter(label: string): { element: HTMLElement; show(have: number, size: 
     line.textContent = t("rate", { have: bytes(have), size: bytes(size), rate: bytes(now > at ? ((have - before) * 1000) / (now - at) : 0) });
   };
   return {
-    element: h("div", {}, bar, line),
+    element: h("div", {}, bar, line, trouble),
+    trouble,
     show(h, s) {
       [have, size] = [h, s];
       const wait = 250 - (performance.now() - drawn);
@@ -101,13 +112,13 @@ export const page: Page = (root, shell) => {
   const fail = (e: unknown): void => shell.tell(t("failed", { why: why(e) }));
   if (!("storage" in navigator) || !navigator.storage.getDirectory) root.append(h("h1", {}, t("title")), h("p", { class: "error" }, t("unsupported")));
   else if (parseRoom(shell.hash) !== undefined) void receive(root, shell, disk, dial, ends).catch(fail);
-  else void send(root, shell, disk, dial).catch(fail);
+  else void send(root, shell, disk, dial, ends).catch(fail);
   return () => {
     for (const end of ends) end();
   };
 };
 
-async function send(root: HTMLElement, shell: Shell, disk: Disk, dial: (account?: string) => Promise<Client>): Promise<void> {
+async function send(root: HTMLElement, shell: Shell, disk: Disk, dial: (account?: string) => Promise<Client>, ends: Array<() => void>): Promise<void> {
   const before = JSON.parse(sessionStorage.getItem(kept) ?? "null") as { room: string; files: Array<{ name: string; size: number }> } | null;
   const stage = h("div");
   const take = (list: FileList | null): void => {
@@ -145,6 +156,7 @@ async function send(root: HTMLElement, shell: Shell, disk: Disk, dial: (account?
   root.append(h("h1", {}, t("title")), h("p", { class: "lead" }, t("lead")), stage);
 
   const client = dial();
+  client.catch((e: unknown) => (wrong.textContent = t("failed", { why: why(e) })));
   void (async () => { // who is sent a link, by account or for a code, goes there
     for await (const e of await (await client).inbox({ accept: [everyone] })) {
       const s = e.type === "message" ? heard(e) : undefined;
@@ -155,6 +167,7 @@ async function send(root: HTMLElement, shell: Shell, disk: Disk, dial: (account?
   async function begin(files: readonly Chosen[], room?: string): Promise<void> {
     const c = await client;
     const sender = await Sender.start(c, files, disk, room).catch(() => Sender.start(c, files, disk)); // the old room may have ended
+    ends.push(keepAwake());
     sessionStorage.setItem(kept, JSON.stringify({ room: sender.room, files: files.map((f) => ({ name: f.name, size: f.file.size })) }));
     const link = `${location.origin}/file#${sender.room}`;
     const account = h("input", { id: "to", autocomplete: "off", required: true, maxLength: 128 });
@@ -192,6 +205,7 @@ async function send(root: HTMLElement, shell: Shell, disk: Disk, dial: (account?
           receivers.append(h("h3", {}, r.account), m.element);
         }
         m.show(r.sent, sender.total);
+        m.trouble.textContent = r.problem && t("unreadable", { name: r.account, why: r.problem });
       }
       for (const i of files.keys()) void sender.sum(i)?.then((s) => list.note(i, `SHA-256 ${hex(s)}`), () => {});
     };
@@ -242,7 +256,11 @@ async function receive(root: HTMLElement, shell: Shell, disk: Disk, dial: () => 
   const decline = h("a", { class: "button second", href: "/file" }, t("decline"));
   const shown = new Set<number>();
   let list: ReturnType<typeof fileList> | undefined;
+  let sleep: (() => void) | undefined;
+  ends.push(() => sleep?.());
   r.onChange = () => {
+    if (r.state === "running") sleep ??= keepAwake();
+    else sleep = void sleep?.();
     if (!list && r.files.length > 0) {
       list = fileList(r.files);
       stage.replaceChildren(h("section", { class: "panel" }, list.element, h("div", { class: "row" }, accept, decline, pause), m.element));
@@ -252,21 +270,23 @@ async function receive(root: HTMLElement, shell: Shell, disk: Disk, dial: () => 
       return;
     }
     const [have, size] = [r.files.reduce((n, f) => n + f.have, 0), r.files.reduce((n, f) => n + f.size, 0)];
-    accept.hidden = decline.hidden = r.state !== "offered";
+    accept.hidden = r.state !== "offered" && r.state !== "damaged";
+    accept.textContent = r.state === "damaged" ? t("tryAgain") : t("accept");
+    decline.hidden = r.state !== "offered";
     pause.hidden = r.state !== "running" && r.state !== "paused";
     m.element.hidden = r.state === "offered";
     pause.textContent = r.state === "paused" ? t("resume") : t("pause");
-    const line = r.problem ? t("retry", { why: r.problem }) : r.state === "done" ? t("done") : t("offers", { name: r.sender, count: count(r.files.length), size: bytes(size) });
+    const line = r.problem === "away" ? t("waitSender") : r.problem ? t("retry", { why: troubles[r.problem] ?? r.problem }) : r.state === "damaged" ? t("notWhole") : r.state === "done" ? t("done") : t("offers", { name: r.sender, count: count(r.files.length), size: bytes(size) });
     if (status.textContent !== line) status.textContent = line; // a screen reader says every change
     m.show(have, size);
     for (const [i, f] of r.files.entries()) {
-      if (f.state === "waiting" || shown.has(i)) continue;
+      if (f.state === "damaged") list.note(i, `SHA-256 ${f.sum} (${t("damaged")})`);
+      if (f.state !== "whole" || shown.has(i)) continue;
       shown.add(i);
       void r.file(i).then((file) => {
         const url = URL.createObjectURL(file); // of the disk's file: nothing is read
         ends.push(() => URL.revokeObjectURL(url));
-        list!.note(i, `SHA-256 ${f.sum} (${t(f.state === "whole" ? "whole" : "damaged")})`,
-          f.state === "whole" ? h("a", { class: "button", href: url, download: f.name.split("/").at(-1)!, aria: { label: `${t("saving")} ${f.name}` } }, t("saving")) : undefined);
+        list!.note(i, `SHA-256 ${f.sum} (${t("whole")})`, h("a", { class: "button", href: url, download: f.name.split("/").at(-1)!, aria: { label: `${t("saving")} ${f.name}` } }, t("saving")));
       });
     }
   };

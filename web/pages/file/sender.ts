@@ -8,6 +8,7 @@ export interface Receiver {
   account: string;
   sent: number; // bytes of all files, with those that it had before
   done: boolean;
+  problem: string; // why nothing goes there; it is tried again when the receiver wants
 }
 
 /** Sender offers files in a room, and sends to each receiver what it wants, at its pace. */
@@ -66,10 +67,15 @@ export class Sender {
     this.jobs.set(w.receiver, job);
     const wanted = w.files.filter((f) => this.files[f.file] && f.offset <= this.files[f.file]!.file.size);
     const left = wanted.reduce((n, f) => n + this.files[f.file]!.file.size - f.offset, 0);
-    const r: Receiver = { account, sent: wanted.length > 0 ? this.total - left : (old?.sent ?? 0), done: false };
+    const r: Receiver = { account, sent: wanted.length > 0 ? this.total - left : (old?.sent ?? 0), done: false, problem: "" };
     this.receivers.set(w.receiver, r);
     this.onChange();
-    if (wanted.length > 0) void this.send({ ...w, files: wanted }, r, job.signal).catch(() => {}); // it will want again
+    if (wanted.length === 0) return;
+    void this.send({ ...w, files: wanted }, r, job.signal).catch((e: unknown) => {
+      if (job.signal.aborted) return; // it wants something else
+      r.problem = e instanceof Error ? e.message : String(e);
+      this.onChange();
+    });
   }
 
   private async send(w: Want, r: Receiver, stop: AbortSignal): Promise<void> {
@@ -83,13 +89,27 @@ export class Sender {
       this.stir();
       void pub.close().catch(() => {});
     });
+    try {
+      await this.sendInto(pub, w, r, stop, () => there);
+    } finally {
+      await pub.close().catch((e: unknown) => {
+        if (!(e instanceof ClosedError)) throw e;
+      });
+    }
+  }
+
+  private async sendInto(pub: Publisher, w: Want, r: Receiver, stop: AbortSignal, there: () => boolean): Promise<void> {
     const go = async (): Promise<void> => {
-      while ((this.paused || !there) && !stop.aborted) await new Promise<void>((resolve) => this.wake.push(resolve));
+      while ((this.paused || !there()) && !stop.aborted) await new Promise<void>((resolve) => this.wake.push(resolve));
       stop.throwIfAborted();
     };
     for (const { file, offset } of w.files) {
       const f = this.files[file]!.file;
-      if (!this.sums.has(file)) this.sums.set(file, this.disk.do<Uint8Array>({ do: "hash", file: f }));
+      if (!this.sums.has(file)) {
+        const sum = this.disk.do<Uint8Array>({ do: "hash", file: f });
+        this.sums.set(file, sum);
+        sum.catch(() => this.sums.delete(file)); // the file could not be read, which the receiver's turn finds as well
+      }
       for (let at = offset; at < f.size; ) {
         await go();
         const bytes = new Uint8Array(await f.slice(at, at + pieceBytes).arrayBuffer());
@@ -104,9 +124,6 @@ export class Sender {
     await pub.flush();
     r.done = true;
     this.onChange();
-    await pub.close().catch((e: unknown) => {
-      if (!(e instanceof ClosedError)) throw e;
-    });
   }
 
   /** The SHA-256 of a file, once it is known. */

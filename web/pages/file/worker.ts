@@ -6,7 +6,8 @@ export type Job =
   | { do: "hash"; file: File }
   | { do: "open"; folder: string; file: number } // answers with how much is there
   | { do: "write"; file: number; offset: number; bytes: Uint8Array }
-  | { do: "finish"; file: number }; // answers with the SHA-256 of all of it
+  | { do: "finish"; file: number } // answers with the SHA-256 of all of it
+  | { do: "discard"; folder: string; file: number };
 
 const piece = 1 << 20;
 const open = new Map<number, { handle: FileSystemSyncAccessHandle; sum: ReturnType<typeof sha256.create>; at: number }>();
@@ -45,6 +46,10 @@ async function work(j: Job): Promise<unknown> {
       f.handle.close();
       return f.sum.digest();
     }
+    case "discard":
+      open.get(j.file)?.handle.close();
+      open.delete(j.file);
+      return (await (await navigator.storage.getDirectory()).getDirectoryHandle(j.folder)).removeEntry(String(j.file));
   }
 }
 
