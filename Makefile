@@ -132,7 +132,8 @@ STORM ?= 5000
 .PHONY: drill
 drill: ## Kill, freeze, cut off, part and restart nodes, KILLS (50) times each, print what viewers saw; push all inputs there are
 	@.ci/need $(TEST_NEEDS)
-	@set -o pipefail; go test ./drills -count=1 -timeout=120m -parallel=8 -v -kills=$(KILLS) -rooms=$(ROOMS) -storm=$(STORM) -inputs | grep -vE '^(=== |--- PASS)'
+	@set -o pipefail; go test ./drills -count=1 -timeout=120m -parallel=8 -v -kills=$(KILLS) -rooms=$(ROOMS) -storm=$(STORM) \
+		-soak=60s -soakrooms=150 -soakevery=4s -inputs | grep -vE '^(=== |--- PASS)'
 
 .PHONY: drill-browser
 drill-browser: bin/timedge ## Measure in Chromium what viewers see: delay, late viewers, KILLS (5) killed relays and nodes, a slow line

@@ -159,10 +159,11 @@ func (p *Port) joined(m *codec.Joined) {
 	p.lh.Await(pub)
 }
 
-// closed follows the end of a room, or of this node's part in it.
+// closed follows the end of a room, or of this node's part in it. What comes before mirrored is about the part before:
+// that has ended, and another been asked for.
 func (p *Port) closed(m *codec.Closed, now int64) {
 	f := p.feeds[m.Room]
-	if f == nil {
+	if f == nil || f.room == nil {
 		return
 	}
 	p.endFeed(m.Room, true, now)
@@ -171,7 +172,7 @@ func (p *Port) closed(m *codec.Closed, now int64) {
 		p.report(moved{m.Room, ""})
 		return
 	}
-	if f.room != nil && f.room.IsMirror() {
+	if f.room.IsMirror() {
 		p.rooms.End(f.room, m.Code)
 	}
 	p.report(closed{f.ticket, m.Room, m.Code})

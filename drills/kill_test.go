@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -331,6 +333,7 @@ func relayOfRoomsKilled(t *testing.T, idle int) {
 		}
 	}
 	var g figures
+	var took []time.Duration // from the kill until the system has closed what the process had open, which nobody hears of before
 	for k := range *kills {
 		f.until("all rooms are where they belong", func() bool { return f.metric(0, "timedge_rooms") >= float64(idle+len(ss)) })
 		reach(500)
@@ -339,7 +342,9 @@ func relayOfRoomsKilled(t *testing.T, idle int) {
 				v.pause.Store(0)
 			}
 		}
+		broke := f.breaks(0)
 		f.kill(0)
+		took = append(took, <-broke)
 		reach(100)
 		f.until("the others have taken over", func() bool {
 			time.Sleep(200 * time.Millisecond) // reading the metrics of so many rooms takes time from the streams
@@ -360,5 +365,24 @@ func relayOfRoomsKilled(t *testing.T, idle int) {
 		s.finish()
 		g.frames += s.pushed.Load() * uint64(len(s.subs))
 	}
-	t.Logf("relay of %d rooms killed: %v", idle, &g)
+	slices.Sort(took)
+	t.Logf("relay of %d rooms killed: %v; its connections broke %v after the signal in the median, %v at worst", idle, &g,
+		took[len(took)/2].Round(100*time.Microsecond), took[len(took)-1].Round(100*time.Microsecond))
+}
+
+// breaks connects to a node, and returns how long it takes from now until that connection breaks.
+func (f *fleet) breaks(i int) <-chan time.Duration {
+	f.t.Helper()
+	c, err := net.Dial("tcp", f.nodes[i].listen)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	after, from := make(chan time.Duration, 1), time.Now()
+	go func() {
+		defer c.Close()
+		_ = c.SetReadDeadline(time.Now().Add(patience))
+		_, _ = io.ReadAll(c)
+		after <- time.Since(from)
+	}()
+	return after
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -214,7 +215,7 @@ func (s *stream) reachTo(to uint64) {
 		if err := s.fault.Load(); err != nil {
 			s.t.Fatal(*err)
 		}
-		if time.Now().After(deadline) {
+		if time.Now().After(deadline) || s.forsaken(to) {
 			for i, v := range s.subs {
 				s.t.Logf("viewer %d is at message %d (%v), told of %d gaps, and that its publisher has left: %+v", i, v.last.Load(),
 					v.err, v.told.Load(), v.gone.Load())
@@ -226,6 +227,11 @@ func (s *stream) reachTo(to uint64) {
 		}
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// forsaken reports whether somebody who lacks a message was told that the publisher has left.
+func (s *stream) forsaken(n uint64) bool {
+	return slices.ContainsFunc(s.subs, func(v *viewer) bool { return v.gone.Load() != nil && v.last.Load() < n })
 }
 
 func (s *stream) at(n uint64) bool {

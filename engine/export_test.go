@@ -101,6 +101,12 @@ func (e *Engine) RelayOf(id codec.RoomID) (is bool) {
 	return is
 }
 
+// Relays reports whether this node relays a room.
+func (e *Engine) Relays(id codec.RoomID) (is bool) {
+	e.cluster.on(func() { is = e.cluster.node.Core().Relays(id) })
+	return is
+}
+
 // Members returns how many nodes there are, as far as this one knows.
 func (e *Engine) Members() (n int) {
 	e.cluster.on(func() { n = len(e.cluster.node.Core().View().Members) })

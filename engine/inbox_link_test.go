@@ -16,12 +16,21 @@ import (
 // linkPeer speaks bare frames on links, as a node that is a member and does as it likes.
 type linkPeer struct {
 	t       *testing.T
+	self    node.Member
 	up      net.Conn // the link that it has dialed
 	answers chan codec.Control
 }
 
 // joinAs makes a member of the cluster of a node that is no server, and links it.
 func joinAs(t *testing.T, name string, e *engine.Engine, key node.Key) *linkPeer {
+	t.Helper()
+	p := linkAs(t, name, e, key)
+	go p.serve(p.up, p.answers)
+	return p
+}
+
+// linkAs does so, and leaves what comes by the link that it has dialed to be read.
+func linkAs(t *testing.T, name string, e *engine.Engine, key node.Key) *linkPeer {
 	t.Helper()
 	p := &linkPeer{t: t, answers: make(chan codec.Control, 64)}
 	views := make(chan *node.View, 16)
@@ -49,8 +58,8 @@ func joinAs(t *testing.T, name string, e *engine.Engine, key node.Key) *linkPeer
 			if p.up, err = c.Dial(m, patience); err != nil {
 				t.Fatal(err)
 			}
+			p.self = c.Self()
 			t.Cleanup(func() { p.up.Close() })
-			go p.serve(p.up, p.answers)
 			for deadline := time.Now().Add(patience); e.Members() < 2 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 			} // or a room would move to the new member in the middle of a test
 			return p

@@ -23,8 +23,8 @@ type Config struct {
 	// a room that another node takes over waits so long for those who are on their way
 	Settle time.Duration
 	Linger time.Duration // a publisher whose connection broke keeps its place for so long
-	// bytes of each stream kept for those who resume, beyond the newest group; in mirrors two windows, while memory
-	// allows
+	// bytes of each stream kept for those who resume, beyond the newest group; in mirrors two windows for half a minute,
+	// while memory allows
 	History            int
 	CacheRoom          int // bytes of all logs of one room; over it its largest is emptied
 	CacheAll           int // bytes of all logs; over it those of the accounts that have most are emptied

@@ -88,14 +88,18 @@ func (s *span) fits(bytes int) (n int) {
 	return n
 }
 
-// outlived lets go of what the history has kept and does not want any more, for time has passed. Room's mutex.
+// outlived lets go of what was kept for a time that has passed. Room's mutex.
 func (r *Room) outlived(now int64) {
-	if r.set.History.Age == 0 {
+	age, windows := r.set.History.Age, r.kind.keepsWindows(r.table.conf().Clustered)
+	if windows && (age == 0 || age > windowsFor) {
+		age = windowsFor
+	}
+	if age == 0 {
 		return
 	}
 	for _, p := range r.pubs {
 		for _, s := range p.streams {
-			if log := s.spans(); len(log) > 0 && now-log[0].at > int64(r.set.History.Age) {
+			if log := s.spans(); len(log) > 0 && now-log[0].at > int64(age) {
 				s.trimAt(now)
 			}
 		}

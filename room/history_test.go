@@ -252,3 +252,33 @@ func TestHistoryOfNewNode(t *testing.T) {
 		}
 	}
 }
+
+// A mirror keeps two windows for those who may need them when its node comes to relay the room, but not for ever: what
+// it holds goes by the rate of the stream, and goes also if nothing more comes.
+func TestWindowsOfAMirrorAreLetGoOf(t *testing.T) {
+	x, _ := mirrorOf(t, newBench(t, Config{History: 1}, codec.Register{}))
+	seq := 0
+	push := func(seconds int) {
+		for range seconds {
+			seq++
+			x.at(x.now + int64(time.Second))
+			x.script(1, fmt.Sprint(seq))
+			x.loop.drain()
+		}
+	}
+	keeps := func() int { return len(x.stream(1).spans()) }
+	push(20)
+	if n := keeps(); n != 20 {
+		t.Errorf("%d frames are kept of 20 in 20 seconds", n)
+	}
+	push(100)
+	if n, most := keeps(), int(windowsFor/time.Second)+2; n > most || n < most-4 {
+		t.Errorf("%d frames are kept, one came each second, and for %v they are to be kept", n, windowsFor)
+	}
+	for range 60 {
+		x.at(x.now + int64(time.Second))
+	}
+	if n := keeps(); n > 1 {
+		t.Errorf("%d frames are kept a minute after the last", n)
+	}
+}

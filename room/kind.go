@@ -56,12 +56,13 @@ func (p policy) reached(s *stream, low uint64, n int) {
 	}
 }
 
-// has returns up to where a mirror has a stream: what it names counts as acknowledged.
+// has returns up to where a mirror, and whoever gets the room by way of it, has a stream: what it names counts as
+// acknowledged.
 func (p policy) has(s *stream) uint64 {
 	if p.lossless() {
 		return min(s.next-1, s.low)
 	}
-	return s.next - 1
+	return min(s.next-1, s.acked.Load())
 }
 
 // Who is late.
@@ -212,9 +213,9 @@ func (p policy) uncache(s *stream) {
 // what publishers do, which the relay has applied already.
 func (k *kind) decides() bool { return !k.mirror }
 
-// keepsWindows reports whether logs keep two windows while memory allows: who mirrors a room may come to relay it, and
-// then other nodes need what its relay had not acknowledged. And an edge that has left a lossless room's relay for
-// another, whose part it took, may come back: what it has not had counts as arrived meanwhile.
+// keepsWindows reports whether logs keep two windows for a while (windowsFor), as far as memory allows: who mirrors a
+// room may come to relay it, and then other nodes need what its relay had not acknowledged. And an edge that has left a
+// lossless room's relay for another, whose part it took, may come back: what it has not had counts as arrived meanwhile.
 func (k *kind) keepsWindows(clustered bool) bool {
 	return (k.mirror || clustered && k.lossless()) && !k.keepsNewest()
 }

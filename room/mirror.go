@@ -142,9 +142,10 @@ func (r *Room) ToldCount(c codec.Count) {
 	}
 }
 
-// Positions returns what a mirror has, publisher by publisher: the last frame of every stream, in a lossless room the
-// last that all here have consumed, for what is named counts as acknowledged; and of a publisher without any stream
-// that it is known. And the publishers' lives.
+// Positions returns what a mirror has, publisher by publisher: the last frame of every stream that has arrived with all
+// who are in the room here, among them nodes that get it by way of this one, for what is named counts as acknowledged;
+// in a lossless room the last that all have consumed; and of a publisher without any stream that it is known. And the
+// publishers' lives.
 func (r *Room) Positions() (have []codec.Position, lives map[uint16]codec.Life) {
 	lives = make(map[uint16]codec.Life)
 	r.mu.Lock()

@@ -2,6 +2,7 @@ package room
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/timedge/timedge/codec"
 )
@@ -92,6 +93,10 @@ func (s *stream) append(b *Batch, first, last uint64, now int64) {
 	s.pub.cached(b.cost())
 }
 
+// windowsFor is how long the windows are kept that policy.keepsWindows asks for: as long as an operator's bad day has
+// lasted, of hosts that were suspended and went on.
+const windowsFor = 30 * time.Second
+
 // trim releases what nobody needs any more. When the account has more than there is for one, the log is emptied, and
 // when the room has more than it may, its largest log.
 func (s *stream) trim() {
@@ -106,9 +111,10 @@ func (s *stream) trim() {
 func (s *stream) trimAt(now int64) {
 	r := s.pub.room
 	history := r.kind.history(r.table.conf())
+	windows, since := history, now
 	if r.kind.keepsWindows(r.table.conf().Clustered) && r.cacheBytes < r.table.conf().CacheRoom/2 &&
 		r.table.CacheBytes() < int64(r.table.conf().CacheAll)/2 && !s.pub.share.overCaches() {
-		history = max(history, 2*r.table.conf().Window)
+		windows, since = max(history, 2*r.table.conf().Window), now-int64(windowsFor)
 	}
 	keep := r.kind.keepFrom(s)
 	over := s.pub.share.overCaches()
@@ -117,7 +123,11 @@ func (s *stream) trimAt(now int64) {
 	}
 	n, cost, behind := 0, 0, s.logSize
 	log := s.spans()
-	for n < len(log) && log[n].last < keep && s.logCost-cost-log[n].cost >= history {
+	for n < len(log) && log[n].last < keep {
+		left := s.logCost - cost - log[n].cost
+		if left < history || left < windows && log[n].at >= since {
+			break
+		}
 		behind -= log[n].size()
 		if !over && s.recalls(&log[n], behind, r.cacheBytes-cost, now) {
 			break
