@@ -213,9 +213,10 @@ func (p policy) uncache(s *stream) {
 // what publishers do, which the relay has applied already.
 func (k *kind) decides() bool { return !k.mirror }
 
-// keepsWindows reports whether logs keep two windows for a while (windowsFor), as far as memory allows: who mirrors a
+// keepsWindows reports whether logs keep two windows for a while (windowsFor), as far as memory allows. Who mirrors a
 // room may come to relay it, and then other nodes need what its relay had not acknowledged. And an edge that has left a
-// lossless room's relay for another, whose part it took, may come back: what it has not had counts as arrived meanwhile.
+// lossless room's relay for another, whose part it took, may come back: what it has not had counts as arrived
+// meanwhile.
 func (k *kind) keepsWindows(clustered bool) bool {
 	return (k.mirror || clustered && k.lossless()) && !k.keepsNewest()
 }

@@ -487,32 +487,3 @@ func TestMirrorForMoreThanOne(t *testing.T) {
 	x.script(1, "2", "3", "4")
 	x.wantScript(node, 1, "1-1 lost 2 3 4")
 }
-
-// What a mirror says it has counts as acknowledged: it says no more than has arrived with those behind it.
-func TestPositionsCountThoseBehind(t *testing.T) {
-	x, _ := mirrorOf(t, newBench(t, Config{}, codec.Register{}))
-	wantHave := func(seq uint64) {
-		t.Helper()
-		have, _ := x.room.Positions()
-		if len(have) != 1 || have[0].Last != seq {
-			t.Fatalf("it says that it has %v, of stream 1 frame %d has arrived", have, seq)
-		}
-	}
-	x.script(1, "1", "2")
-	x.loop.drain()
-	wantHave(2)
-	behind := x.viewer(Join{Link: "behind"})
-	x.script(1, "3", "4")
-	x.loop.drain()
-	wantHave(2)
-	x.ack(behind, 3)
-	wantHave(3)
-	x.at(x.now + int64(time.Second) + 1) // it lags, and is not waited for
-	wantHave(4)
-	x.ack(behind, 4)
-	x.script(1, "5")
-	x.loop.unsubscribe(behind, false)
-	x.loop.drain()
-	wantHave(5)
-	behind.q.Clear()
-}
