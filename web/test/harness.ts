@@ -31,7 +31,7 @@ export interface StartOptions {
 const harness = {
   states: [] as WatchState[],
   /** Wall times, ms: of each picture when it was decoded, and shown, and of its capture. */
-  decoded: [] as Array<{ wall: number; at: number }>,
+  decoded: [] as Array<{ wall: number; at: number; pts: number }>,
   shown: [] as Array<{ wall: number; at: number }>,
   ended: "",
   startedAt: 0,
@@ -62,7 +62,7 @@ const harness = {
     watch = Watch.start({
       client: c, room, canvas: document.querySelector("canvas")!, worklet, latency,
       onState: (s) => this.states.push(s),
-      onDecoded: (_, wall) => this.decoded.push({ wall, at: now() }),
+      onDecoded: (pts, wall) => this.decoded.push({ wall, at: now(), pts }),
       onShown: (_, wall) => this.shown.push({ wall, at: now() }),
     });
   },

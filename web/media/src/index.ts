@@ -6,6 +6,7 @@ export { Broadcast, Rendition, type BroadcastOptions, type BroadcastStats, type 
 export { pictures, sounds, type Stop } from "./capture.js";
 export { encodable, even, pictureCodecs, pictureEncoder, soundEncoder, type PictureCodec } from "./codecs.js";
 export * from "./layout.js";
+export { Outside, type Container, type OutsideConfig, type OutsideEvents, type OutsideSample } from "./outside.js";
 export { Player, type PlayerOptions, type PlayerStats } from "./player.js";
 export { latencies, Playout, type Latency } from "./playout.js";
 export { SoundStream, type SoundStreamOptions } from "./soundstream.js";

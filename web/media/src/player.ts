@@ -58,6 +58,8 @@ export class Player {
   private audioDecoder: AudioDecoder | undefined;
   private output: SoundOutput | undefined;
   private level = 1;
+  private chosen: Latency;
+  private bunch = 0;
   private decodeDelay = 0;
   private readonly decoding = new Map<number, number>(); // µs -> when it was handed to the decoder
   private shownAt: number[] = [];
@@ -73,7 +75,8 @@ export class Player {
   private over = false;
 
   constructor(private readonly o: PlayerOptions) {
-    this.playout = new Playout(o.latency ?? latencies.balanced);
+    this.chosen = o.latency ?? latencies.balanced;
+    this.playout = new Playout(this.chosen);
     this.graphics = o.canvas.getContext("2d", { alpha: false, desynchronized: true })!;
     this.timer = setInterval(() => this.tick(), tickMillis);
     const step = (): void => {
@@ -84,7 +87,14 @@ export class Player {
   }
 
   set latency(l: Latency) {
-    this.playout.latency = l;
+    this.chosen = l;
+    this.playout.latency = { min: l.min, max: Math.max(l.max, this.bunch) };
+  }
+
+  /** What is sent may come in bunches so long, ms: as far behind the newest playing may go, whatever latency is chosen. */
+  set bunches(ms: number) {
+    this.bunch = ms;
+    this.latency = this.chosen;
   }
 
   set volume(v: number) {
@@ -126,26 +136,38 @@ export class Player {
       return;
     }
     const s = parseSample(m.payload);
-    if (!s) return;
-    const pts = s.pts / 1000;
+    if (s && m.dtype === dtypes.picture) this.takePicture(s.pts, m.kind === "key", s.data);
+    if (s && m.dtype === dtypes.sound) this.takeSound(s.pts, s.data);
+  }
+
+  /** Takes a coded picture; pts in µs on the sender's clock. */
+  takePicture(pts: number, key: boolean, data: Uint8Array): void {
+    if (this.over || !this.picture) return;
     const now = performance.now();
-    if (m.dtype === dtypes.picture && this.picture) {
-      if (!this.o.soundFirst || now - this.soundAt > soundlessMillis) this.playout.arrived(pts, now);
-      this.queue.arrived({ pts, key: m.kind === "key", data: s.data });
-      this.decode();
-    } else if (m.dtype === dtypes.sound && this.audioDecoder?.state === "configured") {
-      if (pts <= this.lastSound) return; // another quality begins with what was there already
-      this.lastSound = pts;
-      this.soundAt = now;
-      this.playout.arrived(pts, now);
-      this.audioDecoder.decode(new EncodedAudioChunk({ type: "key", timestamp: s.pts, data: s.data }));
-    }
+    if (!this.o.soundFirst || now - this.soundAt > soundlessMillis) this.playout.arrived(pts / 1000, now);
+    this.queue.arrived({ pts: pts / 1000, key, data });
+    this.decode();
+  }
+
+  /** Takes a coded packet of sound; pts as for a picture. */
+  takeSound(pts: number, data: Uint8Array): void {
+    if (this.over || this.audioDecoder?.state !== "configured") return;
+    if (pts / 1000 <= this.lastSound) return; // another quality begins with what was there already
+    this.lastSound = pts / 1000;
+    this.soundAt = performance.now();
+    this.playout.arrived(pts / 1000, this.soundAt);
+    this.audioDecoder.decode(new EncodedAudioChunk({ type: "key", timestamp: pts, data }));
   }
 
   /** Takes what will not come. */
   gap(g: Gap): void {
     if (g.dtype !== dtypes.picture) return;
     if (g.reason !== "joined") this.queue.missed += g.to - g.from + 1;
+    this.queue.gap();
+  }
+
+  /** What follows begins at a key picture. */
+  cut(): void {
     this.queue.gap();
   }
 
@@ -164,7 +186,8 @@ export class Player {
 
   // Pictures
 
-  private configurePicture(c: PictureConfig): void {
+  /** Says how the pictures that follow are coded. `clock` is NaN where the sender's wall clock is not known. */
+  configurePicture(c: PictureConfig): void {
     this.dropPictures();
     if (c.clock !== this.clock) [this.clock, this.lastPts] = [c.clock, NaN]; // another sender's time
     this.picture = c;
@@ -189,13 +212,14 @@ export class Player {
         this.makeVideoDecoder();
       },
     });
+    const shape = { codec: c.codec, ...(c.width > 0 ? { codedWidth: c.width, codedHeight: c.height } : {}) }; // what comes from outside may not say
     try {
-      decoder.configure({ codec: c.codec, codedWidth: c.width, codedHeight: c.height, optimizeForLatency: true, ...(c.description ? { description: c.description } : {}) });
+      decoder.configure({ ...shape, optimizeForLatency: true, ...(c.description ? { description: c.description } : {}) });
     } catch {
       return this.o.onUnsupported?.(c.codec);
     }
     this.videoDecoder = decoder;
-    void VideoDecoder.isConfigSupported({ codec: c.codec, codedWidth: c.width, codedHeight: c.height })
+    void VideoDecoder.isConfigSupported(shape)
       .then(({ supported }) => supported || this.o.onUnsupported?.(c.codec)).catch(() => this.o.onUnsupported?.(c.codec));
   }
 
@@ -259,7 +283,8 @@ export class Player {
 
   // Sound
 
-  private configureSound(c: SoundConfig): void {
+  /** Says how the sound that follows is coded. */
+  configureSound(c: SoundConfig): void {
     if (typeof AudioDecoder === "undefined") return this.o.onUnsupported?.(c.codec);
     const was = this.sound;
     if (c.clock !== was?.clock) this.lastSound = NaN;
@@ -306,7 +331,7 @@ export class Player {
     return {
       codec: this.picture?.codec ?? this.sound?.codec ?? "", width: this.o.canvas.width, height: this.o.canvas.height, fps: (this.shownAt.filter((t) => t > now - 2000).length * 1000) / since,
       shown: this.shown, missedPictures: this.queue.missed, missedSound: this.output?.missed ?? 0, delay: this.playout.delay,
-      age: clock === undefined || Number.isNaN(this.lastPts) ? undefined : performance.timeOrigin + this.lastShown - (clock + this.lastPts),
+      age: clock === undefined || Number.isNaN(clock + this.lastPts) ? undefined : performance.timeOrigin + this.lastShown - (clock + this.lastPts),
       longestStill: this.longestStill, skew: skews.length > 0 ? { p50: at(0.5), p95: at(0.95) } : undefined,
     };
   }

@@ -1,6 +1,8 @@
+import { looksSealed } from "@timedge/sdk/e2ee";
 import { ClosedError, RefusedError, type Client, type Event, type Message, type RoomID, type Subscription } from "@timedge/sdk";
 import { Choice } from "./choice.js";
 import { dtypes, parseSample, parseText, type BroadcastInfo } from "./layout.js";
+import { Outside, type Container } from "./outside.js";
 import { Player, type PlayerStats } from "./player.js";
 import { type Latency } from "./playout.js";
 import { Standing } from "./standing.js";
@@ -18,12 +20,14 @@ const floorUp = 40;
 const floorDown = 10;
 /** How often a viewer reports, ms. */
 const reportMillis = 3000;
+/** What comes from outside may come in fragments so long, ms. */
+const outsideBunches = 10_000;
 
 /**
  * What a viewer sees: `waiting`: the room is there and nobody sends yet; `interrupted`: the sender or the path pauses, and may come back; `unknown`:
- * there is no such room; `unsupported`: the browser lacks a codec.
+ * there is no such room; `unsupported`: the browser lacks a codec; `locked`: the broadcast is encrypted, and not under a key that is here.
  */
-export type WatchState = "connecting" | "waiting" | "live" | "interrupted" | "ended" | "unknown" | "unsupported";
+export type WatchState = "locked" | "connecting" | "waiting" | "live" | "interrupted" | "ended" | "unknown" | "unsupported";
 
 export interface WatchOptions {
   client: Client;
@@ -33,6 +37,8 @@ export interface WatchOptions {
   latency?: Latency;
   onState?: (s: WatchState) => void;
   onInfo?: (i: BroadcastInfo) => void;
+  /** What is watched comes from outside, by `timedge push`, and nobody talks there. */
+  onOutside?: (c: Container) => void;
   onViewers?: (n: number) => void;
   onLine?: (from: string, text: string) => void;
   onDecoded?: (pts: number, wall: number) => void;
@@ -54,6 +60,8 @@ export class Watch {
   info: BroadcastInfo | undefined;
   /** The account that sends. */
   sender = "";
+  /** What cannot be played here: codecs, or a container; "" if all can. */
+  lacks = "";
   readonly player: Player;
   private current: { room: RoomID; subscription: Subscription } | undefined;
   private readonly leaving = new Set<RoomID>();
@@ -62,6 +70,7 @@ export class Watch {
   private readonly standing = new Standing(standLeast);
   private pub = 0;
   private talk: Talk | undefined;
+  private outside: { pub: number; dtype: number; demux: Outside } | undefined;
   private heardAt = -Infinity;
   private reportedAt = 0;
   private reported = "";
@@ -74,7 +83,7 @@ export class Watch {
   private constructor(private readonly o: WatchOptions) {
     this.player = new Player({
       canvas: o.canvas, worklet: o.worklet, ...(o.latency ? { latency: o.latency } : {}),
-      onUnsupported: () => this.become("unsupported"),
+      onUnsupported: (codec) => this.cannot(codec),
       ...(o.onDecoded ? { onDecoded: o.onDecoded } : {}),
       onShown: (pts, wall) => {
         if (this.state !== "ended") this.become("live"); // what was buffered is still shown
@@ -89,6 +98,11 @@ export class Watch {
     const w = new Watch(o);
     void w.follow(o.room);
     return w;
+  }
+
+  private cannot(what: string): void {
+    if (!this.lacks.split(", ").includes(what)) this.lacks += `${this.lacks && ", "}${what}`;
+    this.become("unsupported");
   }
 
   private become(s: WatchState): void {
@@ -165,29 +179,64 @@ export class Watch {
   private take(e: Event): void {
     switch (e.type) {
       case "joined":
-        if (this.pub !== e.pub) this.player.restart();
+        if (this.pub !== e.pub) {
+          this.player.restart();
+          this.outside?.demux.close();
+          this.outside = undefined;
+        }
         [this.pub, this.sender] = [e.pub, e.account];
         if (this.state === "ended") this.become("live"); // the sender is back
         return;
       case "left":
+        if (e.pub === this.outside?.pub) this.outside.demux.end();
         if (e.pub === this.pub) this.become(e.account !== "" && e.code === codeLeft ? "ended" : "interrupted");
         return;
       case "count":
         return this.o.onViewers?.(e.subscribers);
       case "gap":
         if (e.reason !== "joined") this.gaps[e.reason] = (this.gaps[e.reason] ?? 0) + 1;
+        if (e.reason === "refused" && this.heardAt === -Infinity) this.become("locked");
         if (e.reason === "slow" && this.choice.slow(performance.now())) this.choose();
+        if (this.outside?.pub === e.pub && this.outside.dtype === e.dtype) this.outside.demux.gap();
         return this.player.gap(e);
       case "message":
+        if (e.dtype >= dtypes.broadcast && looksSealed(e.payload)) return this.become("locked");
         this.heardAt = performance.now();
         this.bytes.push({ at: this.heardAt, n: e.payload.length });
         while (this.bytes[0]!.at < this.heardAt - 2000) this.bytes.shift();
+        if (e.dtype < dtypes.broadcast) return this.takeOutside(e);
         if (e.dtype === dtypes.broadcast) return this.describe(e.payload);
         if (this.state === "interrupted" || (this.state === "waiting" && e.dtype === dtypes.sound && e.kind !== "init")) this.become("live");
         if (e.dtype === dtypes.sound) return this.hear(e);
         if (e.kind === "key") this.choose(); // who joins now gets little more than that picture
         return this.player.message(e);
     }
+  }
+
+  /** Takes a piece of a container; of several streams the first one counts. */
+  private takeOutside(m: Message): void {
+    if (!this.outside) {
+      const demux: Outside = new Outside({
+        config: (c) => {
+          if (demux.container) this.o.onOutside?.(demux.container);
+          const d = c.config.description;
+          const description = d && new Uint8Array(ArrayBuffer.isView(d) ? d.buffer.slice(d.byteOffset, d.byteOffset + d.byteLength) : d);
+          const common = { codec: c.config.codec, clock: NaN, ...(description ? { description } : {}) };
+          if (c.kind === "picture") this.player.configurePicture({ type: "picture", width: c.config.codedWidth ?? 0, height: c.config.codedHeight ?? 0, ...common });
+          else this.player.configureSound({ type: "sound", sampleRate: c.config.sampleRate, channels: c.config.numberOfChannels, ...common });
+        },
+        sample: (s) => {
+          if (s.kind === "picture") return this.player.takePicture(s.pts, s.key, s.data);
+          if (this.state === "waiting" || this.state === "interrupted") this.become("live");
+          this.player.takeSound(s.pts, s.data);
+        },
+        gap: () => this.player.cut(),
+        unsupported: (what) => this.cannot(what),
+      });
+      this.outside = { pub: m.pub, dtype: m.dtype, demux };
+      this.player.bunches = outsideBunches;
+    }
+    if (this.outside.pub === m.pub && this.outside.dtype === m.dtype) this.outside.demux.message(m);
   }
 
   private describe(payload: Uint8Array): void {
@@ -265,6 +314,7 @@ export class Watch {
   async close(): Promise<void> {
     this.over = true;
     clearInterval(this.timer);
+    this.outside?.demux.close();
     this.player.close();
     await Promise.all([this.current?.subscription.close(), this.talk?.close()]);
   }

@@ -1,6 +1,7 @@
 // The file page. Without a room in the address: choose files and say who gets them, or enter a code. With one: receive.
 
-import { CodeError, everyone, formatRoom, parseRoom, type Client } from "@timedge/sdk";
+import { CodeError, everyone, parseRoom, type Client } from "@timedge/sdk";
+import { encrypted, formatHash, formatLinkKey, Keys, newLinkKey, parseHash, parseLinkKey, type RoomLink } from "@timedge/sdk/e2ee";
 import { keepAwake } from "../shell/awake.js";
 import { h, icon } from "../shell/dom.js";
 import { bytes, words } from "../shell/i18n.js";
@@ -25,6 +26,9 @@ const t = words({
   noCode: ["Nobody sends with this code.", "没有人用这个代码发送。"],
   accountHint: ["While this page is open, others can send to you as {name}.", "此页面打开时，其他人可以发送给 {name}。"],
   link: ["Link", "链接"],
+  seal: ["Encrypt: only who has the link can read them, not even the server", "加密：仅持有链接者可读取，服务器也无法查看"],
+  sealed: ["Encrypted. The link carries the key: send it where only those who may have the files read it.", "已加密。链接中含有密钥，请只发送给可以接收文件的人。"],
+  broken: ["This link is not whole: its key is missing or damaged. Ask for it again.", "链接不完整：密钥缺失或损坏，请重新索取。"],
   copy: ["Copy", "复制"],
   copied: ["Copied", "已复制"],
   shareCode: ["Code, for one receiver", "代码（限一位接收者）"],
@@ -111,7 +115,8 @@ export const page: Page = (root, shell) => {
   };
   const fail = (e: unknown): void => shell.tell(t("failed", { why: why(e) }));
   if (!("storage" in navigator) || !navigator.storage.getDirectory) root.append(h("h1", {}, t("title")), h("p", { class: "error" }, t("unsupported")));
-  else if (parseRoom(shell.hash) !== undefined) void receive(root, shell, disk, dial, ends).catch(fail);
+  else if (parseHash(shell.hash)) void receive(root, parseHash(shell.hash)!, disk, dial, ends).catch(fail);
+  else if (shell.hash.includes("&key=")) root.append(h("h1", {}, t("title")), h("p", { class: "error" }, t("broken")));
   else void send(root, shell, disk, dial, ends).catch(fail);
   return () => {
     for (const end of ends) end();
@@ -119,7 +124,7 @@ export const page: Page = (root, shell) => {
 };
 
 async function send(root: HTMLElement, shell: Shell, disk: Disk, dial: (account?: string) => Promise<Client>, ends: Array<() => void>): Promise<void> {
-  const before = JSON.parse(sessionStorage.getItem(kept) ?? "null") as { room: string; files: Array<{ name: string; size: number }> } | null;
+  const before = JSON.parse(sessionStorage.getItem(kept) ?? "null") as { room: string; key?: string; files: Array<{ name: string; size: number }> } | null;
   const stage = h("div");
   const take = (list: FileList | null): void => {
     const files = [...(list ?? [])].map((file) => ({ name: file.webkitRelativePath || file.name, file })).sort((a, b) => (a.name < b.name ? -1 : 1));
@@ -130,16 +135,19 @@ async function send(root: HTMLElement, shell: Shell, disk: Disk, dial: (account?
       sessionStorage.removeItem(kept);
       return;
     }
-    void begin(files, before?.room).catch((e: unknown) => shell.tell(t("failed", { why: why(e) })));
+    const key = before ? before.key && parseLinkKey(before.key) : seal.checked && newLinkKey();
+    void begin(files, before?.room, key ? new Keys(key) : undefined).catch((e: unknown) => shell.tell(t("failed", { why: why(e) })));
   };
   const wrong = h("p", { class: "error", role: "alert" });
   const input = h("input", { type: "file", multiple: true, class: "sr", id: "files", tabIndex: -1, aria: { label: t("choose") }, onchange: () => take(input.files) });
   const folder = h("input", { type: "file", webkitdirectory: true, class: "sr", id: "folder", tabIndex: -1, aria: { label: t("folder") }, onchange: () => take(folder.files) });
+  const seal = h("input", { type: "checkbox", id: "seal" });
   const drop = h("div", { class: "panel drop" },
     icon("M12 16V4m0 0L7 9m5-5l5 5M4 16v4h16v-4"),
     h("div", { class: "row center" },
       h("button", { type: "button", onclick: () => input.click() }, t("choose")), h("button", { type: "button", class: "second", onclick: () => folder.click() }, t("folder"))),
-    h("p", { class: "hint" }, before ? t("again") : t("drop")), wrong, input, folder);
+    h("p", { class: "hint" }, before ? t("again") : t("drop")),
+    !before && h("div", { class: "check" }, seal, h("label", { htmlFor: "seal" }, t("seal"))), wrong, input, folder);
   drop.addEventListener("dragover", (e) => e.preventDefault());
   drop.addEventListener("drop", (e) => {
     e.preventDefault();
@@ -164,12 +172,13 @@ async function send(root: HTMLElement, shell: Shell, disk: Disk, dial: (account?
     }
   })().catch(() => {});
 
-  async function begin(files: readonly Chosen[], room?: string): Promise<void> {
-    const c = await client;
+  async function begin(files: readonly Chosen[], room: string | undefined, keys: Keys | undefined): Promise<void> {
+    const plain = await client;
+    const c = keys ? encrypted(plain, keys) : plain;
     const sender = await Sender.start(c, files, disk, room).catch(() => Sender.start(c, files, disk)); // the old room may have ended
     ends.push(keepAwake());
-    sessionStorage.setItem(kept, JSON.stringify({ room: sender.room, files: files.map((f) => ({ name: f.name, size: f.file.size })) }));
-    const link = `${location.origin}/file#${sender.room}`;
+    sessionStorage.setItem(kept, JSON.stringify({ room: sender.room, ...(keys ? { key: formatLinkKey(keys.link) } : {}), files: files.map((f) => ({ name: f.name, size: f.file.size })) }));
+    const link = `${location.origin}/file#${formatHash({ room: sender.room, ...(keys ? { key: keys.link } : {}) })}`;
     const account = h("input", { id: "to", autocomplete: "off", required: true, maxLength: 128 });
     const pause = h("button", { type: "button", class: "second", onclick: () => {
       sender.pause(!sender.paused);
@@ -182,7 +191,8 @@ async function send(root: HTMLElement, shell: Shell, disk: Disk, dial: (account?
       void c.sendTo(name, 0, say({ t: "link", room: sender.room })).then(() => shell.tell(t("told", { name })), () => shell.tell(t("away", { name })));
     });
     const digits = h("output", { class: "digits", id: "share-code" });
-    if (shell.about.open) void shareCode(dial, sender.room, digits).catch(() => {});
+    const byServer = !keys; // a code and an account get the link by way of the server, which must not see the key
+    if (byServer && shell.about.open) void shareCode(dial, sender.room, digits).catch(() => {});
     const receivers = h("div", { aria: { live: "polite" } }, h("p", { class: "hint" }, t("nobody")));
     const list = fileList(files.map((f) => ({ name: f.name, size: f.file.size })));
     stage.replaceChildren(
@@ -192,7 +202,7 @@ async function send(root: HTMLElement, shell: Shell, disk: Disk, dial: (account?
           h("label", { htmlFor: "link" }, t("link")),
           h("div", { class: "row" }, h("input", { id: "link", class: "grow mono", readOnly: true, value: link }),
             h("button", { type: "button", onclick: () => void navigator.clipboard.writeText(link).then(() => shell.tell(t("copied"))) }, t("copy"))),
-          shell.about.open && h("p", {}, t("shareCode"), " ", digits), to),
+          keys && h("p", { class: "hint" }, t("sealed")), byServer && shell.about.open && h("p", {}, t("shareCode"), " ", digits), byServer && to),
         qr(link, t("link"))),
       h("section", { class: "panel" }, receivers, pause));
     const meters = new Map<string, ReturnType<typeof meter>>();
@@ -238,14 +248,14 @@ function fileList(files: readonly { name: string; size: number }[]): { element: 
   };
 }
 
-async function receive(root: HTMLElement, shell: Shell, disk: Disk, dial: () => Promise<Client>, ends: Array<() => void>): Promise<void> {
+async function receive(root: HTMLElement, link: RoomLink, disk: Disk, dial: () => Promise<Client>, ends: Array<() => void>): Promise<void> {
   const status = h("p", { class: "lead", role: "status" }, t("looking"));
   const stage = h("div");
   root.append(h("h1", {}, t("title")), status, stage);
-  const room = formatRoom(parseRoom(shell.hash)!);
   let r: Receiver;
   try {
-    r = await Receiver.start(await dial(), room, disk);
+    const c = await dial();
+    r = await Receiver.start(link.key ? encrypted(c, new Keys(link.key)) : c, link.room, disk);
   } catch (e) {
     status.textContent = e instanceof CodeError && e.code === "room_unknown" ? t("gone") : t("failed", { why: why(e) });
     return;
@@ -266,7 +276,7 @@ async function receive(root: HTMLElement, shell: Shell, disk: Disk, dial: () => 
       stage.replaceChildren(h("section", { class: "panel" }, list.element, h("div", { class: "row" }, accept, decline, pause), m.element));
     }
     if (!list) {
-      if (r.problem) status.textContent = t("failed", { why: r.problem });
+      if (r.problem) status.textContent = r.locked ? t("broken") : t("failed", { why: r.problem });
       return;
     }
     const [have, size] = [r.files.reduce((n, f) => n + f.have, 0), r.files.reduce((n, f) => n + f.size, 0)];

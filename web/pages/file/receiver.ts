@@ -1,3 +1,4 @@
+import { looksSealed } from "@timedge/sdk/e2ee";
 import { everyone, type Client, type Event, type Publisher, type RoomID, type Subscription } from "@timedge/sdk";
 import type { Disk } from "./disk.js";
 import { heard, hex, readPiece, say, type Offer } from "./wire.js";
@@ -40,6 +41,8 @@ export class Receiver {
   state: "looking" | "offered" | "running" | "paused" | "done" | "damaged" = "looking";
   /** What holds it up; "" if nothing does. Beside a {@link Trouble} there are the words of errors. */
   problem: Trouble | string = "";
+  /** What is said in the room is encrypted, and not under a key that is here. */
+  locked = false;
   onChange: () => void = () => {};
   private wishes!: Publisher;
   private kept: Kept | undefined;
@@ -58,6 +61,10 @@ export class Receiver {
     r.wishes = await client.publish(room);
     void (async () => {
       for await (const e of offers) {
+        if (r.sender === "" && (e.type === "gap" ? e.reason === "refused" : e.type === "message" && looksSealed(e.payload))) {
+          r.locked = true;
+          r.fail(new Error("encrypted"));
+        }
         if (e.type !== "message") continue;
         const s = heard(e);
         if (s?.t === "offer" && (r.sender === "" || r.sender === e.publisher)) r.offered(s, e.publisher);

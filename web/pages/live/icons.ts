@@ -12,5 +12,6 @@ export const icons = {
   captions: "M3 5h18v14H3zM11 10a2.500 2.500 0 1 0 0 4M18 10a2.500 2.500 0 1 0 0 4",
   full: "M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5",
   inPicture: "M3 5h18v14H3zM12 12h7v5h-7z",
+  lock: "M6 11h12v9H6zM8 11V8a4 4 0 0 1 8 0v3",
   figures: "M5 20V10M12 20V4M19 20v-7",
 } as const;

@@ -1,4 +1,5 @@
 import type { Client } from "@timedge/sdk";
+import { encrypted, formatHash, Keys, newLinkKey } from "@timedge/sdk/e2ee";
 import { Broadcast, camera, devices, encodable, file, microphone, screen, type PictureCodec, type Quality, type Source } from "@timedge/media";
 import { keepAwake } from "../shell/awake.js";
 import { h, icon } from "../shell/dom.js";
@@ -25,6 +26,9 @@ const t = words({
   name: ["Title", "标题"],
   nameOf: ["{who}'s broadcast", "{who} 的直播"],
   small: ["Also send a small picture, for viewers on slow lines", "同时发送小画面，供网络较慢的观众使用"],
+  seal: ["Encrypt: only who has the link can watch, not even the server", "加密：仅持有链接者可观看，服务器也无法查看"],
+  sealed: ["Encrypted", "已加密"],
+  sealedHint: ["The link carries the key. Send it where only those who may watch read it.", "链接中含有密钥，请只发送给可以观看的人。"],
   go: ["Go live", "开始直播"],
   starting: ["Starting …", "正在开始……"],
   end: ["End", "结束直播"],
@@ -104,6 +108,7 @@ export function broadcastPage(root: HTMLElement, shell: Shell): () => void {
   const empty = h("p", { class: "over" }, t("previewHint"));
   const badge = h("span", { class: "badge", hidden: true }, h("span", { class: "dot" }), t("live"));
   const clock = h("span", { class: "clock", hidden: true });
+  const lock = h("span", { class: "clock lock", hidden: true }, icon(icons.lock), t("sealed"));
   const wrong = h("p", { class: "error", role: "alert" });
   const note = h("p", { class: "warning", role: "status", hidden: true }, t("away"));
 
@@ -125,6 +130,7 @@ export function broadcastPage(root: HTMLElement, shell: Shell): () => void {
   });
   const title = h("input", { id: "live-title", maxLength: 100, value: t("nameOf", { who: shell.account() || "timedge" }) });
   const small = h("input", { type: "checkbox", id: "live-small" });
+  const seal = h("input", { type: "checkbox", id: "live-seal" });
   const go = h("button", { type: "submit", disabled: true }, t("go"));
   const setup = h("form", { class: "panel setup", onsubmit: (e) => {
     e.preventDefault();
@@ -134,11 +140,13 @@ export function broadcastPage(root: HTMLElement, shell: Shell): () => void {
     h("div", { class: "pair" }, quality.element, codec.element),
     h("label", { htmlFor: "live-title" }, t("name")), title,
     h("div", { class: "check" }, small, h("label", { htmlFor: "live-small" }, t("small"))),
+    h("div", { class: "check" }, seal, h("label", { htmlFor: "live-seal" }, t("seal"))),
     h("div", { class: "row" }, go));
 
   const figures = { viewers: figure(t("viewers")), rate: figure(t("rate")), pictures: figure(t("pictures")), missed: figure(t("missed")), skipped: figure(t("skipped")) };
   const link = h("input", { id: "live-link", readOnly: true, class: "mono", onfocus: () => link.select() });
   const code = h("div", {});
+  const sealedHint = h("span", { hidden: true }, t("sealedHint"));
   const muteLabel = h("span", {}, t("mute"));
   const mute = h("button", { type: "button", class: "second", aria: { pressed: "false" }, onclick: () => toggle("audio") }, icon(icons.microphone), muteLabel);
   const hideLabel = h("span", {}, t("hide"));
@@ -150,7 +158,7 @@ export function broadcastPage(root: HTMLElement, shell: Shell): () => void {
     h("div", { class: "row" }, h("div", { class: "grow" }, link), h("button", { type: "button", class: "second", onclick: () => {
       void navigator.clipboard?.writeText(link.value).then(() => shell.tell(t("copied")), () => link.select());
     } }, icon(icons.copy), t("copy"))),
-    h("div", { class: "row code" }, code, h("p", { class: "hint grow" }, t("scan"))));
+    h("div", { class: "row code" }, code, h("p", { class: "hint grow" }, t("scan"), " ", sealedHint)));
   talk.element.hidden = true;
   const end = h("button", { type: "button", class: "danger", onclick: () => void finish() }, t("end"));
   const airBar = h("div", { class: "row bar", hidden: true }, mute, hide, end);
@@ -160,7 +168,7 @@ export function broadcastPage(root: HTMLElement, shell: Shell): () => void {
 
   root.append(heading, lead, h("div", { class: "live" },
     h("div", { class: "column" },
-      h("div", { class: "stage" }, preview, empty, h("div", { class: "marks" }, badge, clock)),
+      h("div", { class: "stage" }, preview, empty, h("div", { class: "marks" }, badge, clock, lock)),
       airBar,
       h("div", { class: "row sources", role: "group", aria: { label: t("source") } }, ...buttons, pick),
       wrong, note),
@@ -232,10 +240,11 @@ export function broadcastPage(root: HTMLElement, shell: Shell): () => void {
     if (!source || broadcast) return;
     go.disabled = true;
     go.textContent = t("starting");
+    const keys = seal.checked ? new Keys(newLinkKey()) : undefined;
     try {
       client ??= await shell.dial({ onState: (s) => void (note.hidden = s.phase === "connected" || s.phase === "draining" || !broadcast) });
       broadcast = await Broadcast.start({
-        client, title: title.value, worklet, picture: source.stream.getVideoTracks()[0], sound: source.stream.getAudioTracks()[0],
+        client: keys ? encrypted(client, keys) : client, title: title.value, worklet, picture: source.stream.getVideoTracks()[0], sound: source.stream.getAudioTracks()[0],
         quality: qualities[quality.select.value]!, codec: (codec.select.value || undefined) as PictureCodec | undefined, small: small.checked,
         onLine: talk.add, onEnd: (e) => stopped(t("endedBy", { why: e.message })),
       });
@@ -247,9 +256,11 @@ export function broadcastPage(root: HTMLElement, shell: Shell): () => void {
     }
     if (over) return void broadcast.stop();
     began = Date.now();
-    link.value = `${location.origin}/live#${broadcast.room}`;
+    link.value = `${location.origin}/live#${formatHash({ room: broadcast.room, ...(keys ? { key: keys.link } : {}) })}`;
+    sealedHint.hidden = keys === undefined;
     code.replaceChildren(qr(link.value, t("code")));
     onAir(true);
+    lock.hidden = keys === undefined;
     timer = window.setInterval(update, 500);
     update();
   }
@@ -259,6 +270,7 @@ export function broadcastPage(root: HTMLElement, shell: Shell): () => void {
     sleep = on ? keepAwake() : undefined;
     setup.hidden = lead.hidden = on;
     for (const e of [air, talk.element, airBar, badge, clock]) e.hidden = !on;
+    lock.hidden = true;
     heading.textContent = on ? title.value : t("title");
   }
 

@@ -1,4 +1,5 @@
 import type { Client } from "@timedge/sdk";
+import { encrypted, Keys, type RoomLink } from "@timedge/sdk/e2ee";
 import { latencies, Watch, type WatchState } from "@timedge/media";
 import { h, icon } from "../shell/dom.js";
 import { language, words } from "../shell/i18n.js";
@@ -18,7 +19,11 @@ const t = words({
   interrupted: ["Interrupted. It goes on as soon as pictures come.", "直播中断，画面恢复后将继续。"],
   ended: ["The broadcast has ended.", "直播已结束。"],
   unknown: ["There is no such broadcast, or it has ended.", "没有这个直播，或已结束。"],
-  unsupported: ["This browser cannot play the broadcast's codec.", "此浏览器无法播放该直播的编码。"],
+  locked: ["This broadcast is encrypted, and this link has not its key. Ask for the whole link.", "此直播已加密，该链接缺少正确的密钥，请索取完整链接。"],
+  sealed: ["Encrypted", "已加密"],
+  unsupported: ["This browser cannot play all of it: {what}.", "此浏览器无法播放其中的 {what}。"],
+  unknownFormat: ["What is sent here is no picture or sound that a page can play.", "此处发送的内容不是网页可以播放的画面或声音。"],
+  needsOther: ["a container that pages do not read ({what}); MPEG-TS, fragmented MP4 and WebM they do", "网页无法读取的封装格式（{what}），请使用 MPEG-TS、分片 MP4 或 WebM"],
   failed: ["No connection: {why}", "无法连接：{why}"],
   again: ["Try again", "重试"],
   startSound: ["Turn sound on", "打开声音"],
@@ -57,7 +62,8 @@ const captionMillis = (text: string): number => 3000 + text.length * 80;
 /** With neither sound nor anybody looking, nothing is fetched after so long, ms. */
 const hiddenMillis = 10_000;
 
-export function watchPage(root: HTMLElement, shell: Shell, room: string): () => void {
+/** Makes the page of a viewer; of a link whose key is none it says so. */
+export function watchPage(root: HTMLElement, shell: Shell, link: RoomLink | undefined): () => void {
   let client: Client | undefined;
   let watch: Watch | undefined;
   let over = false;
@@ -78,6 +84,7 @@ export function watchPage(root: HTMLElement, shell: Shell, room: string): () => 
     caption.hidden = true;
   } }, icon(icons.captions));
   const slow = h("span", { class: "clock", role: "status" });
+  const lock = h("span", { class: "clock lock", hidden: true }, icon(icons.lock), t("sealed"));
   const startSound = h("button", { type: "button", class: "start-sound", hidden: true, onclick: () => void watch?.player.resumeSound() }, icon(icons.sound), t("startSound"));
   const mute = h("button", { type: "button", class: "quiet", title: t("mute"), aria: { label: t("mute"), pressed: "false" }, onclick: () => setMuted(!muted) }, icon(icons.sound));
   const volume = h("input", { type: "range", min: "0", max: "1", step: "0.05", value: "1", aria: { label: t("volume") }, oninput: () => {
@@ -88,7 +95,7 @@ export function watchPage(root: HTMLElement, shell: Shell, room: string): () => 
     ...Object.keys(latencies).map((l) => h("option", { value: l }, t(l as "lowest"))));
   latency.value = "balanced";
   const quality = h("select", { id: "watch-quality", onchange: () => watch && (watch.quality = quality.value === "" ? undefined : Number(quality.value)) }, h("option", { value: "" }, t("automatic")));
-  const stage = h("div", { class: "stage" }, canvas, h("div", { class: "notice" }, message, again), startSound, h("div", { class: "marks" }, badge, viewers, slow), caption);
+  const stage = h("div", { class: "stage" }, canvas, h("div", { class: "notice" }, message, again), startSound, h("div", { class: "marks" }, badge, viewers, slow, lock), caption);
   const full = h("button", { type: "button", class: "quiet", title: t("full"), aria: { label: t("full") }, hidden: !document.fullscreenEnabled, onclick: () => {
     if (document.fullscreenElement) void document.exitFullscreen();
     else void stage.requestFullscreen();
@@ -101,7 +108,7 @@ export function watchPage(root: HTMLElement, shell: Shell, room: string): () => 
     statistics.setAttribute("aria-expanded", String(!figures.hidden));
   } }, icon(icons.figures));
   const heading = h("h1", {}, t("watch"));
-  const talk = chat(shell.account() !== "", (text) => watch!.say(text));
+  const talk = chat(shell.account() !== "", async (text) => watch!.say(text));
   const popped = h("video", { muted: true, playsInline: true });
 
   root.append(heading, h("div", { class: "live" },
@@ -130,8 +137,10 @@ export function watchPage(root: HTMLElement, shell: Shell, room: string): () => 
 
   function become(s: WatchState): void {
     const live = s === "live";
-    message.textContent = live ? "" : t(s);
+    const lacks = watch?.lacks ?? "";
+    message.textContent = live ? "" : s !== "unsupported" ? t(s) : lacks === "?" ? t("unknownFormat") : t(s, { what: lacks === "FLV" ? t("needsOther", { what: lacks }) : lacks });
     again.hidden = s !== "unknown" && s !== "ended";
+    lock.hidden = !live || !link?.key;
     if (s === "ended") viewers.hidden = true;
     badge.hidden = !live && s !== "interrupted";
     badge.classList.toggle("paused", !live);
@@ -140,9 +149,9 @@ export function watchPage(root: HTMLElement, shell: Shell, room: string): () => 
   }
 
   function begin(): void {
-    if (!client) return;
+    if (!client || !link) return;
     watch = Watch.start({
-      client, room, canvas, worklet, latency: latencies[latency.value as keyof typeof latencies],
+      client: link.key ? encrypted(client, new Keys(link.key)) : client, room: link.room, canvas, worklet, latency: latencies[latency.value as keyof typeof latencies],
       onState: become,
       onInfo: (i) => {
         heading.textContent = i.title || t("watch");
@@ -151,6 +160,7 @@ export function watchPage(root: HTMLElement, shell: Shell, room: string): () => 
         quality.replaceChildren(h("option", { value: "" }, t("automatic")), ...i.renditions.map((r, n) => h("option", { value: String(n) }, r.stills ? t("stills") : `${Math.min(r.width, r.height)}p`)));
         if (was !== "" && Number(was) < i.renditions.length) quality.value = was;
       },
+      onOutside: () => (talk.element.hidden = true),
       onViewers: (n) => {
         viewers.hidden = false;
         viewers.textContent = t("viewers", { n: n.toLocaleString(language) });
@@ -211,7 +221,8 @@ export function watchPage(root: HTMLElement, shell: Shell, room: string): () => 
   }
   document.addEventListener("visibilitychange", seen);
 
-  shell.dial({ guest: true, backoffMin: 50, onState: (s) => {
+  if (!link) become("locked");
+  else shell.dial({ guest: true, backoffMin: 50, onState: (s) => {
     if (s.phase === "disconnected" && watch?.state === "live") message.textContent = ""; // pictures in the buffer go on; the state tells when they do not
   } }).then((c) => {
     if (over) return void c.close();

@@ -49,6 +49,11 @@ export class Client {
     return c;
   }
 
+  /** Who the client is; "" for a guest. */
+  get account(): string {
+    return this.o.account;
+  }
+
   /** The node that the client is connected to; undefined while it is not. */
   get node(): string | undefined {
     return this.link && (this.welcome.node as string);

@@ -30,8 +30,11 @@ export function mayRetry(code: number): boolean {
 export const policies = ["live", "latest", "disconnect", "lossless"] as const;
 export type Policy = (typeof policies)[number];
 
-/** Why frames do not come, by number (codec/PROTOCOL.md, "Gaps"); one that this version does not know is "gap_" and its number. */
-export type GapReason = "joined" | "slow" | "expired" | "lost" | "publisher" | "newer" | `gap_${number}`;
+/**
+ * Why frames do not come, by number (codec/PROTOCOL.md, "Gaps"); one that this version does not know is "gap_" and its number. `refused` and
+ * `withheld` no server tells: they are those of a client that opens what is encrypted end to end.
+ */
+export type GapReason = "joined" | "slow" | "expired" | "lost" | "publisher" | "newer" | "refused" | "withheld" | `gap_${number}`;
 const reasons: readonly GapReason[] = ["joined", "slow", "expired", "lost", "publisher", "newer"];
 
 /** Returns the name of a gap's reason. */
