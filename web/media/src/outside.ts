@@ -106,6 +106,7 @@ export class Outside {
     };
     const run: Run = (this.run = (this.container === "MPEG-TS" && QuickRun.of(this.head, events)) || new BunnyRun(this.head, events));
     this.on.gap();
+    for (const b of this.head) run.feed(b);
   }
 
   private unsupported(what: string): void {
@@ -165,9 +166,7 @@ class QuickRun implements Run {
       sound: (config) => on.config({ kind: "sound", config }),
       sample: (kind, seconds, key, data) => on.sample(kind, seconds, key, data),
     });
-    if (!transport) return undefined;
-    transport.feed(tables); // what else lies between them, such as parameter sets
-    return new QuickRun(head, transport);
+    return transport && new QuickRun(head, transport);
   }
 
   feed(b: Uint8Array): void {
@@ -190,7 +189,6 @@ class BunnyRun implements Run {
 
   constructor(readonly head: readonly Uint8Array[], private readonly on: RunEvents) {
     const stream = new ReadableStream<Uint8Array>({ start: (c) => void (this.controller = c) });
-    for (const b of head) this.controller.enqueue(b);
     void this.read(stream).catch((e: unknown) => {
       if (!this.over) this.on.failed(e);
     });

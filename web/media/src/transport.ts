@@ -67,6 +67,7 @@ interface Elementary {
   open: boolean;
   last: number; // the last timestamp, with what has run over
   rest: Uint8Array; // of sound, what belongs to a packet that goes on
+  next: number; // of sound, when that is, s
 }
 
 /** Transport takes a stream as it comes; start it with the tables. */
@@ -82,7 +83,7 @@ export class Transport {
       const kind = streamTypes[type]!;
       if (taken.has(kind)) continue;
       taken.add(kind);
-      this.streams.set(pid, { kind, parts: [], size: 0, want: 0, random: false, open: false, last: NaN, rest: new Uint8Array() });
+      this.streams.set(pid, { kind, parts: [], size: 0, want: 0, random: false, open: false, last: NaN, rest: new Uint8Array(), next: 0 });
     }
   }
 
@@ -198,8 +199,13 @@ export class Transport {
         const description = new Uint8Array([(object << 3) | (index >> 1), ((index & 1) << 7) | (channels << 3)]);
         this.on.sound({ codec: `mp4a.40.${object}`, sampleRate, numberOfChannels: channels === 7 ? 8 : channels, description });
       }
-      this.on.sample("sound", at, true, b.slice(i + head, i + size));
-      at += 1024 / sampleRate;
+      if (i < s.rest.length) {
+        this.on.sample("sound", s.next, true, b.slice(i + head, i + size)); // it began before what the timestamp is of
+      } else {
+        this.on.sample("sound", at, true, b.slice(i + head, i + size));
+        at += 1024 / sampleRate;
+        s.next = at;
+      }
       i += size;
     }
     s.rest = b.slice(i);

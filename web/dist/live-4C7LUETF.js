@@ -1,1 +1,0 @@
-import{b as a,c as b}from"./chunk-KHXL5OJQ.js";import"./chunk-CSHTDOGG.js";import"./chunk-Z5O4IF35.js";import"./chunk-JPST2Q4L.js";import"./chunk-55C4FGCW.js";import"./chunk-HR7TGT6X.js";export{b as page,a as worklet};
