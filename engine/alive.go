@@ -22,6 +22,11 @@ func (e *Engine) deadLoops(ctx context.Context) (dead []int) {
 	}
 	for i := range turned {
 		select {
+		case <-turned[i]: // whatever the time is: of two that are ready select takes any
+			continue
+		default:
+		}
+		select {
 		case <-turned[i]:
 		case <-limit.C:
 			limit.Reset(0) // of the others only who has turned counts

@@ -82,7 +82,7 @@ func newStack(t testing.TB) *stack {
 	_ = raw.Control(func(fd uintptr) { k.s.fd = int32(fd) })
 	done := make(chan error, 1)
 	go func() {
-		_, err := e.handshakes(far.(*net.TCPConn), transport{tls: true, webSocket: true}, k.s)
+		_, err := e.handshakes(far.(*net.TCPConn), transport{tls: true, webSocket: true}, k.s, time.Now().Add(time.Minute))
 		done <- err
 	}()
 	k.client = tls.Client(k.sent, &tls.Config{InsecureSkipVerify: true, DynamicRecordSizingDisabled: true})

@@ -60,7 +60,15 @@ type shaking struct {
 	gate  *gate     // nil: the handshakes are over
 	since time.Time // it has a place; zero: it has none
 	heard bool      // something was read
+
+	until  time.Time     // the deadline, but for waited
+	waited time.Duration // for a place: it counts as nobody's time, up to maxGateWait
 }
+
+// maxGateWait is how long a client may be made to wait for a place beside its time for the hello. When a node has died
+// its clients come all at once: those that this one cannot serve in that time would be cut off, come again, and make
+// the crowd no smaller.
+const maxGateWait = 10 * time.Second
 
 // Read waits for bytes, and then for a place to handle them.
 func (c *shaking) Read(b []byte) (int, error) {
@@ -73,11 +81,27 @@ func (c *shaking) Read(b []byte) (int, error) {
 	if c.gate == nil {
 		return n, nil
 	}
+	came := time.Now()
 	if !c.gate.enter() {
 		return 0, net.ErrClosed
 	}
 	c.since = time.Now()
+	c.grant(c.since.Sub(came))
 	return n, nil
+}
+
+// grant puts the deadline off by as long as the client had to wait for a place.
+func (c *shaking) grant(d time.Duration) {
+	if d = min(d, maxGateWait-c.waited); d <= 0 {
+		return
+	}
+	c.waited += d
+	_ = c.SetDeadline(c.until.Add(c.waited))
+	select {
+	case <-c.gate.stop: // meanwhile: who ends it has set another, which this was to come before
+		_ = c.SetDeadline(time.Unix(1, 0))
+	default:
+	}
 }
 
 // rest gives the place up.
@@ -101,7 +125,7 @@ func (e *Engine) shake(c *net.TCPConn, t transport, place *addrPlace, accepted i
 	s := &session{id: e.nextID.Add(1), role: client{}, openedAt: accepted, carrier: &carrier{}, place: place}
 	var page *pageConn
 	err := errFault
-	e.try(inHandshake, func() { page, err = e.handshakes(c, t, s) })
+	e.try(inHandshake, func() { page, err = e.handshakes(c, t, s, deadline) })
 	if !forget() && err == nil {
 		err = net.ErrClosed
 	}
@@ -140,10 +164,13 @@ var (
 
 // handshakes runs them in order. What they leave behind is in the session's carrier, or in page, of a client that asks
 // for one.
-func (e *Engine) handshakes(c *net.TCPConn, t transport, s *session) (page *pageConn, err error) {
+func (e *Engine) handshakes(c *net.TCPConn, t transport, s *session, until time.Time) (page *pageConn, err error) {
 	k := s.carrier
-	sock := &shaking{TCPConn: c, gate: e.gate}
-	defer sock.rest()
+	sock := &shaking{TCPConn: c, gate: e.gate, until: until}
+	defer func() {
+		sock.rest()
+		s.openedAt += int64(sock.waited) // the time for the hello begins as much later
+	}()
 	var below net.Conn = c
 	var over *record.Stream
 	if t.proxy {
