@@ -117,7 +117,7 @@ func TestHighestSequence(t *testing.T) {
 
 // TestManyStreamsMove: a room of more streams than one frame can name goes on at another node when its relay leaves.
 func TestManyStreamsMove(t *testing.T) {
-	nodes := startCluster(t, "a", "b", "c")
+	nodes := startClusterOf(t, quiet, "a", "b", "c") // the clients answer no pings
 	owner := login(t, nodes[0], "alice", 1)
 	var room codec.RoomID
 	for { // of which the node that is neither relay nor next in line serves a subscriber

@@ -179,10 +179,25 @@ func (w *wire) register(m codec.Register) codec.RoomID {
 	return next[*codec.Registered](w).Room
 }
 
+// publish asks until it is answered: as long as the room is on its way to another node it is refused.
 func (w *wire) publish(room codec.RoomID) *codec.Published {
 	w.t.Helper()
-	w.send(&codec.Publish{Req: w.nextReq(), Room: room})
-	return next[*codec.Published](w)
+	for deadline := time.Now().Add(patience); ; {
+		w.send(&codec.Publish{Req: w.nextReq(), Room: room})
+		for answered := false; !answered; {
+			switch x := w.any().(type) {
+			case nil:
+				w.t.Fatal("connection closed while publishing")
+			case *codec.Published:
+				return x
+			case *codec.Refused:
+				if x.Code != codec.CodeMoved || time.Now().After(deadline) {
+					w.t.Fatalf("refused to publish: %v %s", x.Code, x.Text)
+				}
+				answered = true
+			}
+		}
+	}
 }
 
 func (w *wire) subscribe(room codec.RoomID, have ...codec.Position) {
