@@ -88,10 +88,21 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	go r.run(ctx, hup)
 	c.greet(std, e, admin)
 	gateway.greet(std)
+	boss := supervised()
+	tell := func(state ...string) {
+		if err := boss.tell(state...); err != nil {
+			log.Warn().Err(err).Msg("the supervisor does not hear of this server")
+		}
+	}
+	tell("READY=1", "STATUS=serves on "+strings.Join(e.Servers(), ","))
+	ended := make(chan struct{})
+	defer close(ended)
+	go boss.watchdog(func() bool { return e.Alive(context.Background()) }, ended)
 
 	select {
 	case <-ctx.Done():
 		e.Part()
+		tell("STOPPING=1", "STATUS=not ready any more; draining")
 		if delay, _ := r.ending(); delay > 0 {
 			log.Info().Dur("for", delay).Msg("not ready any more; draining when balancers have noticed")
 			select {

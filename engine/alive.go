@@ -9,6 +9,9 @@ import (
 // restarts it then. A turn takes milliseconds; a processor that is not there for so long is no use to anybody either.
 const loopDeadAfter = 5 * time.Second
 
+// Alive reports whether every loop turns within 5 s. It blocks until all have turned, or for that long.
+func (e *Engine) Alive(ctx context.Context) bool { return len(e.deadLoops(ctx)) == 0 }
+
 // deadLoops returns the numbers of the loops that do not turn within loopDeadAfter of now, and of those whose last turn
 // is longer ago. It blocks until all have turned, or for that long. Every loop is asked to do nothing: a loop without
 // work sleeps, and does not turn by itself.
