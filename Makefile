@@ -10,7 +10,7 @@ BUILD := go build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # Programs that tests start, each with the Debian package that holds it.
-TEST_NEEDS := ffmpeg=ffmpeg ip=iproute2 iptables=iptables openssl=openssl haproxy=haproxy nginx=libnginx-mod-stream chromium=chromium
+TEST_NEEDS := ffmpeg=ffmpeg ip=iproute2 iptables=iptables openssl=openssl haproxy=haproxy nginx=libnginx-mod-stream chromium=chromium promtool=prometheus
 
 # Peers that Debian has an old version of only, or none.
 NATS := github.com/nats-io/nats-server/v2@v2.15.2
@@ -58,6 +58,10 @@ build-all: ## Build static binaries for all platforms into bin: servers for Linu
 		echo "building $$to"; CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch $(BUILD) -o $$to .; \
 	done
 
+.PHONY: release
+release: ## Leave archives for all platforms, checksums and bills of materials in bin/release; the same bytes for everybody
+	@go run ./tools/release -version "$(VERSION)" -commit "$(COMMIT)" -platforms "$(PLATFORMS)"
+
 .PHONY: test
 test: need check test-web test-browser test-race test-short test-drills test-bench ## Install what tests need, then run all checks, tests and, once, benchmarks
 	@echo "test: all passed"
@@ -85,6 +89,7 @@ test-short: need ## Run tests without the race detector, leaving out what they c
 	@echo "== tests without the race detector"
 	@go test -short -timeout=15m ./...
 	@cd timedgetest && go test -short -timeout=5m ./...
+	@cd deploy/schema && go test -count=1 -timeout=5m ./...
 
 # Node's tests report at length: what they say is shown when one fails.
 QUIET := $(CURDIR)/.ci/quiet
@@ -107,7 +112,7 @@ pictures: bin/timedge ## Take the pictures of the pages for README and docs anew
 	@cd web && npm ci --no-audit --no-fund --silent && TIMEDGE=$(CURDIR)/bin/timedge PICTURES=$(CURDIR)/docs/images $(QUIET) npm run --silent test-browser
 
 .PHONY: web
-web: ## Build the pages for browsers into web/dist, which is committed and embedded
+web: ## Build the pages and the console for browsers into web/dist and web/console, which are committed and embedded
 	@.ci/need node=nodejs npm=npm
 	@cd web && npm ci --no-audit --no-fund --silent && npm run --silent pages
 

@@ -25,7 +25,7 @@ import (
 	"github.com/timedge/timedge/client"
 )
 
-// fleet is three nodes behind a balancer, as deploy has it.
+// fleet is three nodes of a cluster, as deploy has them.
 type fleet struct {
 	nodes [3]*server
 	args  [3][]string // with which each is started again at its own addresses
@@ -54,7 +54,8 @@ func read(t *testing.T, path string) string {
 	return string(b)
 }
 
-func startFleet(t *testing.T) *fleet {
+// startFleet starts three nodes, which take clients from a balancer alone if they are behind one.
+func startFleet(t *testing.T, behind bool) *fleet {
 	t.Helper()
 	dir := t.TempDir()
 	key, err := start(nil, nil, "key")
@@ -70,18 +71,23 @@ func startFleet(t *testing.T) *fleet {
 	f := &fleet{}
 	for i := range f.nodes {
 		common := []string{
-			"--node", fmt.Sprintf("n%d", i), "--cluster-key-file", keys, "--proxy-from", "127.0.0.1", "--admin-token-file", token, "--drain-delay", "4s",
+			"--node", fmt.Sprintf("n%d", i), "--cluster-key-file", keys, "--admin-token-file", token, "--drain-delay", "4s",
+		}
+		proxy := ""
+		if behind {
+			proxy = "/proxy"
+			common = append(common, "--proxy-from", "127.0.0.1")
 		}
 		if i > 0 {
 			common = append(common, "--join", f.nodes[0].cluster)
 		}
-		args := append([]string{"--listen", "127.0.0.1:0/proxy", "--cluster", "127.0.0.1:0"}, common...)
+		args := append([]string{"--listen", "127.0.0.1:0" + proxy, "--cluster", "127.0.0.1:0"}, common...)
 		if f.nodes[i], err = startServer(args...); err != nil {
 			t.Fatal(err)
 		}
 		_, f.nodes[i].addr, _ = strings.Cut(f.nodes[i].addr, ",") // before it is the one that startServer asks for
 		f.args[i] = append([]string{
-			"--listen", f.nodes[i].addr + "/proxy", "--admin", strings.TrimPrefix(f.nodes[i].admin, "http://"), "--cluster", f.nodes[i].cluster,
+			"--listen", f.nodes[i].addr + proxy, "--admin", strings.TrimPrefix(f.nodes[i].admin, "http://"), "--cluster", f.nodes[i].cluster,
 		}, common...)
 	}
 	f.args[0] = append(f.args[0], "--join", f.nodes[1].cluster)
@@ -233,7 +239,7 @@ func TestRollingRestartBehindBalancer(t *testing.T) {
 	}{"haproxy": {haproxy, []int{0, 1, 2}}, "nginx": {nginx, []int{0, 1, 2}}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			fl := startFleet(t)
+			fl := startFleet(t, true)
 			for i := range fl.nodes {
 				fl.ready(t, i)
 			}
