@@ -210,6 +210,9 @@ func (c *serveCmd) greet(std *streams, e *engine.Engine, admin net.Listener) {
 	if at := e.ClusterAddr(); at != "" {
 		say("node %s of a cluster; more nodes: %s serve --cluster HOST:PORT --join %s --cluster-key-file %s", c.Node, os.Args[0], at, c.KeyFile)
 	}
+	if admin != nil {
+		say("the console is on http://%s/console/", admin.Addr())
+	}
 	for _, page := range e.PageAddrs() {
 		say("pages for browsers (live video, meetings, boards, files) are on %s", page)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/timedge/timedge/client"
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/engine"
+	"github.com/timedge/timedge/web"
 )
 
 // operated is the server as its operators have it: admin.Server.
@@ -29,12 +30,15 @@ type operated struct {
 	began    time.Time
 }
 
-// adminPages are the API, and the engine's own pages beside it.
+// adminPages are the API, the console that is its client, and the engine's own pages.
 func adminPages(e *engine.Engine, r *reloader) http.Handler {
 	mux := http.NewServeMux()
-	api := admin.New(&operated{e, r, time.Now()}, r.token.get)
+	o := &operated{e, r, time.Now()}
+	e.Operated(admin.Local(o))
+	api := admin.New(o, r.token.get)
 	mux.Handle("/api/", api)
 	mux.Handle("/debug/", api)
+	mux.Handle("/console/", web.Console())
 	mux.Handle("/", e.Handler())
 	return mux
 }
@@ -44,6 +48,13 @@ func (o *operated) Overview() admin.Overview {
 	v := o.Engine.Overview()
 	v.Version, v.UptimeMillis = version, time.Since(o.began).Milliseconds()
 	return v
+}
+
+// Figures implements admin.Server.
+func (o *operated) Figures() admin.Figures {
+	f := o.Engine.Figures()
+	f.Overview = o.Overview()
+	return f
 }
 
 // Rooms implements admin.Server.

@@ -51,6 +51,8 @@ var nodeParams = []param{{"node", "its name; this one by default"}}
 var routes = []route{
 	{"GET", "/api/v1/openapi.json", true, "This description.", nil, nil, nil, (*api).describe},
 	{"GET", "/api/v1/overview", true, "The node in figures.", nil, nil, Overview{}, (*api).overview},
+	{"GET", "/api/v1/figures", true, "The node in figures, with its busiest rooms and what has happened lately.", nil, nil, Figures{}, (*api).figures},
+	{"GET", "/api/v1/cluster", true, "All nodes of the cluster with their figures.", nil, nil, []ClusterNode{}, (*api).cluster},
 	{"GET", "/api/v1/nodes", true, "The members of the cluster.", nil, nil, []Node{}, (*api).nodes},
 	{"GET", "/api/v1/rooms", true, "Rooms that this node relays, or has clients of.", listParams, nil, Page[Room]{}, (*api).rooms},
 	{"GET", "/api/v1/rooms/{room}", true, "A room: its nodes, streams, publishers, and subscribers with what each lags.", nil, nil, RoomDetail{}, (*api).room},
@@ -132,6 +134,7 @@ func New(server Server, token func() string) http.Handler {
 	for _, r := range routes {
 		mux.HandleFunc(r.method+" "+r.path, a.guard(r.open, func(w http.ResponseWriter, req *http.Request) { r.handle(a, w, req) }))
 	}
+	a.afar(mux)
 	mux.HandleFunc("GET /debug/pprof/", a.guard(false, pprof.Index))
 	mux.HandleFunc("GET /debug/pprof/profile", a.guard(false, pprof.Profile))
 	mux.HandleFunc("GET /debug/pprof/trace", a.guard(false, pprof.Trace))

@@ -31,7 +31,9 @@ func (f *fake) do(format string, args ...any) error {
 }
 
 func (*fake) Overview() Overview { return Overview{Node: "a", State: "ready", Reasons: []string{}} }
-func (*fake) Nodes() []Node      { return []Node{{Name: "a", Self: true, State: "ready"}} }
+func (*fake) Nodes() []Node {
+	return []Node{{Name: "a", Self: true, State: "ready"}, {Name: "b", State: "linked"}, {Name: "c", State: "out_of_reach"}}
+}
 func (*fake) Rooms() []Room {
 	return []Room{{ID: "1111", Owner: "ann", Bytes: 5}, {ID: "2222", Owner: "bob", Bytes: 7}, {ID: "3333", Owner: "Bobby", Bytes: 6}}
 }
@@ -75,6 +77,25 @@ func (f *fake) Stay(context.Context, string) error { return f.do("stay") }
 func (f *fake) SetLogLevel(level, by string) error { return f.do("level %s", level) }
 func (f *fake) Reload(by string) (Reloaded, error) {
 	return Reloaded{Taken: []string{"idle"}, Restart: []string{}}, f.do("reload")
+}
+
+func (f *fake) Figures() Figures {
+	return Figures{Overview: f.Overview(), Busiest: []FlowingRoom{{Room: f.Rooms()[0], Chain: []string{"a", "b"}}}, Events: []Event{{Seq: 1, Text: "linked"}}}
+}
+
+// Operate is node b, which is one like this.
+func (f *fake) Operate(ctx context.Context, node string, o Operation) (int, []byte, error) {
+	if len(o.Path) > 2000 {
+		return 0, nil, fmt.Errorf("%w: the path", ErrTooLong)
+	}
+	if node == "c" {
+		return 0, nil, fmt.Errorf("%w: no link", ErrUnreachable)
+	}
+	if node != "b" {
+		return 0, nil, fmt.Errorf("node %s: %w", node, ErrNotFound)
+	}
+	status, body := Local(f)(ctx, o)
+	return status, body, nil
 }
 
 const (
@@ -219,6 +240,45 @@ func TestActions(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestOtherNodes: what is asked under another node's name that one does, with the operator's address; who may is looked at
+// by the node that was asked.
+func TestOtherNodes(t *testing.T) {
+	for _, c := range []struct {
+		name, method, target, body string
+		as                         func(*http.Request)
+		status                     int
+		did                        string
+	}{
+		{"a list", "GET", "/nodes/b/rooms?search=ann&sort=id", "", nil, 200, ""},
+		{"one of it", "GET", "/nodes/b/rooms/" + roomID, "", nil, 200, ""},
+		{"a change", "PUT", "/nodes/b/drain", "", withToken, 204, "drain"},
+		{"without the token", "PUT", "/nodes/b/drain", "", nil, 401, ""},
+		{"a body", "PUT", "/nodes/b/log-level", `{"level":"warn"}`, withToken, 204, "level warn"},
+		{"a name with a slash", "DELETE", "/nodes/b/rooms/" + roomID + "/grants/bob%2Fby", "", withToken, 204, "revoke " + roomID + " bob/by"},
+		{"a long answer", "POST", "/nodes/b/profile", "", withToken, 404, ""},
+		{"no further", "GET", "/nodes/b/cluster", "", nil, 404, ""},
+		{"nor by a name", "GET", "/nodes/b/nodes/b/overview", "", nil, 404, ""},
+		{"nor what needs the token in any case", "GET", "/nodes/b/../../debug/pprof/", "", nil, 307, ""},
+		{"an unknown node", "GET", "/nodes/d/rooms", "", nil, 404, ""},
+		{"one out of reach", "GET", "/nodes/c/rooms", "", nil, 502, ""},
+		{"too long a path", "GET", "/nodes/b/rooms?search=" + strings.Repeat("x", 2000), "", nil, 413, ""},
+		{"too long a body", "PUT", "/nodes/b/log-level", strings.Repeat("x", maxBody+1), withToken, 413, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := &fake{}
+			w := ask(New(f, func() string { return token }), c.method, "/api/v1"+c.target, c.body, c.as)
+			if did := strings.Join(f.did, ","); w.Code != c.status || did != c.did {
+				t.Errorf("%d, did %q, want %d and %q: %s", w.Code, did, c.status, c.did, w.Body)
+			}
+		})
+	}
+	var p Page[Room]
+	w := ask(New(&fake{}, func() string { return token }), "GET", "/api/v1/nodes/b/rooms?search=bob&per_page=1", "", nil)
+	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || p.Total != 2 || len(p.Items) != 1 {
+		t.Errorf("%+v, %v", p, err)
 	}
 }
 

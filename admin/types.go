@@ -28,13 +28,29 @@ type Server interface {
 	Stay(ctx context.Context, by string) error
 	SetLogLevel(level, by string) error
 	Reload(by string) (Reloaded, error)
+
+	// Figures is this node's part of what a page draws of the cluster.
+	Figures() Figures
+	// Operate asks another node for what an operator wants of it, and returns that one's answer as its API gives it.
+	Operate(ctx context.Context, node string, o Operation) (status int, body []byte, err error)
 }
 
-// ErrNotFound is returned for a room or a session that is not there; ErrRefused, wrapped, for what cannot be done.
+// ErrNotFound is returned for a room, session or node that is not there; ErrRefused, wrapped, for what cannot be done;
+// ErrUnreachable for a node that does not answer, and ErrTooLong for a request that is too long for the way to it.
 var (
-	ErrNotFound = errors.New("not found")
-	ErrRefused  = errors.New("refused")
+	ErrNotFound    = errors.New("not found")
+	ErrRefused     = errors.New("refused")
+	ErrUnreachable = errors.New("unreachable")
+	ErrTooLong     = errors.New("too long")
 )
+
+// Operation is a request to the API of a node that has come to another one.
+type Operation struct {
+	Method string `json:"method"`
+	Path   string `json:"path"` // with the query
+	By     string `json:"-"`    // the operator, as the audit names it
+	Body   []byte `json:"body,omitempty"`
+}
 
 // Overview is the node in figures; counters grow from its start.
 type Overview struct {
@@ -161,6 +177,41 @@ type SessionDetail struct {
 type Reloaded struct {
 	Taken   []string `json:"taken"`
 	Restart []string `json:"needs_restart"`
+}
+
+// Figures is what a page that draws the cluster wants of one node.
+type Figures struct {
+	Overview
+	Relayed  int           `json:"relayed"`  // rooms
+	Mirrored int           `json:"mirrored"` // rooms of other relays that clients of this node use
+	Busiest  []FlowingRoom `json:"busiest"`  // rooms that something has flowed through lately first, of those the largest
+	Events   []Event       `json:"events"`   // what has happened lately, the newest last
+}
+
+// FlowingRoom is a room with the nodes that calculation gives it: its relay, then its standbys.
+type FlowingRoom struct {
+	Room
+	Chain []string `json:"chain"`
+}
+
+// Event is something that happened to a node and that operators look at. Fields that do not apply are left out.
+type Event struct {
+	Seq       uint64 `json:"seq"` // rises by one from event to event of a node
+	AgoMillis int64  `json:"ago_ms"`
+	Text      string `json:"text"`
+	Warning   bool   `json:"warning,omitempty"`
+	Node      string `json:"node,omitempty"` // another one that it is about
+	Room      string `json:"room,omitempty"`
+	Epoch     uint32 `json:"epoch,omitempty"`
+	Rooms     int    `json:"rooms,omitempty"`   // how many, if more than one
+	Members   int    `json:"members,omitempty"` // of the cluster
+}
+
+// ClusterNode is a member with its own figures, if it could be asked.
+type ClusterNode struct {
+	Node
+	Figures *Figures `json:"figures,omitempty"`
+	Error   string   `json:"error,omitempty"` // why it could not
 }
 
 // Page is a part of a list.

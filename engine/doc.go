@@ -31,6 +31,7 @@
 //	cluster.go   the goroutine that owns the machine which decides (package carry); effects.go what it has done
 //	link.go      a session on a connection with another node; rekey.go when the cluster key changes
 //	inspect.go   who is there, and who carries a room, for people
+//	operations.go what operators ask of one node for another, and what they look at of this one
 //
 // Concurrency: a session, its queue, its memberships and its publications belong to one loop and are touched on that
 // loop only; rooms are shared and lock themselves. What one loop wants of another goes through the other's mailbox.

@@ -141,6 +141,7 @@ func (x *effects) Regained(after time.Duration) { x.takeovers.observe(int64(afte
 
 // Note implements carry.Effects.
 func (x *effects) Note(n carry.Note) {
+	x.e.operations.happened(n, x.e.now())
 	ev := x.log.Info()
 	if n.Warn {
 		ev = x.log.Warn()

@@ -69,6 +69,8 @@ type Engine struct {
 	faults   faults
 	behind   atomic.Int32 // loops that are: see behindAt
 
+	operations operations
+
 	// The ticker's: see holdings.go.
 	relief    reliefStep
 	looks     int // since the last step

@@ -19,10 +19,11 @@ import (
 
 // wish is what an operator wants of a node.
 type wish struct {
-	Do        string `json:"do"` // status, drain, undrain, rebalance, stay
-	By        string `json:"by,omitempty"`
-	Moves     int    `json:"moves,omitempty"`
-	PerSecond int    `json:"per_second,omitempty"`
+	Do        string           `json:"do"` // status, drain, undrain, rebalance, stay, api
+	By        string           `json:"by,omitempty"`
+	Moves     int              `json:"moves,omitempty"`
+	PerSecond int              `json:"per_second,omitempty"`
+	API       *admin.Operation `json:"api,omitempty"`
 }
 
 // fulfil does it, and returns how the node is then.
@@ -54,7 +55,7 @@ func (e *Engine) fulfil(w wish) admin.NodeStatus {
 func (e *Engine) on(ctx context.Context, name string, w wish) (s admin.NodeStatus, err error) {
 	if name == "" || name == e.cfg.Node {
 		s = e.fulfil(w)
-	} else if s, err = e.elsewhere(ctx, name, w); err != nil {
+	} else if err = e.elsewhere(ctx, name, w, inspectTimeout, &s); err != nil {
 		return admin.NodeStatus{Node: name}, fmt.Errorf("%w: node %s: %w", admin.ErrRefused, name, err)
 	}
 	if s.Error != "" {
@@ -63,36 +64,42 @@ func (e *Engine) on(ctx context.Context, name string, w wish) (s admin.NodeStatu
 	return s, err
 }
 
-// elsewhere asks another node. It blocks for inspectTimeout at most.
-func (e *Engine) elsewhere(ctx context.Context, name string, w wish) (s admin.NodeStatus, err error) {
+// elsewhere asks another node, and puts its answer into into. It blocks for so long at most.
+func (e *Engine) elsewhere(ctx context.Context, name string, w wish, within time.Duration, into any) error {
 	c := e.cluster
 	if c == nil {
-		return s, errors.New("this node is in no cluster")
+		return errors.New("this node is in no cluster")
 	}
 	w.By = e.cfg.Node + " for " + w.By
 	b, err := json.Marshal(w)
 	if err != nil {
-		return s, err
+		return err
+	}
+	if len(b) > codec.MaxOperate {
+		return errTooLong
 	}
 	answer := make(chan []byte, 1)
 	if !c.on(func() { err = c.node.Operate(name, b, e.now(), func(b []byte) { answer <- b }) }) {
 		err = errGoingAway
 	}
 	if err != nil {
-		return s, err
+		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	select {
 	case b := <-answer:
 		if b == nil {
-			return s, carry.ErrNode
+			return carry.ErrNode
 		}
-		return s, json.Unmarshal(b, &s)
+		return json.Unmarshal(b, into)
 	case <-ctx.Done():
-		return s, errors.New("no answer")
+		return errors.New("no answer")
 	}
 }
+
+// errTooLong says that a wish is longer than what goes to other nodes.
+var errTooLong = fmt.Errorf("more than %d bytes go to no other node", codec.MaxOperate)
 
 // Operate implements carry.Effects.
 func (x *effects) Operate(l carry.LinkID, req uint32, b []byte) {
@@ -103,10 +110,17 @@ func (x *effects) Operate(l carry.LinkID, req uint32, b []byte) {
 		defer c.e.rescue(inAdmin)
 		var w wish
 		s := admin.NodeStatus{Node: c.self, Error: "the wish is no JSON"}
-		if json.Unmarshal(b, &w) == nil {
+		var out []byte
+		var err error
+		switch bad := json.Unmarshal(b, &w); {
+		case bad == nil && w.Do == "api":
+			out, err = c.e.answerAPI(w)
+		case bad == nil:
 			s = c.e.fulfil(w)
+			fallthrough
+		default:
+			out, err = json.Marshal(s)
 		}
-		out, err := json.Marshal(s)
 		if err != nil {
 			return
 		}

@@ -1,5 +1,5 @@
-// Package web holds the pages for browsers, as they were built from the TypeScript beside it, and serves them. Start at
-// Handler, which any number of goroutines may call at once.
+// Package web holds the pages for browsers and the operators' console, as they were built from the TypeScript beside it,
+// and serves them. Start at Handler and Console, which any number of goroutines may call at once.
 package web
 
 import (
@@ -12,15 +12,17 @@ import (
 	"net/http"
 	"path"
 	"regexp"
-	"slices"
 	"time"
 )
 
-// dist is what "make web" builds. It is committed, so that building the server takes no Node; "make test-web" fails if
-// it is not what the sources give.
-//
-//go:embed dist
-var dist embed.FS
+// What "make web" builds: the pages, and the console. They are committed, so that building the server takes no Node;
+// "make test-web" fails if they are not what the sources give.
+var (
+	//go:embed dist
+	dist embed.FS
+	//go:embed console
+	console embed.FS
+)
 
 // About is what pages ask of their server before anybody has logged in. It is served as /about.json.
 type About struct {
@@ -49,33 +51,51 @@ var kinds = map[string]string{
 
 // Handler serves the pages. They ask nobody but this server for anything.
 func Handler(about About) http.Handler {
-	assets := map[string]asset{}
-	add := func(at string, body []byte) {
-		assets[at] = asset{body, kinds[path.Ext(at)], fmt.Sprintf("%q", fmt.Sprintf("%x", sha256.Sum256(body))[:16])}
+	assets := embedded(dist, "dist")
+	body, err := json.Marshal(about)
+	if err != nil {
+		panic(fmt.Sprintf("web: %v", err))
 	}
-	err := fs.WalkDir(dist, "dist", func(at string, d fs.DirEntry, err error) error {
+	assets["/about.json"] = newAsset("/about.json", body)
+	for _, at := range routes {
+		assets[at] = assets["/index.html"]
+	}
+	return serve(assets, pagePolicy)
+}
+
+// Console serves the operators' console at /console/, beside the API at /api/v1/ that it asks.
+func Console() http.Handler {
+	assets := embedded(console, "console")
+	assets["/"] = assets["/index.html"]
+	return http.StripPrefix("/console", serve(assets, consolePolicy))
+}
+
+// embedded reads a folder.
+func embedded(files embed.FS, root string) map[string]asset {
+	assets := map[string]asset{}
+	err := fs.WalkDir(files, root, func(at string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		body, err := dist.ReadFile(at)
-		add(at[len("dist"):], body)
+		body, err := files.ReadFile(at)
+		assets[at[len(root):]] = newAsset(at, body)
 		return err
 	})
 	if err != nil {
 		panic(fmt.Sprintf("web: what is embedded cannot be read: %v", err))
 	}
-	body, err := json.Marshal(about)
-	if err != nil {
-		panic(fmt.Sprintf("web: %v", err))
-	}
-	add("/about.json", body)
+	return assets
+}
+
+func newAsset(at string, body []byte) asset {
+	return asset{body, kinds[path.Ext(at)], fmt.Sprintf("%q", fmt.Sprintf("%x", sha256.Sum256(body))[:16])}
+}
+
+// serve answers with assets, under a policy for the host that the request names.
+func serve(assets map[string]asset, policy func(host string) string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		secure(w.Header(), r.Host)
-		at := r.URL.Path
-		if slices.Contains(routes, at) {
-			at = "/index.html"
-		}
-		a, ok := assets[at]
+		secure(w.Header(), policy(r.Host))
+		a, ok := assets[r.URL.Path]
 		switch {
 		case !ok:
 			http.Error(w, "there is no such page", http.StatusNotFound)
@@ -93,15 +113,27 @@ func Handler(about About) http.Handler {
 // hosts are those that may stand in a policy as they are.
 var hosts = regexp.MustCompile(`^[A-Za-z0-9.-]+(:[0-9]+)?$|^\[[0-9A-Fa-f:.]+\](:[0-9]+)?$`)
 
-// secure sets the headers that keep pages to themselves. Some browsers do not count WebSockets of the page's own host
-// as 'self', so the host is named.
-func secure(h http.Header, host string) {
+// policyEnd is common to all pages: they are in no frame, and send no form.
+const policyEnd = "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// pagePolicy lets pages connect to their own host. Some browsers do not count WebSockets of it as 'self', so it is named.
+func pagePolicy(host string) string {
 	connect := "'self'"
 	if hosts.MatchString(host) {
 		connect += " ws://" + host + " wss://" + host
 	}
-	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; worker-src 'self'; style-src 'self'; img-src 'self' blob: data:; "+
-		"media-src 'self' blob:; connect-src "+connect+"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	return "default-src 'none'; script-src 'self'; worker-src 'self'; style-src 'self'; img-src 'self' blob: data:; " +
+		"media-src 'self' blob:; connect-src " + connect + policyEnd
+}
+
+// consolePolicy lets the console ask the API, and nothing else.
+func consolePolicy(string) string {
+	return "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'" + policyEnd
+}
+
+// secure sets the headers that keep pages to themselves.
+func secure(h http.Header, policy string) {
+	h.Set("Content-Security-Policy", policy)
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Embedder-Policy", "require-corp")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")

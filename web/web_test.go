@@ -99,3 +99,30 @@ func TestRoutes(t *testing.T) {
 		}
 	}
 }
+
+// TestConsole: the console is there, and asks nobody but its own node, by the API alone.
+func TestConsole(t *testing.T) {
+	for _, c := range []struct {
+		name, at string
+		status   int
+		kind     string
+	}{
+		{"the page", "/console/", 200, "text/html; charset=utf-8"},
+		{"its script", "/console/console.js", 200, "text/javascript; charset=utf-8"},
+		{"its styles", "/console/console.css", 200, "text/css; charset=utf-8"},
+		{"what the pages have", "/console/shell.js", 404, ""},
+		{"elsewhere", "/shell.js", 404, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := httptest.NewRecorder()
+			Console().ServeHTTP(w, httptest.NewRequest("GET", c.at, nil))
+			if w.Code != c.status || c.kind != "" && w.Header().Get("Content-Type") != c.kind {
+				t.Fatalf("%d, %s", w.Code, w.Header().Get("Content-Type"))
+			}
+			p := w.Header().Get("Content-Security-Policy")
+			if c.status == 200 && (!strings.Contains(p, "connect-src 'self';") || !strings.HasPrefix(p, "default-src 'none';") || strings.Contains(p, "unsafe")) {
+				t.Errorf("%s", p)
+			}
+		})
+	}
+}

@@ -21,6 +21,10 @@ export interface Node {
   ws: string;
   /** host:port of its pages, if it has them. */
   web: string;
+  /** host:port for programs that speak the protocol by themselves. */
+  tcp: string;
+  /** host:port for operators. */
+  admin: string;
 }
 
 export class Cluster {
@@ -37,7 +41,7 @@ export class Cluster {
     writeFileSync(join(c.dir, "key"), execFileSync(binary, ["key"]), { mode: 0o600 });
     for (let i = 0; i < size; i++) {
       const name = `n${i + 1}`;
-      c.nodes.push({ name, ws: `ws://127.0.0.1:${await freePort()}`, web: `127.0.0.1:${await freePort()}` });
+      c.nodes.push({ name, ws: `ws://127.0.0.1:${await freePort()}`, web: `127.0.0.1:${await freePort()}`, tcp: `127.0.0.1:${await freePort()}`, admin: `127.0.0.1:${await freePort()}` });
       c.ports.set(name, await freePort());
     }
     for (const n of c.nodes) await c.run(n);
@@ -48,7 +52,7 @@ export class Cluster {
   async run(n: Node): Promise<void> {
     const at = (name: string): string => `127.0.0.1:${this.ports.get(name)!}`;
     const join0 = this.nodes.filter((o) => o !== n && this.processes.has(o.name)).flatMap((o) => ["--join", at(o.name)]);
-    const p = spawn(binary, ["serve", "--listen", "127.0.0.1:0", "--listen-ws", n.ws.slice(5), "--web", n.web, "--admin", "", "--idle", "1h", "--node", n.name, "--cluster", at(n.name),
+    const p = spawn(binary, ["serve", "--listen", n.tcp, "--listen-ws", n.ws.slice(5), "--web", n.web, "--admin", n.admin, "--idle", "1h", "--node", n.name, "--cluster", at(n.name),
       "--cluster-key-file", join(this.dir, "key"), ...this.args, ...join0], { stdio: ["ignore", "pipe", "pipe"] });
     this.processes.set(n.name, p);
     let said = "";
