@@ -141,7 +141,7 @@ drill: ## Kill, freeze, cut off, part and restart nodes, KILLS (50) times each, 
 		-soak=60s -soakrooms=150 -soakevery=4s -inputs | grep -vE '^(=== |--- PASS)'
 
 .PHONY: drill-browser
-drill-browser: bin/timedge ## Measure in Chromium what viewers see: delay, late viewers, KILLS (5) killed relays and nodes, a slow line
+drill-browser: bin/timedge ## Measure in Chromium what viewers see: delay, late viewers, KILLS (5) killed relays and nodes, a slow line; a meeting of PEOPLE (6) for MEETING_SECONDS (300), a board of twenty
 	@.ci/need node=nodejs npm=npm chromium=chromium firefox-esr=firefox-esr
 	@cd web && npm ci --no-audit --no-fund --silent && TIMEDGE=$(CURDIR)/bin/timedge npm run --silent drill-browser
 

@@ -10,23 +10,24 @@ const executable = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/
 
 /** Starts a browser whose camera and microphone make pictures and beeps of their own. */
 export async function launch(...args: string[]): Promise<Browser> {
-  return chromium.launch(options(args));
+  return chromium.launch(options([...devices, ...args]));
 }
+
+/** Starts a browser as it is on a machine without camera and microphone, which wants a click before sound is heard. */
+export async function launchBare(): Promise<Browser> {
+  return chromium.launch(options([]));
+}
+
+const devices = ["--use-fake-device-for-media-stream=fps=30", "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required", "--auto-select-desktop-capture-source=Entire screen"];
 
 function options(args: readonly string[]): { executablePath: string; args: string[] } {
   if (!executable) throw new Error("there is no Chromium: apt-get install --no-install-recommends chromium");
-  return {
-    executablePath: executable,
-    args: [
-      "--no-sandbox", "--use-fake-device-for-media-stream=fps=30", "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required",
-      "--auto-select-desktop-capture-source=Entire screen", "--disable-background-timer-throttling", "--disable-renderer-backgrounding", "--disable-backgrounding-occluded-windows", ...args,
-    ],
-  };
+  return { executablePath: executable, args: ["--no-sandbox", "--disable-background-timer-throttling", "--disable-renderer-backgrounding", "--disable-backgrounding-occluded-windows", ...args] };
 }
 
 /** Starts a browser whose profile, and so its pages' own disk, lies in a folder. */
 export function launchAt(profile: string): Promise<BrowserContext> {
-  return chromium.launchPersistentContext(profile, options([]));
+  return chromium.launchPersistentContext(profile, options(devices));
 }
 
 /** A place that pages come from: harness.ts and what it needs. Servers are told of its origin by --ws-origin. */

@@ -1,7 +1,7 @@
 // A page without a face: what the tests call in the browser.
 
 import { dial, type Client, type Publisher } from "@timedge/sdk";
-import { Broadcast, camera, pictureEncoder, Watch, type BroadcastStats, type PictureCodec, type WatchState, type WatchStats } from "@timedge/media";
+import { Broadcast, camera, pictureEncoder, Watch, type BroadcastStats, type PictureCodec, type PlayerStats, type WatchState, type WatchStats } from "@timedge/media";
 
 import { makeMeeting, Meeting } from "../pages/meeting/meeting.js";
 import { makeRooms, parseRooms, formatRooms, Shared } from "../pages/state/shared.js";
@@ -217,8 +217,6 @@ const harness = {
 
   // A meeting without a face: everybody's picture is shown, on a canvas of the size that is told.
 
-  /** By publisher: when another picture was seen last, and the longest time without, ms. */
-  stills: new Map<number, { shown: number; at: number; most: number }>(),
   meetingEnded: "",
   madeOn: undefined as string | undefined,
 
@@ -234,21 +232,16 @@ const harness = {
       await c.close();
     }
     const m = await Meeting.join({
-      dial: connectAs, room, account: o.account, name: o.account, worklet, quality: o,
+      dial: connectAs, room, account: o.account, name: o.account, worklet, quality: o, keep: { get: () => null, set: () => {} },
       on: { changed: () => {}, line: () => {}, reaction: () => {}, away: () => {}, ended: (why) => (this.meetingEnded = String(why)) },
     });
     meeting = m;
     m.takeSound(source.stream.getAudioTracks()[0]);
     await m.takePicture(source.stream.getVideoTracks()[0]);
     const look = (): void => {
-      const now = performance.now();
       for (const x of m.others()) {
         m.show(x.pub, { width: o.shownWidth, looked: false }, { width: 0, looked: false });
         if (!x.canvas.isConnected) document.body.append(x.canvas);
-        const shown = m.statsOf(x.pub)?.shown ?? 0;
-        const s = this.stills.get(x.pub);
-        if (!s) this.stills.set(x.pub, { shown, at: now, most: 0 });
-        else if (shown !== s.shown) this.stills.set(x.pub, { shown, at: now, most: Math.max(s.most, s.shown === 0 ? 0 : now - s.at) });
       }
       requestAnimationFrame(look);
     };
@@ -256,12 +249,9 @@ const harness = {
     return room;
   },
 
-  /** How this one sees and hears the others, and the node that its sound goes to. */
-  meetingStats(): Array<{ account: string; size: string; shown: number; still: number; missedSound: number; skew: number | undefined; width: number }> {
-    return (meeting?.others() ?? []).map((x) => {
-      const s = meeting!.statsOf(x.pub)!;
-      return { account: x.account, size: meeting!.sizeOf(x.pub), shown: s.shown, still: this.stills.get(x.pub)?.most ?? 0, missedSound: s.missedSound, skew: s.skew?.p95, width: s.width };
-    });
+  /** How this one sees and hears the others. */
+  meetingStats(): Array<PlayerStats & { account: string; size: string }> {
+    return (meeting?.others() ?? []).map((x) => ({ account: x.account, size: meeting!.sizeOf(x.pub), ...meeting!.statsOf(x.pub)! }));
   },
 
   meetingNode(): string | undefined {
@@ -272,9 +262,8 @@ const harness = {
     return meeting?.level;
   },
 
-  /** What was seen before counts no more for the longest time without a new picture. */
-  forgetStills(): void {
-    for (const s of this.stills.values()) [s.most, s.at] = [0, performance.now()];
+  meetingForget(): void {
+    meeting?.forget();
   },
 
   // A shared state without a face. A cursor's x tells when it was sent: its wall clock within 8192 ms.

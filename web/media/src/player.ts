@@ -8,8 +8,9 @@ import { SoundOutput } from "./soundoutput.js";
 const tickMillis = 50;
 /** How many differences between sound and picture are kept for the figures. */
 const maxSkews = 600;
-/** With soundFirst: after so long without sound pictures have their own time, ms. */
+/** With soundFirst: after so long without sound pictures have their own time; so far behind their moment they have it, too, ms. */
 const soundlessMillis = 1000;
+const lateMillis = 150;
 
 export interface PlayerOptions {
   canvas: HTMLCanvasElement;
@@ -19,7 +20,7 @@ export interface PlayerOptions {
   /** Told of each picture when it is decoded, with its moment on the sender's wall clock, and when it is shown, ms. */
   onDecoded?: (pts: number, wall: number) => void;
   onShown?: (pts: number, wall: number) => void;
-  /** While there is sound, it alone says how far behind to play: pictures that come later are shown when they are there. */
+  /** While there is sound, pictures that come much later than it do not say how far behind to play: they are shown when they are there. */
   soundFirst?: boolean;
   /** Told of each decoded piece of sound, which stays the player's, whether or not it is played. */
   onSound?: (planes: readonly Float32Array[]) => void;
@@ -41,8 +42,9 @@ export interface PlayerStats {
   delay: number;
   /** From the sender's capture to here, by both wall clocks. */
   age: number | undefined;
-  /** The longest time without a new picture, since the first one. */
+  /** The longest time without a new picture, since the first one, and the longest silence in the place of sound, both since {@link Player.forget}. */
   longestStill: number;
+  longestSilence: number;
   /** Sound minus picture: median and 95th percentile of the amounts. */
   skew: { p50: number; p95: number } | undefined;
 }
@@ -144,7 +146,7 @@ export class Player {
   takePicture(pts: number, key: boolean, data: Uint8Array): void {
     if (this.over || !this.picture) return;
     const now = performance.now();
-    if (!this.o.soundFirst || now - this.soundAt > soundlessMillis) this.playout.arrived(pts / 1000, now);
+    if (!this.late(pts / 1000, now)) this.playout.arrived(pts / 1000, now);
     this.queue.arrived({ pts: pts / 1000, key, data });
     this.decode();
   }
@@ -157,6 +159,11 @@ export class Player {
     this.soundAt = performance.now();
     this.playout.arrived(pts / 1000, this.soundAt);
     this.audioDecoder.decode(new EncodedAudioChunk({ type: "key", timestamp: pts, data }));
+  }
+
+  /** A picture comes so late that sound does not wait for it. */
+  private late(pts: number, now: number): boolean {
+    return this.o.soundFirst === true && now - this.soundAt < soundlessMillis && (this.playout.position(now) ?? pts) - pts > lateMillis;
   }
 
   /** Takes what will not come. */
@@ -322,6 +329,12 @@ export class Player {
     if (document.hidden) this.show(); // no animation frames come
   }
 
+  /** The longest times and the differences between sound and picture are those from now on. */
+  forget(): void {
+    [this.longestStill, this.skews] = [0, []];
+    this.output?.forget();
+  }
+
   stats(): PlayerStats {
     const now = performance.now();
     const clock = this.picture?.clock ?? this.sound?.clock;
@@ -332,7 +345,7 @@ export class Player {
       codec: this.picture?.codec ?? this.sound?.codec ?? "", width: this.o.canvas.width, height: this.o.canvas.height, fps: (this.shownAt.filter((t) => t > now - 2000).length * 1000) / since,
       shown: this.shown, missedPictures: this.queue.missed, missedSound: this.output?.missed ?? 0, delay: this.playout.delay,
       age: clock === undefined || Number.isNaN(clock + this.lastPts) ? undefined : performance.timeOrigin + this.lastShown - (clock + this.lastPts),
-      longestStill: this.longestStill, skew: skews.length > 0 ? { p50: at(0.5), p95: at(0.95) } : undefined,
+      longestStill: Math.max(this.longestStill, this.started ? now - this.lastShown : 0), longestSilence: this.output?.longest ?? 0, skew: skews.length > 0 ? { p50: at(0.5), p95: at(0.95) } : undefined,
     };
   }
 

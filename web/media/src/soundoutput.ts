@@ -29,6 +29,8 @@ function share(worklet: string, sampleRate: number): Shared {
 export class SoundOutput {
   /** ms of silence in the place of sound. */
   missed = 0;
+  /** The longest of these silences, since {@link forget}. */
+  longest = 0;
   private readonly shared: Shared;
   private readonly context: AudioContext;
   private readonly gain: GainNode;
@@ -45,7 +47,7 @@ export class SoundOutput {
       if (this.over) return;
       this.node = new AudioWorkletNode(this.context, "timedge-player", { numberOfInputs: 0, outputChannelCount: [2] });
       this.node.port.onmessage = (m: MessageEvent<FromPlayer>) => {
-        this.missed = m.data.missed;
+        [this.missed, this.longest] = [m.data.missed, m.data.longest];
         this.heardAt = m.data.position === undefined ? undefined : { pts: m.data.position, at: m.data.at };
       };
       this.node.connect(this.gain);
@@ -94,6 +96,11 @@ export class SoundOutput {
     const h = this.heardAt;
     if (!h || this.context.state !== "running") return undefined;
     return h.pts + (this.context.currentTime - h.at) * 1000 - this.latencyOut;
+  }
+
+  forget(): void {
+    this.longest = 0;
+    this.node?.port.postMessage({ forget: true } satisfies ToPlayer);
   }
 
   close(): void {

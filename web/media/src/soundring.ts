@@ -17,6 +17,9 @@ const fadeSamples = 96;
 export class SoundRing {
   /** ms of silence that had to be played because sound came late or not at all. */
   missed = 0;
+  /** The longest of these silences, ms; see {@link forget}. */
+  longest = 0;
+  private run = 0; // samples of the silence that goes on
   private readonly planes: Float32Array[];
   private readonly size: number;
   private readonly wrote: Uint8Array; // which samples are there
@@ -79,6 +82,7 @@ export class SoundRing {
       const at = Math.floor(this.read);
       const there = this.has(at) && this.has(at + 1);
       if (!there) silent++;
+      this.run = there ? 0 : this.run + 1;
       this.gain = there ? Math.min(1, this.gain + 1 / fadeSamples) : 0;
       const part = this.read - at;
       const [a, b] = [this.slot(at), this.slot(at + 1)];
@@ -89,5 +93,11 @@ export class SoundRing {
       this.read += 1 + bend;
     }
     this.missed += (silent * 1000) / this.rate;
+    this.longest = Math.max(this.longest, (this.run * 1000) / this.rate);
+  }
+
+  /** The longest silence is that of the time from now on. */
+  forget(): void {
+    this.longest = this.run = 0;
   }
 }

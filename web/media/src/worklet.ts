@@ -11,12 +11,13 @@ declare class AudioWorkletProcessor {
 declare function registerProcessor(name: string, make: new (o: { processorOptions?: unknown }) => AudioWorkletProcessor): void;
 
 /** To the player: sound, or which timestamp is to be played at which time of the context; -1 stops. */
-export type ToPlayer = { pts: number; planes: Float32Array[] } | { wanted: number; at: number } | { close: true };
+export type ToPlayer = { pts: number; planes: Float32Array[] } | { wanted: number; at: number } | { forget: true } | { close: true };
 /** From the player, some times a second: what it plays. Times of the context in s, the rest in ms. */
 export interface FromPlayer {
   position: number | undefined;
   at: number;
   missed: number;
+  longest: number;
 }
 /** From the recorder: one block and when it began. */
 export interface FromRecorder {
@@ -39,6 +40,7 @@ class Player extends AudioWorkletProcessor {
       const d = m.data;
       if ("planes" in d) this.ring.put(d.pts, d.planes);
       else if ("wanted" in d) this.wanted = d.wanted < 0 ? undefined : { pts: d.wanted, at: d.at };
+      else if ("forget" in d) this.ring.forget();
       else this.over = true;
     };
   }
@@ -48,7 +50,7 @@ class Player extends AudioWorkletProcessor {
     this.ring.pull(outputs[0]!, w && w.pts + (currentTime - w.at) * 1000);
     if (++this.blocks % reportEvery === 0) {
       const at = currentTime + outputs[0]![0]!.length / sampleRate;
-      this.port.postMessage({ position: this.ring.position, at, missed: this.ring.missed } satisfies FromPlayer);
+      this.port.postMessage({ position: this.ring.position, at, missed: this.ring.missed, longest: this.ring.longest } satisfies FromPlayer);
     }
     return !this.over;
   }

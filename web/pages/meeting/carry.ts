@@ -1,3 +1,5 @@
+import { even, type Quality } from "@timedge/media";
+
 /** How much is taken: all that is shown as large as it is shown; only the small sizes; those only of whom one looks at; nothing. Sound is always taken. */
 export const levels = ["all", "small", "one", "none"] as const;
 export type Level = (typeof levels)[number];
@@ -96,4 +98,9 @@ export function sizeFor(s: Shown, level: Level, small: number): Size {
   if (level === "one" && !s.looked) return "none";
   if (level !== "all") return "small";
   return s.width > small * 1.25 ? "large" : "small";
+}
+
+/** The small size of a picture: a quarter of its pixels, half as often. */
+export function smallOf(q: Quality): Quality {
+  return { width: even(q.width / 2), height: even(q.height / 2), fps: Math.max(1, Math.round(q.fps / 2)), bitrate: Math.round(q.bitrate / 6) };
 }

@@ -1,18 +1,17 @@
 import { ClosedError, everyone, RefusedError, type Client, type Event, type Options, type Publisher, type RoomID, type Subscription } from "@timedge/sdk";
-import { dtypes as media, encodeText, even, parseText, pictures, Player, SoundStream, SourceClock, type Latency, type PictureCodec, type PlayerStats, type Quality, type Stop } from "@timedge/media";
-import { Carry, levels, sizeFor, type Level, type Shown, type Size } from "./carry.js";
-import { PictureRoom, Taking } from "./picture.js";
+import { dtypes as media, encodeText, parseText, Player, type Latency, type PictureCodec, type PlayerStats, type Quality } from "@timedge/media";
+import { Carry, levels, sizeFor, smallOf, type Level, type Shown, type Size } from "./carry.js";
+import { Taking } from "./picture.js";
 import { beat, Roster, type Member } from "./roster.js";
+import { Sending } from "./sending.js";
 import { levelOf, Speaking } from "./speaking.js";
 import { dtypes, encodeWord, parseWord, type Control, type Presence } from "./wire.js";
 
 /** Near enough to talk, far enough for a node that is lost not to be heard, ms. */
-const latency: Latency = { min: 120, max: 600 };
+const latency: Latency = { min: 120, max: 1000 };
 const tickMillis = 250;
 /** What waits longer than this on the way out makes a line a poor one, ms. */
 const waitsLong = 500;
-/** A screen is seldom so large and so quick that more is of use. */
-const screenQuality: Quality = { width: 1920, height: 1080, fps: 15, bitrate: 1_500_000 };
 /** So often what comes may be given up for a path that is full, ms. */
 const resetMillis = 15_000;
 /** Pictures so far behind are given up with the connection that they wait in, ms. */
@@ -27,6 +26,8 @@ export interface MeetingOptions {
   worklet: string;
   quality: Quality;
   codec?: PictureCodec | undefined;
+  /** Where what the owner has said is kept over a reload, by room. */
+  keep: { get(room: RoomID): string | null; set(room: RoomID, text: string): void };
   on: MeetingEvents;
 }
 
@@ -61,11 +62,6 @@ export async function makeMeeting(client: Client): Promise<RoomID> {
   return room;
 }
 
-/** The small size of a picture: a quarter of its pixels, half as often. */
-export function smallOf(q: Quality): Quality {
-  return { width: even(q.width / 2), height: even(q.height / 2), fps: Math.max(1, Math.round(q.fps / 2)), bitrate: Math.round(q.bitrate / 6) };
-}
-
 /**
  * Meeting is one who takes part in a meeting: it sends sound into the meeting's room, and pictures in two sizes into rooms of its own; it plays everybody's
  * sound, and takes of the pictures what is shown and can be carried. Sound has a connection of its own, so that no picture stands in its way. Start at
@@ -81,14 +77,7 @@ export class Meeting {
   private readonly roster = new Roster();
   private readonly held = new Map<number, Held>();
   private readonly shownAs = new Map<number, { picture: Shown; screen: Shown }>();
-  private readonly epoch = performance.now();
-  private readonly sound: SoundStream;
-  private large: PictureRoom | undefined;
-  private small: PictureRoom | undefined;
-  private screen: PictureRoom | undefined;
-  private stopPicture: Stop | undefined;
-  private stopScreen: Stop | undefined;
-  private pictureOn = false;
+  private readonly sending: Sending;
   private seen = ""; // how the members were when that was told last
   private told = "";
   private toldAt = -Infinity;
@@ -104,10 +93,12 @@ export class Meeting {
   private over = false;
 
   private constructor(private readonly o: MeetingOptions, private readonly hall: Client, private readonly outgoing: Client) {
-    this.sound = new SoundStream({
-      worklet: o.worklet, epoch: this.epoch,
+    this.sending = new Sending({
+      client: outgoing, quality: o.quality, codec: o.codec, worklet: o.worklet,
       push: (kind, message) => this.push(media.sound, kind, message),
-      onCaptured: (sound) => this.microphone && this.speaking.heard(0, levelOfSound(sound), performance.now()),
+      onLevel: (level) => this.microphone && this.speaking.heard(0, level, performance.now()),
+      changed: () => this.tell(),
+      lost: (e) => this.end(e),
     });
     this.timer = setInterval(() => this.tick(), tickMillis);
   }
@@ -124,6 +115,8 @@ export class Meeting {
       clients.push(outgoing, incoming);
       m = new Meeting(o, hall, outgoing);
       [m.publisher, m.incoming, m.ownerName, m.owner] = [publisher, incoming, info.owner, info.owner === o.account];
+      const kept = m.owner ? parseWord(new TextEncoder().encode(o.keep.get(o.room) ?? "")) : undefined;
+      if (kept?.type === "control") m.control = kept;
       m.events = await hall.subscribe(o.room, { noEcho: true });
       void m.listen();
       m.tell();
@@ -185,11 +178,13 @@ export class Meeting {
       this.roster.said(e.pub, w, now);
       this.settle();
     } else if (w?.type === "reaction" && e.dtype === dtypes.reaction) this.o.on.reaction(e.pub, w.emoji);
-    else if (w?.type === "control" && e.dtype === dtypes.control && e.publisher === this.ownerName && !this.owner) this.obey(w);
+    else if (w?.type === "control" && e.dtype === dtypes.control && e.publisher === this.ownerName) this.obey(w);
   }
 
+  /** Takes what the owner wants; it may be this one, on another page. */
   private obey(c: Control): void {
     this.control = c;
+    if (this.owner) return this.o.on.changed();
     if (c.muted.includes(this.o.account)) this.setMicrophone(false);
     this.o.on.changed();
   }
@@ -300,6 +295,11 @@ export class Meeting {
     return this.held.get(pub)?.taking.shown ?? "none";
   }
 
+  /** The longest times without picture or sound are those from now on. */
+  forget(): void {
+    for (const h of this.held.values()) h.taking.player.forget();
+  }
+
   statsOf(pub: number): PlayerStats | undefined {
     return this.held.get(pub)?.taking.player.stats();
   }
@@ -334,9 +334,8 @@ export class Meeting {
   }
 
   private presence(leaving = false): Presence {
-    const room = (p: PictureRoom | undefined, on: boolean): string => (on && p ? p.room : "");
     return {
-      type: "presence", name: this.o.name, large: room(this.large, this.pictureOn), small: room(this.small, this.pictureOn), screen: room(this.screen, true),
+      type: "presence", name: this.o.name, ...this.sending.rooms,
       microphone: this.microphone, hand: this.hand, line: this.line, leaving,
     };
   }
@@ -354,8 +353,8 @@ export class Meeting {
   private tick(): void {
     const now = performance.now();
     if (this.carry.tick(now)) this.choose();
-    for (const p of [this.large, this.small, this.screen]) p?.tick();
-    const out = Math.max(0, ...[this.large, this.small, this.screen].map((p) => (p?.watched ? p.queued : 0)));
+    this.sending.tick();
+    const out = this.sending.queued;
     this.line = out > 2 * waitsLong || levels.indexOf(this.level) > 1 ? 0 : out > waitsLong || this.level === "small" ? 1 : 2;
     this.tell();
     if (this.owner && now - this.controlledAt > beat) this.command({});
@@ -364,14 +363,14 @@ export class Meeting {
 
   /** Sends another microphone's sound from now on. */
   takeSound(track: MediaStreamTrack | undefined): void {
-    this.sound.muted = !this.microphone;
-    this.sound.take(track);
+    this.sending.muted = !this.microphone;
+    this.sending.takeSound(track);
   }
 
   /** Opens or closes the microphone; it stays closed while the owner has muted this one. */
   setMicrophone(on: boolean): void {
     this.microphone = on && !this.mutedByOwner;
-    this.sound.muted = !this.microphone;
+    this.sending.muted = !this.microphone;
     this.tell();
     this.o.on.changed();
   }
@@ -387,62 +386,17 @@ export class Meeting {
   }
 
   /** Sends another camera's pictures from now on, or none. */
-  async takePicture(track: MediaStreamTrack | undefined): Promise<void> {
-    this.stopPicture?.();
-    this.stopPicture = undefined;
-    this.pictureOn = track !== undefined;
-    if (track) {
-      const q = this.o.quality;
-      const small = smallOf(q);
-      this.large ??= await this.room(q, (p) => (this.large = p));
-      this.small ??= await this.room(small, (p) => (this.small = p));
-      if (this.over || !this.pictureOn) return;
-      const each = Math.max(1, Math.round(q.fps / small.fps));
-      let n = 0;
-      this.stopPicture = this.capture(track, (frame) => {
-        this.large?.picture(frame);
-        if (n++ % each === 0) this.small?.picture(frame);
-      });
-    } else for (const p of [this.large, this.small]) p?.pause();
-    this.tell();
+  takePicture(track: MediaStreamTrack | undefined): Promise<void> {
+    return this.sending.takePicture(track);
   }
 
   /** Shows a screen beside the camera, or, with undefined, no more. */
-  async takeScreen(track: MediaStreamTrack | undefined): Promise<void> {
-    this.stopScreen?.();
-    this.stopScreen = undefined;
-    const before = this.screen;
-    this.screen = undefined;
-    void before?.close();
-    if (track) {
-      this.screen = await this.room(screenQuality, (p) => (this.screen = p));
-      this.stopScreen = this.capture(track, (frame) => this.screen?.picture(frame));
-    }
-    this.tell();
+  takeScreen(track: MediaStreamTrack | undefined): Promise<void> {
+    return this.sending.takeScreen(track);
   }
 
   get sharing(): boolean {
-    return this.screen !== undefined;
-  }
-
-  /** Opens a room for pictures; `again` is told of the one that takes its place should it end by itself. */
-  private async room(q: Quality, again: (p: PictureRoom | undefined) => void): Promise<PictureRoom> {
-    return PictureRoom.open(this.outgoing, q, performance.timeOrigin + this.epoch, this.o.codec, () => {
-      if (this.over) return;
-      again(undefined);
-      void this.room(q, again).then(again, (e: Error) => this.end(e));
-    });
-  }
-
-  private capture(track: MediaStreamTrack, each: (frame: VideoFrame) => void): Stop {
-    const clock = new SourceClock();
-    return pictures(track, (frame) => {
-      const at = clock.place(frame.timestamp / 1000, performance.now());
-      const placed = new VideoFrame(frame, { timestamp: Math.max(0, Math.round((at - this.epoch) * 1000)) });
-      frame.close();
-      each(placed);
-      placed.close();
-    });
+    return this.sending.sharing;
   }
 
   /** Says something to all. */
@@ -459,6 +413,7 @@ export class Meeting {
   private command(c: Partial<Control>): void {
     this.control = { ...this.control, ...c };
     this.controlledAt = performance.now();
+    this.o.keep.set(this.o.room, JSON.stringify(this.control));
     this.push(dtypes.control, "key", encodeWord(this.control));
     if (Object.keys(c).length > 0) this.o.on.changed();
   }
@@ -496,9 +451,7 @@ export class Meeting {
   private stop(): void {
     this.over = true;
     clearInterval(this.timer);
-    this.sound.close();
-    this.stopPicture?.();
-    this.stopScreen?.();
+    this.sending.stop();
     for (const h of this.held.values()) {
       h.taking.close();
       h.screen?.taking.close();
@@ -517,16 +470,7 @@ export class Meeting {
     this.push(dtypes.presence, "key", encodeWord(this.presence(true)));
     this.stop();
     if (all && this.owner) await this.hall.remove(this.o.room).catch(() => {});
-    await Promise.all([this.publisher.close().catch(() => {}), this.large?.close(), this.small?.close(), this.screen?.close()]);
+    await Promise.all([this.publisher.close().catch(() => {}), this.sending.close()]);
     this.hangUp();
   }
-}
-
-function levelOfSound(sound: AudioData): number {
-  const planes = Array.from({ length: sound.numberOfChannels }, (_, planeIndex) => {
-    const plane = new Float32Array(sound.numberOfFrames);
-    sound.copyTo(plane, { planeIndex, format: "f32-planar" });
-    return plane;
-  });
-  return levelOf(planes);
 }

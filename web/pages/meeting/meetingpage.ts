@@ -9,6 +9,9 @@ import { makeMeeting, Meeting, type MeetingEvents } from "./meeting.js";
 import { room as roomView } from "./view.js";
 import { t } from "./words.js";
 
+const kept = "timedge.meeting.";
+const keep = { get: (room: RoomID) => sessionStorage.getItem(kept + room), set: (room: RoomID, text: string) => sessionStorage.setItem(kept + room, text) };
+
 export const page: Page = (root, shell) => {
   let over = false;
   let leave = (): void => {};
@@ -43,7 +46,7 @@ export const page: Page = (root, shell) => {
         away: (is) => view?.away(is),
         ended: (why) => finish(typeof why === "string" ? t(why) : t("failed", { why: why.message })),
       };
-      const m = await Meeting.join({ dial: (o) => shell.dial(o), room, account: shell.account(), name: c.name, worklet, quality: c.quality, on });
+      const m = await Meeting.join({ dial: (o) => shell.dial(o), room, account: shell.account(), name: c.name, worklet, quality: c.quality, keep, on });
       if (over) return void m.leave();
       looking.close(true);
       root.replaceChildren();

@@ -148,7 +148,7 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { room: string
     for (const x of all) x.element.classList.toggle("large", x === large);
     const wide = (key: string): number => {
       const x = tiles.get(key);
-      if (!x || !order.includes(x)) return 0;
+      if (!x || !order.includes(x) || document.hidden) return 0; // nobody looks: sound goes on
       return x.element.clientWidth * devicePixelRatio;
     };
     for (const x of others()) {
@@ -320,7 +320,7 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { room: string
     list.replaceChildren(h("li", {}, h("span", { class: "grow" }, t("you", { name: c.name }))), ...others().map((x) => {
       const name = x.presence.name;
       const muted = m.control.muted.includes(x.account);
-      return h("li", {}, h("span", { class: "grow" }, name), x.presence.hand && icon(marks.hand), (muted || !x.presence.microphone) && icon(icons.microphoneOff),
+      return h("li", {}, h("span", { class: "grow" }, name, name !== x.account && h("span", { class: "account" }, x.account)), x.presence.hand && icon(marks.hand), (muted || !x.presence.microphone) && icon(icons.microphoneOff),
         m.owner && h("button", { type: "button", class: "quiet", title: t(muted ? "unmuteOne" : "muteOne", { name }), aria: { label: t(muted ? "unmuteOne" : "muteOne", { name }) }, onclick: () => m.mute(x.account, !muted) }, icon(muted ? icons.microphone : icons.microphoneOff)),
         m.owner && h("button", { type: "button", class: "danger", aria: { label: t("removeOne", { name }) }, title: t("removeOne", { name }), onclick: () => void m.remove(x.account).catch((e: Error) => (wrong.textContent = e.message)) }, "✕"));
     }));
@@ -395,6 +395,7 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { room: string
     press?.click();
   };
   addEventListener("keydown", key);
+  document.addEventListener("visibilitychange", layOut);
 
   choose(undefined);
   if (!c.microphone) m.setMicrophone(false);
@@ -420,6 +421,7 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { room: string
       clearInterval(timer);
       resized.disconnect();
       removeEventListener("keydown", key);
+      document.removeEventListener("visibilitychange", layOut);
       root.classList.remove("wide");
       source?.stop();
       shared?.stop();

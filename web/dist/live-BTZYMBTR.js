@@ -1,1 +1,0 @@
-import{b as a,c as b}from"./chunk-CZXHMOXO.js";import"./chunk-7QB3BOAG.js";import"./chunk-TE6OR5AI.js";import"./chunk-JPST2Q4L.js";import"./chunk-55C4FGCW.js";import"./chunk-HR7TGT6X.js";export{b as page,a as worklet};
