@@ -28,7 +28,7 @@ import (
 type buffer struct {
 	frameQueue
 	ahead  frameQueue // taken before the queue: the newest message of a stream whose turn it is
-	policy codec.Policy
+	policy Policy
 	limit  int
 	hard   int
 	busy   bool // the caller has what front returned

@@ -30,8 +30,8 @@ type Client struct {
 	answers  chan struct{} // closed at the next answer; nil if nobody waits
 	lastReq  uint32
 	requests map[uint32]*request // not yet answered
-	pubs     map[codec.RoomID]*Publisher
-	subs     map[codec.RoomID]*Subscription
+	pubs     map[RoomID]*Publisher
+	subs     map[RoomID]*Subscription
 
 	// The streams that have something to send, in the order of their turns.
 	firstReady, lastReady *outStream
@@ -50,8 +50,8 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 	c := &Client{
 		opts: o, instance: o.Instance, done: make(chan struct{}),
 		requests: make(map[uint32]*request),
-		pubs:     make(map[codec.RoomID]*Publisher),
-		subs:     make(map[codec.RoomID]*Subscription),
+		pubs:     make(map[RoomID]*Publisher),
+		subs:     make(map[RoomID]*Subscription),
 	}
 	if c.instance == 0 {
 		c.instance = newInstance()

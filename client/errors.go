@@ -103,11 +103,12 @@ func (e *RefusedError) Is(target error) bool {
 
 // ClosedError says why a subscription, or a publisher's part in a room, ended after it had begun: ErrLeft if the caller
 // closed it, one of 4xx if the room ended or ended it, otherwise why the room did not take it back after a
-// reconnection, as ErrRoomUnknown or ErrRevoked, or why its recipient is gone, ErrRecipientAway.
+// reconnection, as ErrRoomUnknown or ErrRevoked, or why its recipient is gone, ErrRecipientAway. With ErrGone a
+// publisher tells of a message that was lost, and goes on.
 //
 // errors.Is matches its code, whatever the room: errors.Is(err, ErrRemoved).
 type ClosedError struct {
-	Room codec.RoomID
+	Room RoomID
 	Code Code
 }
 
@@ -150,7 +151,7 @@ func (e *ConnectionError) Is(target error) bool {
 // StreamError says that the server broke the rule of streams: the next thing on a stream is the frame expected, or a
 // gap that begins there. Next returns it in the place of the fault; the subscription goes on behind it.
 type StreamError struct {
-	Room     codec.RoomID
+	Room     RoomID
 	Pub      uint16
 	Dtype    uint8
 	Expected uint64 // number of the frame that had to come

@@ -1,20 +1,18 @@
 package client
 
-import "github.com/timedge/timedge/codec"
-
 // Event is what Subscription.Next returns: one of *Message, *Gap, *Joined, *Left, *Count, *Resumed.
 type Event interface {
 	// In returns the room that the event belongs to.
-	In() codec.RoomID
+	In() RoomID
 }
 
 // Message is one payload as it was pushed, joined from its pieces. The message and its payload are the caller's until
 // the next call of Next; whoever needs them longer copies them.
 type Message struct {
-	Room      codec.RoomID
+	Room      RoomID
 	Publisher string // account of the publisher
 	Pub       uint16 // number of the publisher in this room
-	Dtype     uint8
+	Dtype     uint8  // which of the publisher's streams: its own choice
 	Kind      Kind
 	First     uint64 // number of its first frame in the stream (room, publisher, dtype)
 	Last      uint64 // number of its last frame
@@ -24,12 +22,12 @@ type Message struct {
 // Gap says that the frames From to To of a stream, both included, do not come. A subscription to a stream that has been
 // going on for a while begins with one (reason joined).
 type Gap struct {
-	Room      codec.RoomID
+	Room      RoomID
 	Publisher string
 	Pub       uint16
 	Dtype     uint8
 	From, To  uint64
-	Reason    codec.GapReason
+	Reason    GapReason
 
 	// Interrupted is the number of the first frame of a message that had arrived in part when the gap cut it off, and that
 	// is therefore dropped: the frames Interrupted to From-1 are lost to the caller, too. 0: none.
@@ -39,7 +37,7 @@ type Gap struct {
 // Joined announces a publisher before its first message. After Resumed those present are announced again. An account
 // that publishes from several clients at once has a number for each.
 type Joined struct {
-	Room    codec.RoomID
+	Room    RoomID
 	Pub     uint16
 	Account string
 	Again   bool // it was there before: the subscription was resumed
@@ -47,7 +45,7 @@ type Joined struct {
 
 // Left says that a publisher is gone, after its last message.
 type Left struct {
-	Room    codec.RoomID
+	Room    RoomID
 	Pub     uint16
 	Account string
 	Code    Code // ErrLeft, ErrGone or ErrRevoked
@@ -55,7 +53,7 @@ type Left struct {
 
 // Count tells how many are in the room, to those who asked for it. The server coalesces it.
 type Count struct {
-	Room        codec.RoomID
+	Room        RoomID
 	Subscribers uint64
 	Publishers  uint64
 }
@@ -63,23 +61,23 @@ type Count struct {
 // Resumed says that the connection broke, or moved to another server, and that the subscription goes on. Every stream
 // goes on with the frame after the last one, or with a gap.
 type Resumed struct {
-	Room codec.RoomID
+	Room RoomID
 }
 
 // In returns the message's room.
-func (e *Message) In() codec.RoomID { return e.Room }
+func (e *Message) In() RoomID { return e.Room }
 
 // In returns the gap's room.
-func (e *Gap) In() codec.RoomID { return e.Room }
+func (e *Gap) In() RoomID { return e.Room }
 
 // In returns the room joined.
-func (e *Joined) In() codec.RoomID { return e.Room }
+func (e *Joined) In() RoomID { return e.Room }
 
 // In returns the room left.
-func (e *Left) In() codec.RoomID { return e.Room }
+func (e *Left) In() RoomID { return e.Room }
 
 // In returns the room counted.
-func (e *Count) In() codec.RoomID { return e.Room }
+func (e *Count) In() RoomID { return e.Room }
 
 // In returns the room resumed.
-func (e *Resumed) In() codec.RoomID { return e.Room }
+func (e *Resumed) In() RoomID { return e.Room }

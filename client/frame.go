@@ -24,7 +24,7 @@ func frameAt(b []byte) []byte {
 
 func isStream(frame []byte) bool { return frame[offType]&codec.TypeStream != 0 }
 
-func roomOf(frame []byte) codec.RoomID { return codec.RoomID(binary.BigEndian.Uint64(frame[offRoom:])) }
+func roomOf(frame []byte) RoomID { return RoomID(binary.BigEndian.Uint64(frame[offRoom:])) }
 
 func streamOf(frame []byte) codec.StreamKey {
 	return codec.StreamKey{Pub: binary.BigEndian.Uint16(frame[offPub:]), Dtype: frame[offPub+2]}

@@ -13,8 +13,8 @@ import (
 // (docs/architecture.md): the next thing on a stream is the frame expected, or a gap that begins there. It has no lock,
 // no clock but for delaying acknowledgements, and does no I/O.
 type inbound struct {
-	room       codec.RoomID
-	policy     codec.Policy
+	room       RoomID
+	policy     Policy
 	maxPayload int
 	join       assembly
 	streams    map[codec.StreamKey]*inStream
@@ -274,7 +274,7 @@ func (in *inbound) gap(frame []byte) (ev Event, keep bool, err error) {
 	return ev, false, nil
 }
 
-func (in *inbound) newGap(st *inStream, from, to uint64, reason codec.GapReason, interrupted uint64) *Gap {
+func (in *inbound) newGap(st *inStream, from, to uint64, reason GapReason, interrupted uint64) *Gap {
 	return &Gap{
 		Room: in.room, Publisher: st.pub.account, Pub: st.key.Pub, Dtype: st.key.Dtype,
 		From: from, To: to, Reason: reason, Interrupted: interrupted,

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"iter"
 	"slices"
 
 	"github.com/timedge/timedge/codec"
@@ -13,9 +14,9 @@ const Everyone = codec.Everyone
 
 // InboxOptions are the wishes for the account's inbox.
 type InboxOptions struct {
-	// Policy is what happens when one of the account's sessions falls behind: see codec.Policy. All of them, at whatever
-	// node, have one inbox, which is open under one policy.
-	Policy codec.Policy
+	// Policy is what happens when one of the account's sessions falls behind. All of them, at whatever node, have one
+	// inbox, which is open under one policy.
+	Policy Policy
 	// Accept and Block name accounts, or Everyone. They count where the inbox's list says nothing of an account yet, so
 	// that opening the inbox does not undo what another session of the account has said. Nobody is accepted by default.
 	Accept, Block []string
@@ -64,8 +65,14 @@ func (c *Client) OpenInbox(ctx context.Context, o InboxOptions) (*Inbox, error) 
 // Next waits for the next event and returns it: see Subscription.Next.
 func (in *Inbox) Next(ctx context.Context) (Event, error) { return in.s.Next(ctx) }
 
+// All returns what Next returns, event by event: see Subscription.All.
+func (in *Inbox) All(ctx context.Context) iter.Seq2[Event, error] { return in.s.All(ctx) }
+
+// Pending returns how many bytes of frames wait for Next.
+func (in *Inbox) Pending() int { return in.s.Pending() }
+
 // Policy returns the inbox's policy.
-func (in *Inbox) Policy() codec.Policy { return in.s.Policy() }
+func (in *Inbox) Policy() Policy { return in.s.Policy() }
 
 // Close ends it without waiting for the server. When the last session of the account has closed its inbox those who
 // send are told. It returns nil.

@@ -48,7 +48,7 @@ type link struct {
 	held []*chunk    // that vec points into
 
 	// The reader's.
-	subs map[codec.RoomID]*Subscription // that the server has confirmed on this connection
+	subs map[RoomID]*Subscription // that the server has confirmed on this connection
 	ack  codec.Ack
 
 	renewing bool // keepToken runs
@@ -89,7 +89,7 @@ func (c *Client) open(ctx context.Context, server string, limit time.Duration) (
 		c: c, conn: conn, server: server,
 		wake: make(chan struct{}, 1), broken: make(chan struct{}),
 		away: make(chan codec.GoAway, 1), expires: make(chan time.Duration, 1),
-		subs: make(map[codec.RoomID]*Subscription),
+		subs: make(map[RoomID]*Subscription),
 	}
 	err = l.handshake(token)
 	if !stop() && err == nil {

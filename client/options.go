@@ -25,7 +25,7 @@ type Options struct {
 	// Servers are tried in random order: host:port, tls://host:port, ws://host/path or wss://host/path. Default:
 	// TIMEDGE_SERVER, comma-separated, otherwise 127.0.0.1:7400.
 	Servers []string
-	// Account is the name to authenticate as, at most codec.MaxAccount bytes; Token is the proof of it, empty where the
+	// Account is the name to authenticate as, at most 128 bytes; Token is the proof of it, empty where the
 	// server asks for none.
 	Account string
 	Token   string
@@ -134,7 +134,7 @@ func setDefault[T comparable](field *T, value T) {
 
 // RoomOptions are the wishes for a new room. Zero in any field asks for the server's default.
 type RoomOptions struct {
-	Policy         codec.Policy  // what happens to a subscriber that falls behind
+	Policy         Policy        // what happens to a subscriber that falls behind
 	Idle           time.Duration // the room ends after so long without a push
 	Expire         time.Duration // the room ends after so long in any case; 0: never
 	QueueBytes     int64         // bound on what is queued for one subscriber

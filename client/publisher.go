@@ -15,7 +15,7 @@ import (
 // ends by Close, with its room, when its right is taken back, and with its client; Push then says why.
 type Publisher struct {
 	c      *Client
-	room   codec.RoomID
+	room   RoomID
 	to     string // whose inbox the room is; "" if it is none
 	counts chan Count
 	opened chan struct{} // closed when the server has answered for the first time, or p ended
@@ -28,7 +28,7 @@ type Publisher struct {
 	err        error // why it ended
 	fault      error // to be told once: a message was lost
 	pub        uint16
-	policy     codec.Policy
+	policy     Policy
 	maxPayload int
 	on         *link     // where the server answered last
 	live       bool      // the server has answered on the connection in use: streams may be sent
@@ -48,11 +48,11 @@ type Publisher struct {
 // Publish makes the client a publisher of the room, which takes its owner or an account that the owner granted. It
 // waits for the server's answer. A client has one Publisher for a room at a time (ErrPublishing); the one that
 // Client.Push or SendTo made for itself becomes it. Repeated after a reconnection if it was not answered.
-func (c *Client) Publish(ctx context.Context, room codec.RoomID, o PublishOptions) (*Publisher, error) {
+func (c *Client) Publish(ctx context.Context, room RoomID, o PublishOptions) (*Publisher, error) {
 	return c.publish(ctx, room, "", o)
 }
 
-func (c *Client) publish(ctx context.Context, room codec.RoomID, to string, o PublishOptions) (*Publisher, error) {
+func (c *Client) publish(ctx context.Context, room RoomID, to string, o PublishOptions) (*Publisher, error) {
 	c.mu.Lock()
 	if c.err != nil {
 		defer c.mu.Unlock()
@@ -90,7 +90,7 @@ func (c *Client) publish(ctx context.Context, room codec.RoomID, to string, o Pu
 }
 
 // newPublisher makes a publisher and asks the server for it. c.mu held.
-func (c *Client) newPublisher(room codec.RoomID, to string, o PublishOptions) *Publisher {
+func (c *Client) newPublisher(room RoomID, to string, o PublishOptions) *Publisher {
 	p := &Publisher{
 		c: c, room: room, to: to,
 		counts: make(chan Count, 1),
@@ -107,7 +107,7 @@ func (c *Client) newPublisher(room codec.RoomID, to string, o PublishOptions) *P
 
 // Push pushes a delta message through a publisher that the client opens at the first call and keeps for the room. It is
 // for those who push now and then; see Publisher.Push for what it waits for.
-func (c *Client) Push(ctx context.Context, room codec.RoomID, dtype uint8, payload []byte) error {
+func (c *Client) Push(ctx context.Context, room RoomID, dtype uint8, payload []byte) error {
 	p, err := c.publisher(room, "")
 	if err != nil {
 		return err
@@ -116,7 +116,7 @@ func (c *Client) Push(ctx context.Context, room codec.RoomID, dtype uint8, paylo
 }
 
 // publisher returns the client's publisher for a room, making it if need be.
-func (c *Client) publisher(room codec.RoomID, to string) (*Publisher, error) {
+func (c *Client) publisher(room RoomID, to string) (*Publisher, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
@@ -131,10 +131,10 @@ func (c *Client) publisher(room codec.RoomID, to string) (*Publisher, error) {
 }
 
 // Room returns the room that p pushes into.
-func (p *Publisher) Room() codec.RoomID { return p.room }
+func (p *Publisher) Room() RoomID { return p.room }
 
 // Policy returns the room's policy.
-func (p *Publisher) Policy() codec.Policy {
+func (p *Publisher) Policy() Policy {
 	p.c.mu.Lock()
 	defer p.c.mu.Unlock()
 	return p.policy

@@ -177,7 +177,7 @@ func (c *Client) askSubscribe(s *Subscription) {
 // Register asks for a new room, owned by the client's account, and returns its number. It is not repeated when the
 // connection breaks before the answer (ErrUnanswered): the room may exist then, unused until it is idle. A room that
 // comes after ctx has ended is removed again.
-func (c *Client) Register(ctx context.Context, o RoomOptions) (codec.RoomID, error) {
+func (c *Client) Register(ctx context.Context, o RoomOptions) (RoomID, error) {
 	if o.Idle < 0 || o.Expire < 0 || o.QueueAge < 0 || o.QueueBytes < 0 || o.MaxSubscribers < 0 || o.History.Bytes < 0 || o.History.Age < 0 {
 		return 0, &RefusedError{codec.CodeBadOption, "negative option"}
 	}
@@ -203,7 +203,7 @@ func millis(d time.Duration) uint64 { return uint64((d + time.Millisecond - 1) /
 
 // Remove ends a room; only its owner may. Its publishers and subscribers are told. It is not repeated when the
 // connection breaks before the answer (ErrUnanswered).
-func (c *Client) Remove(ctx context.Context, room codec.RoomID) error {
+func (c *Client) Remove(ctx context.Context, room RoomID) error {
 	return c.callOK(ctx, fail, func(req uint32) codec.Control {
 		m := new(codec.Remove)
 		m.Req, m.Room = req, room
@@ -213,7 +213,7 @@ func (c *Client) Remove(ctx context.Context, room codec.RoomID) error {
 
 // Grant lets account push into the room; only the room's owner may. Granting twice is no error, and a Grant is repeated
 // after a reconnection if it was not answered.
-func (c *Client) Grant(ctx context.Context, room codec.RoomID, account string) error {
+func (c *Client) Grant(ctx context.Context, room RoomID, account string) error {
 	if err := checkAccount(account); err != nil {
 		return err
 	}
@@ -226,7 +226,7 @@ func (c *Client) Grant(ctx context.Context, room codec.RoomID, account string) e
 
 // Revoke takes a grant back and cuts the account's streams off at once, also in the middle of a message; only the
 // room's owner may. It is repeated after a reconnection if it was not answered.
-func (c *Client) Revoke(ctx context.Context, room codec.RoomID, account string) error {
+func (c *Client) Revoke(ctx context.Context, room RoomID, account string) error {
 	if err := checkAccount(account); err != nil {
 		return err
 	}
@@ -238,18 +238,18 @@ func (c *Client) Revoke(ctx context.Context, room codec.RoomID, account string) 
 }
 
 // Stat tells what there is to know of a room; anyone who knows its number may ask.
-func (c *Client) Stat(ctx context.Context, room codec.RoomID) (codec.Info, error) {
+func (c *Client) Stat(ctx context.Context, room RoomID) (Info, error) {
 	a, err := c.call(ctx, resend, func(req uint32) codec.Control {
 		m := new(codec.Stat)
 		m.Req, m.Room = req, room
 		return m
 	})
 	if err != nil {
-		return codec.Info{}, err
+		return Info{}, err
 	}
-	m, ok := a.(*codec.Info)
+	m, ok := a.(*Info)
 	if !ok {
-		return codec.Info{}, unexpected(a)
+		return Info{}, unexpected(a)
 	}
 	return *m, nil
 }

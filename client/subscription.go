@@ -13,14 +13,14 @@ import (
 // Subscription receives all streams of one room, as events from Next, which has one caller at a time.
 //
 // What arrives while Next is not called is held, about Options.ReceiveBuffer bytes of it; then the room's policy says
-// what becomes of the rest, and a Gap stands for it. Other subscriptions of the client do not wait for this one, nor
-// does anything else on its connection.
+// what becomes of the rest, and a Gap stands for it. Other subscriptions of the client do not wait for this one for more
+// than a moment, 50 ms, nor does anything else on its connection.
 //
 // It survives reconnections: every stream goes on after the last frame received, or with a Gap that says what is
 // missing. It ends by Close, with its room, and with its client; Next says why, after all that came before.
 type Subscription struct {
 	c      *Client
-	room   codec.RoomID
+	room   RoomID
 	flags  uint8
 	inbox  *codec.Inbox  // what opens the room first, if it is the account's inbox; guarded by the client's mutex
 	opened chan struct{} // closed when the server has answered for the first time, or s ended
@@ -44,7 +44,7 @@ type Subscription struct {
 // Subscribe asks for all streams of a room: anyone who knows its number may. It waits for the server's answer. Streams
 // that are going on already begin with their init messages and their newest group, see Gap. A client has one
 // subscription to a room at a time.
-func (c *Client) Subscribe(ctx context.Context, room codec.RoomID, o SubscribeOptions) (*Subscription, error) {
+func (c *Client) Subscribe(ctx context.Context, room RoomID, o SubscribeOptions) (*Subscription, error) {
 	c.mu.Lock()
 	if c.err != nil {
 		defer c.mu.Unlock()
@@ -76,7 +76,7 @@ func (s *Subscription) await(ctx context.Context) (*Subscription, error) {
 }
 
 // newSubscription makes a subscription and asks the server for it. c.mu held.
-func (c *Client) newSubscription(room codec.RoomID, o SubscribeOptions, inbox *codec.Inbox) *Subscription {
+func (c *Client) newSubscription(room RoomID, o SubscribeOptions, inbox *codec.Inbox) *Subscription {
 	s := &Subscription{
 		c: c, room: room, inbox: inbox,
 		opened: make(chan struct{}), taken: make(chan struct{}), ready: make(chan struct{}, 1), space: make(chan struct{}, 1),
@@ -102,7 +102,7 @@ func (c *Client) newSubscription(room codec.RoomID, o SubscribeOptions, inbox *c
 
 // Unsubscribe ends the client's subscription to the room and waits for the server's answer. What was received and not
 // yet taken is thrown away; Next returns a *ClosedError with ErrLeft.
-func (c *Client) Unsubscribe(ctx context.Context, room codec.RoomID) error {
+func (c *Client) Unsubscribe(ctx context.Context, room RoomID) error {
 	c.mu.Lock()
 	s := c.subs[room]
 	if c.err != nil || s == nil {
@@ -117,7 +117,7 @@ func (c *Client) Unsubscribe(ctx context.Context, room codec.RoomID) error {
 	return c.settled(ctx)
 }
 
-func unsubscribe(room codec.RoomID) func(req uint32) codec.Control {
+func unsubscribe(room RoomID) func(req uint32) codec.Control {
 	return func(req uint32) codec.Control {
 		m := new(codec.Unsubscribe)
 		m.Req, m.Room = req, room
@@ -178,10 +178,10 @@ func (s *Subscription) All(ctx context.Context) iter.Seq2[Event, error] {
 }
 
 // Room returns the room that s receives from.
-func (s *Subscription) Room() codec.RoomID { return s.room }
+func (s *Subscription) Room() RoomID { return s.room }
 
 // Policy returns the room's policy.
-func (s *Subscription) Policy() codec.Policy {
+func (s *Subscription) Policy() Policy {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.q.policy

@@ -89,8 +89,7 @@ func receive(ctx context.Context, c *client.Client, from string, out io.Writer) 
 		return err
 	}
 	sum := sha256.New()
-	for {
-		event, err := in.Next(ctx)
+	for event, err := range in.All(ctx) {
 		if err != nil {
 			return err
 		}
@@ -112,4 +111,5 @@ func receive(ctx context.Context, c *client.Client, from string, out io.Writer) 
 			return errors.New("the sender has gone")
 		}
 	}
+	return nil // not before one of the above
 }
