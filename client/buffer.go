@@ -121,19 +121,19 @@ func (b *buffer) serve(w *waiting) {
 	if mark := appendMark(buf[:0], w.key, firstSeq(w.whole.first.frame())-1); len(mark) > 0 {
 		b.ahead.push(mark)
 	}
-	b.span(&b.frameQueue, w, func(frame []byte) {
+	b.span(w.whole, w.key, func(frame []byte) {
 		b.ahead.push(frame)
 		b.kill(frame)
 	})
 	w.whole, w.turn = span{}, 0
 }
 
-// span calls yield for each frame of w.whole, which lies in q.
-func (b *buffer) span(q *frameQueue, w *waiting, yield func(frame []byte)) {
-	n := w.whole.frames
-	q.from(w.whole.first, func(frame []byte) bool {
+// span calls yield for each frame of a stream's span.
+func (q *frameQueue) span(s span, key codec.StreamKey, yield func(frame []byte)) {
+	n := s.frames
+	q.from(s.first, func(frame []byte) bool {
 		init := isStream(frame) && flagsOf(frame)&codec.FlagInit != 0
-		if ofStream(frame) && !isDead(frame) && streamOf(frame) == w.key && !init {
+		if ofStream(frame) && !isDead(frame) && streamOf(frame) == key && !init {
 			yield(frame)
 			n--
 		}
@@ -381,7 +381,7 @@ func (b *buffer) replace(w *waiting) {
 	case w.whole.frames == 0, at < b.at(), at == b.at() && b.taking(): // the caller has it, or some of it
 		w.turn = 0
 	default:
-		b.span(&b.frameQueue, w, b.kill)
+		b.span(w.whole, w.key, b.kill)
 		switch {
 		case at < w.fence:
 			w.turn = 0
@@ -561,14 +561,12 @@ func (b *buffer) waits(f func(at uint64, frame []byte)) {
 func (b *buffer) sweep() {
 	old := b.frameQueue
 	b.frameQueue, b.dead, b.over = frameQueue{passed: old.end()}, 0, time.Time{}
-	turns := make(map[uint64]*waiting)
+	turns := make(map[uint64]span)
 	for _, w := range b.streams {
 		if w.turn != 0 {
-			turns[w.turn-1] = w
-		} else {
-			w.whole = span{}
+			turns[w.turn-1] = w.whole
 		}
-		w.coming, w.turn, w.fence = span{}, 0, 0
+		w.whole, w.coming, w.turn, w.fence = span{}, span{}, 0, 0
 	}
 	gone := make(map[codec.StreamKey]uint64)
 	settle := func(of func(codec.StreamKey) bool) {
@@ -587,15 +585,15 @@ func (b *buffer) sweep() {
 		if ofStream(frame) || frame[offType] == codec.TypeLeft {
 			key = streamOf(frame)
 		}
-		w := turns[at]
+		newest, turn := turns[at]
 		at += uint64(len(frame))
 		switch {
 		case busy:
 			busy = false
 			b.push(frame)
-		case w != nil:
+		case turn:
 			delete(gone, key)
-			moved[key] = b.move(&old, w)
+			moved[key] = b.move(&old, newest, key)
 		case isDead(frame):
 			if seq := lastSeq(frame); seq > moved[key] {
 				gone[key] = seq
@@ -647,14 +645,9 @@ func (b *buffer) stay(frame []byte) {
 
 // move adds the newest message of a stream, which lies in old, behind a mark for what it has replaced. It returns its
 // last number.
-func (b *buffer) move(old *frameQueue, w *waiting) (last uint64) {
-	from, first := *w, true
-	w.whole = span{}
-	b.span(old, &from, func(frame []byte) {
-		if first {
-			b.putMark(w.key, firstSeq(frame)-1)
-			first = false
-		}
+func (b *buffer) move(old *frameQueue, newest span, key codec.StreamKey) (last uint64) {
+	b.putMark(key, firstSeq(newest.first.frame())-1)
+	old.span(newest, key, func(frame []byte) {
 		if isStream(frame) {
 			b.stay(frame)
 		} else {
