@@ -13,10 +13,10 @@ import { dial, type Client } from "../sdk/src/index.js";
 import { tcp } from "../sdk/src/tcp.js";
 import { launch } from "./browser.js";
 import { Cluster } from "./cluster.js";
-import { phone, picture, visit, wellMade } from "./pages.js";
+import { looksWell, patience, picture } from "./looks.js";
+import { binary, phone, visit } from "./pages.js";
 
 const operatorToken = "an-operators-token-of-a-test";
-const patience = { timeout: 60_000 };
 const pictures = process.env.PICTURES;
 const roomsEach = 4;
 
@@ -38,7 +38,6 @@ after(async () => {
 /** What "timedge top" prints of a node, as a terminal shows it. */
 async function terminal(name: string): Promise<void> {
   if (!pictures) return;
-  const binary = process.env.TIMEDGE ?? new URL("../../../bin/timedge", import.meta.url).pathname;
   const { stdout } = await promisify(execFile)(binary, ["top", "--once", "--admin", nodes.nodes[0]!.admin]);
   const page = await browser.newPage({ viewport: { width: 1100, height: 560 } });
   await page.setContent("<body style='margin:0;background:#14171c;color:#e6e9ee'><pre style='margin:20px;font:14px/1.4 \"DejaVu Sans Mono\",monospace'></pre>");
@@ -53,12 +52,21 @@ async function load(): Promise<{ rooms: string[]; end: () => Promise<void> }> {
   const rooms: string[] = [];
   const ends: Array<() => void> = [];
   const all = nodes.nodes.map((n) => n.tcp);
-  const at = (i: number): string[] => [...all.slice(i % all.length), ...all.slice(0, i % all.length)];
-  const viewers = await Promise.all(all.map((_, i) => dial({ servers: at(i), account: `viewer-${i + 1}`, dialer: tcp(), backoffMax: 500 })));
-  clients.push(...viewers);
+  // A client takes one of its servers at random: it is dialed again until it is at the one that is wanted.
+  const at = async (i: number, account: string): Promise<Client> => {
+    for (;;) {
+      let node = "";
+      const c = await dial({ servers: all, account, dialer: tcp(), backoffMax: 500, onState: (s) => s.phase === "connected" && (node = s.node) });
+      if (node === nodes.nodes[i % all.length]!.name) {
+        clients.push(c);
+        return c;
+      }
+      await c.close();
+    }
+  };
+  const viewers = await Promise.all(all.map((_, i) => at(i, `viewer-${i + 1}`)));
   for (let i = 0; i < roomsEach * all.length; i++) {
-    const c = await dial({ servers: at(i), account: `studio-${i + 1}`, dialer: tcp(), backoffMax: 500 });
-    clients.push(c);
+    const c = await at(i, `studio-${i + 1}`);
     const room = await c.register();
     rooms.push(room);
     for (const v of viewers) {
@@ -90,20 +98,20 @@ test("three nodes under load, one of them killed, and what operators do", { time
   for (const n of nodes.nodes) await row(page, "Nodes", n.name).getByText(n.name === "n1" ? "ready" : "linked", { exact: true }).waitFor(patience);
   // Rooms of every node flow, as this one node's console tells.
   for (const i of [0, 1, 2]) await row(page, "Busiest rooms", flow.rooms[i]!).getByText(/^[1-9][0-9.]*\/s$/).waitFor(patience);
-  await page.waitForFunction((n) => document.querySelectorAll("svg .room").length >= n, flow.rooms.length, patience).catch(async (e) => { console.log(await page.content()); console.log(await (await fetch(`http://${nodes.nodes[0]!.admin}/api/v1/cluster`)).text()); throw e; });
+  await page.waitForFunction((n) => document.querySelectorAll("svg .room").length >= n, flow.rooms.length, patience);
   await page.waitForFunction(() => document.querySelectorAll("svg .flow").length >= 6, undefined, patience);
-  await wellMade(page, "cluster");
+  await looksWell(page, "console-cluster");
 
   // Without the token: looked at, not touched. The keyboard will do.
   await page.getByRole("link", { name: "n3", exact: true }).first().press("Enter");
   await page.getByRole("heading", { name: "Node n3" }).waitFor(patience);
   await page.getByText("Memory", { exact: true }).waitFor(patience);
-  await wellMade(page, "node");
+  await looksWell(page, "console-node");
   await page.getByRole("button", { name: "Set", exact: true }).press("Enter");
   await page.getByText(/^Refused: the token/).waitFor(patience);
   const dialog = page.getByRole("dialog", { name: "Operator" });
   await dialog.waitFor(patience);
-  await wellMade(page, "sign in");
+  await looksWell(page, "console-sign-in");
   await dialog.getByLabel("Token").fill("not-the-token-of-this-test");
   await page.keyboard.press("Enter");
   await page.getByRole("button", { name: "Set", exact: true }).press("Enter");
@@ -120,16 +128,16 @@ test("three nodes under load, one of them killed, and what operators do", { time
   await row(page, "Rooms", flow.rooms[1]!).waitFor(patience);
   await page.getByRole("button", { name: "Owner" }).click();
   await page.locator('th[aria-sort="descending"]', { hasText: "Owner" }).waitFor(patience);
-  await wellMade(page, "rooms");
+  await looksWell(page, "console-rooms");
   await page.getByRole("link", { name: flow.rooms[1]! }).click();
   await page.getByRole("heading", { name: flow.rooms[1]! }).waitFor(patience);
   await row(page, "Subscribers", "viewer-3").waitFor(patience);
   await page.getByLabel("Account", { exact: true }).fill("a/guest");
   await page.getByRole("button", { name: "Let push" }).click();
   await page.getByText("Done: Let push a/guest").waitFor(patience);
-  await wellMade(page, "room");
+  await looksWell(page, "console-room");
   await page.getByRole("button", { name: "Close the room" }).click();
-  await wellMade(page, "asked before");
+  await looksWell(page, "console-asked");
   await page.getByRole("dialog").getByRole("button", { name: "Close the room" }).click();
   await page.getByText(`There is no room ${flow.rooms[1]!}.`).waitFor(patience);
 
@@ -137,17 +145,16 @@ test("three nodes under load, one of them killed, and what operators do", { time
   await page.keyboard.press("Enter");
   await page.getByRole("heading", { name: "Found: viewer-2" }).waitFor(patience);
   await row(page, "Sessions", "viewer-2").waitFor(patience);
-  await wellMade(page, "search");
+  await looksWell(page, "console-search");
   await row(page, "Sessions", "viewer-2").getByRole("link").first().click();
   await page.getByText("viewer-2").waitFor(patience);
-  await wellMade(page, "session");
+  await looksWell(page, "console-session");
 
   // On a phone, in the dark, in Chinese.
   const small = await visit(browser, `http://${nodes.nodes[0]!.admin}/console/`, { ...phone, dark: true, language: "zh-CN" }, faults);
   await small.getByRole("heading", { name: "集群" }).waitFor(patience);
   await small.waitForFunction((n) => document.querySelectorAll("svg .room").length >= n, flow.rooms.length - 1, patience);
-  await wellMade(small, "cluster on a phone, dark, Chinese");
-  await picture(small, "console-phone-dark");
+  await looksWell(small, "console-phone-dark");
 
   // The death of a node: its rooms are taken over, as all may see.
   await page.getByRole("link", { name: "Cluster", exact: true }).click();
@@ -162,7 +169,7 @@ test("three nodes under load, one of them killed, and what operators do", { time
   await picture(page, "console-takeover");
   await terminal("top-takeover");
   await row(page, "Nodes", "n3").getByText("gone", { exact: true }).waitFor(patience);
-  await wellMade(page, "a node is gone");
+  await looksWell(page, "console-gone");
   // Its rooms go on elsewhere.
   await row(page, "Busiest rooms", flow.rooms[2]!).getByText(/^[1-9][0-9.]*\/s$/).waitFor(patience);
   await flow.end();
