@@ -118,6 +118,19 @@ func (f *fleet) follow(s *stream, addr string) *viewer {
 	return v
 }
 
+// leadsTo reports whether a balancer sends a new client to node i.
+func (f *fleet) leadsTo(front string, i int) bool {
+	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
+	defer cancel()
+	c, err := client.Dial(ctx, client.Options{Servers: []string{front}, Account: "visitor"})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer c.Close(context.Background())
+	at, ok := c.Server()
+	return ok && at.Node == f.nodes[i].name
+}
+
 // behindViewers is how many viewers come by way of a balancer.
 const behindViewers = 30
 
@@ -160,6 +173,7 @@ func TestNodeKilledBehindBalancer(t *testing.T) {
 				frames += s.pushed.Load() * uint64(len(s.subs))
 				f.start(victim)
 				f.await(3)
+				f.until("the balancer sends clients to the node again", func() bool { return f.leadsTo(front, victim) })
 			}
 			slices.Sort(pauses)
 			at := func(q float64) time.Duration {
