@@ -230,6 +230,23 @@ const (
 	exitInterrupted = 128 + int(syscall.SIGINT)
 )
 
+// untilSignal returns a context that ends with the first signal to end. A second one ends the process at once: before
+// anything can be seen of the first, the system does with signals what it does without us.
+func untilSignal() context.Context {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		<-signals
+		signal.Stop(signals)
+		if len(signals) > 0 { // it came with the first
+			os.Exit(exitInterrupted)
+		}
+		cancel()
+	}()
+	return ctx
+}
+
 // errUnwell ends doctor with a status of its own when there is something to change: that has been said.
 var errUnwell = errors.New("there is something to change")
 
@@ -248,8 +265,7 @@ func run(args []string) int {
 	if err != nil {
 		return complain(std, usageError(err), exitUsage)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	ctx := untilSignal()
 	k.BindTo(ctx, (*context.Context)(nil))
 	switch err := k.Run(std); {
 	case err == nil:
