@@ -62,19 +62,20 @@ test("another quality takes over without a break, and who comes late sees a pict
 });
 
 // `make drill-browser` has the figures.
-test("on a line that is too slow sound goes on with stills, and pictures come back", { timeout: 200_000 }, async () => {
+test("on a line that is too slow sound goes on with stills, and pictures come back", { timeout: 600_000 }, async () => {
+  const long = { timeout: 240_000 }; // what fails is tried again ever more seldom
   const line = await path(server.ws.replace("ws://", ""));
   const [sender, viewer] = [await open(), await open()];
   const room = await sender.evaluate((ws) => globalThis.harness.start({ servers: [ws], account: "alice" }), server.ws);
-  await viewer.evaluate(([ws, room]) => globalThis.harness.watch([ws!], "bob", room!, { min: 150, max: 1000 }), [`ws://${line.addr}`, room]);
+  await viewer.evaluate(([ws, room]) => globalThis.harness.watch([ws!], "bob", room!, { min: 600, max: 3000 }), [`ws://${line.addr}`, room]); // smooth: a busy machine is no slow line
   await viewer.waitForFunction(() => globalThis.harness.shown.length > 60 && globalThis.harness.watchStats()!.skew !== undefined, undefined, patience);
   const full = (await viewer.evaluate(() => globalThis.harness.watchStats()))!.bitrate / 8;
   line.rate = full / 2;
   await viewer.waitForFunction(() => globalThis.harness.watchStats()!.rendition === 1, undefined, patience);
-  await viewer.waitForFunction(() => globalThis.harness.soundGoesOn(3000), undefined, patience);
+  await viewer.waitForFunction(() => globalThis.harness.soundGoesOn(3000), undefined, long);
   const n = await viewer.evaluate(() => globalThis.harness.shown.length);
   line.rate = Infinity;
-  await viewer.waitForFunction((n) => globalThis.harness.watchStats()!.rendition === 0 && globalThis.harness.shown.length > n + 30, n, { timeout: 120_000 });
+  await viewer.waitForFunction((n) => globalThis.harness.watchStats()!.rendition === 0 && globalThis.harness.shown.length > n + 30, n, long);
   await Promise.all([sender.context().close(), viewer.context().close()]);
   line.close();
 });
