@@ -14,6 +14,7 @@ import { heard, hex, say } from "./wire.js";
 
 const t = words({
   title: ["Send files", "发送文件"],
+  receiveTitle: ["Receive files", "接收文件"],
   lead: ["From this browser to another, through the server and never kept there. Any size.", "从此浏览器直接送达另一方，经由服务器但不留存，大小不限。"],
   choose: ["Choose files", "选择文件"],
   folder: ["Choose a folder", "选择文件夹"],
@@ -251,7 +252,7 @@ function fileList(files: readonly { name: string; size: number }[]): { element: 
 async function receive(root: HTMLElement, link: RoomLink, disk: Disk, dial: () => Promise<Client>, ends: Array<() => void>): Promise<void> {
   const status = h("p", { class: "lead", role: "status" }, t("looking"));
   const stage = h("div");
-  root.append(h("h1", {}, t("title")), status, stage);
+  root.append(h("h1", {}, t("receiveTitle")), status, stage);
   let r: Receiver;
   try {
     const c = await dial();

@@ -37,7 +37,7 @@ const t = words({
   quality: ["Quality", "画质"],
   automatic: ["Automatic", "自动"],
   stills: ["Sound and stills", "声音与静态画面"],
-  slowLine: ["Slow line: sound and stills", "网络较慢：声音与静态画面"],
+  slowLine: ["Slow line", "网络较慢"],
   full: ["Full screen", "全屏"],
   inPicture: ["Picture in picture", "画中画"],
   captions: ["Captions: what the sender writes", "字幕：主播输入的文字"],
