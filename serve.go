@@ -25,6 +25,7 @@ import (
 	"github.com/timedge/timedge/auth"
 	"github.com/timedge/timedge/client"
 	"github.com/timedge/timedge/engine"
+	"github.com/timedge/timedge/internal/heap"
 	"github.com/timedge/timedge/room"
 )
 
@@ -86,6 +87,7 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 		go func() { failed <- pages.Serve(admin) }()
 	}
 	go r.run(ctx, hup)
+	go gatherHeap(ctx)
 	c.greet(std, e, admin)
 	gateway.greet(std)
 	boss := supervised()
@@ -125,6 +127,21 @@ func (c *serveCmd) Run(ctx context.Context, std *streams) error {
 	_ = pages.Close() // after the drain, which /readyz tells of
 	log.Info().Msg("stopped")
 	return err
+}
+
+// gatherHeap has the system hold the heap in large pages, so that when this process is killed its connections break at
+// once: see docs/decisions/large-pages.md.
+func gatherHeap(ctx context.Context) {
+	const blocks = 16 // a second: some 8 ms of a processor while the heap grows, and nothing else
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for g := new(heap.Gatherer); ; g.Step(blocks) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
 }
 
 // buildInfo is 1, with what the process was built of as labels.

@@ -29,6 +29,7 @@ var layers = []layer{
 	{path: "internal/clock"},
 	{path: "internal/settings", foreign: []string{"github.com/BurntSushi/toml"}},
 	{path: "internal/doctor"},
+	{path: "internal/heap"},
 	{path: "internal/record", foreign: []string{"golang.org/x/crypto/chacha20poly1305"}},
 	{path: "ring", foreign: []string{"github.com/cespare/xxhash/v2"}},
 	{path: "auth", project: []string{"codec"}, foreign: []string{
@@ -75,7 +76,7 @@ var layers = []layer{
 	{path: "tools", project: []string{"client", "codec", "engine"}, foreign: []string{"*"}},
 	{path: "benchmarks", project: []string{"client", "codec", "engine", "tools"}, foreign: []string{"*"}},
 	// The command line may import all that there is.
-	{path: "", project: []string{"codec", "auth", "ring", "room", "node", "engine", "client", "client/media", "e2ee", "tim", "web", "internal/settings", "internal/doctor", "admin"}, foreign: []string{"*"}},
+	{path: "", project: []string{"codec", "auth", "ring", "room", "node", "engine", "client", "client/media", "e2ee", "tim", "web", "internal/settings", "internal/doctor", "internal/heap", "admin"}, foreign: []string{"*"}},
 }
 
 // gnet is imported by engine alone: what it needs of its caller is known in one place.
