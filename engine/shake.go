@@ -226,22 +226,10 @@ func silence(err error) error {
 // readProxy reads the PROXY header that a balancer begins with, takes the client's address from it, and returns what
 // was read too far. The client is held to the limits of its own address, the balancer is not.
 func (e *Engine) readProxy(c *net.TCPConn, s *session) (early []byte, err error) {
-	r := bufio.NewReaderSize(c, maxProxyBytes)
-	n, err := proxyLength(r)
+	h, early, err := proxyHeader(c)
 	if err != nil {
 		return nil, err
 	}
-	head, err := r.Peek(n)
-	if err != nil {
-		return nil, fmt.Errorf("PROXY header: %w", err)
-	}
-	h, err := proxyproto.Read(bufio.NewReader(bytes.NewReader(head)))
-	if err != nil {
-		return nil, fmt.Errorf("PROXY header: %w", err)
-	}
-	_, _ = r.Discard(n)
-	rest, _ := r.Peek(r.Buffered())
-	early = bytes.Clone(rest)
 	if h.Command.IsLocal() { // the balancer speaks for itself
 		return early, nil
 	}
@@ -258,6 +246,25 @@ func (e *Engine) readProxy(c *net.TCPConn, s *session) (early []byte, err error)
 	}
 	s.place = place
 	return early, nil
+}
+
+// proxyHeader reads a PROXY header, and returns what was read too far.
+func proxyHeader(c io.Reader) (h *proxyproto.Header, early []byte, err error) {
+	r := bufio.NewReaderSize(c, maxProxyBytes)
+	n, err := proxyLength(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	head, err := r.Peek(n)
+	if err != nil {
+		return nil, nil, fmt.Errorf("PROXY header: %w", err)
+	}
+	if h, err = proxyproto.Read(bufio.NewReader(bytes.NewReader(head))); err != nil {
+		return nil, nil, fmt.Errorf("PROXY header: %w", err)
+	}
+	_, _ = r.Discard(n)
+	rest, _ := r.Peek(r.Buffered())
+	return h, bytes.Clone(rest), nil
 }
 
 // proxyLength returns how many bytes the header that r begins with takes. It reads as far as it must to know that.
