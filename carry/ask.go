@@ -54,8 +54,8 @@ type Effects interface {
 	Give(a Ask, o *room.Outbound, t Ticket)
 	// Detached has Node.Detached called. Any goroutine calls it.
 	Detached(o *room.Outbound)
-	// Operate has this node do what an operator wants of it, in JSON that is the callee's. A report with the same req is the
-	// answer, on the same link.
+	// Operate has this node do what an operator wants of it, in JSON that is the callee's. A report with the same req is
+	// the answer, on the same link.
 	Operate(l LinkID, req uint32, wish []byte)
 	// Regained says that a room which this node has clients of has a relay again, and for how long it had none: since the
 	// link to the one before broke.
