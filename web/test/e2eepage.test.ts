@@ -120,6 +120,45 @@ test("an encrypted broadcast is for who has its key, and the server reads nothin
   }
 });
 
+/** Goes through the lobby of a meeting, without camera and microphone: words are enough. */
+async function meet(url: string, name: string, encrypt = false): Promise<Page> {
+  const page = await visit(browser, url);
+  await page.locator("#meeting-name").fill(name, patience);
+  await page.locator("#meeting-quality").selectOption("180p");
+  if (encrypt) await page.getByLabel("Encrypt").check();
+  await page.locator("main form button[type=submit]").click();
+  return page;
+}
+
+test("an encrypted meeting is for who has its key", { timeout: 240_000 }, async () => {
+  const way = await tap(server.url);
+  const ann = await meet(`${way.url}/meeting`, "Ann of the secret kitchen", true);
+  await ann.waitForFunction(() => location.hash.includes("&key="), undefined, patience);
+  const url = ann.url();
+  const bob = await meet(url, "Bob of the secret kitchen");
+  for (const [page, other] of [[ann, "Bob of the secret kitchen"], [bob, "Ann of the secret kitchen"]] as const) {
+    const tile = page.locator(".tile.picture", { hasText: other });
+    await tile.waitFor(patience);
+    await tile.locator("canvas").waitFor(patience);
+    await page.waitForFunction((other) => {
+      const li = [...document.querySelectorAll<HTMLElement>(".tile")].find((x) => x.querySelector(".name")?.textContent?.includes(other));
+      return (li?.querySelector("canvas")?.toDataURL("image/png") ?? "").length > 3000; // longer than one colour is
+    }, other, { ...patience, polling: 200 });
+  }
+  await bob.getByRole("button", { name: /People/ }).click();
+  assert.equal(await bob.locator("#meeting-link").inputValue(), url);
+  await bob.getByText("Encrypted end to end.").waitFor(patience);
+  for (const link of [url.replace(/&key=.*/, ""), url.replace(/key=../, "key=zz")]) {
+    const stranger = await meet(link, "Mallory");
+    await stranger.getByText("This meeting is encrypted, and this link has not its key.").waitFor(patience);
+    await stranger.context().close();
+  }
+  const recorded = way.recorded();
+  for (const s of ["secret kitchen", '"presence"', '"picture"', "opus"]) assert.ok(!recorded.includes(s), `${s} is on the way`);
+  await Promise.all([ann, bob].map((p) => p.context().close()));
+  way.close();
+});
+
 test("encrypted files are for who has their key, also after the sender was loaded anew", { timeout: 240_000 }, async () => {
   const body = randomBytes(3_000_000);
   const path = join(folder, "plans.bin");

@@ -20,6 +20,8 @@ export interface Choice {
   source: Source | undefined;
   microphone: boolean;
   camera: boolean;
+  /** A meeting that is made now is encrypted end to end. */
+  encrypt: boolean;
 }
 
 export interface Lobby {
@@ -49,8 +51,8 @@ export function whyNot(e: unknown): string {
   return name === "NotAllowedError" ? t("denied") : name === "NotFoundError" || name === "OverconstrainedError" ? t("notFound") : (e as Error).message;
 }
 
-/** The look before joining: one's picture, level, devices and name. */
-export function lobby(account: string, join: (c: Choice) => Promise<void>): Lobby {
+/** The look before joining: one's picture, level, devices and name; of a meeting that is not yet made, `fresh`, whether it is encrypted. */
+export function lobby(account: string, fresh: boolean, join: (c: Choice) => Promise<void>): Lobby {
   let source: Source | undefined;
   let over = false;
   let opened = 0;
@@ -67,6 +69,7 @@ export function lobby(account: string, join: (c: Choice) => Promise<void>): Lobb
   const microphones = deviceChoice("meeting-microphone", t("microphone"), changed);
   const quality = h("select", { id: "meeting-quality", onchange: changed }, ...Object.keys(qualities).map((q) => h("option", { value: q }, q)));
   quality.value = "360p";
+  const encrypt = h("input", { type: "checkbox", id: "meeting-seal" });
   const go = h("button", { type: "submit" }, t("join"));
   const toggle = (on: string, offWord: string, paths: readonly [on: string, off: string], flip: () => boolean): HTMLButtonElement => {
     const b = h("button", { type: "button", class: "second", aria: { pressed: "true" }, onclick: () => {
@@ -131,7 +134,7 @@ export function lobby(account: string, join: (c: Choice) => Promise<void>): Lobb
       go.disabled = true;
       go.textContent = t("joining");
       sessionStorage.setItem(keptName, name.value);
-      void join({ name: name.value.trim() || account, quality: qualities[quality.value]!, source, microphone: micOn, camera: cameraOn }).finally(() => {
+      void join({ name: name.value.trim() || account, quality: qualities[quality.value]!, source, microphone: micOn, camera: cameraOn, encrypt: encrypt.checked }).finally(() => {
         go.disabled = false;
         go.textContent = t("join");
       });
@@ -140,6 +143,7 @@ export function lobby(account: string, join: (c: Choice) => Promise<void>): Lobb
       h("label", { htmlFor: "meeting-name" }, t("name")), name,
       cameras.element, microphones.element,
       h("label", { htmlFor: "meeting-quality" }, t("quality")), quality,
+      fresh && h("div", { class: "check" }, encrypt, h("label", { htmlFor: "meeting-seal" }, t("seal"))),
       h("div", { class: "row go" }, go)));
   return { element, fail: (text) => (wrong.textContent = text), close };
 }

@@ -1,3 +1,4 @@
+import { looksSealed } from "@timedge/sdk/e2ee";
 import { ClosedError, everyone, RefusedError, type Client, type Event, type Options, type Publisher, type RoomID, type Subscription } from "@timedge/sdk";
 import { dtypes as media, encodeText, parseText, Player, type Latency, type PictureCodec, type PlayerStats, type Quality } from "@timedge/media";
 import { Carry, levels, sizeFor, smallOf, type Level, type Shown, type Size } from "./carry.js";
@@ -39,7 +40,7 @@ export interface MeetingEvents {
   /** The server is away, or back. */
   away(is: boolean): void;
   /** It goes on no more: the owner has ended it, or removed this one; or something else. */
-  ended(why: "ended" | "removed" | "closed" | Error): void;
+  ended(why: "ended" | "removed" | "closed" | "locked" | Error): void;
 }
 
 /** Somebody else, with what is needed to see and hear it. */
@@ -159,6 +160,8 @@ export class Meeting {
       this.roster.left(e.pub);
       this.settle();
     }
+    // What is said is encrypted, and does not open here. Of a gap the owner's word counts: others may push what nobody has sealed.
+    if (e.type === "gap" ? e.reason === "refused" && e.publisher === this.ownerName : e.type === "message" && looksSealed(e.payload)) return this.finish("locked");
     if (e.type !== "message") return;
     this.roster.heard(e.pub, now);
     switch (e.dtype) {
@@ -441,10 +444,14 @@ export class Meeting {
   // The end
 
   private end(why: Error): void {
+    const code = why instanceof ClosedError || why instanceof RefusedError ? why.code : "";
+    this.finish(code === "revoked" ? "removed" : code === "removed" ? "ended" : code === "not_granted" ? "closed" : why);
+  }
+
+  private finish(why: Parameters<MeetingEvents["ended"]>[0]): void {
     if (this.over) return;
     this.stop();
-    const code = why instanceof ClosedError || why instanceof RefusedError ? why.code : "";
-    this.o.on.ended(code === "revoked" ? "removed" : code === "removed" ? "ended" : code === "not_granted" ? "closed" : why);
+    this.o.on.ended(why);
     this.hangUp();
   }
 

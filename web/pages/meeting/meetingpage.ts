@@ -1,6 +1,7 @@
 // The meeting page: a look before joining, and the meeting itself. Without a room behind # a new one is made.
 
-import { ClosedError, parseRoom, RefusedError, type RoomID } from "@timedge/sdk";
+import { ClosedError, RefusedError } from "@timedge/sdk";
+import { encrypted, formatHash, Keys, newLinkKey, parseHash } from "@timedge/sdk/e2ee";
 import { h } from "../shell/dom.js";
 import type { Page } from "../shell/page.js";
 import { worklet } from "../live/live.js";
@@ -15,7 +16,14 @@ const keep = { get: (room: RoomID) => sessionStorage.getItem(kept + room), set: 
 export const page: Page = (root, shell) => {
   let over = false;
   let leave = (): void => {};
-  let room: RoomID | undefined = parseRoom(shell.hash) === undefined ? undefined : shell.hash;
+  const link = parseHash(shell.hash);
+  let room = link?.room;
+  let keys = link?.key && new Keys(link.key);
+  const hash = (): string => formatHash({ room: room!, ...(keys ? { key: keys.link } : {}) });
+  if (!link && shell.hash.includes("&key=")) {
+    root.append(h("h1", {}, t("title")), h("p", { class: "error" }, t("locked")));
+    return () => {};
+  }
 
   const told = (e: unknown): string => {
     const code = e instanceof RefusedError || e instanceof ClosedError ? e.code : "";
@@ -23,7 +31,7 @@ export const page: Page = (root, shell) => {
   };
 
   const begin = (text?: string): void => {
-    const looking = lobby(shell.account(), async (c) => {
+    const looking = lobby(shell.account(), room === undefined, async (c) => {
       try {
         await enter(c);
       } catch (e) {
@@ -36,7 +44,8 @@ export const page: Page = (root, shell) => {
         const client = await shell.dial();
         room = await makeMeeting(client);
         await client.close();
-        history.replaceState(null, "", `#${room}`);
+        if (c.encrypt) keys = new Keys(newLinkKey());
+        history.replaceState(null, "", `#${hash()}`);
       }
       let view: ReturnType<typeof roomView> | undefined;
       const on: MeetingEvents = {
@@ -46,7 +55,7 @@ export const page: Page = (root, shell) => {
         away: (is) => view?.away(is),
         ended: (why) => finish(typeof why === "string" ? t(why) : t("failed", { why: why.message })),
       };
-      const m = await Meeting.join({ dial: (o) => shell.dial(o), room, account: shell.account(), name: c.name, worklet, quality: c.quality, keep, on });
+      const m = await Meeting.join({ dial: async (o) => (keys ? encrypted(await shell.dial(o), keys) : shell.dial(o)), room, account: shell.account(), name: c.name, worklet, quality: c.quality, keep, on });
       if (over) return void m.leave();
       looking.close(true);
       root.replaceChildren();
@@ -57,7 +66,7 @@ export const page: Page = (root, shell) => {
         root.replaceChildren();
         begin(text);
       };
-      view = roomView(root, m, c, { room, tell: shell.tell, left: () => finish(t("left")) });
+      view = roomView(root, m, c, { link: `${location.origin}${location.pathname}#${hash()}`, encrypted: keys !== undefined, tell: shell.tell, left: () => finish(t("left")) });
       leave = () => {
         void m.leave();
         view?.close();

@@ -34,7 +34,7 @@ export interface RoomView {
 }
 
 /** Shows the meeting that one takes part in. */
-export function room(root: HTMLElement, m: Meeting, c: Choice, o: { room: string; tell(text: string): void; left(): void }): RoomView {
+export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string; encrypted: boolean; tell(text: string): void; left(): void }): RoomView {
   let over = false;
   let source = c.source;
   let shared: Source | undefined;
@@ -272,8 +272,9 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { room: string
   });
   const list = h("ul", { class: "members" });
   const open = h("input", { type: "checkbox", id: "meeting-open", checked: true, onchange: () => void m.open(open.checked).catch((e: Error) => (wrong.textContent = e.message)) });
-  const link = h("input", { id: "meeting-link", readOnly: true, class: "mono", value: `${location.origin}${location.pathname}#${o.room}`, onfocus: () => link.select() });
+  const link = h("input", { id: "meeting-link", readOnly: true, class: "mono", value: o.link, onfocus: () => link.select() });
   const peoplePanel = h("section", { class: "panel" }, h("h2", {}, t("peopleTitle")), list,
+    o.encrypted && h("p", { class: "hint lock" }, icon(icons.lock), " ", t("sealed")),
     h("label", { htmlFor: "meeting-link" }, t("link")),
     h("div", { class: "row" }, h("div", { class: "grow" }, link), h("button", { type: "button", class: "second", onclick: () => {
       void navigator.clipboard?.writeText(link.value).then(() => o.tell(t("copied")), () => link.select());
