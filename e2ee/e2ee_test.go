@@ -215,7 +215,7 @@ func TestRotation(t *testing.T) {
 	owner, alice, bob := join("owner"), join("alice"), join("bob")
 	before := sealedMessage(t, alice.sealer, 0, client.Delta, "before")
 
-	next, message, err := owner.Next(room, [][]byte{alice.Public(), owner.Public()})
+	next, message, err := owner.Next(room, [][]byte{{4, 1}, alice.Public(), owner.Public()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,6 +50,8 @@ func (m *Member) Public() []byte { return m.private.PublicKey().Bytes() }
 // Next draws the secret of the next epoch and seals it to those who stay, by their public keys. The message goes to all
 // in the room, through the Publisher, under the present secret; only then Rotate takes the next one up.
 //
+// Who has said a public key that is none gets nothing: it must not keep the others from going on.
+//
 // Whoever receives it has to know that it comes from somebody who may remove others: the room's owner. This package
 // does not.
 func (k *Keys) Next(room client.RoomID, stay [][]byte) (next LinkKey, message []byte, err error) {
@@ -61,7 +63,7 @@ func (k *Keys) Next(room client.RoomID, stay [][]byte) (next LinkKey, message []
 	for _, public := range stay {
 		to, err := hpke.DHKEM(ecdh.P256()).NewPublicKey(public)
 		if err != nil {
-			return LinkKey{}, nil, err
+			continue
 		}
 		sealed, err := hpke.Seal(to, hpke.HKDFSHA256(), hpke.AES128GCM(), bound(room, next.Epoch), next.Secret[:])
 		if err != nil {

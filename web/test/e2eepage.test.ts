@@ -153,6 +153,27 @@ test("an encrypted meeting is for who has its key", { timeout: 240_000 }, async 
     await stranger.getByText("This meeting is encrypted, and this link has not its key.").waitFor(patience);
     await stranger.context().close();
   }
+  // Who is removed reads no further: those who stay go on under another secret, which the new link carries.
+  const cai = await meet(url, "Cai");
+  await ann.locator(".tile.picture", { hasText: "Cai" }).waitFor(patience);
+  await cai.locator(".tile.picture", { hasText: "Ann" }).waitFor(patience);
+  await ann.getByRole("button", { name: /People/ }).click();
+  await ann.getByRole("button", { name: "Remove Bob of the secret kitchen" }).click();
+  await bob.getByText("The host has removed you from the meeting.").waitFor(patience);
+  for (const page of [ann, cai]) await page.waitForFunction(() => location.hash.endsWith(".1"), undefined, patience);
+  assert.equal(cai.url(), ann.url());
+  assert.equal(await ann.locator("#meeting-link").inputValue(), ann.url());
+  await cai.getByRole("button", { name: /Chat/ }).click();
+  await cai.getByLabel("Say something").fill("Now among ourselves");
+  await cai.keyboard.press("Enter");
+  await ann.getByRole("button", { name: /Chat/ }).click();
+  await ann.getByText("Now among ourselves").waitFor(patience);
+  const dan = await meet(ann.url(), "Dan");
+  await dan.locator(".tile.picture", { hasText: "Cai" }).waitFor(patience);
+  const old = await meet(url, "Eve");
+  await old.getByText("This meeting is encrypted, and this link has not its key.").waitFor(patience);
+  await Promise.all([cai, dan, old].map((p) => p.context().close()));
+
   const recorded = way.recorded();
   for (const s of ["secret kitchen", '"presence"', '"picture"', "opus"]) assert.ok(!recorded.includes(s), `${s} is on the way`);
   await Promise.all([ann, bob].map((p) => p.context().close()));

@@ -184,6 +184,13 @@ export class Rendition {
     this.push(dtypes.picture, "key", encodeSample(0, 0, () => {}));
   }
 
+  /** Begins anew: what goes before the pictures is told again. */
+  again(): void {
+    this.told = "";
+    this.close();
+    this.config = undefined;
+  }
+
   close(): void {
     if (this.encoder && this.encoder.state !== "closed") this.encoder.close();
     this.encoder = undefined;

@@ -34,6 +34,12 @@ export class SoundStream {
     if (m) this.renew(); // an encoder counts its samples, and would place what comes later too early
   }
 
+  /** Begins anew: what goes before the sound is told again. */
+  again(): void {
+    this.told = "";
+    this.renew();
+  }
+
   /** Goes on with another track, or with none. */
   take(track: MediaStreamTrack | undefined): void {
     this.stopTrack?.();

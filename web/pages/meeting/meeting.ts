@@ -1,4 +1,4 @@
-import { looksSealed } from "@timedge/sdk/e2ee";
+import { looksSealed, Member as SecretMember, nextKey, RekeyError, type Keys } from "@timedge/sdk/e2ee";
 import { ClosedError, everyone, RefusedError, type Client, type Event, type Options, type Publisher, type RoomID, type Subscription } from "@timedge/sdk";
 import { dtypes as media, encodeText, parseText, Player, type Latency, type PictureCodec, type PlayerStats, type Quality } from "@timedge/media";
 import { Carry, levels, sizeFor, smallOf, type Level, type Shown, type Size } from "./carry.js";
@@ -17,6 +17,10 @@ const waitsLong = 500;
 const resetMillis = 15_000;
 /** Pictures so far behind are given up with the connection that they wait in, ms. */
 const giveUp = 1500;
+/** What was sealed before somebody was removed, and is on its way, still opens for so long, ms. */
+const oldSecretMillis = 5000;
+/** So many words of the owner in a row that do not open: the key is another. */
+const maxStrange = 3;
 
 export interface MeetingOptions {
   /** Connects; called three times: for sound and words, for pictures out, for pictures in. */
@@ -29,6 +33,8 @@ export interface MeetingOptions {
   codec?: PictureCodec | undefined;
   /** Where what the owner has said is kept over a reload, by room. */
   keep: { get(room: RoomID): string | null; set(room: RoomID, text: string): void };
+  /** Of an encrypted meeting: those that the clients seal and open with. */
+  keys?: Keys | undefined;
   on: MeetingEvents;
 }
 
@@ -37,6 +43,8 @@ export interface MeetingEvents {
   changed(): void;
   line(from: string, text: string): void;
   reaction(pub: number, emoji: string): void;
+  /** Somebody was removed from an encrypted meeting: its link has another key. */
+  relinked?(): void;
   /** The server is away, or back. */
   away(is: boolean): void;
   /** It goes on no more: the owner has ended it, or removed this one; or something else. */
@@ -90,6 +98,8 @@ export class Meeting {
   private line = 2;
   private controlledAt = -Infinity;
   private ownerName = "";
+  private member: SecretMember | undefined;
+  private strange = 0;
   private readonly timer: ReturnType<typeof setInterval>;
   private over = false;
 
@@ -118,6 +128,7 @@ export class Meeting {
       [m.publisher, m.incoming, m.ownerName, m.owner] = [publisher, incoming, info.owner, info.owner === o.account];
       const kept = m.owner ? parseWord(new TextEncoder().encode(o.keep.get(o.room) ?? "")) : undefined;
       if (kept?.type === "control") m.control = kept;
+      if (o.keys) m.member = await SecretMember.create();
       m.events = await hall.subscribe(o.room, { noEcho: true });
       void m.listen();
       m.tell();
@@ -147,22 +158,24 @@ export class Meeting {
 
   private async listen(): Promise<void> {
     try {
-      for await (const e of this.events) this.take(e);
+      for await (const e of this.events) await this.take(e); // what follows a new secret is sealed under it
     } catch (e) {
       this.end(e as Error);
     }
   }
 
-  private take(e: Event): void {
+  private async take(e: Event): Promise<void> {
     const now = performance.now();
     if (e.type === "joined") this.roster.joined(e.pub, e.account, now);
     if (e.type === "left") {
       this.roster.left(e.pub);
       this.settle();
     }
-    // What is said is encrypted, and does not open here. Of a gap the owner's word counts: others may push what nobody has sealed.
-    if (e.type === "gap" ? e.reason === "refused" && e.publisher === this.ownerName : e.type === "message" && looksSealed(e.payload)) return this.finish("locked");
+    // What is said is encrypted, and does not open here. The owner's word counts: others may push what nobody has sealed.
+    if (e.type === "gap" && e.reason === "refused" && e.publisher === this.ownerName && e.dtype === dtypes.presence && ++this.strange >= maxStrange) return this.finish("locked");
     if (e.type !== "message") return;
+    if (looksSealed(e.payload)) return this.finish("locked");
+    if (e.publisher === this.ownerName) this.strange = 0;
     this.roster.heard(e.pub, now);
     switch (e.dtype) {
       case media.sound: {
@@ -176,12 +189,35 @@ export class Meeting {
         return;
       }
     }
+    if (e.dtype === dtypes.secret) return e.publisher === this.ownerName ? this.takeSecret(e.payload) : undefined;
     const w = parseWord(e.payload);
     if (w?.type === "presence" && e.dtype === dtypes.presence) {
       this.roster.said(e.pub, w, now);
       this.settle();
     } else if (w?.type === "reaction" && e.dtype === dtypes.reaction) this.o.on.reaction(e.pub, w.emoji);
     else if (w?.type === "control" && e.dtype === dtypes.control && e.publisher === this.ownerName) this.obey(w);
+  }
+
+  private async takeSecret(message: Uint8Array): Promise<void> {
+    try {
+      const next = await this.member?.open(this.o.room, message);
+      if (next && next.epoch === this.o.keys!.link.epoch + 1) this.rotate(next);
+    } catch (e) {
+      if (e instanceof RekeyError && e.fault === "removed") this.finish("removed");
+      else if (!(e instanceof RekeyError)) throw e;
+    }
+  }
+
+  /** Takes the next secret up. Who comes from now on has only that one: all that they need is told again. */
+  private rotate(next: Keys["link"]): void {
+    const keys = this.o.keys!;
+    keys.rotate(next);
+    setTimeout(() => keys.forget(), oldSecretMillis);
+    this.told = "";
+    this.tell();
+    this.sending.again();
+    if (this.owner) this.command({});
+    this.o.on.relinked?.();
   }
 
   /** Takes what the owner wants; it may be this one, on another page. */
@@ -340,6 +376,7 @@ export class Meeting {
     return {
       type: "presence", name: this.o.name, ...this.sending.rooms,
       microphone: this.microphone, hand: this.hand, line: this.line, leaving,
+      ...(this.member ? { key: btoa(String.fromCharCode(...this.member.publicKey)) } : {}),
     };
   }
 
@@ -436,9 +473,15 @@ export class Meeting {
     this.command({ open: is });
   }
 
-  /** Removes an account: the server takes nothing from it any more. */
+  /** Removes an account: the server takes nothing from it any more, and of what is encrypted it has the key no more. */
   async remove(account: string): Promise<void> {
     await this.hall.revoke(this.o.room, account);
+    const keys = this.o.keys;
+    if (!keys) return;
+    const stay = this.roster.members(performance.now()).filter((m) => m.account !== account && m.presence.key);
+    const { next, message } = await nextKey(keys, this.o.room, stay.map((m) => keyOf(m.presence)));
+    this.push(dtypes.secret, "delta", message); // sealed under the secret that there still is
+    this.rotate(next);
   }
 
   // The end
@@ -479,5 +522,14 @@ export class Meeting {
     if (all && this.owner) await this.hall.remove(this.o.room).catch(() => {});
     await Promise.all([this.publisher.close().catch(() => {}), this.sending.close()]);
     this.hangUp();
+  }
+}
+
+/** The public key that somebody says; no bytes if it is none. */
+function keyOf(p: Presence): Uint8Array {
+  try {
+    return Uint8Array.from(atob(p.key ?? ""), (c) => c.charCodeAt(0));
+  } catch {
+    return new Uint8Array();
   }
 }

@@ -53,9 +53,13 @@ export const page: Page = (root, shell) => {
         line: (from, text) => view?.line(from, text),
         reaction: (pub, emoji) => view?.reaction(pub, emoji),
         away: (is) => view?.away(is),
+        relinked: () => {
+          history.replaceState(null, "", `#${hash()}`);
+          view?.relinked(location.href);
+        },
         ended: (why) => finish(typeof why === "string" ? t(why) : t("failed", { why: why.message })),
       };
-      const m = await Meeting.join({ dial: async (o) => (keys ? encrypted(await shell.dial(o), keys) : shell.dial(o)), room, account: shell.account(), name: c.name, worklet, quality: c.quality, keep, on });
+      const m = await Meeting.join({ dial: async (o) => (keys ? encrypted(await shell.dial(o), keys) : shell.dial(o)), room, account: shell.account(), name: c.name, worklet, quality: c.quality, keep, keys, on });
       if (over) return void m.leave();
       looking.close(true);
       root.replaceChildren();

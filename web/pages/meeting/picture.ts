@@ -54,6 +54,11 @@ export class PictureRoom {
     this.rendition.pause();
   }
 
+  /** Begins anew, for who has not been told what goes before the pictures. */
+  again(): void {
+    this.rendition.again();
+  }
+
   /** Time passes. */
   tick(): void {
     if (performance.now() - this.usedAt > keepMillis) this.pause();

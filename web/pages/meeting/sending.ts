@@ -135,6 +135,12 @@ export class Sending {
     });
   }
 
+  /** Begins anew, for who has not been told what goes before pictures and sound. */
+  again(): void {
+    this.sound.again();
+    for (const p of this.all) p.again();
+  }
+
   /** Time passes. */
   tick(): void {
     for (const p of this.all) p.tick();

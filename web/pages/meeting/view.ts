@@ -30,6 +30,8 @@ export interface RoomView {
   line(from: string, text: string): void;
   reaction(pub: number, emoji: string): void;
   away(is: boolean): void;
+  /** The meeting has another link. */
+  relinked(link: string): void;
   close(): void;
 }
 
@@ -413,6 +415,7 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
       count();
     },
     reaction,
+    relinked: (l) => void (link.value = l),
     away: (is) => {
       isAway = is;
       refresh();

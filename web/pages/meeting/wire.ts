@@ -7,6 +7,8 @@ export const dtypes = {
   reaction: 71,
   /** Key messages of the owner: each is all that holds. */
   control: 72,
+  /** Of the owner, in an encrypted meeting: the next secret, for those who stay (docs/e2ee.md). Bytes, not JSON. */
+  secret: 73,
 } as const;
 
 /** How somebody is here. Rooms are "" where there is nothing. */
@@ -23,6 +25,8 @@ export interface Presence {
   line: number;
   /** It goes now. */
   leaving: boolean;
+  /** In an encrypted meeting: the public key that the next secret can be handed to, in base64. */
+  key?: string;
 }
 
 export interface Reaction {
@@ -42,6 +46,7 @@ export type Word = Presence | Reaction | Control;
 const maxBytes = 64 << 10;
 const maxName = 100;
 const maxMuted = 1000;
+const maxKey = 100;
 
 export function encodeWord(w: Word): Uint8Array {
   return new TextEncoder().encode(JSON.stringify(w));
@@ -63,6 +68,7 @@ export function parseWord(b: Uint8Array): Word | undefined {
       return {
         type: "presence", name: v.name, large: v.large as string, small: v.small as string, screen: v.screen as string,
         microphone: v.microphone === true, hand: v.hand === true, line: v.line === 0 || v.line === 1 ? v.line : 2, leaving: v.leaving === true,
+        ...(text(v.key, maxKey) ? { key: v.key } : {}),
       };
     case "reaction":
       return text(v.emoji, 16) && v.emoji !== "" ? { type: "reaction", emoji: v.emoji } : undefined;

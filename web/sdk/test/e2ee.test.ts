@@ -152,7 +152,7 @@ test("whoever is removed reads no further", async () => {
   const link = newLinkKey();
   const [owner, alice, bob] = [new Keys(link), new Keys(link), new Keys(link)];
   const [a, b] = [await Member.create(), await Member.create()];
-  const { next, message: handed } = await nextKey(owner, one, [a.publicKey]);
+  const { next, message: handed } = await nextKey(owner, one, [new Uint8Array(65), a.publicKey]);
   await assert.rejects(b.open(one, handed), (e) => e instanceof RekeyError && e.fault === "removed");
   await assert.rejects(a.open(formatRoom(2n), handed), (e) => e instanceof RekeyError && e.fault === "malformed");
   await assert.rejects(a.open(one, handed.subarray(1)), (e) => e instanceof RekeyError && e.fault === "malformed");

@@ -54,14 +54,14 @@ export class Member {
 
 /**
  * Draws the secret of the next epoch and seals it to those who stay, by their public keys. The message goes to all in the room, sealed under the
- * present secret; only then `keys.rotate(next)` takes the next one up.
+ * present secret; only then `keys.rotate(next)` takes the next one up. Who has said a key that is none gets nothing: it must not keep the others from going on.
  */
 export async function nextKey(keys: Keys, room: RoomID, stay: readonly Uint8Array[]): Promise<{ next: LinkKey; message: Bytes }> {
   if (stay.length > maxMembers) throw new RangeError(`${stay.length} members`);
   const next = { secret: crypto.getRandomValues(new Uint8Array(32)), epoch: keys.link.epoch + 1 };
   const entries = await Promise.all(stay.map(async (publicKey) => {
-    const { enc, sealed } = await hpkeSeal(publicKey.slice() as Bytes, bound(room, BigInt(next.epoch)), next.secret);
-    return join(await nameOf(publicKey), enc, sealed);
+    const handed = await hpkeSeal(publicKey.slice() as Bytes, bound(room, BigInt(next.epoch)), next.secret).catch(() => undefined);
+    return handed ? join(await nameOf(publicKey), handed.enc, handed.sealed) : none;
   }));
   return { next, message: join({ u64: BigInt(next.epoch) }, ...entries) };
 }
