@@ -1,6 +1,6 @@
 // The meeting page: a look before joining, and the meeting itself. Without a room behind # a new one is made.
 
-import { ClosedError, RefusedError } from "@timedge/sdk";
+import { ClosedError, RefusedError, type RoomID } from "@timedge/sdk";
 import { encrypted, formatHash, Keys, newLinkKey, parseHash } from "@timedge/sdk/e2ee";
 import { h } from "../shell/dom.js";
 import type { Page } from "../shell/page.js";
