@@ -145,8 +145,8 @@ func TestNodeKilledBehindBalancer(t *testing.T) {
 			frames := uint64(0)
 			for k := range *kills {
 				victim := k % 3
-				relay := (victim + k/3%2) % 3 // now and then the relay of what they see
-				s := f.run(place{relay: relay, publisher: (victim + 1) % 3}, pace)
+				relay := (victim + k/3%2) % 3                                        // now and then the relay of what they see
+				s := f.run(place{relay: relay, publisher: (victim + 1) % 3}, 5*pace) // so that its history lasts longer than a busy machine
 				for range behindViewers {
 					s.subs = append(s.subs, f.follow(s, front))
 				}

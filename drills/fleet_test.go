@@ -14,8 +14,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -211,9 +213,29 @@ func (f *fleet) launch(i int) {
 		n.cmd.Env = append(os.Environ(), f.env(n)...)
 	}
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := n.cmd.Start(); err != nil {
+	if err := startFor(n.cmd); err != nil {
 		f.t.Fatal(err)
 	}
+}
+
+// starts are to be run on a thread that lasts as long as this process: Pdeathsig kills a process when the thread ends
+// that has started it, as that of a load's publishing loop does.
+var starts = sync.OnceValue(func() chan<- func() {
+	c := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for f := range c {
+			f()
+		}
+	}()
+	return c
+})
+
+// startFor starts a process that ends with this one.
+func startFor(cmd *exec.Cmd) error {
+	done := make(chan error)
+	starts() <- func() { done <- cmd.Start() }
+	return <-done
 }
 
 func (f *fleet) signal(i int, s syscall.Signal) {
