@@ -10,13 +10,15 @@ import (
 // subscriber reads. So the kernel may hold no more unsent than the path takes in paceFor. Nothing is known of a path
 // until it has been full. Until then the kernel holds unsentStart, and twice as much each time that the path shows that
 // it takes that in time, up to SendBuffer, which no fast path ever fills. A path that stays full is measured; if it is
-// slower it is paced: what is written to it is kept to the bound, which the kernel by itself keeps only roughly.
+// slower it is paced: what is written to it is kept to the bound, which the kernel by itself keeps only roughly, until
+// it has not been full for paceRest.
 //
-// A session in a latest room is paced from the beginning, as if its path were slow. The writes of those that are not
-// paced cost nothing more.
+// A session in a latest room is always paced, from the beginning as if its path were slow. The writes of those that are
+// not paced cost nothing more.
 const (
 	paceFor     = 50 * time.Millisecond
 	paceOver    = 50 * time.Millisecond // a pace is taken over no less
+	paceRest    = time.Second
 	paceMin     = 2 << 10
 	paceStart   = 4 << 10
 	unsentStart = 8 << 10
@@ -29,6 +31,7 @@ type pace struct {
 	took   int   // bytes written since
 	since  int64 // when the path was full first of late; 0: all could be written since then
 	fullAt int64 // when it was full last
+	always bool  // it is in a latest room, or was
 }
 
 // unsent returns how many bytes the kernel may hold for the session unsent.
@@ -49,6 +52,21 @@ func (s *session) unsent() int {
 func (s *session) pacedFrom(bound int) {
 	if !s.paced() && bound < s.loop.eng.cfg.SendBuffer {
 		s.setPace(bound)
+	}
+	s.rarely().pace.always = true
+}
+
+// emptied notes that all that waited could be written. Loop only.
+func (s *session) emptied() {
+	if s.rare == nil {
+		return
+	}
+	p := &s.rare.pace
+	p.since = 0
+	if p.bound != 0 && !p.always && s.loop.now-p.fullAt >= int64(paceRest) {
+		n := int(p.bound)
+		p.bound = 0
+		s.setUnsent(n)
 	}
 }
 

@@ -163,9 +163,7 @@ func (s *session) flush() {
 			return
 		}
 	}
-	if s.rare != nil {
-		s.rare.pace.since = 0
-	}
+	s.emptied()
 	if !s.q.Idle() {
 		return // somebody waits for a point to resume at
 	}
