@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	soak      = flag.Duration("soak", 0, "how long the soak lasts; 0: it is left out")
+	soak      = flag.Duration("soak", 6*time.Second, "how long the soak lasts")
 	soakRooms = flag.Int("soakrooms", 16, "rooms of the soak")
 	soakEvery = flag.Duration("soakevery", 2*time.Second, "between two bad days of the soak")
 	soakSeed  = flag.Uint64("soakseed", 0, "of the soak's bad days; 0: another one each time")
@@ -77,9 +77,6 @@ const soakToken = "the-operator-of-the-soak"
 // Rooms of mixed kinds on three nodes, and a random bad day again and again, for as long as one likes: nothing is lost
 // without a word, nothing comes twice, and what the processes hold does not grow.
 func TestSoak(t *testing.T) {
-	if *soak == 0 {
-		t.Skip("only with -soak, as in make drill and make soak")
-	}
 	seed := *soakSeed
 	if seed == 0 {
 		seed = rand.Uint64()
