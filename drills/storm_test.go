@@ -69,7 +69,7 @@ func TestStorm(t *testing.T) {
 			}
 			clients := *storm / 4 * 4
 			cfg := load.Config{
-				Scenario: "storm", Addr: deal(plain), Register: plain[0], Subscribers: clients / 4 * 6, Connecting: clients,
+				Scenario: "storm", Addr: deal(plain), Register: plain[0], Subscribers: clients / 4 * 6, Returning: clients,
 				Streams: []load.Stream{{Payload: 64, Rate: 10}}, Warmup: time.Second, Duration: killAfter + 3*time.Second + time.Duration(clients)*2*time.Millisecond, KillAfter: killAfter,
 				KillPID: f.nodes[victim].cmd.Process.Pid, Silence: patience, Drain: patience, LostFails: true,
 				MaxLag: time.Hour, MaxTurn: time.Hour, // whose figures these are nobody compares with others'

@@ -93,6 +93,7 @@ type Config struct {
 
 	Idle       bool     `toml:"idle" json:"idle,omitempty"`              // publish nothing: connect, hold for Duration, measure memory
 	Connecting int      `toml:"connecting" json:"connecting,omitempty"`  // connections being set up at once; default 128
+	Returning  int      `toml:"returning" json:"returning,omitempty"`    // likewise, once publishing has begun; default Connecting
 	ConnRate   float64  `toml:"connect_rate" json:"conn_rate,omitempty"` // connections begun per second; 0: as fast as may be
 	PubConns   int      `toml:"pub_conns" json:"pub_conns,omitempty"`    // connections for publishers at most; default 1,000
 	Loops      int      `toml:"loops" json:"loops"`                      // receiving threads; default 1
@@ -140,6 +141,7 @@ func (c *Config) SetDefaults() {
 	or(&c.Window, DefaultWindow)
 	or(&c.ReadSize, defaultReadSize)
 	or(&c.Connecting, defaultConns)
+	or(&c.Returning, c.Connecting)
 	or(&c.PubConns, defaultPubConns)
 	if c.Target == "" {
 		c.Target = "timedge"

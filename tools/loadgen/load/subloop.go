@@ -95,7 +95,7 @@ func newSubLoop(r *run, index int) (*subLoop, error) {
 		return nil, err
 	}
 	l := &subLoop{run: r, cfg: r.cfg, poll: p, rng: rand.New(rand.NewPCG(r.cfg.Seed, uint64(index))),
-		buf: make([]byte, r.cfg.ReadSize+tailMax+over.Slack), raw: make([]byte, r.cfg.ReadSize), shaken: make(chan shaken, r.cfg.Connecting), connect: verify.NewHistogram(),
+		buf: make([]byte, r.cfg.ReadSize+tailMax+over.Slack), raw: make([]byte, r.cfg.ReadSize), shaken: make(chan shaken, max(r.cfg.Connecting, r.cfg.Returning)), connect: verify.NewHistogram(),
 		served: verify.NewHistogram(), longest: verify.NewHistogram(), outage: verify.NewHistogram(), turns: verify.NewHistogram(), errs: make(map[string]int), cut: make(map[string]int)}
 	for c := range l.sinks {
 		s := verify.NewSink()
@@ -296,7 +296,11 @@ func (l *subLoop) tick() {
 
 // connectMore begins connections, so many at once as the run allows.
 func (l *subLoop) connectMore(now int64) {
-	for len(l.begin) > 0 && l.dials < l.cfg.Connecting {
+	most := l.cfg.Connecting
+	if l.started {
+		most = l.cfg.Returning
+	}
+	for len(l.begin) > 0 && l.dials < most {
 		if l.cfg.ConnRate > 0 {
 			if l.nextUp > now {
 				return
