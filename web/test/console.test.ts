@@ -163,11 +163,11 @@ test("three nodes under load, one of them killed, and what operators do", { time
   await picture(page, "console");
   await terminal("top");
   await nodes.kill("n3");
-  await row(page, "What has happened", "n3 is no member any more").waitFor(patience);
-  await row(page, "What has happened", "n3 no more").first().waitFor(patience);
   await page.waitForFunction(() => document.querySelectorAll("svg .move").length > 0, undefined, patience);
   await picture(page, "console-takeover");
   await terminal("top-takeover");
+  await row(page, "What has happened", "n3 is no member any more").waitFor(patience);
+  await row(page, "What has happened", "n3 no more").first().waitFor(patience);
   await row(page, "Nodes", "n3").getByText("gone", { exact: true }).waitFor(patience);
   await looksWell(page, "console-gone");
   // Its rooms go on elsewhere.
