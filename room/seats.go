@@ -392,10 +392,11 @@ func (s *seat) behind() bool {
 	return false
 }
 
-// caughtUp lets a late seat count again once it has all that was acknowledged without it.
+// caughtUp lets a late seat count again once it has all that was acknowledged without it. What it owes of publishers
+// that have left it never acknowledges.
 func (l *seating) caughtUp(r *Room, s *seat) {
 	for _, p := range s.places {
-		if p.acked < p.st.acked.Load() {
+		if p.st.pub.ended == 0 && p.acked < p.st.acked.Load() {
 			return
 		}
 	}
@@ -403,10 +404,10 @@ func (l *seating) caughtUp(r *Room, s *seat) {
 	l.updateAll(r)
 }
 
-// lags reports whether the seat owes a batch that was posted before a moment.
+// lags reports whether the seat owes a batch, of a publisher that is there, that was posted before a moment.
 func (s *seat) lags(before int64) bool {
 	for _, p := range s.places {
-		if p.st.flight.owed(p.acked, before) {
+		if p.st.pub.ended == 0 && p.st.flight.owed(p.acked, before) {
 			return true
 		}
 	}
