@@ -153,15 +153,6 @@ func (s *subscriber) nodeHas(key codec.StreamKey, seq uint64) bool {
 	return false
 }
 
-// mayBeRevoked reports whether the owner has asked for that.
-func (w *World) mayBeRevoked(r *roomRecord, account string) bool {
-	for _, x := range r.rights[account] {
-		if !x.granted {
-			return true
-		}
-	}
-	return false
-}
 
 // leftGone is I8: a subscriber hears that a publisher is gone. It may be that no node who matters has heard of it for
 // the linger time: its client was away, or the network kept its node, or the subscriber's, from the others.
@@ -172,8 +163,8 @@ func (w *World) leftGone(s *subscriber, num uint16) {
 	}
 	l := lives[len(lives)-1]
 	p := l.by
-	if p.life != l || p.gone != 0 || p.done {
-		return
+	if p.life != l || p.gone != 0 || p.done || s.room.mayBeRevoked(p.account, l.began) {
+		return // it has left
 	}
 	if n := len(lives); n > 1 && (lives[n-2].by != p || w.now-l.began < w.slack()) { // the word may be of the one before
 		return

@@ -129,6 +129,11 @@ func (r *roomRecord) revoked(account string, pushed time.Duration) bool {
 	return false
 }
 
+// mayBeRevoked reports whether the owner has asked for that since a moment.
+func (r *roomRecord) mayBeRevoked(account string, since time.Duration) bool {
+	return slices.ContainsFunc(r.rights[account], func(x right) bool { return !x.granted && x.asked >= since })
+}
+
 // settled returns when the last word about an account was asked.
 func (r *roomRecord) settled(account string) time.Duration {
 	if rights := r.rights[account]; len(rights) > 0 {

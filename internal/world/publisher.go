@@ -444,7 +444,7 @@ func (p *publisher) closed(code codec.Code) {
 	case codec.CodeMoved, codec.CodeSuperseded:
 		p.again()
 	case codec.CodeRevoked:
-		if !p.w.mayBeRevoked(p.room, p.account) {
+		if !p.room.mayBeRevoked(p.account, 0) {
 			p.w.fail("I5", "%s is told that it was revoked in %s, and was not", p.name, p.room.label)
 		}
 		p.tries = max(p.tries, 4)

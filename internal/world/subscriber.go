@@ -236,7 +236,7 @@ func (s *subscriber) leave(m *codec.Left) {
 	case codec.CodeGone:
 		s.w.leftGone(s, m.Pub)
 	case codec.CodeRevoked:
-		if p.account != "" && !s.w.mayBeRevoked(s.room, p.account) {
+		if p.account != "" && !s.room.mayBeRevoked(p.account, 0) {
 			s.w.fail("I5", "%s hears that %s was revoked in %s, which it was not", s.name, p.account, s.room.label)
 		}
 	}
