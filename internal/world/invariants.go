@@ -153,7 +153,6 @@ func (s *subscriber) nodeHas(key codec.StreamKey, seq uint64) bool {
 	return false
 }
 
-
 // leftGone is I8: a subscriber hears that a publisher is gone. It may be that no node who matters has heard of it for
 // the linger time: its client was away, or the network kept its node, or the subscriber's, from the others.
 func (w *World) leftGone(s *subscriber, num uint16) {
