@@ -93,6 +93,8 @@ func (s *subscriber) excuse(m *codec.Gap, st *inStream) {
 			if lossless {
 				counted = s.first != 0 && s.first < r.pushed && s.away < Config.Stall/2 &&
 					(s.slowAt == 0 || w.now-s.slowAt > Config.Stall) &&
+					// its place goes with its node while it is on its way to another
+					(s.away == 0 || !w.books.moved(s.inAt-s.away, s.inAt)) &&
 					!w.books.divided(r.pushed, w.now) && !w.books.kept(s.node, r.pushed, w.now, Config.Stall/2)
 			}
 			if counted {

@@ -226,6 +226,7 @@ func (w *World) extinct() {
 // exit is the end of a process that has left.
 func (p *Process) exit() {
 	p.w.tell("%s has left", p.name)
+	p.w.books.moves = append(p.w.books.moves, p.w.now)
 	p.gone()
 	for _, e := range append([]*socketEnd(nil), p.w.net.conns[p.name]...) {
 		e.close()
