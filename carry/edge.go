@@ -171,6 +171,9 @@ func (n *Node) unplug(e *edge, why parting) {
 	} else if e.lost == 0 && e.settled() {
 		e.lost = n.now
 	}
+	if why == outgrown && e.phase != away {
+		e.at.left[e.id] = true
+	}
 	n.uncall(e.ticket)
 	e.at, e.phase, e.ticket = nil, away, 0
 	for _, o := range e.outs {
@@ -250,6 +253,7 @@ func (n *Node) refusedBy(e *edge, from string, m *codec.Refused) {
 
 // tell follows a node's word who relays a room.
 func (r moved) tell(n *Node, k *link) {
+	delete(k.left, r.room)
 	if e := n.edges[r.room]; e != nil && k.open && k.dialed && e.target == k.Name {
 		n.movedFrom(e, k.Name, r.to)
 	}

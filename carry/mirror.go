@@ -39,6 +39,7 @@ func (n *Node) askMirror(e *edge) {
 	} else { // what is not named begins where a late joiner's does; what is here already is no news then
 		m.Have = m.Have[:min(len(m.Have), codec.MaxMirrorPositions)]
 	}
+	delete(e.at.left, e.id)
 	e.phase, e.ticket, e.told = asked, t, unheard
 	from := e.target
 	n.call(e.at, t, func(answer codec.Control) {

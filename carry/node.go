@@ -374,10 +374,13 @@ func (n *Node) digests() {
 	}
 	for _, name := range sorted(n.peers) {
 		k := n.peers[name].up
-		if k == nil || len(rooms[k.id]) == 0 && !k.digested {
+		if k == nil {
 			continue
 		}
-		ids := rooms[k.id]
+		ids := append(rooms[k.id], sorted(k.left)...)
+		if len(ids) == 0 && !k.digested {
+			continue
+		}
 		k.digested = len(ids) > 0
 		for {
 			some := min(len(ids), codec.MaxDigest)

@@ -165,11 +165,14 @@ func (n *Node) over(o *outbound, code codec.Code) {
 	o.claims = nil
 	for _, q := range qs {
 		q.out = nil
-		if code == codec.CodeMoved || code == codec.CodeGone {
+		switch {
+		case code == codec.CodeMoved || code == codec.CodeGone:
 			n.later = append(n.later, func() { n.take(q) })
-		} else if code == codec.CodeNodeLost {
+		case code == codec.CodeNodeLost:
 			n.refuse(q, room.ErrUnknown)
-		} else {
+		case code == codec.CodeSuperseded && q.Link == 0: // maybe by itself, by way of another node
+			n.refuse(q, errMoved)
+		default:
 			n.refuse(q, &room.Error{Code: code, Text: "the publisher's part in the room has ended"})
 		}
 	}

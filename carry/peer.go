@@ -26,6 +26,9 @@ type link struct {
 	dialed   bool
 	open     bool // the peer is a member, and this its link; not a stranger's, or one that is to be closed
 	digested bool // the last digest named rooms
+	// rooms that were left without a word (outgrown): the other node is to count this one until it hears that it relays
+	// them no more
+	left map[codec.RoomID]bool
 }
 
 const (
@@ -112,7 +115,7 @@ func (n *Node) hang(k *link) {
 // Linked says that there is a link with a process: one that Dial opened, or one that the other opened.
 func (n *Node) Linked(l LinkID, at node.Peer, dialed bool, now int64) {
 	n.enter(now)
-	k := &link{Peer: at, id: l, dialed: dialed}
+	k := &link{Peer: at, id: l, dialed: dialed, left: make(map[codec.RoomID]bool)}
 	n.links[l] = k
 	p := n.peers[at.Name]
 	member := p != nil && p.Peer == at

@@ -156,7 +156,8 @@ func (s *subscriber) nodeHas(key codec.StreamKey, seq uint64) bool {
 }
 
 // leftGone is I8: a subscriber hears that a publisher is gone. It may be that no node who matters has heard of it for
-// the linger time: its client was away, or the network kept its node, or the subscriber's, from the others.
+// the linger time: its client was away, or the network kept its node, or the subscriber's, from the others. Of one that
+// has just come a new relay may not know: it goes on under another number then, which is looked at when it comes back.
 func (w *World) leftGone(s *subscriber, num uint16) {
 	lives := s.room.lives[num]
 	if len(lives) == 0 {
@@ -178,7 +179,19 @@ func (w *World) leftGone(s *subscriber, num uint16) {
 		w.books.kept(s.node, since, w.now, Config.Linger/3) {
 		return
 	}
-	w.fail("I8", "%s hears that %s is gone, whose connection has been away for %v at most", s.name, p.name, absent)
+	if p.live && w.now-p.liveAt > w.slack() {
+		w.fail("I8", "%s hears that %s is gone, which has been connected for %v", s.name, p.name, w.now-p.liveAt)
+	}
+	s.buried[num] = l
+}
+
+// risen is I8, too: a subscriber hears of a publisher that it was told is gone.
+func (w *World) risen(s *subscriber, num uint16) {
+	l := s.buried[num]
+	delete(s.buried, num)
+	if l != nil && l.by.life == l && l.by.live {
+		w.fail("I8", "%s has heard that %s is gone, which goes on as publisher %d", s.name, l.by.name, num)
+	}
 }
 
 // noticing is how much earlier than the client a node may notice that their connection has broken.

@@ -29,6 +29,7 @@ type subscriber struct {
 	order   []codec.StreamKey
 	past    map[codec.StreamKey]uint64 // where streams ended whose publishers have left
 	joined  map[uint16]*presence
+	buried  map[uint16]*life // of those that it has heard are gone, the lives that may go on
 	highest map[wrote]*message
 	acking  bool
 	owed    int // bytes consumed and not acknowledged
@@ -85,6 +86,7 @@ func (s *subscriber) forgetAll() {
 	s.streams, s.order = make(map[codec.StreamKey]*inStream), nil
 	s.past = make(map[codec.StreamKey]uint64)
 	s.joined, s.highest = make(map[uint16]*presence), make(map[wrote]*message)
+	s.buried = make(map[uint16]*life)
 	s.first, s.over, s.tries, s.resumed, s.left, s.away = 0, false, 0, false, 0, 0
 }
 
@@ -204,6 +206,7 @@ func (s *subscriber) control(m codec.Control) {
 }
 
 func (s *subscriber) join(m *codec.Joined) {
+	s.w.risen(s, m.Pub)
 	p := s.joined[m.Pub]
 	switch {
 	case p == nil:
