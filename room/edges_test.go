@@ -3,6 +3,7 @@ package room
 import (
 	"crypto/rand"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -104,4 +105,30 @@ func TestPolicyOfAnotherVersion(t *testing.T) {
 	if r.created < 0 {
 		t.Errorf("made at %d", r.created)
 	}
+}
+
+// What a link has not acknowledged of a publisher that has left it never will: it does not lag for that.
+func TestLinkThatOwesALeftPublisher(t *testing.T) {
+	x, a, b := liveBench(t)
+	x.script(1, "1", "2")
+	x.loop.drain()
+	x.ack(a, 2)
+	x.ack(b, 1)
+	left := x.pub
+	if err := left.Unpublish(x.hold, x.now); err != nil {
+		t.Fatal(err)
+	}
+	x.at(x.now + int64(2*time.Second))
+	x.republish()
+	if x.pub == left {
+		t.Fatal("the publisher is the same")
+	}
+	x.script(1, "1")
+	x.loop.drain()
+	x.ack(a, 1)
+	x.wantAcked(0)
+	x.ack(b, 1)
+	x.wantAcked(1)
+	a.take(1 << 30)
+	b.take(1 << 30)
 }

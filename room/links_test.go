@@ -340,32 +340,6 @@ func TestLinkThatLags(t *testing.T) {
 	b.take(1 << 30)
 }
 
-// What a link has not acknowledged of a publisher that has left it never will: it does not lag for that.
-func TestLinkThatOwesALeftPublisher(t *testing.T) {
-	x, a, b := liveBench(t)
-	x.script(1, "1", "2")
-	x.loop.drain()
-	x.ack(a, 2)
-	x.ack(b, 1)
-	left := x.pub
-	if err := left.Unpublish(x.hold, x.now); err != nil {
-		t.Fatal(err)
-	}
-	x.at(x.now + int64(2*time.Second))
-	x.republish()
-	if x.pub == left {
-		t.Fatal("the publisher is the same")
-	}
-	x.script(1, "1")
-	x.loop.drain()
-	x.ack(a, 1)
-	x.wantAcked(0)
-	x.ack(b, 1)
-	x.wantAcked(1)
-	a.take(1 << 30)
-	b.take(1 << 30)
-}
-
 // The seat of a broken link counts until the lag time is over, or its node is gone.
 func TestSeatOfABrokenLink(t *testing.T) {
 	for _, gone := range []bool{false, true} {

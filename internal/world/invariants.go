@@ -364,6 +364,12 @@ func (w *World) fed(s *subscriber) {
 		w.fail("I13", "%s does not subscribe to %s, and nothing is wrong", s.name, s.room.label)
 		return
 	}
+	for _, num := range sortedKeys(s.joined) {
+		lives := s.room.lives[num]
+		if n := len(lives); s.joined[num].here && n > 0 && lives[n-1].by.gone != 0 && w.now-lives[n-1].by.gone > 2*w.slack() {
+			w.fail("I13", "%s has not heard that %s, publisher %d, has left", s.name, lives[n-1].by.name, num)
+		}
+	}
 	for _, name := range w.cast {
 		p, is := w.clients[name].(*publisher)
 		if !is || p.room != s.room || p.gone != 0 || !p.live || p.done {

@@ -206,8 +206,7 @@ func (m *subscription) admit(rp *room.Replay) {
 		m.mute = rp.Mute
 	}
 	s.Send(m.reply)
-	late := s.l.p.w.planted("a replay that is cut off ends all the same", 1)
-	if m.after != nil && !late {
+	if m.after != nil {
 		rp.Conclude(m.o.room, m.after)
 	}
 	q := s.queue()
@@ -223,9 +222,6 @@ func (m *subscription) admit(rp *room.Replay) {
 	}
 	q.Fresh(&m.sub, rp.Fresh, rp.FreshUntil)
 	rp.Release()
-	if m.after != nil && late {
-		s.Send(m.after)
-	}
 	if m.sub.Slow() {
 		s.lags()
 	}
