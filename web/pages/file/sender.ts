@@ -1,6 +1,7 @@
 import { ClosedError, everyone, type Client, type Publisher, type RoomID } from "@timedge/sdk";
 import type { Disk } from "./disk.js";
-import { heard, packPiece, say, type Want } from "./wire.js";
+import { pieces } from "./pieces.js";
+import { head, heard, label, say, type Want } from "./wire.js";
 
 const pieceBytes = 256 << 10;
 
@@ -110,16 +111,21 @@ export class Sender {
         this.sums.set(file, sum);
         sum.catch(() => this.sums.delete(file)); // the file could not be read, which the receiver's turn finds as well
       }
-      for (let at = offset; at < f.size; ) {
+      let at = offset;
+      await go();
+      for await (const b of pieces(f, at, pieceBytes, head)) {
         await go();
-        const bytes = new Uint8Array(await f.slice(at, at + pieceBytes).arrayBuffer());
-        await pub.push(1, "delta", packPiece({ file, offset: at, sum: false, bytes }));
-        at += bytes.length;
-        r.sent += bytes.length;
+        label(b, { file, offset: at, sum: false });
+        await pub.push(1, "delta", b); // and then b is ours again
+        at += b.length - head;
+        r.sent += b.length - head;
         this.onChange();
       }
       await go();
-      await pub.push(1, "delta", packPiece({ file, offset: f.size, sum: true, bytes: await this.sums.get(file)! }));
+      const last = new Uint8Array(head + 32);
+      label(last, { file, offset: f.size, sum: true });
+      last.set(await this.sums.get(file)!, head);
+      await pub.push(1, "delta", last);
     }
     await pub.flush();
     r.done = true;

@@ -62,16 +62,15 @@ export interface Piece {
   bytes: Uint8Array; // of a sum: the SHA-256
 }
 
-const head = 13; // u8 sum, u32 file, u64 offset
+/** Bytes before those of the file: u8 sum, u32 file, u64 offset. */
+export const head = 13;
 
-export function packPiece(p: Piece): Uint8Array {
-  const b = new Uint8Array(head + p.bytes.length);
-  const v = new DataView(b.buffer);
+/** Fills the head of a piece, behind which the bytes are already. */
+export function label(b: Uint8Array, p: Pick<Piece, "file" | "offset" | "sum">): void {
+  const v = new DataView(b.buffer, b.byteOffset, head);
   v.setUint8(0, p.sum ? 1 : 0);
   v.setUint32(1, p.file);
   v.setBigUint64(5, BigInt(p.offset));
-  b.set(p.bytes, head);
-  return b;
 }
 
 export function readPiece(b: Uint8Array): Piece | undefined {

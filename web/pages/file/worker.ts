@@ -1,6 +1,7 @@
 // Writes received files to the browser's own disk and hashes, away from the page: what is in memory is a piece, whatever a file's size.
 
 import { sha256 } from "@noble/hashes/sha2.js";
+import { pieces } from "./pieces.js";
 
 export type Job =
   | { do: "hash"; file: File }
@@ -16,7 +17,7 @@ async function work(j: Job): Promise<unknown> {
   switch (j.do) {
     case "hash": {
       const sum = sha256.create();
-      for (let at = 0; at < j.file.size; at += piece) sum.update(new Uint8Array(await j.file.slice(at, at + piece).arrayBuffer()));
+      for await (const p of pieces(j.file, 0, piece)) sum.update(p);
       return sum.digest();
     }
     case "open": {
@@ -37,6 +38,7 @@ async function work(j: Job): Promise<unknown> {
       f.handle.write(j.bytes, { at: f.at });
       f.sum.update(j.bytes);
       f.at += j.bytes.length;
+      (j.bytes.buffer as ArrayBuffer & { transfer?(size: number): void }).transfer?.(0); // frees it now: left to the collector, many megabytes of them pile up
       return true;
     }
     case "finish": {
