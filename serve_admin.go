@@ -34,7 +34,7 @@ type operated struct {
 func adminPages(e *engine.Engine, r *reloader) http.Handler {
 	mux := http.NewServeMux()
 	o := &operated{e, r, time.Now()}
-	e.Operated(admin.Local(o))
+	e.Operated(admin.OfThisNode(o))
 	api := admin.New(o, r.token.get)
 	mux.Handle("/api/", api)
 	mux.Handle("/debug/", api)

@@ -94,7 +94,7 @@ func (f *fake) Operate(ctx context.Context, node string, o Operation) (int, []by
 	if node != "b" {
 		return 0, nil, fmt.Errorf("node %s: %w", node, ErrNotFound)
 	}
-	status, body := Local(f)(ctx, o)
+	status, body := OfThisNode(f)(ctx, o)
 	return status, body, nil
 }
 

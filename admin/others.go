@@ -18,8 +18,8 @@ import (
 // notAfar are the operations that are for a node itself alone: those that ask others, and those whose answers are long.
 var notAfar = []string{"/api/v1/openapi.json", "/api/v1/cluster", "/api/v1/profile"}
 
-// Local returns what does operations of other nodes' operators on this one.
-func Local(server Server) func(ctx context.Context, o Operation) (status int, body []byte) {
+// OfThisNode returns what does operations of other nodes' operators on this one.
+func OfThisNode(server Server) func(ctx context.Context, o Operation) (status int, body []byte) {
 	a := &api{server: server}
 	mux := http.NewServeMux()
 	for _, r := range routes {
