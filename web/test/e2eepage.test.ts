@@ -3,13 +3,13 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { connect, createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { Browser, Page } from "playwright-core";
 import { launch } from "./browser.js";
 import { servePages, visit, type PageServer } from "./pages.js";
+import { tap } from "./tap.js";
 
 let server: PageServer;
 let browser: Browser;
@@ -26,56 +26,6 @@ after(async () => {
 });
 
 const patience = { timeout: 60_000 };
-
-/** A way to the server that records all that goes over WebSockets, in both directions. What a page sends is masked: that is taken off. */
-async function tap(to: string): Promise<{ url: string; recorded(): Buffer; close(): void }> {
-  const port = Number(new URL(to).port);
-  const pieces: Buffer[] = [];
-  const listener = createServer((near) => {
-    const far = connect(port, "127.0.0.1");
-    let sent = Buffer.alloc(0); // of a WebSocket, what is not yet taken apart
-    let upgraded = false;
-    near.on("data", (b) => {
-      far.write(b);
-      sent = Buffer.concat([sent, b]);
-      if (!upgraded) {
-        const end = sent.indexOf("\r\n\r\n");
-        if (end < 0 || !/upgrade: websocket/i.test(sent.toString("latin1"))) return;
-        upgraded = true;
-        sent = sent.subarray(end + 4);
-      }
-      for (let f = unmask(sent); f; f = unmask(sent)) {
-        pieces.push(f.payload);
-        sent = sent.subarray(f.size);
-      }
-    });
-    far.on("data", (b) => {
-      near.write(b);
-      if (upgraded) pieces.push(b); // the pages themselves know words of a broadcast, too
-    });
-    for (const [a, z] of [[near, far], [far, near]] as const) {
-      a.on("close", () => z.destroy());
-      a.on("error", () => z.destroy());
-    }
-  });
-  await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
-  return { url: `http://127.0.0.1:${(listener.address() as AddressInfo).port}`, recorded: () => Buffer.concat(pieces), close: () => void listener.close() };
-}
-
-/** Takes a client's frame off the front: RFC 6455, section 5.2. */
-function unmask(b: Buffer): { payload: Buffer; size: number } | undefined {
-  if (b.length < 6) return undefined;
-  let [n, at] = [b[1]! & 0x7f, 2];
-  if (n === 126) [n, at] = [b.readUInt16BE(2), 4];
-  else if (n === 127) {
-    if (b.length < 14) return undefined;
-    [n, at] = [Number(b.readBigUInt64BE(2)), 10];
-  }
-  if (b.length < at + 4 + n) return undefined;
-  const mask = b.subarray(at, at + 4);
-  const payload = Buffer.from(b.subarray(at + 4, at + 4 + n).map((x, i) => x ^ mask[i % 4]!));
-  return { payload, size: at + 4 + n };
-}
 
 async function goLive(url: string, encrypt: boolean): Promise<{ page: Page; link: string }> {
   const page = await visit(browser, `${url}/live`);
@@ -118,66 +68,6 @@ test("an encrypted broadcast is for who has its key, and the server reads nothin
     await Promise.all([sender.page.context().close(), viewer.context().close()]);
     way.close();
   }
-});
-
-/** Goes through the lobby of a meeting, without camera and microphone: words are enough. */
-async function meet(url: string, name: string, encrypt = false): Promise<Page> {
-  const page = await visit(browser, url);
-  await page.locator("#meeting-name").fill(name, patience);
-  await page.locator("#meeting-quality").selectOption("180p");
-  if (encrypt) await page.getByLabel("Encrypt").check();
-  await page.locator("main form button[type=submit]").click();
-  return page;
-}
-
-test("an encrypted meeting is for who has its key", { timeout: 240_000 }, async () => {
-  const way = await tap(server.url);
-  const ann = await meet(`${way.url}/meeting`, "Ann of the secret kitchen", true);
-  await ann.waitForFunction(() => location.hash.includes("&key="), undefined, patience);
-  const url = ann.url();
-  const bob = await meet(url, "Bob of the secret kitchen");
-  for (const [page, other] of [[ann, "Bob of the secret kitchen"], [bob, "Ann of the secret kitchen"]] as const) {
-    const tile = page.locator(".tile.picture", { hasText: other });
-    await tile.waitFor(patience);
-    await tile.locator("canvas").waitFor(patience);
-    await page.waitForFunction((other) => {
-      const li = [...document.querySelectorAll<HTMLElement>(".tile")].find((x) => x.querySelector(".name")?.textContent?.includes(other));
-      return (li?.querySelector("canvas")?.toDataURL("image/png") ?? "").length > 3000; // longer than one colour is
-    }, other, { ...patience, polling: 200 });
-  }
-  await bob.getByRole("button", { name: /People/ }).click();
-  assert.equal(await bob.locator("#meeting-link").inputValue(), url);
-  await bob.getByText("Encrypted end to end.").waitFor(patience);
-  for (const s of ["secret kitchen", '"presence"', '"picture"', "opus"]) assert.ok(!way.recorded().includes(s), `${s} is on the way`);
-  for (const link of [url.replace(/&key=.*/, ""), url.replace(/key=../, "key=zz")]) {
-    const stranger = await meet(link, "Mallory");
-    await stranger.getByText("This meeting is encrypted, and this link has not its key.").waitFor(patience);
-    await stranger.context().close();
-  }
-  // Who is removed reads no further: those who stay go on under another secret, which the new link carries.
-  const cai = await meet(url, "Cai");
-  await ann.locator(".tile.picture", { hasText: "Cai" }).waitFor(patience);
-  await cai.locator(".tile.picture", { hasText: "Ann" }).waitFor(patience);
-  await ann.getByRole("button", { name: /People/ }).click();
-  await ann.getByRole("button", { name: "Remove Bob of the secret kitchen" }).click();
-  await bob.getByText("The host has removed you from the meeting.").waitFor(patience);
-  for (const page of [ann, cai]) await page.waitForFunction(() => location.hash.endsWith(".1"), undefined, patience);
-  assert.equal(cai.url(), ann.url());
-  assert.equal(await ann.locator("#meeting-link").inputValue(), ann.url());
-  await cai.getByRole("button", { name: /Chat/ }).click();
-  await cai.getByLabel("Say something").fill("Now among ourselves");
-  await cai.keyboard.press("Enter");
-  await ann.getByRole("button", { name: /Chat/ }).click();
-  await ann.getByText("Now among ourselves").waitFor(patience);
-  const dan = await meet(ann.url(), "Dan");
-  await dan.locator(".tile.picture", { hasText: "Cai" }).waitFor(patience);
-  const old = await meet(url, "Eve");
-  await old.getByText("This meeting is encrypted, and this link has not its key.").waitFor(patience);
-  await Promise.all([cai, dan, old].map((p) => p.context().close()));
-
-  for (const s of ["secret kitchen", "Now among ourselves"]) assert.ok(!way.recorded().includes(s), `${s} is on the way`); // strangers have said words in plain
-  await Promise.all([ann, bob].map((p) => p.context().close()));
-  way.close();
 });
 
 test("encrypted files are for who has their key, also after the sender was loaded anew", { timeout: 240_000 }, async () => {
