@@ -20,12 +20,13 @@ after(async () => {
 
 const patience = { timeout: 60_000 };
 
-/** Goes through the lobby of a meeting, without camera and microphone: words are enough. */
+/** Goes through the lobby of a meeting. */
 async function meet(url: string, name: string, encrypt = false): Promise<Page> {
   const page = await visit(browser, url);
   await page.locator("#meeting-name").fill(name, patience);
   await page.locator("#meeting-quality").selectOption("180p");
   if (encrypt) await page.getByLabel("Encrypt").check();
+  await page.waitForFunction(() => (document.querySelector("video")?.videoWidth ?? 0) > 0, undefined, patience);
   await page.locator("main form button[type=submit]").click();
   return page;
 }
