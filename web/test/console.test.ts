@@ -147,7 +147,7 @@ test("three nodes under load, one of them killed, and what operators do", { time
   await row(page, "Sessions", "viewer-2").waitFor(patience);
   await looksWell(page, "console-search");
   await row(page, "Sessions", "viewer-2").getByRole("link").first().click();
-  await page.getByText("viewer-2").waitFor(patience);
+  await page.getByRole("cell", { name: "viewer-2" }).waitFor(patience);
   await looksWell(page, "console-session");
 
   // On a phone, in the dark, in Chinese.
@@ -173,6 +173,6 @@ test("three nodes under load, one of them killed, and what operators do", { time
   // Its rooms go on elsewhere.
   await row(page, "Busiest rooms", flow.rooms[2]!).getByText(/^[1-9][0-9.]*\/s$/).waitFor(patience);
   await flow.end();
-  assert.deepEqual(faults.filter((f) => !/status of (401|404)/.test(f)), []); // which the browser itself tells of
+  assert.deepEqual(faults.filter((f) => !/status of (401|404|502|504)/.test(f)), []); // which the browser itself tells of; of a node that dies another has no answer
   for (const p of [page, small]) await p.context().close();
 });
