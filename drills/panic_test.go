@@ -41,7 +41,7 @@ var plants = []struct {
 	{"accept", "accept", "engine/accept.go", "	e.accepted.Add(1)\n", "	e.accepted.Add(1)\n	codec.Plant(\"accept\", \"\")\n"},
 	{"admin", "admin", "engine/admin.go", "		_, _ = w.Write([]byte(\"ok\\n\"))\n", "		codec.Plant(\"admin\", \"\")\n		_, _ = w.Write([]byte(\"ok\\n\"))\n"},
 	{"gossip", "gossip", "node/cluster.go", "func (c *Cluster) note", "\x00"}, // replaced below
-	{"handshake", "handshake", "engine/shake.go", "	sock := &shaking{TCPConn: c, gate: e.gate}\n", "	sock := &shaking{TCPConn: c, gate: e.gate}\n	codec.Plant(\"handshake\", \"\")\n"},
+	{"handshake", "handshake", "engine/shake.go", "	sock := &shaking{TCPConn: c, gate: e.gate, until: until}\n", "	sock := &shaking{TCPConn: c, gate: e.gate, until: until}\n	codec.Plant(\"handshake\", \"\")\n"},
 }
 
 const plantSource = `package codec
