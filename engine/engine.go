@@ -187,7 +187,10 @@ func (l *loop) connect() error {
 		return err
 	}
 	l.reactor = gc.EventLoop()
-	l.poller = pollerOf(gc.Fd())
+	if l.poller = pollerOf(gc.Fd()); l.poller == noPoller {
+		l.eng.log.Warn().Int("loop", l.idx).Msg("the system does not tell which epoll instance is the loop's; " +
+			"clients who send more than their share are read on, and hold up others for longer")
+	}
 	return nil
 }
 

@@ -171,6 +171,13 @@ func (e *Engine) Stop(loop int) (goOn func()) {
 	return sync.OnceFunc(func() { close(done) })
 }
 
+// LookForSilence has a loop look so many times who has been silent, as it does a few times in a ping time.
+func (e *Engine) LookForSilence(loop, times int) {
+	for range times {
+		e.loops[loop].onLoop(e.loops[loop].pings)
+	}
+}
+
 // Behind returns how many items wait for a loop, and whether it counts as behind.
 func (e *Engine) Behind(loop int) (items int, is bool) {
 	return e.loops[loop].box.len(), e.behind.Load() > 0

@@ -244,7 +244,7 @@ func (l *loop) pings() {
 		l.unit.s = s
 		switch {
 		case s.phase != phaseOpen || s.closing || !s.role.client():
-		case s.heard:
+		case s.heard, s.paused: // who waits for a turn is not read: what it says waits, too
 			s.heard, s.silent = false, 0
 		default:
 			switch s.silent++; {
