@@ -277,9 +277,11 @@ func timedgeCommand(port int, s Settings) (*exec.Cmd, error) {
 	if s.Loops > 0 {
 		args = append(args, "--loops", strconv.Itoa(s.Loops))
 	}
-	cmd := exec.Command(s.Binary, args...)
-	cmd.Env = append(os.Environ(), "TIMEDGE_WEB=off") // older releases know no --web
-	return cmd, nil
+	// A release before v0.4.0 serves no pages, and refuses settings that it does not know.
+	if help, err := exec.Command(s.Binary, "serve", "--help").CombinedOutput(); err == nil && strings.Contains(string(help), "--web=") {
+		args = append(args, "--web", "off")
+	}
+	return exec.Command(s.Binary, args...), nil
 }
 
 // NATS stores nothing and limits nothing here by default but 64 MiB pending per connection, more than any run's window.
@@ -310,8 +312,6 @@ func mosquittoCommand(port int, s Settings) (*exec.Cmd, error) {
 	return exec.Command("mosquitto", "-c", conf), nil
 }
 
-// firstLine runs a program and returns the first line of what it prints. Exit codes are ignored: mosquitto -h ends with
-// 3.
 // centrifugoCommand has Centrifugo let everybody do everything, and wait for slow subscribers as long as the others do.
 func centrifugoCommand(port int, s Settings) (*exec.Cmd, error) {
 	var tls string
@@ -341,6 +341,7 @@ func moduleVersion(name string) (string, error) {
 	return name + " " + info.Main.Version, nil
 }
 
+// firstLine runs a program and returns the first line of what it prints. Exit codes are ignored: mosquitto -h ends with 3.
 func firstLine(name string, args ...string) (string, error) {
 	out, err := exec.Command(name, args...).CombinedOutput()
 	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
