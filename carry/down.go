@@ -32,6 +32,7 @@ func (p *Port) fromEdge(m codec.Control, now int64) error {
 		if h := p.have; h != nil && h.room == m.Room && h.req == m.Req {
 			has = h
 		}
+		has.resumes = m.Resumes
 		p.have = nil
 		p.wanted[m.Room] = m.Req
 		if m.Flags&codec.MirrorThrough != 0 { // for the requests that follow, too
@@ -74,6 +75,8 @@ type had struct {
 	room  codec.RoomID
 	have  []codec.Position
 	lives map[uint16]codec.Life
+
+	resumes bool // of its subscribers some were in the room before the streams that are not named
 }
 
 // had collects that.
@@ -121,6 +124,7 @@ func (c admit) do(p *Port, _ int64) {
 	p.leave(c.m.Room)
 	sub, err := p.lh.Admit(c.m.Req, c.room, room.Join{
 		Link: p.peer, Counts: true, Have: c.has.have, Lives: c.has.lives, New: c.m.Flags&codec.MirrorNew != 0,
+		Resumes: c.has.resumes,
 	}, c.head)
 	if err != nil {
 		p.lh.Refuse(Ask{Session: SessionID(p.link), Link: p.link, Req: c.m.Req}, err)

@@ -27,6 +27,7 @@ type edge struct {
 
 	waiting []*request // subscribers that wait for the mirror
 	through []detour   // nodes that wait for it likewise
+	least   least      // what these have
 	seats   int        // of those who waited, how many have not taken their seats yet
 	told    uint64     // the tally
 
@@ -349,7 +350,7 @@ func (r closed) tell(n *Node, _ *link) {
 	}
 	n.unplug(e, unneeded)
 	qs := e.waiting
-	e.waiting, e.mirror, e.wanted, e.whole = nil, nil, false, false
+	e.waiting, e.mirror, e.wanted, e.whole, e.least = nil, nil, false, false, least{}
 	for _, q := range qs {
 		n.refuse(q, room.ErrUnknown)
 	}

@@ -1,6 +1,9 @@
 package carry
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/node"
 	"github.com/timedge/timedge/room"
@@ -28,7 +31,7 @@ func (n *Node) askMirror(e *edge) {
 		m.Have, lives = e.mirror.Positions()
 	} else {
 		m.Flags |= codec.MirrorNew
-		m.Have = e.awaited()
+		m.Have, m.Resumes = e.least.positions(), e.least.some
 	}
 	var frames []codec.Control
 	if n.peers[e.target].member.Level >= node.LevelChanges {
@@ -61,20 +64,52 @@ func (n *Node) askMirror(e *edge) {
 	n.do.Tell(e.at.id, feedRoom{t, e.id, e.reign, append(frames, m)})
 }
 
-// awaited returns what the first has who waits for the mirror and has anything: a client that resumes, or a node that
-// comes this way.
-func (e *edge) awaited() []codec.Position {
-	for _, q := range e.waiting {
-		if sub, is := q.M.(*codec.Subscribe); is && len(sub.Have) > 0 {
-			return sub.Have
+// least is the least that those have of each stream who wait for a mirror and were in the room before, of as many
+// streams as one may name. Who joins late needs nothing.
+type least struct {
+	some bool // there is somebody
+	at   map[codec.StreamKey]uint64
+}
+
+// with adds somebody who was in the room and has so much.
+func (l *least) with(have []codec.Position) {
+	if l.some = true; l.at == nil {
+		l.at = make(map[codec.StreamKey]uint64, len(have))
+	}
+	for _, p := range have {
+		if last, is := l.at[p.StreamKey]; is {
+			l.at[p.StreamKey] = min(last, p.Last)
+		} else if len(l.at) < codec.MaxPositions {
+			l.at[p.StreamKey] = p.Last
 		}
 	}
-	for _, d := range e.through {
-		if len(d.has.have) > 0 {
-			return d.has.have
-		}
+}
+
+// positions returns it in order of the streams.
+func (l *least) positions() (have []codec.Position) {
+	for key, last := range l.at {
+		have = append(have, codec.Position{StreamKey: key, Last: last})
 	}
-	return nil
+	slices.SortFunc(have, func(a, b codec.Position) int {
+		return cmp.Or(cmp.Compare(a.Pub, b.Pub), cmp.Compare(a.Dtype, b.Dtype))
+	})
+	return have
+}
+
+// await has a client's subscription wait for the mirror.
+func (e *edge) await(q *request) {
+	e.waiting, e.wanted = append(e.waiting, q), true
+	if sub, is := q.M.(*codec.Subscribe); is && (sub.Resumes || len(sub.Have) > 0) {
+		e.least.with(sub.Have)
+	}
+}
+
+// awaitThrough has a node wait for it that wants the room by way of this one.
+func (e *edge) awaitThrough(d detour) {
+	e.through, e.wanted = append(e.through, d), true
+	if d.has.resumes || len(d.has.have) > 0 || d.m.Flags&codec.MirrorNew == 0 {
+		e.least.with(d.has.have)
+	}
 }
 
 // fedBy returns the edge that a report is about; nil if the attempt that it tells of is over.
@@ -139,7 +174,7 @@ func (n *Node) filled(e *edge) {
 		n.here(q)
 	}
 	through := e.through
-	e.through = nil
+	e.through, e.least = nil, least{}
 	for _, d := range through {
 		n.serve(d.k, d.m, d.has)
 	}

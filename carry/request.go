@@ -163,7 +163,7 @@ func (n *Node) take(q *request) {
 	if e.phase == fed { // the relay thinks that nobody is in the inbox here
 		e.phase = away
 	}
-	e.waiting, e.wanted = append(e.waiting, q), true
+	e.await(q)
 	n.drive(e)
 }
 

@@ -112,8 +112,7 @@ func (n *Node) serveThrough(k *link, m *codec.Mirror, has *had) {
 		}
 		n.admit(k, admit{m, has, e.mirror, head})
 	default:
-		e.wanted = true
-		e.through = append(e.through, detour{k, m, has})
+		e.awaitThrough(detour{k, m, has})
 		n.drive(e)
 	}
 }

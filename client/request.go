@@ -168,8 +168,11 @@ func (c *Client) askSubscribe(s *Subscription) {
 		s.end(&ClosedError{s.room, ErrTooManyStreams}, false)
 		return
 	}
+	s.mu.Lock()
+	resumes := s.answered
+	s.mu.Unlock()
 	r := c.post(settle, func(req uint32) codec.Control {
-		return &codec.Subscribe{Req: req, Room: s.room, Flags: s.flags, Have: have, Gapped: gapped}
+		return &codec.Subscribe{Req: req, Room: s.room, Flags: s.flags, Have: have, Gapped: gapped, Resumes: resumes}
 	})
 	r.s = s
 }

@@ -323,6 +323,32 @@ func TestResumeLosslessDeparted(t *testing.T) {
 	}
 }
 
+// A client that comes back says that it was there, also if nothing had come to it; one that has not been answered joins.
+func TestResumeWithNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		c, p := f.connect(f.options())
+		_, err := during(func() (*Subscription, error) { return c.Subscribe(t.Context(), room, SubscribeOptions{}) }, func() {
+			if m := want[*codec.Subscribe](p); m.Resumes {
+				t.Error("it says that it was there before it has asked")
+			}
+			p.close()
+			p = f.accept()
+			if m := p.subscribed(codec.PolicyLive, 0); m.Resumes {
+				t.Error("it says that it was there before it was answered")
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.close()
+		p = f.accept()
+		if m := p.subscribed(codec.PolicyLive, 0); !m.Resumes || len(m.Have) != 0 {
+			t.Errorf("it comes back with %+v", m)
+		}
+	})
+}
+
 func TestResumeRefused(t *testing.T) {
 	named(t, map[string]codec.Code{"for good": codec.CodeRoomUnknown, "for now": codec.CodeOverloaded},
 		func(t *testing.T, code codec.Code) {

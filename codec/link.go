@@ -22,7 +22,7 @@ const (
 const (
 	MirrorThrough = 1 << 0 // asks a node that does not relay the room itself to serve it all the same: the sender cannot reach the relay
 	MirrorInbox   = 1 << 1 // a session of the account asks whose inbox the room is: nobody else is shown one
-	MirrorNew     = 1 << 2 // the node has nothing of the room: Have is what the first of its subscribers has, and others may have less
+	MirrorNew     = 1 << 2 // the node has nothing of the room: Have is what some of its subscribers have, and others may have less
 
 	mirrorFlagMask = MirrorThrough | MirrorInbox | MirrorNew
 )
@@ -119,10 +119,7 @@ func (m *As) Append(dst []byte) ([]byte, error) {
 	w.string(MaxAccount, m.Account)
 	w.u64(m.Instance)
 	w.bytes(MaxAsFrame, m.Frame)
-	if m.Renew {
-		w.varint(tagRenew)
-		w.varint(0)
-	}
+	w.flag(tagRenew, m.Renew)
 	return w.end()
 }
 
@@ -145,6 +142,9 @@ type Mirror struct {
 	Room  RoomID
 	Have  []Position // the last frame of each stream that the node has; at most MaxMirrorPositions, or told before: see Have
 	Reign Reign      // the newest that the node has heard of; zero: it says nothing
+	// Resumes says, of a node that has nothing of the room, that one of its subscribers was there before the streams that
+	// Have does not name: see Subscribe.
+	Resumes bool
 }
 
 // Type returns TypeMirror.
@@ -163,6 +163,7 @@ func (m *Mirror) Append(dst []byte) ([]byte, error) {
 			v.u64(m.Reign.Birth)
 		})
 	}
+	w.flag(tagResumes, m.Resumes)
 	return w.end()
 }
 
@@ -173,13 +174,14 @@ func (m *Mirror) Parse(b []byte) error {
 	if m.Flags&^mirrorFlagMask != 0 {
 		r.fail(errMalformed)
 	}
-	m.Room, m.Have, m.Reign = r.room(), r.positions(MaxMirrorPositions), Reign{}
+	m.Room, m.Have, m.Reign, m.Resumes = r.room(), r.positions(MaxMirrorPositions), Reign{}, false
 	r.fields(func(tag uint64, value []byte) bool {
 		v := reader{b: value}
 		if reign := (Reign{v.varint32(), v.string(MaxAccount), v.u64()}); tag == tagReign && v.err == nil {
 			m.Reign = reign
 		}
-		return tag == tagReign
+		m.Resumes = m.Resumes || tag == tagResumes
+		return tag == tagReign || tag == tagResumes
 	})
 	return r.err
 }

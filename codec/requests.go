@@ -174,11 +174,17 @@ type Subscribe struct {
 	// Gapped lists, in rising order, the indexes of those in Have whose Last is the end of a gap, so that the stream goes
 	// on where a decoder can start.
 	Gapped []uint32
+	// Resumes says that the client was in the room already, and is back: it has joined none of the streams late that Have
+	// does not name.
+	Resumes bool
 }
 
 // tagGapped is the optional field of subscribe that holds Gapped, as varints. What is no index above those before it is
 // passed over, so that the field names no more than Have does.
 const tagGapped = 2
+
+// tagResumes is the optional field of subscribe, and of mirror, that stands for Resumes; it has no value.
+const tagResumes = 6
 
 func (*Subscribe) Type() byte { return TypeSubscribe }
 
@@ -202,7 +208,16 @@ func (m *Subscribe) Append(dst []byte) ([]byte, error) {
 			w.varint(uint64(i))
 		}
 	}
+	w.flag(tagResumes, m.Resumes)
 	return w.end()
+}
+
+// flag writes an optional field without a value if is holds.
+func (w *writer) flag(tag uint64, is bool) {
+	if is {
+		w.varint(tag)
+		w.varint(0)
+	}
 }
 
 func (w *writer) positions(have []Position, limit int) {
@@ -229,7 +244,7 @@ func (m *Subscribe) Parse(b []byte) error {
 		r.fail(errMalformed)
 	}
 	m.Have = r.positions(MaxPositions)
-	m.Gapped = nil
+	m.Gapped, m.Resumes = nil, false
 	r.fields(func(tag uint64, value []byte) bool {
 		for v := (reader{b: value}); tag == tagGapped && len(v.b) > 0; {
 			i, n := v.varint32(), len(m.Gapped)
@@ -237,7 +252,8 @@ func (m *Subscribe) Parse(b []byte) error {
 				m.Gapped = append(m.Gapped, i)
 			}
 		}
-		return tag == tagGapped
+		m.Resumes = m.Resumes || tag == tagResumes
+		return tag == tagGapped || tag == tagResumes
 	})
 	return r.err
 }

@@ -133,8 +133,8 @@ func setFields(v reflect.Value, fields map[string]any) error {
 				continue
 			}
 			x, ok := fields[snake(f.Name)]
-			if !ok && (slices.Contains([]string{"Gapped", "Renew", "To", "Life", "Seen", "Reign", "Keep"}, f.Name)) {
-				continue // an optional field: see TestGapped, TestRenew, TestSendTo, TestLives, TestReign, TestKeep
+			if !ok && (slices.Contains([]string{"Gapped", "Renew", "To", "Life", "Seen", "Reign", "Keep", "Resumes"}, f.Name)) {
+				continue // an optional field: see TestGapped, TestRenew, TestSendTo, TestLives, TestReign, TestKeep, TestResumes
 			}
 			if !ok {
 				return fmt.Errorf("field %s is not in the vector", snake(f.Name))
@@ -412,6 +412,29 @@ func TestGapped(t *testing.T) {
 		binary.BigEndian.PutUint16(b, uint16(len(b)-LengthSize))
 		if err := got.Parse(b); err != nil || len(got.Gapped) != 0 {
 			t.Errorf("%s: parsed %v, %v", name, got.Gapped, err)
+		}
+	}
+}
+
+// TestResumes: the optional field of subscribe and mirror has no value; one that has is taken all the same.
+func TestResumes(t *testing.T) {
+	for _, c := range []struct{ plain, with, got Control }{
+		{&Subscribe{Req: 7, Room: 1}, &Subscribe{Req: 7, Room: 1, Resumes: true}, new(Subscribe)},
+		{&Mirror{Req: 7, Room: 1}, &Mirror{Req: 7, Room: 1, Resumes: true}, new(Mirror)},
+	} {
+		bare, b := enc(c.plain.Append(nil)), enc(c.with.Append(nil))
+		if want := append(bytes.Clone(bare[LengthSize:]), tagResumes, 0); !bytes.Equal(b[LengthSize:], want) {
+			t.Errorf("encoded %x, want %x", b[LengthSize:], want)
+		}
+		valued := append(bytes.Clone(bare), tagResumes, 1, 'x')
+		binary.BigEndian.PutUint16(valued, uint16(len(valued)-LengthSize))
+		for _, b := range [][]byte{b, valued} {
+			if err := c.got.Parse(b); err != nil || !reflect.DeepEqual(c.got, c.with) {
+				t.Errorf("parsed %+v, %v", c.got, err)
+			}
+		}
+		if err := c.got.Parse(bare); err != nil || !reflect.DeepEqual(c.got, c.plain) {
+			t.Errorf("parsed %+v, %v", c.got, err)
 		}
 	}
 }

@@ -291,7 +291,7 @@ func (s *session) join(r *room.Room, m *codec.Subscribe) error {
 	}
 	return sub.join(r, room.Join{
 		Account: s.account, Instance: s.instance, Counts: sub.counts, NoEcho: sub.noEcho, Mute: sub.mute, Have: m.Have,
-		Gapped: m.Gapped,
+		Gapped: m.Gapped, Resumes: m.Resumes,
 	})
 }
 

@@ -17,10 +17,11 @@ type Join struct {
 	// with NoEcho: the number under which it does, as far as its session knows; 0: none. See Room.Mute
 	Mute uint16
 	// the member is the link of this node, which has subscribers of its own: see Tally; "": it is not
-	Link   string
-	New    bool             // with Link: Have is what the first of those subscribers has, others may have less
-	Have   []codec.Position // the last frame of each stream it has seen, when it resumes
-	Gapped []uint32         // indexes of those in Have that ended a gap: there it may not be able to go on
+	Link    string
+	New     bool             // with Link: it has nothing of the room; Have is what some of those subscribers have, others may have less
+	Have    []codec.Position // the last frame of each stream it has seen, when it resumes
+	Gapped  []uint32         // indexes of those in Have that ended a gap: there it may not be able to go on
+	Resumes bool             // it was there before: it has joined none of the streams late that Have does not name
 
 	// Lives are those of the publishers in Have, with Link: positions in streams of another publisher, who had the number
 	// before or will have it, count for nothing. One that is not there, or of Epoch 0, fits any.
@@ -101,9 +102,13 @@ func (h positions) in(pub uint16) positions {
 	return h[from:to]
 }
 
-// resumes reports whether the subscriber is one that may sit on an older connection still: it names what it has, or is
-// known by its instance, which no two clients share at once. It may have had nothing when its connection broke.
-func (j *Join) resumes() bool { return len(j.Have) > 0 || j.Instance != 0 || j.Link != "" }
+// sat reports whether the subscriber is one that may sit on an older connection still: it was there before, or is known
+// by its instance, which no two clients share at once.
+func (j *Join) sat() bool { return j.before() || j.Instance != 0 || j.Link != "" }
+
+// before reports whether the subscriber has been in the room, as far as it says. It may have had nothing when its
+// connection broke.
+func (j *Join) before() bool { return len(j.Have) > 0 || j.Resumes }
 
 // Subscribe makes a member of o admitted with the replay that fits it, and adds o to the room's outlets if it is not
 // there. In lossless rooms, and if it is a link, the member owes acknowledgements from where it starts.
@@ -122,7 +127,7 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	r.ofOthers(&j)
 	var seat *seat
 	if r.kind.seats(j.Link != "") {
-		seat = r.seated().kept(who{j.Account, j.Instance}, j.Link, j.resumes())
+		seat = r.seated().kept(who{j.Account, j.Instance}, j.Link, j.sat())
 	}
 	sat := seat != nil
 	if j.Link == "" && r.full() && (seat == nil || seat.member == nil) {
@@ -193,7 +198,7 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 		r.seats.sit(seat)
 	}
 	// now that the seat counts: who gives up another has all that are there counted
-	if r.seats != nil && j.Link == "" && len(j.Have) > 0 && !sat {
+	if r.seats != nil && j.Link == "" && j.before() && !sat {
 		r.seats.returned("", 1)
 	}
 	if !slices.Contains(r.outlets, o) {
@@ -208,7 +213,7 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 func (p *Publisher) unknown(rp *Replay, named positions, seat *seat) {
 	for i := range named {
 		if h := &named[i]; h.last > 0 && !p.knows(h.Dtype) {
-			rp.Midway = append(rp.Midway, Midway{Key: h.StreamKey, From: h.last + 1, Ahead: true, Why: codec.GapLost})
+			rp.Midway = append(rp.Midway, Midway{Key: h.StreamKey, From: h.last + 1, Ahead: true, Torn: h.gapped, Why: codec.GapLost})
 			seat.expects(h.StreamKey, h.last)
 		}
 	}

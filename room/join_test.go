@@ -73,6 +73,46 @@ func TestLateJoin(t *testing.T) {
 	}
 }
 
+// TestResumeWithNothing: whose connection broke before anything came was there all the same: it has joined no stream late.
+func TestResumeWithNothing(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		policy codec.Policy
+		join   Join
+		have   uint64 // of another stream; 0: nothing
+		want   string
+	}{
+		{"joins late", 0, Join{}, 0, "1-2 joined 3k 4"},
+		{"was there", 0, Join{Resumes: true}, 0, "1k 2 3k 4"},
+		{"was there, has another stream", 0, Join{Resumes: true}, 1, "1k 2 3k 4"},
+		{"a new node whose subscriber was there", 0, Join{Link: "edge", New: true, Resumes: true}, 0, "1k 2 3k 4"},
+		{"was there, lossless", codec.PolicyLossless, Join{Resumes: true}, 0, "1k 2 3k 4"},
+		{"joins late, latest", codec.PolicyLatest, Join{}, 0, "1-3 joined 4"},
+		{"was there, latest", codec.PolicyLatest, Join{Resumes: true}, 0, "1-3 expired 4"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			x := newBench(t, Config{}, codec.Register{Policy: c.policy})
+			if c.policy == codec.PolicyLossless { // what is acknowledged is not kept
+				x.viewer(Join{Account: "another"})
+			}
+			x.script(7, strings.Fields("1k 2 3k 4")...)
+			x.script(8, "1")
+			x.loop.drain()
+			c.join.Account = "v"
+			v := x.newViewer()
+			if c.have > 0 {
+				v.stream(x.key(8)).expected = c.have + 1
+				c.join.Have = []codec.Position{{StreamKey: x.key(8), Last: c.have}}
+			}
+			x.join(v, c.join)
+			v.take(1 << 30)
+			if got := strings.Join(v.stream(x.key(7)).script, " "); got != c.want {
+				t.Errorf("got  %s\nwant %s", got, c.want)
+			}
+		})
+	}
+}
+
 // TestResumeBehindAGap: whose last word on a stream was a gap goes on where a decoder can start.
 func TestResumeBehindAGap(t *testing.T) {
 	for _, c := range []struct {
@@ -91,6 +131,8 @@ func TestResumeBehindAGap(t *testing.T) {
 		{"at a message, no keys", 0, "1 2 3", 2, "4", "3 4"},
 		{"amid the last message", 0, "1 2> 3<>", 3, "4< 5", "4-4 expired 5"},
 		{"latest", codec.PolicyLatest, "1 2> 3<>", 2, "4< 5", "3-3 expired 4-4 expired 5"},
+		{"ahead of the room, amid a message", codec.PolicyLossless, "1", 2, "2> 3< 4", "3-3 expired 4"},
+		{"ahead of the room, at a message", codec.PolicyLossless, "1", 2, "2 3 4", "3 4"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			x := newBench(t, Config{}, codec.Register{Policy: c.policy})

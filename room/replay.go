@@ -39,6 +39,7 @@ type Midway struct {
 	From  uint64
 	Init  bool
 	Ahead bool
+	Torn  bool // with Ahead: what it has ends with a gap, so that it may not be able to go on there
 	Known bool
 	Why   codec.GapReason // of what is left out until then
 }
@@ -115,7 +116,7 @@ func (rp *Replay) log(s *stream, from uint64) {
 // replay adds what a joining or resuming member needs of one stream.
 func (r *Room) replay(rp *Replay, j *Join, s *stream, have positions, seat *seat) {
 	pos, reason := uint64(1), codec.GapJoined
-	if j.Link != "" && !j.New { // its subscribers have not joined late
+	if j.Resumes || j.Link != "" && !j.New { // neither it nor its subscribers have joined late
 		reason = codec.GapExpired
 	}
 	adrift := false // goes on where a decoder can start only, in a lossless room with a message
@@ -129,7 +130,7 @@ func (r *Room) replay(rp *Replay, j *Join, s *stream, have positions, seat *seat
 		lowest = s.recall(r.kind.lowest(s), rp.now)
 	}
 	// A node that is not new has subscribers who were there before the streams that it does not name.
-	if len(have) > 0 || j.Link != "" && !j.New {
+	if j.before() || j.Link != "" && !j.New {
 		switch {
 		case pos >= s.next:
 			rp.heads(j, s, lowest)
@@ -138,7 +139,7 @@ func (r *Room) replay(rp *Replay, j *Join, s *stream, have positions, seat *seat
 				rp.Midway = append(rp.Midway, Midway{Key: s.key, From: s.next, Why: reason})
 			}
 			if seat.start(s, s.next-1); pos > s.next && !j.New { // it has been ahead of this node elsewhere
-				rp.Midway = append(rp.Midway, Midway{Key: s.key, From: pos, Ahead: true, Why: codec.GapLost})
+				rp.Midway = append(rp.Midway, Midway{Key: s.key, From: pos, Ahead: true, Torn: adrift, Why: codec.GapLost})
 				seat.claims(s, pos-1)
 			}
 			return

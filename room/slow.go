@@ -30,6 +30,7 @@ type skip struct {
 	init     bool // while waiting: the last frame that passed was an init frame, and its message goes on
 
 	ahead bool // the subscription has the stream up to past already, which the room has not reached
+	torn  bool // that ends with a gap
 	past  uint64
 }
 
@@ -59,7 +60,7 @@ func (q *Queue) SkipTo(s *Sub, m Midway) {
 	case m.Known:
 		return
 	case m.Ahead:
-		k.ahead, k.past = true, m.From-1
+		k.ahead, k.past, k.torn = true, m.From-1, m.Torn
 		return
 	}
 	k.waiting, k.reason, k.init = true, m.Why, m.Init
@@ -186,6 +187,8 @@ func (q *Queue) catchUp(s *Sub, b *Batch, off, end int, now int64) int {
 					k.from, k.to = k.past+1, seq-1
 				}
 				k.reason = codec.GapLost
+			} else if k.torn {
+				k.waiting, k.reason = true, codec.GapExpired
 			}
 			return off
 		}

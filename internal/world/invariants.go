@@ -63,6 +63,13 @@ func (s *subscriber) excuse(m *codec.Gap, st *inStream) {
 			w.fail("I3", "%s, which did not join late, is told that frames %d to %d of %v were pushed before that",
 				s.name, m.From, m.To, m.StreamKey)
 		}
+		if lives := s.room.lives[m.Pub]; len(lives) == 1 && s.joins != 0 {
+			ls := lives[0].streams[m.Dtype]
+			if r := ls.at(ls.first); r != nil && r.pushed > s.joins {
+				w.fail("I3", "%s, which is there since %v, is told that it joined after frames %d to %d of %v; frame 1 was pushed at %v",
+					s.name, s.joins, m.From, m.To, m.StreamKey, r.pushed)
+			}
+		}
 	case codec.GapNewer:
 		if s.room.policy != codec.PolicyLatest {
 			w.fail("I3", "%s is told of newer messages in %s, which is %v", s.name, s.room.label, s.room.policy)

@@ -354,7 +354,7 @@ func (s *session) subscribe(m *codec.Subscribe) {
 func (s *session) join(r *room.Room, m *codec.Subscribe) error {
 	sub := &subscription{s: s, join: room.Join{
 		Account: s.account, Instance: s.instance, Counts: m.Flags&codec.SubCount != 0, NoEcho: m.Flags&codec.SubNoEcho != 0,
-		Have: m.Have, Gapped: m.Gapped,
+		Have: m.Have, Gapped: m.Gapped, Resumes: m.Resumes,
 	}}
 	if p := s.part.Of(m.Room, s.account, s.instance); p != nil && sub.join.NoEcho {
 		sub.mute = p.Num

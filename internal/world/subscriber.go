@@ -16,6 +16,7 @@ type subscriber struct {
 	in      bool          // subscribed on this connection
 	inAt    time.Duration // since when
 	first   time.Duration // when it first asked, as who joins late
+	joins   time.Duration // when that was answered: what is pushed from then on it has not joined too late for
 	resumed bool          // it named what it had
 	away    time.Duration // the last time it was away: how long
 	slowAt  time.Duration // when it last was slow: it stopped reading, or its connection was full
@@ -87,7 +88,7 @@ func (s *subscriber) forgetAll() {
 	s.past = make(map[codec.StreamKey]uint64)
 	s.joined, s.highest = make(map[uint16]*presence), make(map[wrote]*message)
 	s.buried = make(map[uint16]*life)
-	s.first, s.over, s.tries, s.resumed, s.left, s.away = 0, false, 0, false, 0, 0
+	s.first, s.joins, s.over, s.tries, s.resumed, s.left, s.away = 0, 0, false, 0, false, 0, 0
 }
 
 func (s *subscriber) ready() {}
@@ -113,7 +114,7 @@ func (s *subscriber) subscribe() {
 		return
 	}
 	s.asking = true
-	m := &codec.Subscribe{Room: s.room.id}
+	m := &codec.Subscribe{Room: s.room.id, Resumes: s.joins != 0}
 	for i, k := range s.order {
 		st := s.streams[k]
 		m.Have = append(m.Have, codec.Position{StreamKey: k, Last: st.expected - 1})
@@ -131,7 +132,7 @@ func (s *subscriber) subscribe() {
 			s.w.tell("%s subscribes to %s at %s", s.name, s.room.label, s.node)
 			s.in, s.inAt, s.tries, s.window = true, s.w.now, 0, int(m.Window)
 			if s.first == 0 {
-				s.first = asked
+				s.first, s.joins = asked, s.w.now
 			} else {
 				s.away = s.w.now - s.left
 			}

@@ -256,8 +256,10 @@ export class Client {
 
   private askRoom(s: Subscription): void {
     const link = this.link;
-    const { have, gapped } = s.have();
-    const ext = gapped.length > 0 ? new Map([[2, varints(gapped)]]) : undefined;
+    const { have, gapped, resumes } = s.have();
+    const ext = new Map<number, Uint8Array>();
+    if (gapped.length > 0) ext.set(2, varints(gapped));
+    if (resumes) ext.set(6, new Uint8Array());
     this.ask("subscribe", { room: s.number, flags: s.flags, have }, (m) => {
       if (m.name === "refused") s.refused(m.fields.code as number, m.fields.text as string);
       else s.subscribed(m.fields, link!);

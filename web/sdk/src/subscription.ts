@@ -299,15 +299,15 @@ export class Subscription implements AsyncIterable<Event> {
 
   // What the client tells.
 
-  /** @internal The positions to go on from: frames that arrived, and which of them ended a gap. */
-  have(): { have: Fields[]; gapped: number[] } {
+  /** @internal The positions to go on from: frames that arrived, which of them ended a gap, and whether it was in the room before. */
+  have(): { have: Fields[]; gapped: number[]; resumes: boolean } {
     const have: Fields[] = [];
     const gapped: number[] = [];
     for (const s of this.streams.values()) {
       if (s.gapped) gapped.push(have.length);
       have.push({ pub: s.pub, dtype: s.dtype, last: s.expected - 1 });
     }
-    return { have, gapped };
+    return { have, gapped, resumes: this.answered };
   }
 
   /** @internal */

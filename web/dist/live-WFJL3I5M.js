@@ -1,1 +1,0 @@
-import{b as a,c as b}from"./chunk-SDOX7W7N.js";import"./chunk-7QB3BOAG.js";import"./chunk-BNJSK5FN.js";import"./chunk-ZGBNG5FV.js";import"./chunk-55C4FGCW.js";import"./chunk-HR7TGT6X.js";export{b as page,a as worklet};
