@@ -23,7 +23,7 @@ func TestMirrorOfManyStreams(t *testing.T) {
 			}
 			h := &holder{}
 			for pub := range uint16(30) {
-				p, err := r.Told(h, pub+1, "alice", codec.Life{Epoch: 1, Birth: 2, Version: uint64(pub)})
+				p, err := r.Told(0, h, pub+1, "alice", codec.Life{Epoch: 1, Birth: 2, Version: uint64(pub)})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -34,7 +34,7 @@ func TestMirrorOfManyStreams(t *testing.T) {
 					}
 				}
 			}
-			r.Whole()
+			r.Whole(0)
 			e := d.n.edge(id)
 			e.mirror, e.whole, e.wanted = r, true, true
 			d.n.drive(e)

@@ -48,7 +48,7 @@ func (p *Port) fromRelay(m codec.Control, now int64) error {
 		p.joined(m)
 	case *codec.Left:
 		if f := p.feeds[m.Room]; f != nil && f.room != nil {
-			f.room.ToldLeft(m.Pub, m.Code, now)
+			f.room.ToldLeft(uint64(f.ticket), m.Pub, m.Code, now)
 			if pub := p.lanes[lane{m.Room, m.Pub}]; pub != nil {
 				pub.end()
 			}
@@ -117,7 +117,7 @@ func (p *Port) mirrored(m *codec.Mirrored, now int64) {
 		return
 	}
 	r, err := p.rooms.Mirror(&m.RoomHead, now)
-	if err != nil { // this node relays it meanwhile
+	if err != nil || !r.Feed(uint64(f.ticket)) { // this node relays it meanwhile, or another link feeds the mirror
 		return
 	}
 	if !r.IsWhole() || r.IsInbox() {
@@ -132,7 +132,7 @@ func (p *Port) whole(req uint32) {
 	if f := p.fills[req]; f != nil {
 		delete(p.fills, req)
 		if f.room != nil {
-			f.room.Whole()
+			f.room.Whole(uint64(f.ticket))
 		}
 	}
 }
@@ -150,9 +150,9 @@ func (p *Port) joined(m *codec.Joined) {
 	if !slices.Contains(f.nums, m.Pub) {
 		f.nums = append(f.nums, m.Pub)
 	}
-	to, err := f.room.Told(pub, m.Pub, m.Account, m.Life)
+	to, err := f.room.Told(uint64(f.ticket), pub, m.Pub, m.Account, m.Life)
 	if err != nil {
-		return // the mirror has ended
+		return // the mirror has ended, or another link feeds it
 	}
 	pub.to = to
 	p.lanes[lane{m.Room, m.Pub}] = pub

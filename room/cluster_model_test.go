@@ -59,7 +59,7 @@ func (c *modelCluster) mirror(n *modelNode) {
 		if err != nil {
 			c.t.Fatal(err)
 		}
-		r.Whole()
+		r.Whole(0)
 		n.room, n.loop, n.synced = r, &fakeLoop{room: r, pool: n.pool, now: c.now}, false
 	}
 	n.fed = make(map[uint16]*Publisher)
@@ -88,7 +88,7 @@ func (n *modelNode) feed(frame []byte, typ byte) {
 	m, _ := codec.ParseControl(frame)
 	switch m := m.(type) {
 	case *codec.Joined:
-		p, err := n.room.Told(n.hold, m.Pub, m.Account, codec.Life{})
+		p, err := n.room.Told(0, n.hold, m.Pub, m.Account, codec.Life{})
 		if err != nil {
 			n.t.Fatal(err)
 		}
@@ -98,7 +98,7 @@ func (n *modelNode) feed(frame []byte, typ byte) {
 			n.t.Fatal(err)
 		}
 	case *codec.Left:
-		n.room.ToldLeft(m.Pub, m.Code, n.now)
+		n.room.ToldLeft(0, m.Pub, m.Code, n.now)
 	}
 }
 

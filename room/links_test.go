@@ -96,10 +96,10 @@ func mirrorOf(t *testing.T, of *bench) (x *bench, told func(num uint16, account 
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Whole()
+	r.Whole(0)
 	x.room, x.loop = r, &fakeLoop{room: r, pool: x.pool, now: x.now}
 	told = func(num uint16, account string) *Publisher {
-		p, err := r.Told(x.hold, num, account, codec.Life{})
+		p, err := r.Told(0, x.hold, num, account, codec.Life{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,6 +107,37 @@ func mirrorOf(t *testing.T, of *bench) (x *bench, told func(num uint16, account 
 	}
 	x.pub = told(of.pub.Num, "owner")
 	return x, told
+}
+
+// TestNewestFeeds: of two links that feed a mirror, since the word that the first is not wanted any more comes late, the one
+// asked last counts.
+func TestNewestFeeds(t *testing.T) {
+	x := newBench(t, Config{}, codec.Register{})
+	r, err := x.table.Mirror(&codec.RoomHead{Room: x.room.ID + 1, Owner: "owner"}, x.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.Feed(1) || !r.Feed(2) || r.Feed(1) {
+		t.Error("not the newest feed is the one")
+	}
+	older, newer := &fakeHolder{}, &fakeHolder{}
+	if _, err := r.Told(2, newer, 1, "owner", codec.Life{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Told(1, older, 1, "owner", codec.Life{}); err != ErrFed {
+		t.Errorf("the older one's publisher: %v", err)
+	}
+	r.Whole(1)
+	r.ToldLeft(1, 1, codec.CodeLeft, x.now)
+	if r.IsWhole() {
+		t.Error("the older one has made the mirror whole")
+	}
+	r.Whole(2)
+	holder := Holder(nil)
+	r.Publishers(func(_ uint16, _ string, h Holder) bool { holder = h; return true })
+	if !r.IsWhole() || holder != Holder(newer) {
+		t.Errorf("whole: %v; the publisher's holder is %v", r.IsWhole(), holder)
+	}
 }
 
 // republish is the publisher's session coming, or coming back.

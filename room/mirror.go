@@ -14,6 +14,9 @@ import (
 // ErrRelayed says that this node relays the room itself. It is no refusal: nobody outside is told.
 var ErrRelayed = errors.New("room: this node relays the room")
 
+// ErrFed says that a newer feed of the mirror has begun: see Room.Feed. It is no refusal either.
+var ErrFed = errors.New("room: another link feeds the mirror")
+
 // Mirror returns the mirror of a room that another node relays, making it if need be. The head is the relay's word;
 // nothing in it is refused. It returns ErrRelayed if this node relays the room.
 func (t *Table) Mirror(h *codec.RoomHead, now int64) (*Room, error) {
@@ -68,17 +71,29 @@ func (r *Room) IsWhole() bool {
 	return !r.part
 }
 
-// Whole says that a mirror holds all that the relay had: clients may come.
-func (r *Room) Whole() {
+// Feed notes that a link begins to feed a mirror. Feeds have numbers that rise: this node gives an older one up when it
+// asks for a newer, of which another link, on another loop, may hear first. So the newest alone counts. It reports
+// whether this is the one.
+func (r *Room) Feed(feed uint64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.part = false
+	r.feed = max(r.feed, feed)
+	return feed == r.feed
+}
+
+// Whole says that a mirror holds all that the relay had: clients may come.
+func (r *Room) Whole(feed uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if feed >= r.feed {
+		r.part = false
+	}
 }
 
 // Told makes a publisher of whom the relay tells: h feeds it from now on, and all that has arrived of it is
 // acknowledged to h anew. Under a number that meant another account or life, or a publisher that has left, it is a new
-// one.
-func (r *Room) Told(h Holder, num uint16, account string, life codec.Life) (*Publisher, error) {
+// one. It returns ErrFed if a newer feed has begun.
+func (r *Room) Told(feed uint64, h Holder, num uint16, account string, life codec.Life) (*Publisher, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ended != 0 {
@@ -86,6 +101,9 @@ func (r *Room) Told(h Holder, num uint16, account string, life codec.Life) (*Pub
 	}
 	if r.kind.decides() {
 		return nil, ErrRelayed
+	}
+	if feed < r.feed {
+		return nil, ErrFed
 	}
 	var p *Publisher
 	for _, q := range r.pubs {
@@ -117,11 +135,11 @@ func (r *Room) Told(h Holder, num uint16, account string, life codec.Life) (*Pub
 	return p, nil
 }
 
-// ToldLeft ends a publisher at the relay's word.
-func (r *Room) ToldLeft(num uint16, code codec.Code, now int64) {
+// ToldLeft ends a publisher at the relay's word, if no newer feed has begun.
+func (r *Room) ToldLeft(feed uint64, num uint16, code codec.Code, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.ended != 0 || r.kind.decides() {
+	if r.ended != 0 || r.kind.decides() || feed < r.feed {
 		return
 	}
 	for _, p := range r.pubs {

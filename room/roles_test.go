@@ -97,7 +97,7 @@ func TestPublishersOfAState(t *testing.T) {
 	told(20, "carol")
 	told(21, "carol")
 	told(22, "dave")
-	x.room.ToldLeft(22, codec.CodeLeft, x.now)
+	x.room.ToldLeft(0, 22, codec.CodeLeft, x.now)
 	v := x.viewer(Join{Account: "v"})
 	st := was.room.State()
 	st.Publishers = append(st.Publishers, codec.PublisherState{Num: 20, Account: "erin", Instance: 2},
@@ -143,7 +143,7 @@ func TestToldAgainAfterLeft(t *testing.T) {
 	v := x.viewer(Join{Account: "v"})
 	x.script(1, "1", "2")
 	x.wantScript(v, 1, "1 2")
-	x.room.ToldLeft(x.pub.Num, codec.CodeGone, x.now)
+	x.room.ToldLeft(0, x.pub.Num, codec.CodeGone, x.now)
 	x.pub = told(x.pub.Num, "owner")
 	x.loop.drain()
 	v.take(1 << 30)
