@@ -261,9 +261,9 @@ func (k *kind) lingers(p *Publisher) bool { return p.ended == 0 && k.mirror }
 
 // elsewhere returns how many subscribers the room has at other nodes, of those that the relay told when this node had
 // toldOf of them.
-func (k *kind) elsewhere(total, toldOf int) int {
+func (k *kind) elsewhere(total, toldOf int32) int {
 	if k.mirror {
-		return total - toldOf
+		return int(total - toldOf)
 	}
 	return 0
 }

@@ -154,7 +154,7 @@ func (r *Room) ToldCount(c codec.Count) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ended == 0 && !r.kind.decides() {
-		r.total, r.totalPubs, r.toldOf = int(min(c.Subscribers, 1<<31)), c.Publishers, r.subs+r.tallied
+		r.total, r.totalPubs, r.toldOf = int32(min(c.Subscribers, 1<<31-1)), c.Publishers, int32(r.subs+r.tallied)
 		r.recount = true
 		r.changed()
 	}

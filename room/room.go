@@ -74,11 +74,11 @@ type Room struct {
 	crowd atomic.Int32 // how many have a seat; read without the mutex
 
 	// A mirror's, fed by a link to the room's relay.
-	feed       uint64 // the newest that feeds it, see Feed
 	part       bool   // it does not hold yet what the relay has: nobody is admitted
-	total      int    // subscribers, by the relay's word
+	feed       uint64 // the newest that feeds it, see Feed
+	total      int32  // subscribers, by the relay's word
+	toldOf     int32  // how many of them were this node's
 	totalPubs  uint64
-	toldOf     int // how many of them were this node's
 	cacheBytes int
 	frames     uint64
 	bytes      uint64

@@ -222,7 +222,7 @@ func (r *Room) Demote(now int64) {
 			s.told = codec.MaxSeq // what arrives without the links' seats is no news for the publisher
 		}
 	}
-	r.total, r.totalPubs, r.toldOf = r.subs+r.tallied, r.count().Publishers, r.subs+r.tallied
+	r.total, r.totalPubs, r.toldOf = int32(r.subs+r.tallied), r.count().Publishers, int32(r.subs+r.tallied)
 	if r.seats == nil {
 		return
 	}
