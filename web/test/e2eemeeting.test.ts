@@ -3,6 +3,8 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import type { Browser, Page } from "playwright-core";
+import { flagCont, frameLength, isStream, parseStream, prefaceSize } from "../sdk/src/codec.js";
+import { parseHeader } from "../sdk/src/e2ee/sframe.js";
 import { launch } from "./browser.js";
 import { servePages, visit, type PageServer } from "./pages.js";
 import { tap } from "./tap.js";
@@ -21,8 +23,8 @@ after(async () => {
 const patience = { timeout: 60_000 };
 
 /** Goes through the lobby of a meeting. */
-async function meet(url: string, name: string, encrypt = false): Promise<Page> {
-  const page = await visit(browser, url);
+async function meet(url: string, name: string, encrypt = false, first = (): void => {}): Promise<Page> {
+  const page = await visit(browser, url, {}, [], first);
   await page.locator("#meeting-name").fill(name, patience);
   await page.locator("#meeting-quality").selectOption("180p");
   if (encrypt) await page.getByLabel("Encrypt").check();
@@ -30,6 +32,114 @@ async function meet(url: string, name: string, encrypt = false): Promise<Page> {
   await page.locator("main form button[type=submit]").click();
   return page;
 }
+
+/** Keeps of each coded picture and packet of sound that a page makes or takes apart some bytes from its middle, in hexadecimal. */
+function keepCoded(): void {
+  const kept: string[] = ((globalThis as { coded?: string[] }).coded = []);
+  for (const chunk of [EncodedVideoChunk, EncodedAudioChunk]) {
+    const copyTo = chunk.prototype.copyTo;
+    chunk.prototype.copyTo = function (this: EncodedVideoChunk, to: AllowSharedBufferSource): void {
+      copyTo.call(this, to);
+      const b = ArrayBuffer.isView(to) ? new Uint8Array(to.buffer, to.byteOffset, to.byteLength) : new Uint8Array(to);
+      const middle = this.byteLength >> 1;
+      if (this.byteLength >= 64) kept.push([...b.subarray(middle, middle + 16)].map((v) => v.toString(16).padStart(2, "0")).join(""));
+    };
+  }
+}
+
+test("who records all that goes through a server finds none of what is coded in an encrypted meeting, and all of it in another", { timeout: 240_000 }, async () => {
+  for (const encrypt of [false, true]) {
+    const way = await tap(server.url);
+    const ann = await meet(`${way.url}/meeting`, "Ann", encrypt, keepCoded);
+    await ann.waitForFunction(() => location.hash.length > 5, undefined, patience);
+    const bob = await meet(ann.url(), "Bob", false, keepCoded);
+    for (const page of [ann, bob]) await page.waitForFunction(() => document.querySelector(".tile.picture canvas") !== null && (globalThis as { coded?: string[] }).coded!.length > 60, undefined, patience);
+    const coded = (await Promise.all([ann, bob].map((p) => p.evaluate(() => (globalThis as { coded?: string[] }).coded!)))).flat();
+    await Promise.all([ann, bob].map((p) => p.context().close()));
+    const recorded = way.recorded();
+    const found = coded.filter((c) => recorded.includes(Buffer.from(c, "hex"))).length;
+    if (encrypt) assert.equal(found, 0, `${found} of ${coded.length} are on the way`);
+    else assert.ok(found > coded.length / 2, `${found} of ${coded.length} are on the way`); // what is coded while nobody takes it goes nowhere
+    way.close();
+  }
+});
+
+test("what is changed on its way to somebody is dropped, and told, and the meeting goes on", { timeout: 240_000 }, async () => {
+  const ann = await meet(`${server.url}/meeting`, "Ann", true);
+  await ann.waitForFunction(() => location.hash.includes("&key="), undefined, patience);
+  const way = await tap(server.url);
+  const bob = await meet(ann.url().replace(server.url, way.url), "Bob");
+  await bob.locator(".tile.picture", { hasText: "Ann" }).locator("canvas").waitFor(patience);
+  await bob.getByRole("button", { name: /People/ }).click();
+  way.changing = 300; // pictures
+  await bob.getByText(/Not as it was sealed, and dropped: \d+ messages?/).first().waitFor(patience);
+  way.changing = 0;
+  assert.ok(way.changed > 0);
+  await bob.getByRole("button", { name: /Chat/ }).click();
+  await bob.getByLabel("Say something").fill("Still here");
+  await bob.keyboard.press("Enter");
+  await ann.getByRole("button", { name: /Chat/ }).click();
+  await ann.getByText("Still here").waitFor(patience);
+  const picture = (before: string): string | false => {
+    const now = document.querySelector<HTMLCanvasElement>(".tile.picture canvas")?.toDataURL("image/png") ?? before;
+    return now !== before && now;
+  };
+  for (let i = 0, was = ""; i < 3; i++) was = (await (await bob.waitForFunction(picture, was, { ...patience, polling: 200 })).jsonValue()) as string;
+  await Promise.all([ann, bob].map((p) => p.context().close()));
+  way.close();
+});
+
+test("no nonce is used twice: over broken connections, a page that is loaded anew, and a removal", { timeout: 240_000 }, async () => {
+  const way = await tap(server.url);
+  const ann = await meet(`${way.url}/meeting`, "Ann", true);
+  await ann.waitForFunction(() => location.hash.includes("&key="), undefined, patience);
+  const url = ann.url();
+  const sees = async (page: Page, who: string): Promise<void> => {
+    await page.waitForFunction((who) => [...document.querySelectorAll(".tile.picture")].some((x) => x.querySelector(".name")?.textContent?.includes(who) && x.querySelector("canvas")), who, patience);
+  };
+  let bob = await meet(url, "Bob");
+  await sees(ann, "Bob");
+  for (let i = 0; i < 3; i++) {
+    way.breakAll();
+    for (const page of [ann, bob]) {
+      const before = await page.evaluate(() => document.querySelector<HTMLCanvasElement>(".tile.picture canvas")!.toDataURL());
+      await page.waitForFunction((before) => (document.querySelector<HTMLCanvasElement>(".tile.picture canvas")?.toDataURL() ?? before) !== before, before, { ...patience, polling: 200 });
+    }
+  }
+  await bob.context().close();
+  bob = await meet(url, "Bob");
+  await sees(bob, "Ann");
+  const cai = await meet(url, "Cai");
+  await sees(cai, "Ann");
+  await ann.getByRole("button", { name: /People/ }).click();
+  await ann.getByRole("button", { name: "Remove Cai" }).first().click();
+  await bob.waitForFunction(() => location.hash.endsWith(".1"), undefined, patience);
+  await sees(bob, "Ann");
+  await Promise.all([ann, bob, cai].map((p) => p.context().close()));
+  way.close();
+
+  const sealed = new Map<string, string>(); // by key and counter
+  const sessions = new Set<bigint>();
+  let again = 0;
+  for (const b of way.sent()) {
+    for (let rest = b.subarray(prefaceSize), n = frameLength(rest); n > 0 && n <= rest.length; n = frameLength(rest)) {
+      const frame = rest.subarray(0, n);
+      rest = rest.subarray(n);
+      if (!isStream(frame)) continue;
+      const s = parseStream(frame);
+      const h = s.flags & flagCont ? undefined : parseHeader(s.payload);
+      if (!h) continue;
+      sessions.add(h.kid);
+      const nonce = `${h.kid} ${h.ctr} ${s.room} ${s.dtype}`;
+      const bytes = Buffer.from(s.payload).toString("base64");
+      if (sealed.get(nonce) === bytes) again++;
+      assert.ok((sealed.get(nonce) ?? bytes) === bytes, `counter ${h.ctr} of key ${h.kid} seals two things`);
+      sealed.set(nonce, bytes);
+    }
+  }
+  console.log(`# ${sealed.size} messages of ${sessions.size} keys, ${again} of them sent again, as they were`);
+  assert.ok(sealed.size > 100 && sessions.size >= 8);
+});
 
 test("an encrypted meeting is for who has its key", { timeout: 240_000 }, async () => {
   const way = await tap(server.url);

@@ -70,6 +70,27 @@ test("an encrypted broadcast is for who has its key, and the server reads nothin
   }
 });
 
+test("what is changed on its way is dropped, and told, and the pictures go on", { timeout: 240_000 }, async () => {
+  const sender = await goLive(server.url, true);
+  const way = await tap(server.url);
+  const viewer = await visit(browser, sender.link.replace(server.url, way.url));
+  await viewer.getByText("LIVE", { exact: true }).waitFor(patience);
+  await viewer.locator("h1").click();
+  await viewer.keyboard.press("s");
+  way.changing = 500; // pictures
+  await viewer.locator("dd", { hasText: /[1-9]\d* refused/ }).waitFor(patience);
+  way.changing = 0;
+  assert.ok(way.changed > 0);
+  const picture = (before: string): string | false => {
+    const now = document.querySelector("canvas")!.toDataURL("image/png");
+    return now !== before && now;
+  };
+  for (let i = 0, was = ""; i < 5; i++) was = (await (await viewer.waitForFunction(picture, was, { ...patience, polling: 200 })).jsonValue()) as string;
+  await viewer.getByText("LIVE", { exact: true }).waitFor(patience);
+  await Promise.all([sender.page, viewer].map((p) => p.context().close()));
+  way.close();
+});
+
 test("encrypted files are for who has their key, also after the sender was loaded anew", { timeout: 240_000 }, async () => {
   const body = randomBytes(3_000_000);
   const path = join(folder, "plans.bin");

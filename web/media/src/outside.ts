@@ -15,6 +15,8 @@ export interface OutsideSample {
 }
 
 export interface OutsideEvents {
+  /** Which streams there are of those that are played; their configurations follow. */
+  tracks(kinds: ReadonlyArray<OutsideSample["kind"]>): void;
   config(c: OutsideConfig): void;
   sample(s: OutsideSample): void;
   /** What follows does not go on where the pictures before ended: the next is a key picture. */
@@ -98,9 +100,12 @@ export class Outside {
     this.container = first && container(first);
     if (!this.container || this.container === "FLV") return this.unsupported(this.container ?? "?");
     this.run?.stop();
+    // What has ended still gives out what it holds, until another one begins.
+    const heard = (): boolean => this.run === run || (run.ending && !this.run);
     const events: RunEvents = {
-      config: (c) => this.run === run && this.configure(c),
-      sample: (kind, at, key, data) => (this.run === run || run.ending) && this.sample(kind, at, key, data),
+      tracks: (kinds) => heard() && this.on.tracks(kinds),
+      config: (c) => heard() && this.configure(c),
+      sample: (kind, at, key, data) => heard() && this.sample(kind, at, key, data),
       failed: () => this.run === run && this.gap(), // at the next key message it begins anew
       unsupported: (what) => this.on.unsupported(what),
     };
@@ -133,6 +138,7 @@ function same(a: readonly Uint8Array[], b: readonly Uint8Array[]): boolean {
 }
 
 interface RunEvents {
+  tracks(kinds: ReadonlyArray<"picture" | "sound">): void;
   config(c: OutsideConfig): void;
   sample(kind: "picture" | "sound", seconds: number, key: boolean, data: Uint8Array): void;
   failed(e: unknown): void;
@@ -151,8 +157,9 @@ interface Run {
 
 class QuickRun implements Run {
   ending = false;
+  private told = false;
 
-  private constructor(readonly head: readonly Uint8Array[], private readonly transport: Transport) {}
+  private constructor(readonly head: readonly Uint8Array[], private readonly transport: Transport, private readonly on: RunEvents) {}
 
   static of(head: readonly Uint8Array[], on: RunEvents): QuickRun | undefined {
     const tables = new Uint8Array(head.reduce((n, b) => n + b.length, 0));
@@ -166,10 +173,12 @@ class QuickRun implements Run {
       sound: (config) => on.config({ kind: "sound", config }),
       sample: (kind, seconds, key, data) => on.sample(kind, seconds, key, data),
     });
-    return transport && new QuickRun(head, transport);
+    return transport && new QuickRun(head, transport, on);
   }
 
   feed(b: Uint8Array): void {
+    if (!this.told) this.on.tracks(this.transport.kinds);
+    this.told = true;
     this.transport.feed(b);
   }
 
@@ -207,6 +216,8 @@ class BunnyRun implements Run {
     const input = (this.input = new bunny.Input({ source, formats: [MPEG_TS, MP4, QTFF, WEBM, MATROSKA, OGG] }));
     const [picture, sound] = [await input.getPrimaryVideoTrack(), await input.getPrimaryAudioTrack()];
     if (!picture && !sound) throw new Error("no picture and no sound");
+    if (this.over) return;
+    this.on.tracks([...(picture ? ["picture" as const] : []), ...(sound ? ["sound" as const] : [])]);
     await Promise.all([picture && this.track(bunny, "picture", picture), sound && this.track(bunny, "sound", sound)]);
   }
 

@@ -211,12 +211,12 @@ export class Player {
         if (this.videoDecoder !== decoder) return frame.close();
         this.made(frame);
       },
-      error: () => {
+      error: (e) => {
         if (this.videoDecoder !== decoder) return;
         this.videoDecoder = undefined;
         this.decoding.clear();
         this.queue.failed();
-        this.makeVideoDecoder();
+        if (e.name !== "NotSupportedError") this.makeVideoDecoder(); // the next would not be, either
       },
     });
     const shape = { codec: c.codec, ...(c.width > 0 ? { codedWidth: c.width, codedHeight: c.height } : {}) }; // what comes from outside may not say
@@ -298,13 +298,23 @@ export class Player {
     this.sound = c;
     if (was && this.audioDecoder?.state === "configured" && JSON.stringify({ ...was, clock: 0 }) === JSON.stringify({ ...c, clock: 0 })) return;
     if (this.audioDecoder && this.audioDecoder.state !== "closed") this.audioDecoder.close();
-    const decoder = new AudioDecoder({ output: (d) => this.heard(d), error: () => void (this.audioDecoder === decoder && this.sound && this.configureSound(this.sound)) });
+    const decoder = new AudioDecoder({
+      output: (d) => this.heard(d),
+      error: (e) => {
+        if (this.audioDecoder !== decoder) return;
+        this.audioDecoder = undefined;
+        if (e.name !== "NotSupportedError") this.configureSound(c);
+      },
+    });
+    const config = { codec: c.codec, sampleRate: c.sampleRate, numberOfChannels: c.channels, ...(c.description ? { description: c.description } : {}) };
     try {
-      decoder.configure({ codec: c.codec, sampleRate: c.sampleRate, numberOfChannels: c.channels, ...(c.description ? { description: c.description } : {}) });
+      decoder.configure(config);
     } catch {
       return this.o.onUnsupported?.(c.codec);
     }
     this.audioDecoder = decoder;
+    const lacking = (): void => void (this.over || this.o.onUnsupported?.(c.codec));
+    void AudioDecoder.isConfigSupported(config).then(({ supported }) => supported || lacking(), lacking);
   }
 
   private heard(d: AudioData): void {

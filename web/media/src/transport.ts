@@ -94,6 +94,11 @@ export class Transport {
     return new Transport(program, on);
   }
 
+  /** Which streams are taken. */
+  get kinds(): Array<"picture" | "sound"> {
+    return [...this.streams.values()].map((s) => s.kind);
+  }
+
   feed(b: Uint8Array): void {
     let data = b;
     if (this.rest.length > 0) {

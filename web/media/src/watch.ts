@@ -1,10 +1,12 @@
 import { looksSealed } from "@timedge/sdk/e2ee";
 import { ClosedError, RefusedError, type Client, type Event, type Message, type RoomID, type Subscription } from "@timedge/sdk";
+import { description } from "./bytes.js";
 import { Choice } from "./choice.js";
+import { ElementPlayer } from "./elementplayer.js";
 import { dtypes, parseSample, parseText, type BroadcastInfo } from "./layout.js";
-import { Outside, type Container } from "./outside.js";
+import { Outside, type Container, type OutsideConfig } from "./outside.js";
 import { Player, type PlayerStats } from "./player.js";
-import { type Latency } from "./playout.js";
+import { latencies, type Latency } from "./playout.js";
 import { Standing } from "./standing.js";
 import { Talk } from "./talk.js";
 
@@ -48,6 +50,8 @@ export interface WatchOptions {
 export interface WatchStats extends PlayerStats {
   /** Bits per second that arrive. */
   bitrate: number;
+  /** What decodes: WebCodecs' decoders, or a media element by MediaSource. */
+  by: "decoders" | "element";
   /** Which of the broadcast's renditions is watched. */
   rendition: number;
   /** Gaps that the server told, by reason; those that come with joining aside. */
@@ -70,7 +74,10 @@ export class Watch {
   private readonly standing = new Standing(standLeast);
   private pub = 0;
   private talk: Talk | undefined;
-  private outside: { pub: number; dtype: number; demux: Outside } | undefined;
+  private outside: { pub: number; dtype: number; demux: Outside; configs: OutsideConfig[]; element: ElementPlayer | undefined } | undefined;
+  private byElement = false; // what comes from outside is played by a media element: WebCodecs lack a codec of it
+  private heardAtLevel = 1;
+  private chosen: Latency;
   private heardAt = -Infinity;
   private reportedAt = 0;
   private reported = "";
@@ -81,14 +88,12 @@ export class Watch {
   private over = false;
 
   private constructor(private readonly o: WatchOptions) {
+    this.chosen = o.latency ?? latencies.balanced;
     this.player = new Player({
       canvas: o.canvas, worklet: o.worklet, ...(o.latency ? { latency: o.latency } : {}),
-      onUnsupported: (codec) => this.cannot(codec),
+      onUnsupported: (codec) => this.lacking(codec),
       ...(o.onDecoded ? { onDecoded: o.onDecoded } : {}),
-      onShown: (pts, wall) => {
-        if (this.state !== "ended") this.become("live"); // what was buffered is still shown
-        o.onShown?.(pts, wall);
-      },
+      onShown: (pts, wall) => this.showing(pts, wall),
     });
     this.timer = setInterval(() => this.tick(), tickMillis);
   }
@@ -98,6 +103,35 @@ export class Watch {
     const w = new Watch(o);
     void w.follow(o.room);
     return w;
+  }
+
+  private showing(pts: number, wall: number): void {
+    if (this.state !== "ended") this.become("live"); // what was buffered is still shown
+    this.o.onShown?.(pts, wall);
+  }
+
+  /** WebCodecs lack a codec. Of what comes from outside a media element may have it: then all of it is played there, from what the server keeps on. */
+  private lacking(codec: string): void {
+    const configs = this.outside?.configs ?? [];
+    if (this.byElement || configs.length === 0 || !configs.every((c) => ElementPlayer.can(c))) return this.cannot(codec);
+    this.byElement = true;
+    this.renew();
+  }
+
+  /** Takes what comes from outside anew, from what the server keeps on. */
+  private renew(): void {
+    this.leaveOutside();
+    const from = this.current;
+    if (!from) return;
+    this.current = undefined;
+    void from.subscription.close().then(() => (this.over ? undefined : this.follow(from.room)));
+  }
+
+  private leaveOutside(): void {
+    this.outside?.demux.close();
+    this.outside?.element?.close();
+    this.outside = undefined;
+    this.player.restart();
   }
 
   private cannot(what: string): void {
@@ -180,15 +214,16 @@ export class Watch {
     switch (e.type) {
       case "joined":
         if (this.pub !== e.pub) {
-          this.player.restart();
-          this.outside?.demux.close();
-          this.outside = undefined;
+          this.leaveOutside();
         }
         [this.pub, this.sender] = [e.pub, e.account];
         if (this.state === "ended") this.become("live"); // the sender is back
         return;
       case "left":
-        if (e.pub === this.outside?.pub) this.outside.demux.end();
+        if (e.pub === this.outside?.pub) {
+          this.outside.demux.end();
+          this.outside.element?.end();
+        }
         if (e.pub === this.pub) this.become(e.account !== "" && e.code === codeLeft ? "ended" : "interrupted");
         return;
       case "count":
@@ -215,28 +250,50 @@ export class Watch {
 
   /** Takes a piece of a container; of several streams the first one counts. */
   private takeOutside(m: Message): void {
-    if (!this.outside) {
-      const demux: Outside = new Outside({
-        config: (c) => {
-          if (demux.container) this.o.onOutside?.(demux.container);
-          const d = c.config.description;
-          const description = d && new Uint8Array(ArrayBuffer.isView(d) ? d.buffer.slice(d.byteOffset, d.byteOffset + d.byteLength) : d);
-          const common = { codec: c.config.codec, clock: NaN, ...(description ? { description } : {}) };
-          if (c.kind === "picture") this.player.configurePicture({ type: "picture", width: c.config.codedWidth ?? 0, height: c.config.codedHeight ?? 0, ...common });
-          else this.player.configureSound({ type: "sound", sampleRate: c.config.sampleRate, channels: c.config.numberOfChannels, ...common });
-        },
-        sample: (s) => {
-          if (s.kind === "picture") return this.player.takePicture(s.pts, s.key, s.data);
-          if (this.state === "waiting" || this.state === "interrupted") this.become("live");
-          this.player.takeSound(s.pts, s.data);
-        },
-        gap: () => this.player.cut(),
-        unsupported: (what) => this.cannot(what),
-      });
-      this.outside = { pub: m.pub, dtype: m.dtype, demux };
-      this.player.bunches = outsideBunches;
-    }
+    this.outside ??= this.openOutside(m);
     if (this.outside.pub === m.pub && this.outside.dtype === m.dtype) this.outside.demux.message(m);
+  }
+
+  private openOutside(m: Message): NonNullable<Watch["outside"]> {
+    const configs: OutsideConfig[] = [];
+    const element = this.byElement ? this.openElement() : undefined;
+    const demux: Outside = new Outside({
+      tracks: (kinds) => element?.expect(kinds),
+      config: (c) => {
+        configs.push(c);
+        if (demux.container) this.o.onOutside?.(demux.container);
+        if (element) return element.configure(c);
+        const d = description(c.config);
+        const common = { codec: c.config.codec, clock: NaN, ...(d ? { description: d.slice() } : {}) };
+        if (c.kind === "picture") this.player.configurePicture({ type: "picture", width: c.config.codedWidth ?? 0, height: c.config.codedHeight ?? 0, ...common });
+        else this.player.configureSound({ type: "sound", sampleRate: c.config.sampleRate, channels: c.config.numberOfChannels, ...common });
+      },
+      sample: (s) => {
+        if (s.kind === "sound" && (this.state === "waiting" || this.state === "interrupted")) this.become("live");
+        if (element) element.take(s);
+        else if (s.kind === "picture") this.player.takePicture(s.pts, s.key, s.data);
+        else this.player.takeSound(s.pts, s.data);
+      },
+      gap: () => (element ?? this.player).cut(),
+      unsupported: (what) => this.cannot(what),
+    });
+    this.player.bunches = outsideBunches;
+    return { pub: m.pub, dtype: m.dtype, demux, configs, element };
+  }
+
+  private openElement(): ElementPlayer {
+    const element: ElementPlayer = new ElementPlayer({
+      canvas: this.o.canvas, latency: this.chosen,
+      onShown: (pts) => this.showing(pts, NaN),
+      onUnsupported: (codec) => this.cannot(codec),
+      onFailed: () => {
+        if (element !== this.outside?.element) return;
+        if (element.started) this.renew();
+        else this.cannot(this.outside.configs.map((c) => c.config.codec).join(", "));
+      },
+    });
+    element.volume = this.heardAtLevel;
+    return element;
   }
 
   private describe(payload: Uint8Array): void {
@@ -299,6 +356,26 @@ export class Watch {
     await this.talk.report(report).catch(() => (this.mayReport = false)); // a guest may not
   }
 
+  /** What the viewer has chosen: how far behind the newest to be, and how loud, 0 to 1. */
+  set latency(l: Latency) {
+    this.chosen = this.player.latency = l;
+    if (this.outside?.element) this.outside.element.latency = l;
+  }
+
+  set volume(v: number) {
+    this.heardAtLevel = this.player.volume = v;
+    if (this.outside?.element) this.outside.element.volume = v;
+  }
+
+  /** The browser wants a click before sound is heard. */
+  get soundBlocked(): boolean {
+    return (this.outside?.element ?? this.player).soundBlocked;
+  }
+
+  async resumeSound(): Promise<void> {
+    await (this.outside?.element ?? this.player).resumeSound();
+  }
+
   /** Says something to all. It rejects for guests. */
   async say(text: string): Promise<void> {
     if (!this.talk) throw new Error("nobody talks here");
@@ -308,13 +385,13 @@ export class Watch {
   stats(): WatchStats {
     const now = performance.now();
     const n = this.bytes.filter((b) => b.at > now - 2000).reduce((sum, b) => sum + b.n, 0);
-    return { ...this.player.stats(), bitrate: n * 4, rendition: this.rendition, gaps: { ...this.gaps } };
+    return { ...(this.outside?.element ?? this.player).stats(), bitrate: n * 4, by: this.byElement ? "element" : "decoders", rendition: this.rendition, gaps: { ...this.gaps } };
   }
 
   async close(): Promise<void> {
     this.over = true;
     clearInterval(this.timer);
-    this.outside?.demux.close();
+    this.leaveOutside();
     this.player.close();
     await Promise.all([this.current?.subscription.close(), this.talk?.close()]);
   }

@@ -104,7 +104,7 @@ test("it begins at a key message, with the tables before it, and again after a g
   const all = run("ffmpeg", streams["no picture refers to later ones"]!);
   const samples: OutsideSample[] = [];
   const told: string[] = [];
-  const o = new Outside({ config: (c) => told.push(c.kind), sample: (s) => samples.push(s), gap: () => told.push("gap"), unsupported: (w) => told.push(w) });
+  const o = new Outside({ tracks: (k) => told.push(k.join()), config: (c) => told.push(c.kind), sample: (s) => samples.push(s), gap: () => told.push("gap"), unsupported: (w) => told.push(w) });
   const message = (kind: "init" | "key" | "delta", payload: Uint8Array) => o.message({ type: "message", room: "", publisher: "", pub: 1, dtype: 0, kind, first: 1, last: 1, payload });
   message("init", all.subarray(0, 188 * 3));
   message("delta", all.subarray(188 * 3, 188 * 20)); // of a group whose beginning is missing
@@ -118,9 +118,9 @@ test("it begins at a key message, with the tables before it, and again after a g
   message("key", all.subarray(188 * 3));
   o.end();
   assert.ok(samples.filter((s) => s.kind === "picture").length >= 2 * n);
-  assert.deepEqual(told.filter((x) => x !== "sound"), ["gap", "picture", "gap"], "the same configuration is told once");
+  assert.deepEqual(told.filter((x) => x !== "sound"), ["gap", "picture,sound", "picture", "gap", "picture,sound"], "the same configuration is told once");
 
   const raw: string[] = [];
-  new Outside({ config: () => {}, sample: () => {}, gap: () => {}, unsupported: (w) => raw.push(w) }).message({ type: "message", room: "", publisher: "", pub: 1, dtype: 0, kind: "delta", first: 1, last: 1, payload: new TextEncoder().encode("a letter, and no video") });
+  new Outside({ tracks: () => {}, config: () => {}, sample: () => {}, gap: () => {}, unsupported: (w) => raw.push(w) }).message({ type: "message", room: "", publisher: "", pub: 1, dtype: 0, kind: "delta", first: 1, last: 1, payload: new TextEncoder().encode("a letter, and no video") });
   assert.deepEqual(raw, ["?"]);
 });

@@ -21,6 +21,8 @@ const t = words({
   unknown: ["There is no such broadcast, or it has ended.", "没有这个直播，或已结束。"],
   locked: ["This broadcast is encrypted, and this link has not its key. Ask for the whole link.", "此直播已加密，该链接缺少正确的密钥，请索取完整链接。"],
   sealed: ["Encrypted", "已加密"],
+  insecure: ["Browsers decode live pictures only on pages by https, or of this very machine.", "浏览器只在 https 页面或本机页面上解码直播画面。"],
+  insecureKey: ["Browsers open what is encrypted only on pages by https, or of this very machine.", "浏览器只在 https 页面或本机页面上打开加密内容。"],
   unsupported: ["This browser cannot play all of it: {what}.", "此浏览器无法播放其中的 {what}。"],
   unknownFormat: ["What is sent here is no picture or sound that a page can play.", "此处发送的内容不是网页可以播放的画面或声音。"],
   needsOther: ["a container that pages do not read ({what}); MPEG-TS, fragmented MP4 and WebM they do", "网页无法读取的封装格式（{what}），请使用 MPEG-TS、分片 MP4 或 WebM"],
@@ -37,6 +39,9 @@ const t = words({
   quality: ["Quality", "画质"],
   automatic: ["Automatic", "自动"],
   stills: ["Sound and stills", "声音与静态画面"],
+  by: ["Played by", "播放方式"],
+  decoders: ["WebCodecs", "WebCodecs"],
+  element: ["a media element (MSE)", "媒体元素（MSE）"],
   slowLine: ["Slow line", "网络较慢"],
   full: ["Full screen", "全屏"],
   inPicture: ["Picture in picture", "画中画"],
@@ -69,6 +74,7 @@ export function watchPage(root: HTMLElement, shell: Shell, link: RoomLink | unde
   let over = false;
   let loud = 1;
   let muted = false;
+  let outside = false;
   let captioned = false;
   let uncaption = 0;
 
@@ -85,13 +91,13 @@ export function watchPage(root: HTMLElement, shell: Shell, link: RoomLink | unde
   } }, icon(icons.captions));
   const slow = h("span", { class: "clock", role: "status" });
   const lock = h("span", { class: "clock lock", hidden: true }, icon(icons.lock), t("sealed"));
-  const startSound = h("button", { type: "button", class: "start-sound", hidden: true, onclick: () => void watch?.player.resumeSound() }, icon(icons.sound), t("startSound"));
+  const startSound = h("button", { type: "button", class: "start-sound", hidden: true, onclick: () => void watch?.resumeSound() }, icon(icons.sound), t("startSound"));
   const mute = h("button", { type: "button", class: "quiet", title: t("mute"), aria: { label: t("mute"), pressed: "false" }, onclick: () => setMuted(!muted) }, icon(icons.sound));
   const volume = h("input", { type: "range", min: "0", max: "1", step: "0.05", value: "1", aria: { label: t("volume") }, oninput: () => {
     loud = Number(volume.value);
     setMuted(loud === 0);
   } });
-  const latency = h("select", { id: "watch-latency", onchange: () => watch && (watch.player.latency = latencies[latency.value as keyof typeof latencies]) },
+  const latency = h("select", { id: "watch-latency", onchange: () => watch && (watch.latency = latencies[latency.value as keyof typeof latencies]) },
     ...Object.keys(latencies).map((l) => h("option", { value: l }, t(l as "lowest"))));
   latency.value = "balanced";
   const quality = h("select", { id: "watch-quality", onchange: () => watch && (watch.quality = quality.value === "" ? undefined : Number(quality.value)) }, h("option", { value: "" }, t("automatic")));
@@ -101,7 +107,7 @@ export function watchPage(root: HTMLElement, shell: Shell, link: RoomLink | unde
     else void stage.requestFullscreen();
   } }, icon(icons.full));
   const inPicture = h("button", { type: "button", class: "quiet", title: t("inPicture"), aria: { label: t("inPicture") }, hidden: !document.pictureInPictureEnabled, onclick: () => void popOut() }, icon(icons.inPicture));
-  const rows = { size: figure(t("size")), rate: figure(t("rate")), fps: figure(t("fps")), delay: figure(t("delay")), age: figure(t("age")), skew: figure(t("skew")), missed: figure(t("missed")), silence: figure(t("silence")), gaps: figure(t("gaps")), node: figure(t("node")) };
+  const rows = { size: figure(t("size")), rate: figure(t("rate")), fps: figure(t("fps")), delay: figure(t("delay")), age: figure(t("age")), skew: figure(t("skew")), missed: figure(t("missed")), silence: figure(t("silence")), gaps: figure(t("gaps")), by: figure(t("by")), node: figure(t("node")) };
   const figures = h("section", { class: "panel", hidden: true, id: "watch-figures" }, h("h2", {}, t("figures")), h("dl", { class: "figures" }, ...Object.values(rows).map((r) => r.element)), h("p", { class: "hint" }, t("keys")));
   const statistics = h("button", { type: "button", class: "quiet", title: t("figures"), aria: { label: t("figures"), expanded: "false", controls: "watch-figures" }, onclick: () => {
     figures.hidden = !figures.hidden;
@@ -124,8 +130,8 @@ export function watchPage(root: HTMLElement, shell: Shell, link: RoomLink | unde
     muted = m;
     mute.setAttribute("aria-pressed", String(m));
     mute.firstElementChild!.replaceWith(icon(m ? icons.soundOff : icons.sound));
-    if (watch) watch.player.volume = m ? 0 : loud;
-    if (!m) void watch?.player.resumeSound();
+    if (watch) watch.volume = m ? 0 : loud;
+    if (!m) void watch?.resumeSound();
   }
 
   async function popOut(): Promise<void> {
@@ -138,7 +144,7 @@ export function watchPage(root: HTMLElement, shell: Shell, link: RoomLink | unde
   function become(s: WatchState): void {
     const live = s === "live";
     const lacks = watch?.lacks ?? "";
-    message.textContent = live ? "" : s !== "unsupported" ? t(s) : lacks === "?" ? t("unknownFormat") : t(s, { what: lacks === "FLV" ? t("needsOther", { what: lacks }) : lacks });
+    message.textContent = live ? "" : s !== "unsupported" ? t(s) : !isSecureContext && !outside ? t("insecure") : lacks === "?" ? t("unknownFormat") : t(s, { what: lacks === "FLV" ? t("needsOther", { what: lacks }) : lacks });
     again.hidden = s !== "unknown" && s !== "ended";
     lock.hidden = !live || !link?.key;
     if (s === "ended") viewers.hidden = true;
@@ -160,7 +166,7 @@ export function watchPage(root: HTMLElement, shell: Shell, link: RoomLink | unde
         quality.replaceChildren(h("option", { value: "" }, t("automatic")), ...i.renditions.map((r, n) => h("option", { value: String(n) }, r.stills ? t("stills") : `${Math.min(r.width, r.height)}p`)));
         if (was !== "" && Number(was) < i.renditions.length) quality.value = was;
       },
-      onOutside: () => (talk.element.hidden = true),
+      onOutside: () => (outside = talk.element.hidden = true),
       onViewers: (n) => {
         viewers.hidden = false;
         viewers.textContent = t("viewers", { n: n.toLocaleString(language) });
@@ -170,7 +176,7 @@ export function watchPage(root: HTMLElement, shell: Shell, link: RoomLink | unde
         if (captioned && from === watch?.sender) show(text);
       },
     });
-    watch.player.volume = muted ? 0 : loud;
+    watch.volume = muted ? 0 : loud;
   }
 
   function show(text: string): void {
@@ -183,8 +189,8 @@ export function watchPage(root: HTMLElement, shell: Shell, link: RoomLink | unde
   const milliseconds = (n: number | undefined): string => (n === undefined ? "–" : `${Math.round(n)} ms`);
   const timer = window.setInterval(() => {
     if (!watch) return;
-    startSound.hidden = !(watch.player.soundBlocked && watch.state === "live" && !muted);
-    const line = watch.slow && watch.state === "live" ? t("slowLine") : "";
+    startSound.hidden = !(watch.soundBlocked && watch.state === "live" && !muted);
+    const line = watch.state !== "live" ? "" : watch.lacks ? t("unsupported", { what: watch.lacks }) : watch.slow ? t("slowLine") : "";
     if (slow.textContent !== line) slow.textContent = line;
     if (figures.hidden) return;
     const s = watch.stats();
@@ -197,6 +203,7 @@ export function watchPage(root: HTMLElement, shell: Shell, link: RoomLink | unde
     rows.missed.set(s.missedPictures.toLocaleString(language));
     rows.silence.set(milliseconds(s.missedSound));
     rows.gaps.set(Object.entries(s.gaps).map(([reason, n]) => `${n} ${reason}`).join(", ") || t("none"));
+    rows.by.set(t(s.by));
     rows.node.set(client?.node ?? "–");
   }, 500);
 
@@ -214,7 +221,7 @@ export function watchPage(root: HTMLElement, shell: Shell, link: RoomLink | unde
     clearTimeout(hide);
     if (!document.hidden) return void (watch ?? begin());
     hide = window.setTimeout(() => {
-      if (!muted && !watch?.player.soundBlocked || document.pictureInPictureElement) return;
+      if (!muted && !watch?.soundBlocked || document.pictureInPictureElement) return;
       void watch?.close();
       watch = undefined;
     }, hiddenMillis);
@@ -222,6 +229,7 @@ export function watchPage(root: HTMLElement, shell: Shell, link: RoomLink | unde
   document.addEventListener("visibilitychange", seen);
 
   if (!link) become("locked");
+  else if (link.key && !isSecureContext) message.textContent = t("insecureKey");
   else shell.dial({ guest: true, backoffMin: 50, onState: (s) => {
     if (s.phase === "disconnected" && watch?.state === "live") message.textContent = ""; // pictures in the buffer go on; the state tells when they do not
   } }).then((c) => {

@@ -1,6 +1,6 @@
 // The meeting page: a look before joining, and the meeting itself. Without a room behind # a new one is made.
 
-import { ClosedError, RefusedError, type RoomID } from "@timedge/sdk";
+import { ClosedError, RefusedError, type Message, type RoomID } from "@timedge/sdk";
 import { encrypted, formatHash, Keys, newLinkKey, parseHash } from "@timedge/sdk/e2ee";
 import { h } from "../shell/dom.js";
 import type { Page } from "../shell/page.js";
@@ -18,6 +18,10 @@ export const page: Page = (root, shell) => {
   let leave = (): void => {};
   const link = parseHash(shell.hash);
   let room = link?.room;
+  if (link?.key && !isSecureContext) {
+    root.append(h("h1", {}, t("title")), h("p", { class: "error" }, t("insecureKey")));
+    return () => {};
+  }
   let keys = link?.key && new Keys(link.key);
   const hash = (): string => formatHash({ room: room!, ...(keys ? { key: keys.link } : {}) });
   if (!link && shell.hash.includes("&key=")) {
@@ -59,7 +63,11 @@ export const page: Page = (root, shell) => {
         },
         ended: (why) => finish(typeof why === "string" ? t(why) : t("failed", { why: why.message })),
       };
-      const m = await Meeting.join({ dial: async (o) => (keys ? encrypted(await shell.dial(o), keys) : shell.dial(o)), room, account: shell.account(), name: c.name, worklet, quality: c.quality, keep, keys, on });
+      let tampered = 0;
+      const onFault = (_: Message, fault: string): void => {
+        if (fault === "forged" || fault === "replayed") view?.tampered(++tampered);
+      };
+      const m = await Meeting.join({ dial: async (o) => (keys ? encrypted(await shell.dial(o), keys, { onFault }) : shell.dial(o)), room, account: shell.account(), name: c.name, worklet, quality: c.quality, keep, keys, on });
       if (over) return void m.leave();
       looking.close(true);
       root.replaceChildren();

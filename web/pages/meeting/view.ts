@@ -32,6 +32,8 @@ export interface RoomView {
   away(is: boolean): void;
   /** The meeting has another link. */
   relinked(link: string): void;
+  /** So many messages were changed on their way, and dropped. */
+  tampered(n: number): void;
   close(): void;
 }
 
@@ -275,8 +277,10 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
   const list = h("ul", { class: "members" });
   const open = h("input", { type: "checkbox", id: "meeting-open", checked: true, onchange: () => void m.open(open.checked).catch((e: Error) => (wrong.textContent = e.message)) });
   const link = h("input", { id: "meeting-link", readOnly: true, class: "mono", value: o.link, onfocus: () => link.select() });
+  const tampered = h("p", { class: "error", hidden: true });
   const peoplePanel = h("section", { class: "panel" }, h("h2", {}, t("peopleTitle")), list,
     o.encrypted && h("p", { class: "hint lock" }, icon(icons.lock), " ", t("sealed")),
+    tampered,
     h("label", { htmlFor: "meeting-link" }, t("link")),
     h("div", { class: "row" }, h("div", { class: "grow" }, link), h("button", { type: "button", class: "second", onclick: () => {
       void navigator.clipboard?.writeText(link.value).then(() => o.tell(t("copied")), () => link.select());
@@ -416,6 +420,11 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
     },
     reaction,
     relinked: (l) => void (link.value = l),
+    tampered(n) {
+      tampered.textContent = t("tampered", { n });
+      if (tampered.hidden) o.tell(tampered.textContent); // once to who listens; then it stands there
+      tampered.hidden = false;
+    },
     away: (is) => {
       isAway = is;
       refresh();

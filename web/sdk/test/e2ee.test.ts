@@ -114,6 +114,25 @@ test("what was changed, moved or repeated does not open, and the next does", asy
   }
 });
 
+test("whatever comes is opened or refused: a header has one form, nothing opens but what was sealed, and what hands out secrets is read or not", async () => {
+  const keys = new Keys({ secret: new Uint8Array(32), epoch: 0 });
+  const good = await message(new Sealer(keys, 1n, "alice", 9n), "the first one");
+  const member = await Member.create();
+  const { message: handed } = await nextKey(keys, one, [member.publicKey]);
+  const edited = (b: Uint8Array): fc.Arbitrary<Uint8Array> =>
+    fc.tuple(fc.nat(b.length), fc.nat(40), fc.uint8Array({ maxLength: 40 })).map(([at, cut, put]) => Uint8Array.from([...b.subarray(0, at), ...put, ...b.subarray(at + cut)]));
+  await fc.assert(fc.asyncProperty(fc.oneof(fc.uint8Array({ maxLength: 80 }), edited(good.payload), edited(handed)), async (b) => {
+    const h = parseHeader(b);
+    if (h) assert.deepEqual([...encodeHeader(h.kid, h.ctr)], [...b.subarray(0, h.size)]);
+    looksSealed(b);
+    const same = hex(b) === hex(good.payload);
+    const opened = await new Opener(keys, 1n).open({ ...good, payload: b }).then(() => true, (e: unknown) => (assert.ok(e instanceof SealError, String(e)), false));
+    assert.equal(opened, same);
+    const taken = await member.open(one, b).then(() => true, (e: unknown) => (assert.ok(e instanceof RekeyError, String(e)), false));
+    assert.equal(taken && !hex(b).startsWith(hex(handed)), false);
+  }), { numRuns: 400 });
+});
+
 test("messages open at most once, in their order, and what is kept back is told", async () => {
   await fc.assert(fc.asyncProperty(fc.array(fc.tuple(fc.nat(7), fc.boolean()), { minLength: 1, maxLength: 16 }), async (steps) => {
     const keys = new Keys({ secret: new Uint8Array(32), epoch: 0 });
