@@ -1,12 +1,15 @@
-// How long what ffmpeg makes takes to a page, in figures: part of `make drill-browser`. docs/obs.md keeps them.
+// What comes from outside in other containers, and how long what ffmpeg makes takes to a page, in figures: part of `make drill-browser`. docs/obs.md keeps them.
 
 import assert from "node:assert/strict";
-import { after, test } from "node:test";
-import { serve } from "../sdk/test/server.js";
-import { launch, site } from "./browser.js";
-import { push, sent, stopAll } from "./ffmpeg.js";
+import { test } from "node:test";
+import { push, sent } from "./ffmpeg.js";
+import { browser, byDecoders, byElement, pages, saysWhatNot, server } from "./outsidecases.js";
 
-after(stopAll);
+byDecoders("mp4");
+byDecoders("webm");
+byElement("mp4");
+byElement("webm");
+saysWhatNot();
 
 const patience = { timeout: 120_000 };
 /** So many pictures are timed, at 30 a second, and so many viewers join late. */
@@ -19,9 +22,6 @@ function quantile(list: readonly number[], p: number): string {
 }
 
 test("from ffmpeg's picture, pushed, to the decoded one, and how soon who comes late sees one", { timeout: 300_000 }, async () => {
-  const pages = await site();
-  const server = await serve("--idle", "1h", "--ws-origin", pages.origin);
-  const browser = await launch();
   const p = await push(server.tcp, sent.ts);
   const viewer = await pages.open(await browser.newContext());
   await viewer.evaluate(([ws, room]) => globalThis.harness.watch([ws!], "bob", room!, { min: 0, max: 400 }), [server.ws, p.room]);
@@ -41,8 +41,6 @@ test("from ffmpeg's picture, pushed, to the decoded one, and how soon who comes 
   const waits: number[] = [];
   for (let i = 0; i < joins; i++) waits.push(await late.evaluate(([ws, room]) => globalThis.harness.join([ws!], "late", room!), [server.ws, p.room]));
   console.log(`figures: ffmpeg's H.264 and AAC in MPEG-TS, in Chromium: push to decoded picture p50 ${quantile(took, 0.5)} ms, p95 ${quantile(took, 0.95)} ms (n ${took.length}); a late viewer's picture p50 ${quantile(waits, 0.5)} ms, worst ${quantile(waits, 1)} ms (n ${waits.length}); sound and picture apart p50 ${skew?.p50.toFixed(0)} ms`);
+  await late.context().close();
   await p.stop();
-  await browser.close();
-  await server.stop();
-  await pages.close();
 });

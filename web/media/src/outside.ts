@@ -1,6 +1,7 @@
 import type { Message } from "@timedge/sdk";
 import type { Input, InputAudioTrack, InputVideoTrack } from "mediabunny";
-import { Transport } from "./transport.js";
+import { join } from "./bytes.js";
+import { programOf, Transport, unread } from "./transport.js";
 
 /** How a picture or sound from outside is coded: what a decoder is configured with. */
 export type OutsideConfig = { kind: "picture"; config: VideoDecoderConfig } | { kind: "sound"; config: AudioDecoderConfig };
@@ -111,6 +112,7 @@ export class Outside {
     };
     const run: Run = (this.run = (this.container === "MPEG-TS" && QuickRun.of(this.head, events)) || new BunnyRun(this.head, events));
     this.on.gap();
+    if (this.container === "MPEG-TS") for (const what of unreadOf(this.head)) this.on.unsupported(what);
     for (const b of this.head) run.feed(b);
   }
 
@@ -135,6 +137,11 @@ export class Outside {
 
 function same(a: readonly Uint8Array[], b: readonly Uint8Array[]): boolean {
   return a.length === b.length && a.every((x, i) => x.length === b[i]!.length && x.every((v, j) => v === b[i]![j]));
+}
+
+/** What a transport stream has that is not taken apart here, in words. */
+function unreadOf(head: readonly Uint8Array[]): string[] {
+  return [...(programOf(join(...head))?.values() ?? [])].flatMap((type) => unread[type] ?? []);
 }
 
 interface RunEvents {
@@ -162,13 +169,7 @@ class QuickRun implements Run {
   private constructor(readonly head: readonly Uint8Array[], private readonly transport: Transport, private readonly on: RunEvents) {}
 
   static of(head: readonly Uint8Array[], on: RunEvents): QuickRun | undefined {
-    const tables = new Uint8Array(head.reduce((n, b) => n + b.length, 0));
-    let at = 0;
-    for (const b of head) {
-      tables.set(b, at);
-      at += b.length;
-    }
-    const transport = Transport.of(tables, {
+    const transport = Transport.of(join(...head), {
       picture: (config) => on.config({ kind: "picture", config }),
       sound: (config) => on.config({ kind: "sound", config }),
       sample: (kind, seconds, key, data) => on.sample(kind, seconds, key, data),
@@ -190,11 +191,17 @@ class QuickRun implements Run {
   stop(): void {}
 }
 
+/** Transport streams have one name for all layers of MPEG audio; browsers decode the third: ISO 11172-3, 2.4.1.3. */
+function layerThree(frame: Uint8Array): boolean {
+  return ((frame[1] ?? 0) & 0x06) === 0x02;
+}
+
 class BunnyRun implements Run {
   ending = false;
   private controller!: ReadableStreamDefaultController<Uint8Array>;
   private input: Input | undefined;
   private over = false;
+  private readonly kinds = new Set<OutsideSample["kind"]>();
 
   constructor(readonly head: readonly Uint8Array[], private readonly on: RunEvents) {
     const stream = new ReadableStream<Uint8Array>({ start: (c) => void (this.controller = c) });
@@ -215,23 +222,34 @@ class BunnyRun implements Run {
     const source = new bunny.ReadableStreamSource(stream, { maxCacheSize: 16 << 20 });
     const input = (this.input = new bunny.Input({ source, formats: [MPEG_TS, MP4, QTFF, WEBM, MATROSKA, OGG] }));
     const [picture, sound] = [await input.getPrimaryVideoTrack(), await input.getPrimaryAudioTrack()];
-    if (!picture && !sound) throw new Error("no picture and no sound");
+    if (!picture && !sound) return this.on.unsupported("?");
     if (this.over) return;
-    this.on.tracks([...(picture ? ["picture" as const] : []), ...(sound ? ["sound" as const] : [])]);
+    if (picture) this.kinds.add("picture");
+    if (sound) this.kinds.add("sound");
+    this.on.tracks([...this.kinds]);
     await Promise.all([picture && this.track(bunny, "picture", picture), sound && this.track(bunny, "sound", sound)]);
   }
 
   private async track(bunny: typeof import("./demux.js"), kind: "picture" | "sound", track: InputVideoTrack | InputAudioTrack): Promise<void> {
     const config = await track.getDecoderConfig();
     if (this.over) return;
-    if (!config) return this.on.unsupported(String(track.codec ?? kind));
-    this.on.config({ kind, config } as OutsideConfig);
+    if (!config) return this.cannot(kind, String(track.codec ?? kind));
     const sink = new bunny.EncodedPacketSink(track);
+    const first = await sink.getFirstPacket();
+    if (this.over) return;
+    if (config.codec === "mp3" && first && !layerThree(first.data)) return this.cannot(kind, "MP2");
+    this.on.config({ kind, config } as OutsideConfig);
     let marked = kind === "sound"; // that key pictures are: some transport streams do not say so
-    for (let p = await sink.getFirstPacket(); p && !this.over; p = await sink.getNextPacket(p)) {
+    for (let p = first; p && !this.over; p = await sink.getNextPacket(p)) {
       marked ||= p.type === "key";
       this.on.sample(kind, p.timestamp, p.type === "key" || (!marked && (await track.determinePacketType(p)) === "key"), p.data);
     }
+  }
+
+  private cannot(kind: OutsideSample["kind"], what: string): void {
+    this.kinds.delete(kind);
+    this.on.tracks([...this.kinds]);
+    this.on.unsupported(what);
   }
 
   end(): void {

@@ -12,6 +12,9 @@ export interface TransportEvents {
   sample(kind: "picture" | "sound", at: number, key: boolean, data: Uint8Array): void;
 }
 
+/** Pictures and sound of other kinds, which nothing here takes apart. */
+export const unread: Record<number, string> = { 0x01: "MPEG-1", 0x02: "MPEG-2", 0x10: "MPEG-4", 0x11: "AAC-LATM", 0x33: "H.266" };
+
 const streamTypes: Record<number, "picture" | "sound"> = { 0x1b: "picture", 0x0f: "sound" };
 
 /** What a packet holds. */

@@ -117,3 +117,26 @@ test("units of Annex B, and those of MP4", () => {
   assert.deepEqual([...unescaped(Uint8Array.of(0, 0, 3, 1, 0, 0, 3, 0, 0, 3))], [0, 0, 1, 0, 0, 0, 0]);
   assert.deepEqual(nalUnits(new Uint8Array(9)), []);
 });
+
+test("what cannot be played is named, and the rest is played", { timeout: 60_000 }, async () => {
+  for (const [picture, sound, want] of [[`${h264} -bf 0`, "mp2", ["MP2"]], ["-c:v mpeg2video", "aac", ["MPEG-2"]], [`${h264} -bf 0`, "libmp3lame", []]] as const) {
+    const all = run("ffmpeg", `${source} ${picture} -c:a ${sound} -f mpegts pipe:1`);
+    const lacks: string[] = [];
+    let kinds: readonly string[] = [];
+    const seen = new Set<string>();
+    await new Promise<void>((resolve) => {
+      const look = (): void => void (seen.size === 2 - want.length && lacks.length === want.length && resolve());
+      const o = new Outside({
+        tracks: (k) => (kinds = k), config: () => {}, gap: () => {},
+        unsupported: (what) => (lacks.push(what), look()),
+        sample: (s) => (seen.add(s.kind), look()),
+      });
+      const message = (kind: "init" | "key", payload: Uint8Array): void => o.message({ type: "message", room: "", publisher: "", pub: 1, dtype: 0, kind, first: 1, last: 1, payload });
+      message("init", all.subarray(0, headerSize(all)));
+      message("key", all.subarray(headerSize(all)));
+      o.end();
+    });
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.deepEqual([lacks, [...kinds].sort(), [...seen].sort()], [want, [...seen].sort(), [...kinds].sort()]);
+  }
+});
