@@ -4,6 +4,8 @@ package main
 
 import (
 	"bytes"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -132,6 +134,27 @@ func (c *certificates) take(contents [][]byte) error {
 		}
 		cfg.ClientCAs, cfg.ClientAuth = pool, tls.RequireAndVerifyClientCert
 	}
+	key, err := ticketKey(contents)
+	if err != nil {
+		return err
+	}
+	cfg.SetSessionTicketKeys([][sha256.Size]byte{key})
 	c.current = cfg
 	return nil
+}
+
+// ticketKey is what session tickets are sealed with: of all nodes that have the same files the same, so that a client
+// that comes to another node, as all do when theirs has died, need not be shown the certificate and a signature again.
+// Who has the certificate's key can open tickets; what is said over a connection that they resumed stays secret, as
+// every handshake agrees on keys anew. Other files, client authorities among them, are another key: who was let in by
+// the old ones is looked at again.
+func ticketKey(contents [][]byte) (key [sha256.Size]byte, err error) {
+	of := sha256.New()
+	for _, b := range contents {
+		sum := sha256.Sum256(b)
+		_, _ = of.Write(sum[:])
+	}
+	b, err := hkdf.Key(sha256.New, contents[1], of.Sum(nil), "timedge session tickets", len(key))
+	copy(key[:], b)
+	return key, err
 }

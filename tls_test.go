@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"io"
 	"math/big"
 	"net"
@@ -21,6 +22,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/rs/zerolog"
+
+	"github.com/timedge/timedge/internal/record"
 )
 
 // writeCertificate makes a certificate for 127.0.0.1 that is its own authority.
@@ -161,6 +164,90 @@ func TestAuthoritiesOfClientsAreTakenUpWhenTheyChange(t *testing.T) {
 	}
 	if welcome(older) {
 		t.Error("the authority that was taken away still counts")
+	}
+}
+
+// TestSessionsAreResumedByOtherNodes: a client that has been at one node is known to another that has the same files,
+// and not to one with another certificate, or other authorities of clients.
+func TestSessionsAreResumedByOtherNodes(t *testing.T) {
+	node := func(f tlsFlags) *tls.Config {
+		f.ListenTLS = []string{"127.0.0.1:0"}
+		cfg, _, err := f.tlsConfig(zerolog.Nop())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return record.Config(cfg)
+	}
+	var files, others tlsFlags
+	dir := t.TempDir()
+	files.Cert, files.Key = writeCertificate(t, dir, 1)
+	others.Cert, others.Key = writeCertificate(t, t.TempDir(), 2)
+	asking, askingOthers := files, files
+	asking.ClientCA, askingOthers.ClientCA = files.Cert, filepath.Join(dir, "more.pem")
+	var both []byte
+	for _, path := range []string{files.Cert, others.Cert} {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		both = append(both, b...)
+	}
+	if err := os.WriteFile(askingOthers.ClientCA, both, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	own, err := tls.LoadX509KeyPair(files.Cert, files.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name          string
+		first, second tlsFlags
+		resumed       bool
+	}{
+		{"the same files", files, files, true},
+		{"another certificate", files, others, false},
+		{"authorities of clients", asking, asking, true},
+		{"others of them", asking, askingOthers, false},
+		{"none of them before", files, asking, false},
+		{"none of them after", asking, files, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			client := &tls.Config{InsecureSkipVerify: true, ServerName: "x", ClientSessionCache: tls.NewLRUClientSessionCache(1),
+				Certificates: []tls.Certificate{own}}
+			var resumed bool
+			for _, at := range []*tls.Config{node(c.first), node(c.second)} {
+				done := make(chan error, 1)
+				go func() {
+					near, err := ln.Accept()
+					if err != nil {
+						done <- err
+						return
+					}
+					defer near.Close()
+					records, rest, s, err := record.Server(near, at)
+					if resumed = s.DidResume; err == nil {
+						_, err = record.NewStream(near, records, rest).Write([]byte{1})
+					}
+					done <- err
+				}()
+				far, err := tls.Dial("tcp", ln.Addr().String(), client)
+				if err == nil {
+					_, err = far.Read(make([]byte, 1)) // the ticket comes before it
+					far.Close()
+				}
+				if err = errors.Join(err, <-done); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if resumed != c.resumed {
+				t.Errorf("resumed: %v, want %v", resumed, c.resumed)
+			}
+		})
 	}
 }
 

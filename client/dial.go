@@ -74,9 +74,6 @@ func (o *Options) connect(ctx context.Context, server string) (net.Conn, error) 
 	raw := conn
 	if a.tls {
 		cfg := o.TLS.Clone()
-		if cfg == nil {
-			cfg = &tls.Config{}
-		}
 		if cfg.ServerName == "" {
 			cfg.ServerName = a.host
 		}

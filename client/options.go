@@ -66,7 +66,8 @@ type Options struct {
 	AssemblyBuffer int
 
 	// TLS is for servers that are named with tls:// or wss://: authorities, certificates. Default: the system's
-	// authorities. It is not less than TLS 1.3.
+	// authorities. It is not less than TLS 1.3. Sessions are resumed, on any node that has the same certificate, by a cache
+	// of the client's own unless there is a ClientSessionCache.
 	TLS *tls.Config
 	// Dialer opens a connection to host:port, on which TLS and WebSocket follow if the server's name says so. Default:
 	// TCP, through the HTTP proxy that the environment names (HTTPS_PROXY, NO_PROXY).
@@ -86,6 +87,12 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Dialer == nil {
 		o.Dialer = dialTCP
+	}
+	if o.TLS = o.TLS.Clone(); o.TLS == nil {
+		o.TLS = &tls.Config{}
+	}
+	if o.TLS.ClientSessionCache == nil {
+		o.TLS.ClientSessionCache = tls.NewLRUClientSessionCache(0)
 	}
 	setDefault(&o.DialTimeout, 5*time.Second)
 	setDefault(&o.BackoffMin, 100*time.Millisecond)

@@ -7,16 +7,191 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"math/big"
 	"net"
+	"runtime"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/rs/zerolog"
 
 	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/internal/clock"
 )
+
+// queued waits until n goroutines wait at the gate.
+func (g *gate) queued(n int) {
+	for {
+		g.mu.Lock()
+		is := len(g.again) + len(g.first)
+		g.mu.Unlock()
+		if is == n {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
+// Who comes first is served first, but for those that have been served before: they go on at once.
+func TestGateOrder(t *testing.T) {
+	t.Parallel()
+	g := newGate(1, nil)
+	from, err := g.enter(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var order []string // guarded by the gate
+	var done sync.WaitGroup
+	for i, w := range []struct {
+		name   string
+		served bool
+	}{{"a", false}, {"b", false}, {"c", true}, {"d", false}, {"e", true}} {
+		done.Go(func() {
+			from, err := g.enter(w.served)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			order = append(order, w.name)
+			g.leave(from)
+		})
+		g.queued(i + 1)
+	}
+	g.leave(from)
+	done.Wait()
+	if got := strings.Join(order, ""); got != "ceabd" {
+		t.Errorf("served in the order %s", got)
+	}
+}
+
+// There are as many places as processors of the share, begun ones included, and at least one.
+func TestGatePlaces(t *testing.T) {
+	t.Parallel()
+	for share, places := range map[float64]int{0.25: 1, 0.5: 1, 1: 1, 1.25: 2, 4: 4} {
+		if g := newGate(share, nil); g.free != places {
+			t.Errorf("a share of %v has %d places, want %d", share, g.free, places)
+		}
+	}
+}
+
+// What others do with the processors meanwhile is not what a handshake has taken.
+func TestGateCountsItsOwnTime(t *testing.T) {
+	t.Parallel()
+	g := newGate(1, nil)
+	from, err := g.enter(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const others = 200 * time.Millisecond
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for began := time.Now(); time.Since(began) < others; {
+		}
+	}()
+	<-done
+	g.leave(from)
+	g.mu.Lock()
+	idle := g.debt
+	g.mu.Unlock()
+	if idle > others/2 {
+		t.Errorf("a handshake that did nothing for %v has taken %v", others, idle)
+	}
+	if from, err = g.enter(false); err != nil {
+		t.Fatal(err)
+	}
+	for began := clock.Thread(); clock.Thread()-began < others; {
+	}
+	g.leave(from)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.debt < others/2 {
+		t.Errorf("a handshake that computed for %v has taken %v", others, g.debt)
+	}
+}
+
+// Who has waited for too long, or hung up while it waited, gets no place, and those behind it do.
+func TestGateLetsGo(t *testing.T) {
+	t.Parallel()
+	g := newGate(1, nil)
+	from, err := g.enter(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	late, next := make(chan error, 1), make(chan error, 1)
+	enter := func(to chan error) {
+		from, err := g.enter(false)
+		if err == nil {
+			g.leave(from)
+		}
+		to <- err
+	}
+	go enter(late)
+	g.queued(1)
+	g.mu.Lock()
+	g.first[0].since = time.Now().Add(-maxGateWait - time.Second)
+	g.mu.Unlock()
+	go enter(next)
+	g.queued(2)
+	g.leave(from)
+	if err := <-late; !errors.Is(err, errCrowd) {
+		t.Errorf("who waited too long was answered with %v", err)
+	}
+	if err := <-next; err != nil {
+		t.Errorf("who came behind it was answered with %v", err)
+	}
+}
+
+// Nothing is computed for a client that has hung up before its turn.
+func TestNobodyComputesForTheGone(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	for name, gone := range map[string]bool{"gone": true, "waiting": false} {
+		client, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		server, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.Write([]byte{1}); err != nil {
+			t.Fatal(err)
+		}
+		if gone {
+			_ = client.Close()
+		}
+		g := newGate(1, nil)
+		from, err := g.enter(false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &shaking{TCPConn: server.(*net.TCPConn), gate: g, until: time.Now().Add(time.Hour)}
+		answer := make(chan error, 1)
+		go func() {
+			_, err := c.Read(make([]byte, 1))
+			c.rest()
+			answer <- err
+		}()
+		g.queued(1)
+		for began := time.Now(); time.Since(began) <= longWait; {
+			runtime.Gosched()
+		}
+		g.leave(from)
+		if err := <-answer; errors.Is(err, errGone) != gone {
+			t.Errorf("%s: answered with %v", name, err)
+		}
+		_, _ = client.Close(), server.Close()
+	}
+}
 
 // Who has to wait for a place at the gate for longer than the hello may take is not cut off for that, before the
 // handshake or after it.
@@ -47,13 +222,17 @@ func TestGateWaitIsNobodysTime(t *testing.T) {
 		defer cancel()
 		_ = e.Shutdown(ctx)
 	}()
-	if !e.gate.enter() {
-		t.Fatal("the gate is closed")
-	}
+	entered := make(chan struct{})
 	go func() {
+		from, err := e.gate.enter(false)
+		if err != nil {
+			t.Error(err)
+		}
+		close(entered)
 		<-time.After(hello + time.Second)
-		e.gate.leave(0)
+		e.gate.leave(from)
 	}()
+	<-entered
 	c, err := tls.Dial("tcp", e.Addrs()[0].String(), &tls.Config{InsecureSkipVerify: true})
 	if err != nil {
 		t.Fatal("cut off in the handshake: ", err)

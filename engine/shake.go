@@ -57,18 +57,15 @@ const SubProtocol = "timedge.v1"
 // does without a place there.
 type shaking struct {
 	*net.TCPConn
-	gate  *gate     // nil: the handshakes are over
-	since time.Time // it has a place; zero: it has none
-	heard bool      // something was read
+	gate   *gate         // nil: the handshakes are over
+	placed bool          // it has a place
+	from   time.Duration // what enter has returned of that
+	served bool          // it has had one
+	heard  bool          // something was read
 
 	until  time.Time     // the deadline, but for waited
-	waited time.Duration // for a place: it counts as nobody's time, up to maxGateWait
+	waited time.Duration // for a place: it counts as nobody's time
 }
-
-// maxGateWait is how long a client may be made to wait for a place beside its time for the hello. When a node has died
-// its clients come all at once: those that this one cannot serve in that time would be cut off, come again, and make
-// the crowd no smaller.
-const maxGateWait = 10 * time.Second
 
 // Read waits for bytes, and then for a place to handle them.
 func (c *shaking) Read(b []byte) (int, error) {
@@ -82,19 +79,44 @@ func (c *shaking) Read(b []byte) (int, error) {
 		return n, nil
 	}
 	came := time.Now()
-	if !c.gate.enter() {
-		return 0, net.ErrClosed
+	if c.from, err = c.gate.enter(c.served); err != nil {
+		return 0, err
 	}
-	c.since = time.Now()
-	c.grant(c.since.Sub(came))
+	c.placed = true
+	if waited := time.Since(came); waited > minGrant {
+		c.grant(waited)
+		if !c.served && waited > longWait && c.gone() {
+			return 0, errGone
+		}
+	}
+	c.served = true
 	return n, nil
+}
+
+const (
+	minGrant = time.Millisecond // shorter waits are not worth setting a deadline
+	// longWait is after how long a wait it is worth asking whether the client still waits, too.
+	longWait = 100 * time.Millisecond
+)
+
+// errGone is a client that did not wait for its turn. Nothing was computed for it.
+var errGone = errors.New("the client has gone while it waited")
+
+// gone reports whether the client has hung up. One that shakes hands has no reason to end its half of the connection.
+func (c *shaking) gone() (is bool) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return true
+	}
+	err = raw.Control(func(fd uintptr) {
+		n, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		is = n == 0 && err == nil || err != nil && !again(err)
+	})
+	return is || err != nil
 }
 
 // grant puts the deadline off by as long as the client had to wait for a place.
 func (c *shaking) grant(d time.Duration) {
-	if d = min(d, maxGateWait-c.waited); d <= 0 {
-		return
-	}
 	c.waited += d
 	_ = c.SetDeadline(c.until.Add(c.waited))
 	select {
@@ -106,9 +128,9 @@ func (c *shaking) grant(d time.Duration) {
 
 // rest gives the place up.
 func (c *shaking) rest() {
-	if !c.since.IsZero() {
-		c.gate.leave(time.Since(c.since))
-		c.since = time.Time{}
+	if c.placed {
+		c.gate.leave(c.from)
+		c.placed = false
 	}
 }
 
@@ -147,6 +169,8 @@ func (e *Engine) shake(c *net.TCPConn, t transport, place *addrPlace, accepted i
 	e.dismiss(s)
 	_ = c.Close()
 	switch {
+	case errors.Is(err, errCrowd):
+		e.turned[turnedHandshakes].Add(1)
 	case errors.Is(err, errSilence), errors.Is(err, errTurnedAway), e.ending.Err() != nil:
 	default:
 		e.unshaken.Add(1)

@@ -40,17 +40,18 @@ var wallNames = []string{
 // mayName says which files may use them, and what for: they name moments to people or to other programs, or are told
 // such.
 var mayName = map[string]string{
-	"internal/clock/clock.go": "it is the clock",
-	"auth/":                   "the end of tokens, which others fix",
-	"engine/token.go":         "the same",
-	"engine/identity.go":      "the same",
-	"token.go":                "the same, for people",
-	"tls.go":                  "the end of a certificate, for a metric",
-	"node/handshake.go":       "a certificate that never ends",
-	"tim/inbox.go":            "when a message was sent, which goes with it",
-	"examples/":               "the age of what another process has sent",
-	"tools/":                  "they measure, and stamp what they send to other processes; they are no servers",
-	"benchmarks/":             "results have a date",
+	"internal/clock/clock.go":  "it is the clock",
+	"internal/clock/thread.go": "processor time, which no clock's step touches",
+	"auth/":                    "the end of tokens, which others fix",
+	"engine/token.go":          "the same",
+	"engine/identity.go":       "the same",
+	"token.go":                 "the same, for people",
+	"tls.go":                   "the end of a certificate, for a metric",
+	"node/handshake.go":        "a certificate that never ends",
+	"tim/inbox.go":             "when a message was sent, which goes with it",
+	"examples/":                "the age of what another process has sent",
+	"tools/":                   "they measure, and stamp what they send to other processes; they are no servers",
+	"benchmarks/":              "results have a date",
 }
 
 // constant reports whether all arguments are literals, as of time.Unix(1, 0): a deadline in the past, which ends what

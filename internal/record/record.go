@@ -35,6 +35,9 @@ const Data = byte(data)
 // rekeyAfter is how many records one key seals: AES-GCM is good for 2^24.5 full ones (section 5.5).
 const rekeyAfter = 1 << 24
 
+// newSessionTicket is the type of the message with which a server sends a session ticket (section 4.6.1).
+const newSessionTicket = 4
+
 // keyUpdate is the message with which new keys come, but for its last byte: 1 asks for new keys of the peer's (section
 // 4.6.3).
 var keyUpdate = [...]byte{24, 0, 0, 1}
@@ -74,6 +77,7 @@ type Conn struct {
 	cut     []byte // of a record whose rest is still to come; from pool
 	over    error  // why nothing more is opened
 	owes    bool   // the peer has asked for new keys of ours
+	tickets bool   // the peer is a server, which may send session tickets: they are passed over
 	alert   byte   // to be said; 0: none
 	closed  bool   // an alert was the last word: nothing more is sealed
 }
@@ -177,7 +181,7 @@ func (c *Conn) open(dst, record []byte) ([]byte, error) {
 	case alert:
 		return dst, c.heardAlert(said)
 	case handshake:
-		return dst, c.heardUpdate(said)
+		return dst, c.heardHandshake(said)
 	}
 	return dst, c.fail(unexpectedMessage)
 }
@@ -197,9 +201,18 @@ func (c *Conn) heardAlert(said []byte) error {
 	return c.over
 }
 
-// heardUpdate handles the only message that comes after the handshake. It fills its record: the next one has another
-// key.
-func (c *Conn) heardUpdate(said []byte) error {
+// heardHandshake handles what comes after the handshake: new keys, which fill their record, as the next one has another
+// key, and tickets, of which none is in two records.
+func (c *Conn) heardHandshake(said []byte) error {
+	for c.tickets && len(said) > 4 && said[0] == newSessionTicket {
+		n := 4 + (int(said[1])<<16 | int(said[2])<<8 | int(said[3]))
+		if n > len(said) {
+			return c.fail(unexpectedMessage)
+		}
+		if said = said[n:]; len(said) == 0 {
+			return nil
+		}
+	}
 	if len(said) != len(keyUpdate)+1 || [len(keyUpdate)]byte(said[:len(keyUpdate)]) != keyUpdate {
 		return c.fail(unexpectedMessage)
 	}

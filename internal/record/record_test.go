@@ -131,19 +131,21 @@ func TestBothWays(t *testing.T) {
 			}
 		})
 	}
-	t.Run("as client", func(t *testing.T) {
-		near, far := sockets(t)
-		cfg := serverConfig.Clone()
-		cfg.SessionTicketsDisabled = true
-		peer := tls.Server(far, cfg)
-		done := make(chan error, 1)
-		go func() { done <- peer.Handshake() }()
-		records, rest, _, err := Client(near, clientConfig())
-		if err = errors.Join(err, <-done); err != nil {
-			t.Fatal(err)
-		}
-		exchange(t, NewStream(near, records, rest), peer)
-	})
+	for name, without := range map[string]bool{"as client": false, "as client, without tickets": true} {
+		t.Run(name, func(t *testing.T) {
+			near, far := sockets(t)
+			cfg := serverConfig.Clone()
+			cfg.SessionTicketsDisabled = without
+			peer := tls.Server(far, cfg)
+			done := make(chan error, 1)
+			go func() { done <- peer.Handshake() }()
+			records, rest, _, err := Client(near, clientConfig())
+			if err = errors.Join(err, <-done); err != nil {
+				t.Fatal(err)
+			}
+			exchange(t, NewStream(near, records, rest), peer)
+		})
+	}
 }
 
 // exchange sends pieces of many sizes both ways at once, and compares.
@@ -299,6 +301,8 @@ func TestWhatEndsAConnection(t *testing.T) {
 		{"two key updates in a record", func(c *Conn) []byte { return c.append(nil, handshake, 24, 0, 0, 1, 0, 24, 0, 0, 1, 0) },
 			&Alert{Code: unexpectedMessage}},
 		{"a key update that asks for something else", func(c *Conn) []byte { return c.append(nil, handshake, 24, 0, 0, 1, 2) }, &Alert{Code: decodeError}},
+		{"a ticket of a client's", func(c *Conn) []byte { return c.append(nil, handshake, newSessionTicket, 0, 0, 1, 0) },
+			&Alert{Code: unexpectedMessage}},
 		{"half an alert", func(c *Conn) []byte { return c.append(nil, alert, 1) }, &Alert{Code: decodeError}},
 		{"an alert of the peer's", func(c *Conn) []byte { return c.append(nil, alert, 2, 40) }, &Alert{40, true}},
 		{"close_notify", func(c *Conn) []byte { return c.Close(nil) }, io.EOF},
@@ -449,16 +453,6 @@ func FuzzOpen(f *testing.F) {
 		in.Close(nil)
 		in.Release()
 	})
-}
-
-func BenchmarkSeal(b *testing.B) {
-	s, _ := withSecret(b, suites[tls.TLS_AES_128_GCM_SHA256])
-	inner, out := append(make([]byte, MaxData), Data), make([]byte, 0, MaxData+Overhead)
-	b.SetBytes(MaxData)
-	b.ReportAllocs()
-	for b.Loop() {
-		s.Seal(out, inner)
-	}
 }
 
 func BenchmarkOpen(b *testing.B) {

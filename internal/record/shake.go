@@ -8,14 +8,16 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 )
 
 // tap lies between crypto/tls and the socket during a handshake.
 type tap struct {
 	net.Conn
-	read []byte // of the socket, and not yet taken by the handshake
-	left int    // bytes of the current record that the handshake has not taken
-	sent []byte // records that were written since the keys of the protocol are known
+	read []byte           // of the socket, and not yet taken by the handshake
+	buf  *[readBytes]byte // what read is in; from reads; nil: nothing was read yet
+	left int              // bytes of the current record that the handshake has not taken
+	sent []byte           // records that were written since the keys of the protocol are known
 	keys secrets
 }
 
@@ -68,8 +70,14 @@ func (t *tap) Read(b []byte) (int, error) {
 	return n, nil
 }
 
+// reads holds memory for what handshakes read.
+var reads = sync.Pool{New: func() any { return new([readBytes]byte) }}
+
 func (t *tap) more() error {
-	b := append(make([]byte, 0, readBytes), t.read...)
+	if t.buf == nil {
+		t.buf = reads.Get().(*[readBytes]byte)
+	}
+	b := append(t.buf[:0], t.read...)
 	n, err := t.Conn.Read(b[len(b):cap(b)])
 	if t.read = b[:len(b)+n]; n > 0 {
 		return nil
@@ -142,6 +150,11 @@ func Client(sock net.Conn, cfg *tls.Config) (c *Conn, rest []byte, s tls.Connect
 }
 
 func (t *tap) shake(conn *tls.Conn, server bool) (c *Conn, rest []byte, s tls.ConnectionState, err error) {
+	defer func() {
+		if t.buf != nil {
+			reads.Put(t.buf)
+		}
+	}()
 	if err = conn.Handshake(); err != nil {
 		return nil, nil, s, err
 	}
@@ -150,7 +163,7 @@ func (t *tap) shake(conn *tls.Conn, server bool) (c *Conn, rest []byte, s tls.Co
 	if s.Version != tls.VersionTLS13 || with == nil {
 		return nil, nil, s, errVersion
 	}
-	c = &Conn{}
+	c = &Conn{tickets: !server}
 	in, out := t.keys.client, t.keys.server
 	if !server {
 		in, out = out, in

@@ -1,7 +1,7 @@
 // Package over puts a generator's connections into TLS, WebSocket, or WebSocket within TLS. Handshakes block, on a
 // goroutine of the caller's; what comes after is a state machine without I/O, as lean as it can be: bytes of the
-// socket in, bytes of the protocol out, and the other way. What WebSocket costs beyond plain TCP is a copy; what TLS
-// costs is what crypto/tls takes (go test -bench . ./tools/loadgen/over).
+// socket in, bytes of the protocol out, and the other way. What WebSocket costs beyond plain TCP is a copy, what TLS
+// costs is AES-GCM (go test -bench . ./tools/loadgen/over ./internal/record).
 package over
 
 import (
@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/timedge/timedge/internal/record"
 )
 
 // Kind is what lies below the protocol.
@@ -36,47 +38,13 @@ var Kinds = []Kind{TLS, WS, WSS}
 
 // Conn is a connection after its handshakes. It belongs to the loop that reads the socket.
 type Conn struct {
-	tls  *tls.Conn
-	mem  *memory
+	tls  *record.Conn // nil: none
 	ws   bool
 	left uint64 // of the WebSocket frame that is being read
 	head []byte // of the next one, as far as it has come
 	skip uint64 // of a control frame's payload, which is left out
+	raw  []byte // of the socket's bytes, what the handshakes have read too far
 	rest []byte // of the WebSocket, read with the answer to the request
-}
-
-// memory is what TLS has below it.
-type memory struct {
-	net.Conn
-	kept bool
-	in   []byte
-	out  []byte
-}
-
-type dry struct{}
-
-func (dry) Error() string   { return "no more input" }
-func (dry) Timeout() bool   { return true }
-func (dry) Temporary() bool { return true }
-
-func (m *memory) Read(b []byte) (int, error) {
-	switch {
-	case !m.kept:
-		return m.Conn.Read(b)
-	case len(m.in) == 0:
-		return 0, dry{}
-	}
-	n := copy(b, m.in)
-	m.in = m.in[n:]
-	return n, nil
-}
-
-func (m *memory) Write(b []byte) (int, error) {
-	if !m.kept {
-		return m.Conn.Write(b)
-	}
-	m.out = append(m.out, b...)
-	return len(b), nil
 }
 
 // Dial connects and shakes hands. It returns a descriptor that does not block, and is the caller's. It blocks for 10
@@ -122,14 +90,15 @@ func Dial(to netip.AddrPort, kind Kind, receive int, line bool) (fd int, c *Conn
 func Shake(sock net.Conn, kind Kind) (*Conn, error) {
 	c := &Conn{}
 	below := sock
+	var stream *record.Stream
 	if kind == TLS || kind == WSS {
-		c.mem = &memory{Conn: sock}
 		// The server is one's own: its certificate is not looked at.
-		c.tls = tls.Client(c.mem, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13})
-		if err := c.tls.Handshake(); err != nil {
+		records, rest, _, err := record.Client(sock, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13})
+		if err != nil {
 			return nil, fmt.Errorf("TLS: %w", err)
 		}
-		below = c.tls
+		stream = record.NewStream(sock, records, rest)
+		c.tls, below = records, stream
 	}
 	if kind == WS || kind == WSS {
 		rest, err := upgrade(below, sock.RemoteAddr().String())
@@ -138,8 +107,9 @@ func Shake(sock net.Conn, kind Kind) (*Conn, error) {
 		}
 		c.ws, c.rest = true, rest
 	}
-	if c.mem != nil {
-		c.mem.kept = true
+	if stream != nil {
+		raw, plain := stream.Rest()
+		c.raw, c.rest = raw, append(c.rest, plain...)
 	}
 	return c, nil
 }
@@ -168,9 +138,8 @@ func upgrade(c net.Conn, host string) (rest []byte, err error) {
 const Slack = 32 << 10
 
 // Open appends to dst, which has the room, the bytes of the protocol in what was read.
-func (c *Conn) Open(dst, raw []byte) ([]byte, error) {
+func (c *Conn) Open(dst, raw []byte) (b []byte, err error) {
 	if len(c.rest) > 0 {
-		var err error
 		if dst, err = c.unframe(dst, c.rest); err != nil {
 			return dst, err
 		}
@@ -179,15 +148,13 @@ func (c *Conn) Open(dst, raw []byte) ([]byte, error) {
 	if c.tls == nil {
 		return c.unframe(dst, raw)
 	}
-	c.mem.in = raw
+	if c.raw != nil {
+		raw = append(c.raw, raw...)
+		c.raw = nil
+	}
 	at := len(dst)
-	for {
-		n, err := c.tls.Read(dst[len(dst):cap(dst)])
-		dst = dst[:len(dst)+n]
-		if err == (dry{}) {
-			break
-		}
-		if err != nil {
+	for len(raw) > 0 {
+		if dst, raw, err = c.tls.Open(dst, raw); err != nil {
 			return dst, err
 		}
 	}
@@ -197,8 +164,11 @@ func (c *Conn) Open(dst, raw []byte) ([]byte, error) {
 	return c.unframe(dst[:at], dst[at:]) // towards the front of the same memory
 }
 
-// unframe takes the payloads of binary messages out of b. dst may be memory before b.
+// unframe takes the payloads of binary messages out of b. dst may be memory before b. Without WebSocket that is all.
 func (c *Conn) unframe(dst, b []byte) ([]byte, error) {
+	if !c.ws {
+		return append(dst, b...), nil
+	}
 	for len(b) > 0 {
 		if c.left > 0 {
 			n := min(c.left, uint64(len(b)))
@@ -266,9 +236,7 @@ func (c *Conn) Seal(dst, b []byte) ([]byte, error) {
 	if c.tls == nil {
 		return append(dst, b...), nil
 	}
-	c.mem.out = c.mem.out[:0]
-	_, err := c.tls.Write(b)
-	return append(dst, c.mem.out...), err
+	return c.tls.Append(c.tls.Answer(dst), b), nil
 }
 
 // Wrap shakes hands on a connection and moves what goes over it: Read and Write are those of the protocol. Each
