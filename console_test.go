@@ -4,8 +4,8 @@ package main
 
 import (
 	"encoding/json"
-	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -44,25 +44,6 @@ func TestAnyNodeAnswersForAll(t *testing.T) {
 	}) {
 		t.Fatalf("%+v", all)
 	}
-	other := func(method, path, body, token string) (int, string) {
-		r, err := http.NewRequest(method, entry.admin+"/api/v1/nodes/n1/"+path, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if token != "" {
-			r.Header.Set("Authorization", "Bearer "+token)
-		}
-		res, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		b, err := io.ReadAll(res.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return res.StatusCode, string(b)
-	}
 	for _, c := range []struct {
 		name, method, path, body, token string
 		status                          int
@@ -76,8 +57,19 @@ func TestAnyNodeAnswersForAll(t *testing.T) {
 		{"a change", "PUT", "log-level", `{"level":"warn"}`, operatorToken, 204, ""},
 		{"a wrong one", "PUT", "log-level", `{"level":"loud"}`, operatorToken, 409, "debug, info, warn or error"},
 	} {
-		if status, said := other(c.method, c.path, c.body, c.token); status != c.status || !strings.Contains(said, c.says) {
+		if status, said := entry.request(t, c.method, "/api/v1/nodes/n1/"+c.path, c.body, c.token); status != c.status || !strings.Contains(string(said), c.says) {
 			t.Errorf("%s: %d %s, want %d", c.name, status, said, c.status)
+		}
+	}
+	// What people see of it in a terminal: n1 relays the room, from which n0 has no subscriber.
+	top, err := start(nil, nil, "top", "--once", "--admin", strings.TrimPrefix(entry.admin, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	said, status := top.end()
+	for _, row := range []string{`(?m)^n1 +linked +2 +1 +0 +[1-9]\d*/s +[1-9].*B/s +[1-9]\d*/s `, `(?m)^\w{11} +pusher +n1 +1 +[1-9]\d*/s +[1-9]`} {
+		if !regexp.MustCompile(row).Match(said) {
+			t.Errorf("top (%d) has no row %s:\n%s%s", status, row, said, top.errors.String())
 		}
 	}
 	if res, err := http.Get(entry.admin + "/console/"); err != nil || res.StatusCode != 200 || res.Header.Get("Content-Security-Policy") == "" {

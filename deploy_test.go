@@ -4,46 +4,47 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"gopkg.in/yaml.v3"
+
 	"github.com/timedge/timedge/admin"
 	"github.com/timedge/timedge/client"
+	"github.com/timedge/timedge/internal/beside"
+	"github.com/timedge/timedge/internal/settings"
 )
 
 // fleet is three nodes of a cluster, as deploy has them.
 type fleet struct {
 	nodes [3]*server
 	args  [3][]string // with which each is started again at its own addresses
-
-	cert, key string            // files, where there is TLS
-	fronts    map[string]string // where clients connect with TLS
 }
 
-// front returns where the balancer takes clients of a kind.
-func (f *fleet) front(kind string, t *testing.T) string {
-	if f.fronts == nil {
-		f.fronts = map[string]string{}
+// behind returns the nodes as a balancer before them finds them.
+func (f *fleet) behind() (all [3]beside.Node) {
+	for i, n := range f.nodes {
+		all[i] = beside.Node{Plain: n.addr, TLS: n.secure, Admin: strings.TrimPrefix(n.admin, "http://")}
 	}
-	if f.fronts[kind] == "" {
-		f.fronts[kind] = unusedAddr(t)
-	}
-	return f.fronts[kind]
+	return all
 }
+
+// balancers start one before nodes, by deploy's own files.
+var balancers = map[string]func(testing.TB, string, [3]beside.Node, beside.Certificate) beside.Front{"haproxy": beside.HAProxy, "nginx": beside.Nginx}
 
 func read(t *testing.T, path string) string {
 	t.Helper()
@@ -132,121 +133,57 @@ func (f *fleet) restart(t *testing.T, i int) {
 	f.ready(t, i)
 }
 
-// unusedAddr returns an address at which nobody listens.
-func unusedAddr(t *testing.T) string {
+// visitors has one client after the other connect until end is called, each of which tries once. It is an error if one is
+// refused.
+func visitors(t *testing.T, addr string) (end func()) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
-}
-
-// balancer runs a program until the test ends, and waits until it listens at addr.
-func balancer(t *testing.T, addr string, env []string, name string, args ...string) {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		path = "/usr/sbin/" + name
-	}
-	cmd := exec.Command(path, args...)
-	cmd.Env = append(os.Environ(), env...)
-	var said strings.Builder
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("%s said:\n%s", name, said.String())
+	ctx, stop := context.WithCancel(context.Background())
+	var coming sync.WaitGroup
+	coming.Go(func() {
+		n := 0
+		for ; ctx.Err() == nil; n++ {
+			c, err := client.Dial(context.Background(), client.Options{Servers: []string{addr}, Account: "visitor", DialTimeout: lifetime})
+			if err != nil {
+				t.Errorf("visitor %d is refused: %v", n, err)
+				return
+			}
+			_ = c.Close(context.Background())
+			time.Sleep(10 * time.Millisecond) // its pace
 		}
+		t.Logf("%d visitors, none refused", n)
 	})
-	if !eventually(func() bool {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			_ = c.Close()
-		}
-		return err == nil
-	}) {
-		t.Fatalf("%s does not listen", name)
-	}
-}
-
-func haproxy(t *testing.T, f *fleet) string {
-	front := unusedAddr(t)
-	env := []string{"FRONT=" + front, "FRONT_TLS=" + f.front("TLS", t)}
-	for i, n := range f.nodes {
-		_, port, _ := net.SplitHostPort(strings.TrimPrefix(n.admin, "http://"))
-		env = append(env, fmt.Sprintf("NODE_%d=%s", i+1, n.addr), fmt.Sprintf("TLS_%d=%s", i+1, cmp.Or(n.secure, n.addr)), fmt.Sprintf("ADMIN_%d=%s", i+1, port))
-	}
-	args := []string{"-db", "-f", "deploy/haproxy/haproxy.cfg"}
-	if f.cert != "" {
-		both := write(t, t.TempDir(), "both.pem", read(t, f.cert)+read(t, f.key))
-		env = append(env, "FRONT_TERMINATED="+f.front("TLS ended", t), "CERTIFICATE="+both)
-		args = append(args, "-f", "deploy/haproxy/terminated.cfg")
-	}
-	balancer(t, front, env, "haproxy", args...)
-	return front
-}
-
-func nginx(t *testing.T, f *fleet) string {
-	b, err := os.ReadFile("deploy/nginx/stream.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	front, dir := unusedAddr(t), t.TempDir()
-	conf := strings.NewReplacer("127.0.0.1:7000", front, "127.0.0.1:7001", f.front("TLS", t)).Replace(string(b))
-	for i, n := range f.nodes {
-		conf = strings.Replace(conf, fmt.Sprintf("127.0.0.1:74%d0", i), n.addr, 1)
-		if n.secure != "" {
-			conf = strings.Replace(conf, fmt.Sprintf("127.0.0.1:74%d3", i+4), n.secure, 1)
-		}
-	}
-	if f.cert != "" {
-		b, err := os.ReadFile("deploy/nginx/terminated.conf")
-		if err != nil {
-			t.Fatal(err)
-		}
-		ended := strings.NewReplacer("127.0.0.1:7002", f.front("TLS ended", t), "/etc/timedge/cert.pem", f.cert, "/etc/timedge/key.pem", f.key).Replace(string(b))
-		conf = conf[:strings.LastIndex(conf, "}")] + ended + "}\n"
-	}
-	head := fmt.Sprintf("daemon off;\nmaster_process off;\npid %s/pid;\nerror_log stderr;\nevents {}\n", dir)
-	if module := "/usr/lib/nginx/modules/ngx_stream_module.so"; fileExists(module) {
-		head = "load_module " + module + ";\n" + head
-	}
-	path := write(t, dir, "nginx.conf", head+conf)
-	balancer(t, front, nil, "nginx", "-c", path, "-p", dir, "-e", "stderr")
-	return front
-}
-
-func fileExists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
+	end = func() { stop(); coming.Wait() }
+	t.Cleanup(end)
+	return end
 }
 
 // TestRollingRestartBehindBalancer restarts every node behind HAProxy, and again behind nginx, with deploy's own files,
-// under a stream of which nothing is lost and nothing comes twice.
+// under streams of which nothing is lost and nothing comes twice, while new clients come, none of whom is refused.
 func TestRollingRestartBehindBalancer(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes the time that balancers take to notice")
 	}
-	for name, c := range map[string]struct {
-		start func(*testing.T, *fleet) string
-		nodes []int
-	}{"haproxy": {haproxy, []int{0, 1, 2}}, "nginx": {nginx, []int{0, 1, 2}}} {
+	const streams = 4
+	for name, start := range balancers {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			fl := startFleet(t, true)
 			for i := range fl.nodes {
 				fl.ready(t, i)
 			}
-			front := c.start(t, fl)
-			f := startFlow(t, front)
-			f.further(t)
-			// Both have come through the balancer.
+			front := start(t, "deploy", fl.behind(), beside.Certificate{}).Plain
+			var flows []*flow
+			for range streams {
+				flows = append(flows, startFlow(t, front))
+			}
+			further := func() {
+				t.Helper()
+				for _, f := range flows {
+					f.further(t)
+				}
+			}
+			further()
+			// All have come through the balancer.
 			if !eventually(func() bool {
 				n := 0
 				for _, node := range fl.nodes {
@@ -256,15 +193,19 @@ func TestRollingRestartBehindBalancer(t *testing.T) {
 						n += p.Total
 					}
 				}
-				return n == 2
+				return n == 2*streams
 			}) {
-				t.Error("the nodes do not list two sessions")
+				t.Errorf("the nodes do not list %d sessions", 2*streams)
 			}
-			for _, i := range c.nodes {
+			end := visitors(t, front)
+			for i := range fl.nodes {
 				fl.restart(t, i)
-				f.further(t)
+				further()
 			}
-			f.end(t)
+			end()
+			for _, f := range flows {
+				f.end(t)
+			}
 		})
 	}
 }
@@ -273,7 +214,7 @@ func TestRollingRestartBehindBalancer(t *testing.T) {
 // a stream flows, and limits, log, audit and API go by the client's own address. What a client says of another, the
 // balancer does not pass on as its own word.
 func TestClientsBehindBalancers(t *testing.T) {
-	for name, start := range map[string]func(*testing.T, *fleet) string{"haproxy": haproxy, "nginx": nginx} {
+	for name, start := range balancers {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
@@ -285,14 +226,14 @@ func TestClientsBehindBalancers(t *testing.T) {
 				"--limit-exempt", "127.0.0.1", "--limit-address-conns", fmt.Sprint(perAddress))
 			addrs := strings.Split(s.addr, ",")
 			s.addr, s.secure = addrs[1], strings.TrimPrefix(addrs[2], "tls://")
-			f := &fleet{nodes: [3]*server{s, s, s}, cert: cert, key: key}
-			front := start(t, f)
+			f := &fleet{nodes: [3]*server{s, s, s}}
+			front := start(t, "deploy", f.behind(), beside.Certificate{Cert: cert, Key: key})
 			pool := x509.NewCertPool()
 			pool.AppendCertsFromPEM([]byte(read(t, cert)))
 			ctx, cancel := context.WithTimeout(t.Context(), lifetime)
 			defer cancel()
 			for i, way := range []struct{ name, to string }{
-				{"plain", front}, {"TLS passed through", "tls://" + f.front("TLS", t)}, {"TLS ended", "tls://" + f.front("TLS ended", t)},
+				{"plain", front.Plain}, {"TLS passed through", "tls://" + front.TLS}, {"TLS ended", "tls://" + front.Ended},
 			} {
 				t.Run(way.name, func(t *testing.T) {
 					from := fmt.Sprintf("127.0.1.%d", i+1)
@@ -374,7 +315,7 @@ func TestClientsBehindBalancers(t *testing.T) {
 			}
 
 			// Through the balancer, behind whose own word it comes, it is no PROXY header but a breach of the protocol.
-			c, err := net.Dial("tcp", front)
+			c, err := net.Dial("tcp", front.Plain)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -448,6 +389,91 @@ func TestDeployFiles(t *testing.T) {
 			for _, v := range variable.FindAllString(string(b), -1) {
 				if !known[v] {
 					t.Errorf("%s: there is no %s", path, v)
+				}
+			}
+		}
+	}
+}
+
+// TestDeploySettings: a node starts with what Compose and Kubernetes put into its environment.
+func TestDeploySettings(t *testing.T) {
+	dir := t.TempDir()
+	run := func(args ...string) string {
+		t.Helper()
+		p, err := start(nil, nil, args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, status := p.end()
+		if status != 0 {
+			t.Fatalf("%v: %s", args, p.errors.String())
+		}
+		return string(text)
+	}
+	write(t, dir, "cluster.key", run("key"))
+	write(t, dir, "admin-token", operatorToken)
+	run("token", "add", filepath.Join(dir, "accounts"), "alice")
+	there := strings.NewReplacer("/run/secrets/", dir+"/", "/etc/timedge/", dir+"/", "$(POD_IP)", "192.0.2.1")
+	for name, env := range map[string]map[string]string{"compose": composeEnvironment(t, "two"), "kubernetes": podEnvironment(t)} {
+		t.Run(name, func(t *testing.T) {
+			var all []string
+			for k, v := range env {
+				all = append(all, k+"="+there.Replace(v))
+			}
+			if len(all) < 8 {
+				t.Fatalf("%v: this test does not see what there is", env)
+			}
+			g := &given{}
+			g.init()
+			_, err := g.table.Load(nil, g.table.Environ(all), settings.File{})
+			if err = errors.Join(err, g.check()); err != nil {
+				t.Error(err)
+			}
+			if len(g.Join) == 0 || g.KeyFile == "" || g.DrainDelay == 0 {
+				t.Errorf("%+v", g.serveSettings)
+			}
+		})
+	}
+}
+
+// composeEnvironment is that of a service of deploy's Compose file.
+func composeEnvironment(t *testing.T, service string) map[string]string {
+	t.Helper()
+	var f struct {
+		Services map[string]struct{ Environment map[string]string }
+	}
+	if err := yaml.Unmarshal([]byte(read(t, "deploy/docker/compose.yaml")), &f); err != nil {
+		t.Fatal(err)
+	}
+	return f.Services[service].Environment
+}
+
+// podEnvironment is that of deploy's pods.
+func podEnvironment(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{"TIMEDGE_NODE": "timedge-0"} // by name of the pod
+	for d := yaml.NewDecoder(strings.NewReader(read(t, "deploy/kubernetes/timedge.yaml"))); ; {
+		var f struct {
+			Kind string
+			Spec struct {
+				Template struct {
+					Spec struct {
+						Containers []struct {
+							Env []struct{ Name, Value string }
+						}
+					}
+				}
+			}
+		}
+		if err := d.Decode(&f); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if f.Kind == "StatefulSet" {
+			for _, e := range f.Spec.Template.Spec.Containers[0].Env {
+				if e.Value != "" {
+					all[e.Name] = e.Value
 				}
 			}
 		}

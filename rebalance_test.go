@@ -13,6 +13,7 @@ import (
 
 	"github.com/timedge/timedge/admin"
 	"github.com/timedge/timedge/client"
+	"github.com/timedge/timedge/internal/beside"
 )
 
 // statuses asks a node how all of its cluster are.
@@ -58,7 +59,7 @@ func TestRebalance(t *testing.T) {
 			"--node", name, "--listen", listen, "--cluster", "127.0.0.1:0", "--cluster-key-file", keys, "--admin-token-file", token,
 		}, more...)...)
 	}
-	later := unusedAddr(t)
+	later := beside.FreeAddr(t)
 	one := node("one", "127.0.0.1:0", "--audit-file", audit)
 	_, first, _ := strings.Cut(one.addr, ",")
 	ctx, cancel := context.WithTimeout(t.Context(), lifetime)

@@ -22,8 +22,11 @@ type server struct {
 }
 
 func startServer(args ...string) (*server, error) {
-	all := append([]string{"serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--drain", "5s"}, args...)
-	p, err := start(nil, nil, all...)
+	all := []string{"serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"}
+	if !slices.Contains(args, "--config") { // which a flag would overrule
+		all = append(all, "--drain", "5s")
+	}
+	p, err := start(nil, nil, append(all, args...)...)
 	if err != nil {
 		return nil, err
 	}

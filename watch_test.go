@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/timedge/timedge/internal/beside"
 )
 
 // The dashboard and the alerts of deploy, tried with Prometheus itself.
@@ -165,8 +167,8 @@ func TestDashboard(t *testing.T) {
 		t.Fatal(err)
 	}
 	config = strings.Replace(config, "alerts.yml", rules, 1)
-	dir, at := t.TempDir(), unusedAddr(t)
-	balancer(t, at, nil, "prometheus", "--config.file="+write(t, dir, "prometheus.yml", config), "--storage.tsdb.path="+filepath.Join(dir, "data"),
+	dir, at := t.TempDir(), beside.FreeAddr(t)
+	beside.Run(t, at, nil, "prometheus", "--config.file="+write(t, dir, "prometheus.yml", config), "--storage.tsdb.path="+filepath.Join(dir, "data"),
 		"--web.listen-address="+at, "--log.level=warn")
 	f := startFlow(t, fl.nodes[0].addr)
 	f.further(t)

@@ -4,96 +4,26 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
-	"os"
-	"os/exec"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/timedge/timedge/client"
+	"github.com/timedge/timedge/internal/beside"
 )
 
 // newFleetBehind starts three nodes that a balancer speaks to, with addresses of their own for it.
-func newFleetBehind(t *testing.T) (f *fleet, behind []string) {
+func newFleetBehind(t *testing.T) (f *fleet, behind [3]beside.Node) {
 	t.Helper()
 	f = (&fleet{t: t}).begin(0)
-	for i := range 3 {
+	for i := range behind {
 		f.add(fmt.Sprintf("n%d", i+1))
-		behind = append(behind, freeAddr(t))
-		f.nodes[i].args = []string{"--listen", behind[i] + "/proxy", "--proxy-from", "127.0.0.1"}
+		behind[i] = beside.Node{Plain: freeAddr(t), Admin: f.nodes[i].admin}
+		f.nodes[i].args = []string{"--listen", behind[i].Plain + "/proxy", "--proxy-from", "127.0.0.1"}
 		f.start(i)
 	}
 	f.await(3)
 	return f, behind
-}
-
-// balance runs a balancer until the drill ends, and waits until it listens.
-func (f *fleet) balance(listens string, env []string, name string, args ...string) {
-	f.t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		path = "/usr/sbin/" + name
-	}
-	cmd := exec.Command(path, args...)
-	cmd.Env = append(os.Environ(), env...)
-	var said strings.Builder
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
-		f.t.Fatal(err)
-	}
-	f.t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if f.t.Failed() {
-			f.t.Logf("%s said:\n%s", name, said.String())
-		}
-	})
-	f.until(name+" listens", func() bool {
-		c, err := net.Dial("tcp", listens)
-		if err == nil {
-			_ = c.Close()
-		}
-		return err == nil
-	})
-}
-
-// haproxy and nginx start a balancer as deploy has it, and return where clients connect.
-func (f *fleet) haproxy(behind []string) string {
-	f.t.Helper()
-	front := freeAddr(f.t)
-	env := []string{"FRONT=" + front, "FRONT_TLS=" + freeAddr(f.t)}
-	for i, n := range f.nodes {
-		_, port, _ := net.SplitHostPort(n.admin)
-		env = append(env, fmt.Sprintf("NODE_%d=%s", i+1, behind[i]), fmt.Sprintf("TLS_%d=%s", i+1, behind[i]), fmt.Sprintf("ADMIN_%d=%s", i+1, port))
-	}
-	f.balance(front, env, "haproxy", "-db", "-f", "../deploy/haproxy/haproxy.cfg")
-	return front
-}
-
-func (f *fleet) nginx(behind []string) string {
-	f.t.Helper()
-	b, err := os.ReadFile("../deploy/nginx/stream.conf")
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	front := freeAddr(f.t)
-	conf := strings.NewReplacer("127.0.0.1:7000", front, "127.0.0.1:7001", freeAddr(f.t)).Replace(string(b))
-	for i := range f.nodes {
-		conf = strings.ReplaceAll(conf, fmt.Sprintf("127.0.0.1:74%d0", i), behind[i])
-	}
-	head := fmt.Sprintf("daemon off;\nmaster_process off;\npid %s/pid;\nerror_log stderr;\nevents { worker_connections 4096; }\n", f.dir)
-	if module := "/usr/lib/nginx/modules/ngx_stream_module.so"; exists(module) {
-		head = "load_module " + module + ";\n" + head
-	}
-	f.balance(front, nil, "nginx", "-c", f.file("nginx.conf", head+conf), "-p", f.dir, "-e", "stderr")
-	return front
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }
 
 // follow subscribes to a stream by way of some address alone.
@@ -137,10 +67,10 @@ const behindViewers = 30
 // A node behind a balancer is killed: its clients, who know the balancer alone, go on with the others. It says how long
 // they stood still.
 func TestNodeKilledBehindBalancer(t *testing.T) {
-	for name, start := range map[string]func(*fleet, []string) string{"haproxy": (*fleet).haproxy, "nginx": (*fleet).nginx} {
+	for name, start := range map[string]func(testing.TB, string, [3]beside.Node, beside.Certificate) beside.Front{"haproxy": beside.HAProxy, "nginx": beside.Nginx} {
 		t.Run(name, func(t *testing.T) {
 			f, behind := newFleetBehind(t)
-			front := start(f, behind)
+			front := start(t, "../deploy", behind, beside.Certificate{}).Plain
 			var pauses []time.Duration
 			frames := uint64(0)
 			for k := range *kills {

@@ -9,11 +9,11 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/timedge/timedge/client"
+	"github.com/timedge/timedge/internal/beside"
 )
 
 // chatter is the chat of the examples, with somebody at the keyboard.
@@ -43,7 +43,6 @@ func (f *fleet) chat(program, name, room string) *chatter {
 	}
 	x.cmd.Env = append(os.Environ(), client.ServerEnv+"="+strings.Join(servers, ","))
 	x.cmd.Stderr = f.said
-	x.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var err error
 	if x.typed, err = x.cmd.StdinPipe(); err != nil {
 		f.t.Fatal(err)
@@ -53,7 +52,7 @@ func (f *fleet) chat(program, name, room string) *chatter {
 		f.t.Fatal(err)
 	}
 	x.out = bufio.NewScanner(out)
-	if err := x.cmd.Start(); err != nil {
+	if err := beside.Start(x.cmd); err != nil {
 		f.t.Fatal(err)
 	}
 	f.t.Cleanup(func() { _ = x.cmd.Process.Kill() }) // of no consequence if it has ended

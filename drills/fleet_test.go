@@ -14,10 +14,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -25,6 +23,7 @@ import (
 
 	"github.com/timedge/timedge/client"
 	"github.com/timedge/timedge/engine"
+	"github.com/timedge/timedge/internal/beside"
 )
 
 var (
@@ -141,23 +140,7 @@ func (f *fleet) add(name string) {
 	})
 }
 
-// freeAddr returns an address that nothing listens on at the moment, by TCP and UDP.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	for {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := ln.Addr().String()
-		pc, err := net.ListenPacket("udp", addr)
-		ln.Close()
-		if err == nil {
-			pc.Close()
-			return addr
-		}
-	}
-}
+func freeAddr(t *testing.T) string { return beside.FreeAddr(t) }
 
 // start runs node i. It is told of all others, as an operator would have it.
 func (f *fleet) start(i int) {
@@ -212,30 +195,9 @@ func (f *fleet) launch(i int) {
 	if f.env != nil {
 		n.cmd.Env = append(os.Environ(), f.env(n)...)
 	}
-	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := startFor(n.cmd); err != nil {
+	if err := beside.Start(n.cmd); err != nil {
 		f.t.Fatal(err)
 	}
-}
-
-// starts are to be run on a thread that lasts as long as this process: Pdeathsig kills a process when the thread ends
-// that has started it, as that of a load's publishing loop does.
-var starts = sync.OnceValue(func() chan<- func() {
-	c := make(chan func())
-	go func() {
-		runtime.LockOSThread()
-		for f := range c {
-			f()
-		}
-	}()
-	return c
-})
-
-// startFor starts a process that ends with this one.
-func startFor(cmd *exec.Cmd) error {
-	done := make(chan error)
-	starts() <- func() { done <- cmd.Start() }
-	return <-done
 }
 
 func (f *fleet) signal(i int, s syscall.Signal) {

@@ -11,12 +11,12 @@ import (
 	"path/filepath"
 	"slices"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/timedge/timedge/client"
 	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/internal/beside"
 )
 
 // transfer is a file on its way from account to account, by the commands.
@@ -51,13 +51,12 @@ func (x *transfer) sendFrom(at int) {
 func (x *transfer) command(i int, args ...string) *exec.Cmd {
 	cmd := exec.Command(program, args...)
 	cmd.Stderr = &x.said[i]
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
 
 func (x *transfer) start(cmd *exec.Cmd) {
 	x.f.t.Helper()
-	if err := cmd.Start(); err != nil {
+	if err := beside.Start(cmd); err != nil {
 		x.f.t.Fatal(err)
 	}
 	x.f.t.Cleanup(func() { _ = cmd.Process.Kill() }) // of no consequence if it has ended

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/timedge/timedge/client/media/footage"
+	"github.com/timedge/timedge/internal/beside"
 )
 
 var allInputs = flag.Bool("inputs", false, "push all inputs at full length, instead of short forms of some")
@@ -126,7 +127,7 @@ func begin(t *testing.T, server string, args ...string) *command {
 		t.Fatal(err)
 	}
 	c.out = out
-	if err := c.cmd.Start(); err != nil {
+	if err := beside.Start(c.cmd); err != nil {
 		t.Fatal(err)
 	}
 	return c

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/timedge/timedge/client"
+	"github.com/timedge/timedge/internal/beside"
 )
 
 // An image that holds nothing but the program, whose processes are nobody and may write nowhere.
@@ -38,10 +39,8 @@ func TestNothingButTheProgram(t *testing.T) {
 	listen, admin := freeAddr(t), freeAddr(t)
 	cmd := exec.Command("/timedge", "serve", "--listen", listen, "--admin", admin)
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = "/", []string{"TIMEDGE_WEB=off"}, log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Chroot: root, Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, Pdeathsig: syscall.SIGKILL,
-	}
-	if err := cmd.Start(); err != nil {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	if err := beside.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)

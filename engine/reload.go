@@ -4,6 +4,14 @@ package engine
 // time anew. Any goroutine.
 func (e *Engine) live() *Config { return e.lives.Load() }
 
+// Config returns the configuration that is in force: that of Start, with what was not given filled in, and what Reload
+// has changed of it. Any goroutine.
+func (e *Engine) Config() Config {
+	c := *e.live()
+	c.Rooms = e.rooms.Config()
+	return c
+}
+
 // Reload puts other bounds in force, or says what is wrong with the configuration, and changes nothing. It takes up
 // how many connections, handshakes, subscriptions and publications there may be, the time for a hello, the warning
 // before tokens end, the bounds on memory and on sessions' queues, the Limits, and of Rooms what room.Table.Reload

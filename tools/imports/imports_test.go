@@ -30,6 +30,7 @@ var layers = []layer{
 	{path: "internal/settings", foreign: []string{"github.com/BurntSushi/toml"}},
 	{path: "internal/doctor"},
 	{path: "internal/heap"},
+	{path: "internal/beside"}, // of tests
 	{path: "internal/record", foreign: []string{"golang.org/x/crypto/chacha20poly1305"}},
 	{path: "ring", foreign: []string{"github.com/cespare/xxhash/v2"}},
 	{path: "auth", project: []string{"codec"}, foreign: []string{
