@@ -2,18 +2,28 @@
 
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer, type AddressInfo } from "node:net";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 const binary = process.env.TIMEDGE ?? new URL("../../../bin/timedge", import.meta.url).pathname;
 
+const given = new Set<number>();
+
+/** A port that nobody listens on, another one each time. It is below those that connections are given, so that none has it when the node comes to listen. */
 async function freePort(): Promise<number> {
-  const s = createServer();
-  await new Promise<void>((resolve) => s.listen(0, "127.0.0.1", resolve));
-  const { port } = s.address() as AddressInfo;
-  await new Promise((resolve) => s.close(resolve));
-  return port;
+  for (;;) {
+    const port = 12_000 + Math.floor(Math.random() * 20_000);
+    const s = createServer();
+    const free = await new Promise<boolean>((resolve) => {
+      s.on("error", () => resolve(false));
+      s.listen(port, "127.0.0.1", () => resolve(true));
+    });
+    await new Promise((resolve) => s.close(resolve));
+    if (!free || given.has(port)) continue;
+    given.add(port);
+    return port;
+  }
 }
 
 export interface Node {

@@ -102,6 +102,13 @@ test("three nodes under load, one of them killed, and what operators do", { time
   await page.waitForFunction(() => document.querySelectorAll("svg .flow").length >= 6, undefined, patience);
   await looksWell(page, "console-cluster");
 
+  // Each look at the nodes leaves what has not changed as it is: what is about to be pressed, and who is on it.
+  const about = page.getByRole("link", { name: "n2", exact: true }).first();
+  await about.focus();
+  const was = await about.elementHandle();
+  for (let i = 0; i < 2; i++) await page.waitForResponse((r) => r.url().endsWith("/api/v1/cluster"), patience);
+  assert.ok(await was!.evaluate((e) => e.isConnected && e === document.activeElement), "a link that was on the page is another one now");
+
   // Without the token: looked at, not touched. The keyboard will do.
   await page.getByRole("link", { name: "n3", exact: true }).first().press("Enter");
   await page.getByRole("heading", { name: "Node n3" }).waitFor(patience);
@@ -147,7 +154,8 @@ test("three nodes under load, one of them killed, and what operators do", { time
   await row(page, "Sessions", "viewer-2").waitFor(patience);
   await looksWell(page, "console-search");
   await row(page, "Sessions", "viewer-2").getByRole("link").first().click();
-  await page.getByRole("cell", { name: "viewer-2" }).waitFor(patience);
+  await page.getByRole("heading", { name: /^Session [0-9]+$/ }).waitFor(patience);
+  await page.locator("dd", { hasText: "viewer-2" }).waitFor(patience);
   await looksWell(page, "console-session");
 
   // On a phone, in the dark, in Chinese.

@@ -1,7 +1,7 @@
 // The admin API as the console uses it: see admin/openapi.json. Any node answers for all.
 
 export interface Overview {
-  node: string; version: string; uptime_ms: number; state: string; reasons: string[];
+  node: string; version: string; uptime_ms: number; clock_unix_ms: number; state: string; reasons: string[];
   sessions: number; rooms: number; memory_bytes: number; memory_bound: number; queued_bytes: number;
   frames_in: number; bytes_in: number; deliveries: number; bytes_out: number; dropped_frames: number; cut_off: number; takeovers: number; panics: number;
 }

@@ -2,6 +2,7 @@
 // takeovers for as long as they are fresh. All it shows is in the tables below it, too.
 
 import { fresh, type Model, type NodeNow, type RoomNow } from "./model.js";
+import { renew } from "./parts.js";
 
 const ns = "http://www.w3.org/2000/svg";
 const [width, height] = [900, 480];
@@ -30,7 +31,7 @@ function bent(a: At, b: At, bend: number, cut: number): string {
 }
 
 /** Draws what is known now into an svg element. `short` makes a number short. */
-export function draw(svg: SVGSVGElement, m: Model, now: number, short: (n: number) => string, words: { rooms: string; more: (n: number) => string }): void {
+export function draw(svg: SVGSVGElement, m: Model, now: number, short: (n: number) => string, words: { rooms: string; dropped: string; more: (n: number) => string }): void {
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   const places = new Map<string, At>();
   m.nodes.forEach((n, i) => {
@@ -76,7 +77,7 @@ export function draw(svg: SVGSVGElement, m: Model, now: number, short: (n: numbe
       if (at && name !== r.relay) parts.push(make("path", { class: "standby", d: `M${point(dots.get(r.id)!)} L${point(at)}` }));
     }
   }
-  for (const n of m.nodes) parts.push(nodeOf(n, places.get(n.name)!, short, words.rooms));
+  for (const n of m.nodes) parts.push(nodeOf(n, places.get(n.name)!, short, words));
   for (const [id, at] of dots) parts.push(dotOf(m.rooms.find((r) => r.id === id)!, at, now));
 
   // Takeovers: from who relayed a room to who does. Rooms that took the same way are one line.
@@ -89,7 +90,7 @@ export function draw(svg: SVGSVGElement, m: Model, now: number, short: (n: numbe
     const text = rooms.length === 1 ? rooms[0]!.id : `${rooms.length} ${words.rooms}`;
     parts.push(make("text", { class: "moved", x: (a[0] + b[0]) / 2, y: (a[1] + b[1]) / 2 - 22 }, text));
   }
-  svg.replaceChildren(...parts);
+  renew(svg, ...parts); // so that what moves goes on moving
 }
 
 function arrowHead(id: string, name: string): SVGElement {
@@ -98,15 +99,16 @@ function arrowHead(id: string, name: string): SVGElement {
   return m;
 }
 
-function nodeOf(n: NodeNow, at: At, short: (n: number) => string, rooms: string): SVGElement {
+function nodeOf(n: NodeNow, at: At, short: (n: number) => string, words: { rooms: string; dropped: string }): SVGElement {
   const g = make("g", { class: `node ${n.state}` });
   const [x, y] = at;
   g.append(
     make("rect", { x: x - 62, y: y - 36, width: 124, height: 72, rx: 14 }),
     make("text", { class: "name", x, y: y - 12 }, n.name.length > 14 ? `${n.name.slice(0, 13)}…` : n.name),
     make("text", { class: "small", x, y: y + 8 }, n.gone || !n.figures ? n.state.replaceAll("_", " ") : `${short(n.rates.out)}/s`),
-    make("text", { class: "small", x, y: y + 26 }, n.figures && !n.gone ? `${n.figures.relayed} ${rooms}` : ""),
+    make("text", { class: "small", x, y: y + 26 }, n.figures && !n.gone ? `${n.figures.relayed} ${words.rooms}` : ""),
   );
+  if (n.rates.dropped > 0) g.append(make("text", { class: "dropping", x, y: y - 44 }, `${words.dropped} ${short(n.rates.dropped)}/s`));
   return g;
 }
 

@@ -14,6 +14,8 @@ export interface NodeNow extends ClusterNode {
   rates: Rates;
   /** When it was missed first; 0 while it is there. */
   gone: number;
+  /** When its figures came last. */
+  heard: number;
 }
 
 export interface RoomNow extends FlowingRoom {
@@ -43,12 +45,13 @@ export class Model {
   /** The first answer has come. */
   begun = false;
   private readonly seen = new Map<string, { seq: number; uptime: number }>(); // the newest event of each node
+  private readonly relayed = new Map<string, { room: RoomNow; at: number }>(); // each room as a relay told of it last, for as long as that is fresh
 
   /** Takes an answer of /api/v1/cluster that came at a time, Date.now's. */
   take(all: ClusterNode[], now: number, tookOver: (room: string, from: string, to: string) => string, went: (node: string) => string): void {
     const before = new Map(this.nodes.map((n) => [n.name, n]));
     const relays = new Map(this.rooms.map((r) => [r.id, r]));
-    const nodes: NodeNow[] = all.map((n) => ({ ...n, rates: rates(before.get(n.name), n), gone: 0 }));
+    const nodes: NodeNow[] = all.map((n) => ({ ...n, rates: rates(before.get(n.name), n), gone: 0, heard: n.figures ? now : (before.get(n.name)?.heard ?? 0) }));
     for (const n of this.nodes) {
       if (all.some((a) => a.name === n.name)) continue;
       const gone = n.gone || now;
@@ -62,22 +65,26 @@ export class Model {
     for (const n of all) {
       for (const r of n.figures?.busiest ?? []) {
         if (r.role !== "relay") continue;
-        const was = relays.get(r.id);
+        const shown = relays.get(r.id);
         const seconds = uptime(before.get(n.name), n);
-        const rate = (a: number, b: number): number => (was?.relay === n.name && seconds > 0 ? Math.max(0, b - a) / seconds : 0);
+        const rate = (a: number, b: number): number => (shown?.relay === n.name && seconds > 0 ? Math.max(0, b - a) / seconds : 0);
+        // Between two relays a room may be nobody's for an answer or two.
+        const was = this.relayed.get(r.id)?.room;
         const changed = was !== undefined && was.relay !== n.name;
         if (changed) this.happened.push({ at: now, node: n.name, text: tookOver(r.id, was.relay, n.name), warning: false, room: r.id });
         rooms.set(r.id, {
-          ...r, relay: n.name, edges: [], framesRate: rate(was?.frames ?? 0, r.frames), bytesRate: rate(was?.bytes ?? 0, r.bytes),
+          ...r, relay: n.name, edges: [], framesRate: rate(shown?.frames ?? 0, r.frames), bytesRate: rate(shown?.bytes ?? 0, r.bytes),
           from: changed ? was.relay : (was?.from ?? ""), moved: changed ? now : (was?.moved ?? 0),
         });
       }
     }
     for (const n of all) for (const r of n.figures?.busiest ?? []) if (r.role !== "relay") rooms.get(r.id)?.edges.push(n.name);
-    // A room whose relay has just gone is between two: it is kept until another has it, or for so long.
+    for (const [id, r] of rooms) this.relayed.set(id, { room: r, at: now });
+    for (const [id, { at }] of this.relayed) if (now - at >= fresh) this.relayed.delete(id);
+    // A room whose relay says nothing is between two: it is kept until another has it, or for so long.
     for (const r of this.rooms) {
-      const lost = nodes.find((n) => n.name === r.relay)?.gone ?? 0;
-      if (!rooms.has(r.id) && lost && now - lost < fresh) rooms.set(r.id, { ...r, framesRate: 0, bytesRate: 0 });
+      const heard = nodes.find((n) => n.name === r.relay)?.heard ?? 0;
+      if (!rooms.has(r.id) && heard < now && now - heard < fresh) rooms.set(r.id, { ...r, framesRate: 0, bytesRate: 0 });
     }
     this.rooms = [...rooms.values()].sort((a, b) => b.bytesRate - a.bytesRate || b.bytes - a.bytes);
 

@@ -3,7 +3,7 @@
 import { h } from "../shell/dom.js";
 import { ask, of } from "./api.js";
 import { eventRow, eventTable, roomRow, roomTable } from "./cluster.js";
-import { ago, bytes, figures, link, mark, short, sure, t, to } from "./parts.js";
+import { ago, bytes, figures, link, mark, renew, short, sure, t, to } from "./parts.js";
 import { Plot } from "./plot.js";
 import type { View } from "./view.js";
 
@@ -57,12 +57,12 @@ export const node: View = (root, c, name = "") => {
       actions.hidden = !n || n.gone > 0;
       events.fill(c.model.happened.filter((e) => e.node === name).slice(-40).reverse().map(eventRow));
       if (!n) {
-        now.replaceChildren(h("p", {}, t("noNode", { name })));
+        renew(now, h("p", {}, t("noNode", { name })));
         return;
       }
       if (n.self) offer();
       const f = n.figures;
-      now.replaceChildren(figures([
+      renew(now, figures([
         [t("state"), mark(n.state)], ...(n.addr ? [[t("address"), n.addr] as const] : []),
         ...(f && !n.gone ? ([
           [t("version"), f.version], [t("up"), ago(f.uptime_ms)], [t("sessions"), to(link.sessions(name), String(f.sessions))], [t("relayed"), f.relayed], [t("mirrored"), f.mirrored],

@@ -26,7 +26,7 @@ export const t = words({
   noAnswer: ["The node that this page is from does not answer", "提供此页面的节点没有响应"],
   loading: ["Asking the nodes …", "正在询问各节点……"],
   picture: ["The cluster: {nodes}. {rooms} rooms are drawn; the tables below have the same.", "集群：{nodes}。图中有 {rooms} 个房间，下方表格内容相同。"],
-  legend: ["Boxes are nodes, dots rooms at their relays. Lines: frames to other nodes; dotted, to standbys; red, a takeover just now.", "方框为节点，圆点为其中继的房间。实线：流向其他节点；虚线：备用节点；红线：刚发生的接管。"],
+  legend: ["Boxes are nodes, dots rooms at their relays. Lines: frames to other nodes; dotted, to standbys; red, a takeover just now. Above a node: what it drops, if it does.", "方框为节点，圆点为其中继的房间。实线：流向其他节点；虚线：备用节点；红线：刚发生的接管。节点上方：正在丢弃的帧。"],
   more: ["and {n} more", "另有 {n} 个"],
   nodes: ["Nodes", "节点"],
   node: ["Node", "节点"],
@@ -142,6 +142,35 @@ export const to = (href: string, text: string, mono = false): HTMLElement => h("
 
 export type Cell = Node | string | number;
 
+/** What is replaced whole or not at all: what somebody is about to press must not become another thing. */
+const whole = ["A", "BUTTON"];
+
+/** Makes an element's children those that are given, and leaves what is the same as it is. */
+function become(e: Element, children: readonly Node[]): void {
+  children.forEach((next, i) => {
+    const old = e.childNodes[i];
+    if (!old) e.append(next);
+    else if (old.isEqualNode(next)) return;
+    else if (old instanceof Element && next instanceof Element && old.tagName === next.tagName && !whole.includes(old.tagName)) {
+      for (const { name } of [...old.attributes]) if (!next.hasAttribute(name)) old.removeAttribute(name);
+      for (const { name, value } of next.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+      become(old, [...next.childNodes]);
+    } else old.replaceWith(next);
+  });
+  while (e.childNodes.length > children.length) e.lastChild!.remove();
+}
+
+/**
+ * Shows the same anew, as it is now. What has not changed stays, so that a press, a focus, a selection or a movement
+ * outlasts the look at the nodes that falls into it. Who is on a link or a button that has moved still is.
+ */
+export function renew(e: Element, ...children: Node[]): void {
+  const name = (of: HTMLElement): string => of.dataset["key"] ?? (of as HTMLAnchorElement).href ?? "";
+  const focused = e.contains(document.activeElement) ? name(document.activeElement as HTMLElement) : "";
+  become(e, children);
+  if (focused && !e.contains(document.activeElement)) [...e.querySelectorAll<HTMLElement>("a, button")].find((x) => name(x) === focused)?.focus();
+}
+
 /** A table that is filled again and again. Columns of numbers stand to the right. */
 export class Table {
   readonly element: HTMLElement;
@@ -161,16 +190,12 @@ export class Table {
   }
 
   fill(rows: Cell[][]): void {
-    const focused = document.activeElement;
-    const at = this.body.contains(focused) ? (focused as HTMLElement).dataset.key ?? (focused as HTMLAnchorElement).href : "";
-    this.body.replaceChildren(...rows.map((cells) => h("tr", {}, ...cells.map((cell, i) => {
+    renew(this.body, ...rows.map((cells) => h("tr", {}, ...cells.map((cell, i) => {
       const td = h(i === 0 ? "th" : "td", { class: this.columns[i]?.number ? "number" : "" });
       if (i === 0) td.setAttribute("scope", "row");
       td.append(typeof cell === "number" ? cell.toLocaleString(language) : cell);
       return td;
     }))));
-    // Whoever was on a link or a button of the table still is.
-    if (at) [...this.body.querySelectorAll<HTMLElement>("a, button")].find((e) => (e.dataset.key ?? (e as HTMLAnchorElement).href) === at)?.focus();
     this.columns.forEach((c, i) => {
       if (c.sorted) this.element.querySelectorAll("thead th")[i]!.setAttribute("aria-sort", c.sorted());
     });

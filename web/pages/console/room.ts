@@ -2,7 +2,7 @@
 
 import { h } from "../shell/dom.js";
 import { ask, get, of, Refused, type RoomDetail, type Subscriber } from "./api.js";
-import { ago, bytes, figures, link, mark, short, sure, t, Table, to, type Cell } from "./parts.js";
+import { ago, bytes, figures, link, mark, renew, short, sure, t, Table, to, type Cell } from "./parts.js";
 import type { View } from "./view.js";
 
 const maxReaders = 200;
@@ -47,7 +47,7 @@ export const room: View = (root, c, id = "") => {
         d = await get<RoomDetail>(path);
       } catch (e) {
         if (!(e instanceof Refused) || (e.status !== 404 && e.status !== 400)) throw e;
-        now.replaceChildren(h("p", {}, t("noRoom", { name: id })));
+        renew(now, h("p", {}, t("noRoom", { name: id })));
         actions.hidden = true;
         return;
       }
@@ -58,7 +58,7 @@ export const room: View = (root, c, id = "") => {
       const flow = c.model.rooms.find((r) => r.id === id);
       const standbys = h("span");
       (d.chain ?? []).filter((n) => n !== d.relay).forEach((n, i) => standbys.append(i > 0 ? ", " : "", to(link.node(n), n)));
-      now.replaceChildren(figures([
+      renew(now, figures([
         [t("owner"), d.owner], [t("policy"), d.policy], [t("relay"), d.relay ? to(link.node(d.relay), d.relay) : t("none")], [t("standbys"), standbys],
         ...(d.epoch ? [[t("epoch"), d.epoch] as const] : []), [t("frames"), relay.frames], [t("size"), bytes(relay.bytes)],
         ...(flow ? [[t("rate"), `${short(flow.framesRate)}/s, ${bytes(flow.bytesRate)}/s`] as const] : []), [t("lastPush"), ago(relay.idle_ms)], [t("age"), ago(relay.age_ms)],

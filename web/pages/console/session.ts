@@ -2,7 +2,7 @@
 
 import { h } from "../shell/dom.js";
 import { ask, get, of, Refused, type SessionDetail } from "./api.js";
-import { ago, bytes, figures, link, sure, t, Table, to } from "./parts.js";
+import { ago, bytes, figures, link, renew, sure, t, Table, to } from "./parts.js";
 import type { View } from "./view.js";
 
 export const session: View = (root, c, node = "", id = "") => {
@@ -23,13 +23,13 @@ export const session: View = (root, c, node = "", id = "") => {
         d = await get<SessionDetail>(path);
       } catch (e) {
         if (!(e instanceof Refused) || (e.status !== 404 && e.status !== 400)) throw e;
-        now.replaceChildren(h("p", {}, t("noSession", { name: id, node })));
+        renew(now, h("p", {}, t("noSession", { name: id, node })));
         rooms.fill([]);
         actions.hidden = true;
         return;
       }
       account = d.account;
-      now.replaceChildren(figures([
+      renew(now, figures([
         [t("account"), d.account], [t("node"), to(link.node(node), node)], [t("address"), d.addr], [t("by"), d.transport], [t("since"), ago(d.age_ms)],
         [t("subscribes"), d.subscriptions], [t("publishes"), d.publications], [t("lag"), ago(d.lag_ms)], [t("queued"), bytes(d.lag_bytes)],
       ]));

@@ -13,7 +13,7 @@ function node(name: string, uptime: number, busiest: FlowingRoom[], more: { deli
   return {
     name, self: name === "a", state: "ready",
     figures: {
-      node: name, version: "v", uptime_ms: uptime, state: "ready", reasons: [], sessions: 1, rooms: 1, memory_bytes: 0, memory_bound: 1, queued_bytes: 0, frames_in: 0, bytes_in: 0,
+      node: name, version: "v", uptime_ms: uptime, clock_unix_ms: 1, state: "ready", reasons: [], sessions: 1, rooms: 1, memory_bytes: 0, memory_bound: 1, queued_bytes: 0, frames_in: 0, bytes_in: 0,
       deliveries: more.deliveries ?? 0, bytes_out: 0, dropped_frames: 0, cut_off: 0, takeovers: 0, panics: 0, relayed: 1, mirrored: 0, busiest, events: more.events ?? [],
     },
   };
@@ -54,6 +54,34 @@ test("a node that goes is drawn for a while, and its rooms until another has the
   take(m, 5000 + 60_001, node("a", 65_001, []));
   assert.deepEqual(m.nodes.map((n) => n.name), ["a"]);
   assert.equal(m.rooms.length, 0);
+});
+
+test("a relay that says nothing keeps its rooms for a while, and who has them then has taken them over", () => {
+  const m = new Model();
+  const silent = (name: string): ClusterNode => ({ name, self: false, state: "linked", error: "no answer" });
+  take(m, 1000, node("a", 1000, []), node("b", 1000, [room("r", "relay", 100), room("s", "relay", 7)]));
+  take(m, 2000, node("a", 2000, []), silent("b")); // dead, but a member still
+  assert.deepEqual(m.rooms.map((r) => [r.id, r.relay]), [["r", "b"], ["s", "b"]]);
+  take(m, 3000, node("a", 3000, [room("s", "relay", 8)])); // a member no more
+  take(m, 4000, node("a", 4000, [room("r", "relay", 120), room("s", "relay", 9)]));
+  assert.deepEqual(m.rooms.map((r) => [r.id, r.relay, r.from, r.moved]).sort(), [["r", "a", "b", 4000], ["s", "a", "b", 3000]]);
+  take(m, 5000, node("a", 5000, [room("r", "relay", 130), room("s", "relay", 10)]));
+  assert.deepEqual(m.happened.map((h) => h.text), ["b went", "s: b to a", "r: b to a"]);
+});
+
+test("a room that is handed over has been, though for one answer it was nobody's", () => {
+  const m = new Model();
+  take(m, 1000, node("a", 1000, []), node("b", 1000, [room("r", "relay", 100)]));
+  take(m, 2000, node("a", 2000, []), node("b", 2000, []));
+  assert.equal(m.rooms.length, 0);
+  take(m, 3000, node("a", 3000, [room("r", "relay", 120)]), node("b", 3000, []));
+  assert.deepEqual([m.rooms[0]!.relay, m.rooms[0]!.from, m.rooms[0]!.moved, m.rooms[0]!.framesRate], ["a", "b", 3000, 0]);
+  assert.deepEqual(m.happened.map((h) => h.text), ["r: b to a"]);
+  // One that comes back long after it has gone has not been taken from anybody.
+  take(m, 4000, node("a", 4000, []), node("b", 4000, []));
+  take(m, 24_000, node("a", 24_000, []), node("b", 24_000, []));
+  take(m, 25_000, node("a", 25_000, []), node("b", 25_000, [room("r", "relay", 3)]));
+  assert.equal(m.rooms[0]!.from, "");
 });
 
 test("what nodes tell is told once, and anew by a process that is", () => {
