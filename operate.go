@@ -77,12 +77,6 @@ type rebalanceCmd struct {
 	Stop      bool `help:"Move no more of them."`
 }
 
-type topCmd struct {
-	adminFlags
-	Every time.Duration `default:"1s" placeholder:"TIME" help:"How often (${default})."`
-	Once  bool          `help:"Print it once, after that time, and end."`
-}
-
 // call makes a request of the API, and reads the answer's JSON into into, unless that is nil.
 func (f *adminFlags) call(ctx context.Context, method, path string, into any) (raw []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
@@ -140,11 +134,6 @@ func (c *nodesCmd) Run(ctx context.Context, std *streams) error {
 		return std.page(raw)
 	}
 	w := std.table()
-	nodeRows(w, nodes)
-	return w.flush()
-}
-
-func nodeRows(w *table, nodes []admin.Node) {
 	w.row("NODE", "ADDRESS", "STATE", "ROOMS RELAYED", "MIRRORED")
 	count := func(n *int) string {
 		if n == nil {
@@ -153,15 +142,21 @@ func nodeRows(w *table, nodes []admin.Node) {
 		return fmt.Sprint(*n)
 	}
 	for _, n := range nodes {
-		state := strings.ReplaceAll(n.State, "_", " ")
-		switch {
-		case n.Self && n.State == "ready":
-			state = "this node"
-		case n.Self:
-			state = "this node, " + state
-		}
-		w.row(n.Name, n.Addr, state, count(n.Relayed), count(n.Mirrored))
+		w.row(n.Name, n.Addr, stateOf(&n), count(n.Relayed), count(n.Mirrored))
 	}
+	return w.flush()
+}
+
+// stateOf says what a member is, to people.
+func stateOf(n *admin.Node) string {
+	state := strings.ReplaceAll(n.State, "_", " ")
+	switch {
+	case n.Self && n.State == "ready":
+		return "this node"
+	case n.Self:
+		return "this node, " + state
+	}
+	return state
 }
 
 // Run lists the rooms of a node.
@@ -269,90 +264,4 @@ func (c *reloadCmd) Run(ctx context.Context, std *streams) error {
 		return err
 	}
 	return std.say("a restart is needed for: %s", none(r.Restart))
-}
-
-// topRows is how many rooms and sessions top shows.
-const topRows = 10
-
-// Run shows what a node does, again and again until it is interrupted.
-func (c *topCmd) Run(ctx context.Context, std *streams) error {
-	var before admin.Overview
-	if _, err := c.call(ctx, http.MethodGet, "/api/v1/overview", &before); err != nil {
-		return err
-	}
-	rooms := map[string]admin.Room{}
-	for {
-		select {
-		case <-time.After(c.Every):
-		case <-ctx.Done():
-			return nil
-		}
-		next, err := c.show(ctx, std, &before, rooms)
-		switch {
-		case err != nil && ctx.Err() != nil:
-			return nil
-		case err != nil:
-			return err
-		case c.Once:
-			return nil
-		}
-		before = next
-	}
-}
-
-// show prints one picture: rates are since before, and those of rooms since the last picture.
-func (c *topCmd) show(ctx context.Context, std *streams, before *admin.Overview, seen map[string]admin.Room) (now admin.Overview, err error) {
-	var (
-		nodes    []admin.Node
-		rooms    admin.Page[admin.Room]
-		sessions admin.Page[admin.Session]
-	)
-	if _, err = c.call(ctx, http.MethodGet, "/api/v1/overview", &now); err == nil {
-		_, err = c.call(ctx, http.MethodGet, "/api/v1/nodes", &nodes)
-	}
-	if err == nil {
-		_, err = c.get(ctx, "rooms", "", "-bytes", topRows, &rooms)
-	}
-	if err == nil {
-		_, err = c.get(ctx, "sessions", "", "-lag", topRows, &sessions)
-	}
-	if err != nil {
-		return now, err
-	}
-	seconds := max(0.001, float64(now.UptimeMillis-before.UptimeMillis)/1000)
-	rate := func(a, b uint64) float64 { return float64(b-min(a, b)) / seconds }
-	bytes := func(a, b uint64) string { return humanize.IBytes(uint64(rate(a, b))) + "/s" }
-	if std.toTerminal() && !c.Once {
-		std.clear()
-	}
-	w := std.table()
-	w.row(fmt.Sprintf("timedge %s  node %s  %s  up %s", now.Version, now.Node, now.State, ago(now.UptimeMillis)))
-	w.row(fmt.Sprintf("%d sessions, %d rooms; %s of %s held, %s queued", now.Sessions, now.Rooms, humanize.IBytes(uint64(now.MemoryBytes)),
-		humanize.IBytes(uint64(now.MemoryBound)), humanize.IBytes(uint64(now.QueuedBytes))))
-	w.row(fmt.Sprintf("in %.0f frames/s, %s; out %.0f deliveries/s, %s; dropped %.0f/s, cut off %d, takeovers %d, panics %d",
-		rate(before.FramesIn, now.FramesIn), bytes(before.BytesIn, now.BytesIn), rate(before.Deliveries, now.Deliveries),
-		bytes(before.BytesOut, now.BytesOut), rate(before.Dropped, now.Dropped), now.CutOff, now.Takeovers, now.Panics))
-	w.row()
-	nodeRows(w, nodes)
-	w.row()
-	w.row("BUSIEST ROOMS", "OWNER", "ROLE", "SUBSCRIBERS", "FRAMES/S", "BYTES/S")
-	for _, r := range rooms.Items {
-		was, ok := seen[r.ID]
-		if !ok {
-			was = r
-		}
-		w.row(r.ID, r.Owner, r.Role, r.Subscribers, fmt.Sprintf("%.0f", rate(was.Frames, r.Frames)), bytes(was.Bytes, r.Bytes))
-	}
-	clear(seen)
-	for _, r := range rooms.Items {
-		seen[r.ID] = r
-	}
-	w.row()
-	w.row("MOST BEHIND", "ACCOUNT", "ADDRESS", "LAG", "QUEUED")
-	for _, s := range sessions.Items {
-		if s.LagBytes > 0 {
-			w.row(s.ID, s.Account, s.Addr, time.Duration(s.LagMillis)*time.Millisecond, humanize.IBytes(uint64(s.LagBytes)))
-		}
-	}
-	return now, w.flush()
 }

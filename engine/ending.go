@@ -145,6 +145,9 @@ func (s *session) onClose() {
 		l.sessions[len(l.sessions)-1] = nil
 		l.sessions = l.sessions[:len(l.sessions)-1]
 		l.stats.sessions.Add(-1)
+		if s.role.client() {
+			l.stats.clients.Add(-1)
+		}
 	}
 	s.leave()
 	l.eng.log.Debug().Uint64("conn_id", s.id).Str("account", s.account).Stringer("peer_addr",

@@ -246,6 +246,9 @@ func (l *loop) open(s *session, c gnet.Conn) {
 	s.at = int32(len(l.sessions))
 	l.sessions = append(l.sessions, s)
 	l.stats.sessions.Add(1)
+	if s.role.client() {
+		l.stats.clients.Add(1)
+	}
 	s.enter()
 	s.role.open(s)
 }

@@ -17,7 +17,7 @@ import (
 // What operators see of the node and do with it: most of admin.Server. Lists are gathered loop by loop, each of which
 // stops for as long as it takes to copy its own: some 100 ns a session.
 
-// Overview returns the node in figures; Version and UptimeMillis are the caller's.
+// Overview returns the node in figures; Version, UptimeMillis and ClockMillis are the caller's.
 func (e *Engine) Overview() admin.Overview {
 	state, reasons := e.state()
 	o := admin.Overview{
@@ -26,7 +26,7 @@ func (e *Engine) Overview() admin.Overview {
 	}
 	for _, l := range e.loops {
 		s := &l.stats
-		o.Sessions += s.sessions.Load()
+		o.Sessions += s.clients.Load()
 		o.QueuedBytes += s.queued.Load()
 		o.FramesIn += s.framesIn.Load()
 		o.BytesIn += s.bytesIn.Load()

@@ -263,6 +263,7 @@ type loopStats struct {
 	hot        atomic.Bool // wants the next tick
 	warm       atomic.Bool // wants one of the next warmTicks
 	sessions   atomic.Int64
+	clients    atomic.Int64 // sessions that are no links
 	queued     atomic.Int64
 	sealed     atomic.Int64 // bytes that carriers keep for sockets that have not taken them
 	reads      atomic.Uint64
