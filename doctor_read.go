@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -220,15 +221,11 @@ func (c *doctorCmd) readCluster(ctx context.Context, r *doctor.Readings) {
 		at = append(at, addrs...)
 	}
 	var nodes []admin.Node
-	here := adminFlags{Admin: c.Admin, TokenFile: c.AdminTokenFile}
-	if c.Admin != "" {
-		within, cancel := context.WithTimeout(ctx, c.Within)
-		_, _ = here.call(within, http.MethodGet, "/api/v1/nodes", &nodes) // nobody need run here
-		cancel()
-	}
+	_ = c.ask(ctx, "nodes", &nodes) // nobody need run here
 	for _, n := range nodes {
 		if !n.Self {
 			at = append(at, n.Addr)
+			r.Clocks = append(r.Clocks, c.clockOf(ctx, n.Name)...)
 		}
 	}
 	slices.Sort(at)
@@ -239,6 +236,30 @@ func (c *doctorCmd) readCluster(ctx context.Context, r *doctor.Readings) {
 		all.Go(func() { r.Peers[i] = visit(ctx, keys, addr, c.Within) })
 	}
 	all.Wait()
+}
+
+// ask has the node that runs here answer, if one does.
+func (c *doctorCmd) ask(ctx context.Context, what string, into any) error {
+	if c.Admin == "" {
+		return errors.New("no address for operators")
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.Within)
+	defer cancel()
+	here := adminFlags{Admin: c.Admin, TokenFile: c.AdminTokenFile}
+	_, err := here.call(ctx, http.MethodGet, "/api/v1/"+what, into)
+	return err
+}
+
+// clockOf asks a node, by way of the one that runs here, for what its clock says. One that does not answer, or is older
+// than the question, has none.
+func (c *doctorCmd) clockOf(ctx context.Context, node string) []doctor.NodeClock {
+	var o admin.Overview
+	began := time.Now()
+	if err := c.ask(ctx, "nodes/"+url.PathEscape(node)+"/overview", &o); err != nil || o.ClockMillis == 0 {
+		return nil
+	}
+	half := time.Since(began) / 2
+	return []doctor.NodeClock{{Node: node, Ahead: time.UnixMilli(o.ClockMillis).Sub(began.Round(0).Add(half)), Within: half + time.Millisecond}}
 }
 
 func (c *doctorCmd) lookup(ctx context.Context, entry string) (n doctor.Name, at []string) {

@@ -46,7 +46,8 @@ func adminPages(e *engine.Engine, r *reloader) http.Handler {
 // Overview implements admin.Server.
 func (o *operated) Overview() admin.Overview {
 	v := o.Engine.Overview()
-	v.Version, v.UptimeMillis = version, time.Since(o.began).Milliseconds()
+	now := time.Now()
+	v.Version, v.UptimeMillis, v.ClockMillis = version, now.Sub(o.began).Milliseconds(), now.UnixMilli()
 	return v
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"io"
 	"net"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"syscall"
 	"testing"
 	"time"
@@ -114,5 +116,10 @@ func TestClockSteps(t *testing.T) {
 	}
 	if now != lost {
 		t.Errorf("%v links broke", now-lost)
+	}
+	// An operator is told: the doctor's own clock is right. (It rounds to ms, and an answer takes a while.)
+	said, _ := exec.Command(program, "doctor", "--admin", f.nodes[1].admin, "--cluster", f.nodes[1].cluster, "--cluster-key-file", f.key).Output()
+	if !regexp.MustCompile(`(?m)^fault clocks +the clock of node n3 is behind this machine's by (2h0m0|1h59m59)`).Match(said) {
+		t.Errorf("the doctor does not say that n3's clock is behind:\n%s", said)
 	}
 }

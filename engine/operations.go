@@ -125,7 +125,7 @@ func (x *operations) list(now int64) []admin.Event {
 }
 
 // Figures returns what a page that draws the cluster wants of this node: rooms that something has flowed through lately
-// come first, of those the largest. Overview's Version and UptimeMillis are the caller's.
+// come first, of those the largest. Overview's Version, UptimeMillis and ClockMillis are the caller's.
 func (e *Engine) Figures() admin.Figures {
 	f := admin.Figures{Overview: e.Overview(), Events: e.operations.list(e.now()), Busiest: []admin.FlowingRoom{}}
 	all := e.RoomList()

@@ -47,6 +47,8 @@ var mayName = map[string]string{
 	"engine/identity.go":       "the same",
 	"token.go":                 "the same, for people",
 	"tls.go":                   "the end of a certificate, for a metric",
+	"serve_admin.go":           "what the clock says, for operators who compare nodes'",
+	"doctor_read.go":           "it compares them",
 	"node/handshake.go":        "a certificate that never ends",
 	"tim/inbox.go":             "when a message was sent, which goes with it",
 	"examples/":                "the age of what another process has sent",

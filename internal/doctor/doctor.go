@@ -59,6 +59,7 @@ type Readings struct {
 	Conntrack  *Conntrack
 
 	Clock        Clock
+	Clocks       []NodeClock
 	ClockMatters string // what goes by the computer's clock here; empty: nothing
 
 	Names []Name
@@ -84,6 +85,13 @@ type Clock struct {
 	Known  bool
 	Synced bool
 	Error  time.Duration // estimated, at most
+}
+
+// NodeClock is what a node says of its clock when it is asked.
+type NodeClock struct {
+	Node   string
+	Ahead  time.Duration // of this machine's; negative: behind
+	Within time.Duration // by so much that may be wrong: half of the time that the answer took
 }
 
 // Name is an entry of the setting join.
@@ -124,7 +132,7 @@ type check struct {
 
 var checks = []check{
 	{"settings", settings}, {"descriptors", descriptors}, {"memory", memory}, {"backlog", backlog}, {"ports", ports}, {"buffers", buffers},
-	{"conntrack", conntrack}, {"ping", ping}, {"clock", clock}, {"certificates", certificates}, {"names", names}, {"nodes", nodes},
+	{"conntrack", conntrack}, {"ping", ping}, {"clock", clock}, {"clocks", clocks}, {"certificates", certificates}, {"names", names}, {"nodes", nodes},
 }
 
 // Examine returns what all checks find, in their order.

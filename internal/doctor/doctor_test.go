@@ -16,6 +16,7 @@ func healthy() Readings {
 		TCPWrite: 4 << 20, TCPRead: 6 << 20, UDPRead: 212992,
 		Conntrack: &Conntrack{Entries: 10, Most: 262144, Forgets: 5 * 24 * time.Hour},
 		Clock:     Clock{Known: true, Synced: true, Error: 10 * time.Millisecond},
+		Clocks:    []NodeClock{{Node: "two", Ahead: -20 * time.Millisecond, Within: time.Millisecond}},
 		Names:     []Name{{Entry: "nodes.example.org:7500", Addrs: []string{"192.0.2.1", "192.0.2.2"}}},
 		Peers:     []Peer{{Addr: "192.0.2.2:7500", RTT: time.Millisecond, MTU: 1500}},
 		Certs:     []Cert{{File: "cert.pem", Of: "example.org", NotBefore: now.AddDate(0, -1, 0), NotEnd: now.AddDate(0, 2, 0)}},
@@ -67,6 +68,10 @@ func TestChecks(t *testing.T) {
 		{"... and tokens go by it", func(r *Readings) { r.Clock.Synced, r.ClockMatters = false, "clients' tokens" }, "clock", Fault, "nothing keeps the clock right", "chrony"},
 		{"a clock that is far off", func(r *Readings) { r.Clock.Error = 8 * time.Second }, "clock", Note, "wrong by 8s", "chrony"},
 		{"a kernel that does not say", func(r *Readings) { r.Clock = Clock{} }, "", OK, "", ""},
+
+		{"a node's clock that is behind", func(r *Readings) { r.Clocks[0].Ahead = -2 * time.Second }, "clocks", Note, "node two is behind this machine's by 2s", "chrony"},
+		{"one that is far ahead", func(r *Readings) { r.Clocks[0].Ahead = time.Hour }, "clocks", Fault, "node two is ahead of this machine's by 1h0m0s", "both"},
+		{"one that is, or whose answer was late", func(r *Readings) { r.Clocks[0].Ahead, r.Clocks[0].Within = 2*time.Second, 1200*time.Millisecond }, "", OK, "", ""},
 
 		{"a certificate that has ended", func(r *Readings) { r.Certs[0].NotEnd = now.Add(-time.Minute) }, "certificates", Fault, "cert.pem (example.org) ended on 2026-11-30", "renew"},
 		{"one that ends within days", func(r *Readings) { r.Certs[0].NotEnd = now.AddDate(0, 0, 3) }, "certificates", Fault, "in 3 days", "renew"},

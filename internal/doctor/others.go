@@ -100,3 +100,27 @@ func nodes(r *Readings) (all []Finding) {
 	}
 	return all
 }
+
+// apartClock is how far apart the clocks of nodes may be. Whoever keeps them right keeps them within milliseconds.
+const apartClock = time.Second
+
+// clocks compares the other nodes' with this machine's.
+func clocks(r *Readings) (all []Finding) {
+	for _, c := range r.Clocks {
+		off, way := c.Ahead, "ahead of"
+		if off < 0 {
+			off, way = -off, "behind"
+		}
+		text := fmt.Sprintf("the clock of node %s is %s this machine's by %v", c.Node, way, off.Round(time.Millisecond))
+		do := "see which of the two is wrong (timedatectl, chronyc tracking), and run chrony, ntpd or systemd-timesyncd on both"
+		switch sure := off - c.Within; { // by so much at least
+		case sure > badClock:
+			all = append(all, one(Fault, text, "one of them takes tokens and certificates that the other refuses, and a room with a time limit ends at the wrong time when it moves between them", do)...)
+		case sure > apartClock:
+			all = append(all, one(Note, text, "lines of their logs do not stand in their order", do)...)
+		default:
+			all = append(all, ok("the clock of node %s is this machine's, within %v", c.Node, (off+c.Within).Round(time.Millisecond))...)
+		}
+	}
+	return all
+}
