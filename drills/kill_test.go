@@ -52,14 +52,50 @@ func TestRelayKilled(t *testing.T) {
 		a, b := (relay+1)%3, (relay+2)%3
 		s := f.run(place{relay: relay, publisher: a, subscribers: []int{a, b, b}}, pace)
 		s.reach(50)
+		told := []*takeovers{f.takeovers(a), f.takeovers(b)}
 		f.kill(relay)
 		s.reach(100)
+		for _, x := range told {
+			x.check()
+		}
 		s.finish()
 		g.add(s)
 		f.start(relay)
 		f.await(3)
 	}
 	t.Log("relay killed:", &g)
+}
+
+// takeovers is what a node's metric has told of them by some moment.
+type takeovers struct {
+	f          *fleet
+	node       int
+	at         time.Time
+	count, sum float64
+}
+
+const takeoverMetric = "timedge_takeover_duration_seconds"
+
+func (f *fleet) takeovers(i int) *takeovers {
+	return &takeovers{f, i, time.Now(), f.metric(i, takeoverMetric+"_count"), f.metric(i, takeoverMetric+"_sum")}
+}
+
+// check waits until the node tells of another one, none of which can have taken longer than it is since that moment. Its
+// buckets hold them all.
+func (x *takeovers) check() {
+	x.f.t.Helper()
+	var now *takeovers
+	x.f.until("a node tells how long its room had no relay", func() bool {
+		now = x.f.takeovers(x.node)
+		return now.count > x.count
+	})
+	n, took, within := now.count-x.count, now.sum-x.sum, time.Since(x.at).Seconds()
+	if took <= 0 || took > n*within {
+		x.f.t.Errorf("%v rooms had no relay for %v s in all, it says, within %v s", n, took, within)
+	}
+	if all := x.f.metric(x.node, takeoverMetric+`_bucket{le="+Inf"}`); all < now.count {
+		x.f.t.Errorf("%v takeovers, of which the buckets hold %v", now.count, all)
+	}
 }
 
 // The relay is frozen while it carries a stream between clients of the two other nodes, and thawed when the others have
