@@ -31,7 +31,7 @@ import (
 )
 
 var cli struct {
-	Base     string        `required:"" help:"Release, tag or commit to compare with."`
+	Base     string        `help:"Release, tag or commit to compare with."`
 	Head     string        `help:"Release, tag or commit to judge; the files as they are now if not given."`
 	Only     []string      `default:"load,go" help:"Parts: loads through a server, Go benchmarks."`
 	Rounds   int           `default:"10" help:"Rounds; fewer than 8 cannot be significant."`
@@ -45,6 +45,7 @@ var cli struct {
 	HTML     string        `type:"path" default:"benchmarks/compare.html" help:"Page to write."`
 	Plant    bool          `help:"Plant a slowdown of 20 percent in the fan-out of the tree that is judged, to see whether it is caught."`
 	Quick    bool          `help:"Only the two fan-out loads."`
+	Watched  bool          `help:"Compare a tree with itself, watched: with an audit, and with metrics and the console's figures asked for each second. There is no base."`
 }
 
 // errRegression ends the program after the report has been printed.
@@ -74,6 +75,12 @@ type side struct {
 }
 
 func run(ctx context.Context) error {
+	if (cli.Base == "") != cli.Watched {
+		return errors.New("either --base or --watched")
+	}
+	if cli.Watched {
+		cli.Only = []string{"load"} // nobody looks at a Go benchmark
+	}
 	root, err := server.Root()
 	if err != nil {
 		return err
@@ -84,6 +91,9 @@ func run(ctx context.Context) error {
 	}
 	defer os.RemoveAll(tmp)
 	base, head := &side{name: "base", ref: cli.Base}, &side{name: "head", ref: cli.Head}
+	if cli.Watched {
+		base.ref = cli.Head
+	}
 	for _, s := range []*side{base, head} {
 		remove, err := s.checkOut(root, tmp)
 		if err != nil {
@@ -93,6 +103,9 @@ func run(ctx context.Context) error {
 		if err := s.build(tmp); err != nil {
 			return err
 		}
+	}
+	if cli.Watched {
+		base.ref, head.ref = head.ref+", unwatched", head.ref+", watched"
 	}
 	c := &comparison{ctx: ctx, tmp: tmp, base: base, head: head}
 	if err := c.measure(); err != nil {

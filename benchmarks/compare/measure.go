@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -86,7 +87,9 @@ func (c *comparison) estimate() time.Duration {
 }
 
 // spread reports whether loads of clusters are run.
-func (c *comparison) spread() bool { return !cli.Quick && c.base.clusters() && c.head.clusters() }
+func (c *comparison) spread() bool {
+	return !cli.Quick && !cli.Watched && c.base.clusters() && c.head.clusters()
+}
 
 // clusterLoads are for three nodes: subscribers are spread over all of them.
 func clusterLoads() []drive.Case {
@@ -207,8 +210,15 @@ func geomean(v []float64) float64 {
 
 func (c *comparison) load(s *side, l drive.Case) (string, error) {
 	k, set := drive.Timedge(c.tmp, s.bin, 0)
+	end := func() error { return nil }
+	if cli.Watched {
+		var err error
+		if end, err = c.look(s, &set); err != nil {
+			return "", err
+		}
+	}
 	r, err := drive.Believable(c.ctx, k, set, l.Config)
-	if err != nil {
+	if err = errors.Join(err, end()); err != nil {
 		return "", fmt.Errorf("%s: %w", l.Name, err)
 	}
 	return report.BenchLine(r) + "\n", nil
