@@ -166,8 +166,8 @@ test("three nodes under load, one of them killed, and what operators do", { time
 
   // The death of a node: its rooms are taken over, as all may see.
   await page.getByRole("link", { name: "Cluster", exact: true }).click();
-  await page.waitForFunction((n) => document.querySelectorAll("svg .flow:not(.still)").length >= n, 6, patience);
   if (pictures) await new Promise((resolve) => setTimeout(resolve, 40_000)); // so that the plots have something to show
+  await page.waitForFunction((n) => document.querySelectorAll("svg .flow:not(.still)").length >= 6 && document.querySelectorAll("svg .room:not(.idle)").length >= n, flow.rooms.length - 1, patience);
   await picture(page, "console");
   await terminal("top");
   await nodes.kill("n3");

@@ -59,7 +59,7 @@ export const cluster: View = (root, c) => {
   return {
     tick() {
       const m = c.model;
-      draw(svg, m, Date.now(), short, { rooms: t("rooms").toLowerCase(), dropped: t("dropped"), more: (n) => t("more", { n }) });
+      draw(svg, m, Date.now(), { rooms: t("rooms").toLowerCase(), dropped: t("dropped"), more: (n) => t("more", { n }), short });
       svg.setAttribute("aria-label", t("picture", { nodes: m.nodes.map((n) => `${n.name} ${n.state.replaceAll("_", " ")}`).join(", "), rooms: m.rooms.length }));
       nodes.fill(m.nodes.map((n) => {
         const f = n.gone ? undefined : n.figures;

@@ -1,15 +1,20 @@
-// The cluster as a picture: nodes in a circle, each with the rooms that it relays; what flows from relays to other nodes; who stands by;
-// takeovers for as long as they are fresh. All it shows is in the tables below it, too.
+// The cluster as a picture: nodes in a ring, each a box with the rooms that it relays; what flows from relays to other nodes; who stands
+// by; takeovers for as long as they are fresh. All it shows is in the tables below it, too.
 
 import { fresh, type Model, type NodeNow, type RoomNow } from "./model.js";
 import { renew } from "./parts.js";
 
 const ns = "http://www.w3.org/2000/svg";
-const [width, height] = [900, 480];
-const maxDots = 14; // rooms drawn at a node
+const [halfWidth, halfHeight] = [66, 52]; // of a node's box
+const perRow = 7; // rooms beside each other in a box
+const maxDots = 2 * perRow;
 const maxStandbys = 8; // busiest rooms whose standbys are drawn
+const narrow = 600; // pixels: a phone
 
 type At = readonly [x: number, y: number];
+
+/** What words the picture has. */
+export interface Words { rooms: string; dropped: string; more: (n: number) => string; short: (n: number) => string }
 
 function make(tag: string, attributes: Record<string, string | number>, text?: string): SVGElement {
   const e = document.createElementNS(ns, tag);
@@ -20,25 +25,39 @@ function make(tag: string, attributes: Record<string, string | number>, text?: s
 
 const point = ([x, y]: At): string => `${x.toFixed(1)} ${y.toFixed(1)}`;
 
-/** A line from a to b, bent to one side so that the one back lies beside it, shortened by what the ends cover. */
-function bent(a: At, b: At, bend: number, cut: number): string {
+/** Where n nodes are, around 0, so that no box covers another; and how wide the picture is. */
+function ring(n: number, phone: boolean): { at: At[]; width: number } {
+  const at = [...Array(n).keys()];
+  if (n === 1) return { at: [[0, 0]], width: phone ? 400 : 900 };
+  if (phone && n > 4) return { at: at.map((i) => [i % 2 === 0 ? -110 : 110, Math.floor(i / 2) * 150]), width: 440 }; // a ring would not fit
+  const apart = Math.sin((2 * Math.PI) / Math.max(n, 4));
+  const [rx, ry] = phone ? [140, 160] : [Math.max(300, (2.2 * halfWidth) / apart), Math.max(130, n > 4 ? (2.3 * halfHeight) / apart : 0)];
+  const places = at.map((i): At => {
+    const angle = -Math.PI / 2 + (2 * Math.PI * i) / n;
+    return [rx * Math.cos(angle), ry * Math.sin(angle)];
+  });
+  return { at: places, width: phone ? 440 : 2 * rx + 300 };
+}
+
+/** A line from a box to another, bent to one side so that the one back lies beside it. `half` is its middle. */
+function line(a: At, b: At, bend: number): { d: string; half: At } {
   const [dx, dy] = [b[0] - a[0], b[1] - a[1]];
   const long = Math.hypot(dx, dy) || 1;
   const [ux, uy] = [dx / long, dy / long];
-  const from: At = [a[0] + ux * cut, a[1] + uy * cut];
-  const to: At = [b[0] - ux * cut, b[1] - uy * cut];
-  return `M${point(from)} Q${point([(a[0] + b[0]) / 2 - uy * bend, (a[1] + b[1]) / 2 + ux * bend])} ${point(to)}`;
+  const covered = Math.min(halfWidth / Math.max(Math.abs(ux), 1e-6), halfHeight / Math.max(Math.abs(uy), 1e-6)) + 6; // by the boxes
+  const aside = Math.sign(bend) * 9;
+  const at = (along: number, across: number): At => [a[0] + ux * along - uy * across, a[1] + uy * along + ux * across];
+  const d = `M${point(at(covered, aside))} Q${point(at(long / 2, aside + bend))} ${point(at(long - covered, aside))}`;
+  return { d, half: at(long / 2, aside + bend / 2) };
 }
 
-/** Draws what is known now into an svg element. `short` makes a number short. */
-export function draw(svg: SVGSVGElement, m: Model, now: number, short: (n: number) => string, words: { rooms: string; dropped: string; more: (n: number) => string }): void {
-  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  const places = new Map<string, At>();
-  m.nodes.forEach((n, i) => {
-    const angle = m.nodes.length === 1 ? Math.PI / 2 : -Math.PI / 2 + (2 * Math.PI * i) / m.nodes.length;
-    const radius = m.nodes.length === 1 ? [0, 0] : [280, 150];
-    places.set(n.name, [width / 2 + radius[0]! * Math.cos(angle), height / 2 + radius[1]! * Math.sin(angle)]);
-  });
+/** Draws what is known now into an svg element. */
+export function draw(svg: SVGSVGElement, m: Model, now: number, words: Words): void {
+  const { at, width } = ring(m.nodes.length, svg.clientWidth > 0 && svg.clientWidth < narrow);
+  const places = new Map(m.nodes.map((n, i) => [n.name, at[i]!]));
+  const ys = at.map(([, y]) => y);
+  const top = Math.min(...ys, 0) - halfHeight - 24;
+  svg.setAttribute("viewBox", `${-width / 2} ${top} ${width} ${Math.max(...ys, 0) + halfHeight + 24 - top}`);
   const parts: SVGElement[] = [arrowHead("flow-head", "flow"), arrowHead("move-head", "move")];
 
   // What flows between nodes: all rooms of a pair are one line, the wider the more bytes.
@@ -55,29 +74,28 @@ export function draw(svg: SVGSVGElement, m: Model, now: number, short: (n: numbe
     const [a, b] = [places.get(f.from), places.get(f.to)];
     if (!a || !b) continue;
     const w = 1.5 + Math.min(7, Math.log10(1 + f.bytes) * 0.9);
-    parts.push(make("path", { class: f.bytes > 0 ? "flow" : "flow still", d: bent(a, b, 26, 58), "stroke-width": w.toFixed(1), "marker-end": "url(#flow-head)" }));
+    parts.push(make("path", { class: f.bytes > 0 ? "flow" : "flow still", d: line(a, b, 14).d, "stroke-width": w.toFixed(1), "marker-end": "url(#flow-head)" }));
   }
 
-  // Rooms at their relays, on an arc below the node.
-  const dots = new Map<string, At>();
+  const dots = new Map<string, At>(); // rooms, in their relays' boxes
   for (const n of m.nodes) {
-    const at = places.get(n.name)!;
-    const rooms = m.rooms.filter((r) => r.relay === n.name);
-    const drawn = rooms.slice(0, maxDots);
-    drawn.forEach((r, i) => {
-      const angle = Math.PI * (0.06 + 0.88 * ((i + 0.5) / Math.max(drawn.length, 5)));
-      dots.set(r.id, [at[0] - 64 * Math.cos(angle), at[1] + 50 * Math.sin(angle)]);
+    const [x, y] = places.get(n.name)!;
+    const rooms = m.rooms.filter((r) => r.relay === n.name).slice(0, maxDots);
+    rooms.forEach((r, i) => {
+      const row = Math.floor(i / perRow);
+      const inRow = Math.min(rooms.length - row * perRow, perRow);
+      dots.set(r.id, [x + ((i % perRow) - (inRow - 1) / 2) * 17, y + 25 + row * 16]);
     });
-    const more = (n.figures?.relayed ?? 0) - drawn.length;
-    if (more > 0 && drawn.length === maxDots) parts.push(make("text", { class: "small", x: at[0], y: at[1] + 74 }, words.more(more)));
+    const more = (n.figures?.relayed ?? 0) - rooms.length;
+    if (more > 0 && rooms.length === maxDots) parts.push(make("text", { class: "small", x, y: y + halfHeight + 16 }, words.more(more)));
   }
   for (const r of m.rooms.filter((r) => dots.has(r.id)).slice(0, maxStandbys)) {
     for (const name of r.chain) {
-      const at = places.get(name);
-      if (at && name !== r.relay) parts.push(make("path", { class: "standby", d: `M${point(dots.get(r.id)!)} L${point(at)}` }));
+      const to = places.get(name);
+      if (to && name !== r.relay) parts.push(make("path", { class: "standby", d: `M${point(dots.get(r.id)!)} L${point(to)}` }));
     }
   }
-  for (const n of m.nodes) parts.push(nodeOf(n, places.get(n.name)!, short, words));
+  for (const n of m.nodes) parts.push(nodeOf(n, places.get(n.name)!, words));
   for (const [id, at] of dots) parts.push(dotOf(m.rooms.find((r) => r.id === id)!, at, now));
 
   // Takeovers: from who relayed a room to who does. Rooms that took the same way are one line.
@@ -86,9 +104,9 @@ export function draw(svg: SVGSVGElement, m: Model, now: number, short: (n: numbe
   for (const rooms of moves.values()) {
     const [a, b] = [places.get(rooms[0]!.from), places.get(rooms[0]!.relay)];
     if (!a || !b) continue;
-    parts.push(make("path", { class: "move", d: bent(a, b, -30, 54), "marker-end": "url(#move-head)" }));
-    const text = rooms.length === 1 ? rooms[0]!.id : `${rooms.length} ${words.rooms}`;
-    parts.push(make("text", { class: "moved", x: (a[0] + b[0]) / 2, y: (a[1] + b[1]) / 2 - 22 }, text));
+    const { d, half } = line(a, b, -30);
+    parts.push(make("path", { class: "move", d, "marker-end": "url(#move-head)" }));
+    parts.push(make("text", { class: "moved", x: half[0].toFixed(1), y: (half[1] + 4).toFixed(1) }, rooms.length === 1 ? rooms[0]!.id : `${rooms.length} ${words.rooms}`));
   }
   renew(svg, ...parts); // so that what moves goes on moving
 }
@@ -99,23 +117,23 @@ function arrowHead(id: string, name: string): SVGElement {
   return m;
 }
 
-function nodeOf(n: NodeNow, at: At, short: (n: number) => string, words: { rooms: string; dropped: string }): SVGElement {
+function nodeOf(n: NodeNow, [x, y]: At, words: Words): SVGElement {
   const g = make("g", { class: `node ${n.state}` });
-  const [x, y] = at;
+  const there = n.figures && !n.gone;
   g.append(
-    make("rect", { x: x - 62, y: y - 36, width: 124, height: 72, rx: 14 }),
-    make("text", { class: "name", x, y: y - 12 }, n.name.length > 14 ? `${n.name.slice(0, 13)}…` : n.name),
-    make("text", { class: "small", x, y: y + 8 }, n.gone || !n.figures ? n.state.replaceAll("_", " ") : `${short(n.rates.out)}/s`),
-    make("text", { class: "small", x, y: y + 26 }, n.figures && !n.gone ? `${n.figures.relayed} ${words.rooms}` : ""),
+    make("rect", { x: x - halfWidth, y: y - halfHeight, width: 2 * halfWidth, height: 2 * halfHeight, rx: 14 }),
+    make("text", { class: "name", x, y: y - 30 }, n.name.length > 14 ? `${n.name.slice(0, 13)}…` : n.name),
+    make("text", { class: "small", x, y: y - 11 }, there ? `${words.short(n.rates.out)}/s` : n.state.replaceAll("_", " ")),
+    make("text", { class: "small", x, y: y + 7 }, there ? `${n.figures!.relayed} ${words.rooms}` : ""),
   );
-  if (n.rates.dropped > 0) g.append(make("text", { class: "dropping", x, y: y - 44 }, `${words.dropped} ${short(n.rates.dropped)}/s`));
+  if (n.rates.dropped > 0) g.append(make("text", { class: "dropping", x, y: y - halfHeight - 8 }, `${words.dropped} ${words.short(n.rates.dropped)}/s`));
   return g;
 }
 
 function dotOf(r: RoomNow, [x, y]: At, now: number): SVGElement {
   const c = make("circle", {
     class: `room${r.moved && now - r.moved < fresh ? " taken" : ""}${r.framesRate > 0 ? "" : " idle"}`,
-    cx: x.toFixed(1), cy: y.toFixed(1), r: (4 + Math.min(5, Math.log10(1 + r.bytesRate) * 0.7)).toFixed(1),
+    cx: x.toFixed(1), cy: y.toFixed(1), r: (3.5 + Math.min(4, Math.log10(1 + r.bytesRate) * 0.6)).toFixed(1),
   });
   c.append(make("title", {}, `${r.id} ${r.owner}`));
   return c;

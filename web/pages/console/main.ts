@@ -128,6 +128,7 @@ function main(): void {
   const show = (): void => {
     view.end?.();
     const [name, names] = route();
+    what.value = name === "find" ? (names[0] ?? "") : "";
     const links = [["", link.cluster, t("cluster")], ["rooms", link.rooms(), t("rooms")], ["sessions", link.sessions(), t("sessions")]] as const;
     nav.replaceChildren(...links.map(([n, href, text]) => h("a", { href, ...(n === name ? { aria: { current: "page" } } : {}) }, text)));
     content.replaceChildren();
