@@ -72,3 +72,20 @@ func TestInitInMirrors(t *testing.T) {
 		})
 	}
 }
+
+// In a lossless room a node may come whose subscribers are behind all that are there. Who joins late begins where they
+// are, with the init message that goes by that; and so does a node that has nothing.
+func TestInitOfWhatIsBehind(t *testing.T) {
+	x := newBench(t, Config{Clustered: true}, codec.Register{Policy: codec.PolicyLossless})
+	own := x.viewer(Join{Account: "own"})
+	x.script(1, "1i", "2", "3", "4i", "5", "6")
+	x.loop.drain()
+	own.take(1 << 30)
+	x.ack(own, 6)
+	x.wantAcked(6)
+	x.wantScript(x.back(Join{Link: "edge"}, 2), 1, "3 4i 5 6")
+	x.wantScript(x.viewer(Join{Account: "late"}), 1, "1i 2-2 joined 3 4i 5 6")
+	node := edgeOf(t, x, x.at1(2))
+	node.wantScript(node.back(Join{Account: "first"}, 2), 1, "3 4i 5 6")
+	node.wantScript(node.viewer(Join{Account: "later"}), 1, "1i 2-2 joined 3 4i 5 6")
+}

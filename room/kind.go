@@ -124,12 +124,16 @@ func (p policy) history(cfg *Config) int {
 	return cfg.History
 }
 
-// begins returns the frame that a late joiner begins with, as far as init messages go by it; 0 if there is none yet.
+// begins returns the oldest frame that somebody may begin with, as far as init messages go by it; 0 if there is none
+// yet. In a lossless room that is the oldest in the log: a node may come whose subscribers are behind all that are here.
 func (p policy) begins(s *stream) uint64 {
-	if p.lossless() {
-		return s.low + 1
+	switch {
+	case !p.lossless():
+		return s.groupSeq
+	case s.head < len(s.log):
+		return min(s.low+1, s.log[s.head].first)
 	}
-	return s.groupSeq
+	return s.low + 1
 }
 
 // keepsRuns reports whether s may keep several runs of init messages: those before the newest serve who is behind.

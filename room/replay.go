@@ -154,15 +154,13 @@ func (r *Room) replay(rp *Replay, j *Join, s *stream, have positions, seat *seat
 		start = max(start, pos)
 		rp.heads(j, s, pos)
 	}
-	for kept := range s.runs {
-		for i := range kept.spans {
-			sp := &kept.spans[i]
-			from, to := max(sp.first, pos), min(sp.last, start-1)
-			if from <= to {
-				rp.gap(s, pos, from-1, reason)
-				rp.span(s, sp, from, to)
-				pos = to + 1
-			}
+	kept := s.headOf(start)
+	for i := range kept {
+		from, to := max(kept[i].first, pos), min(kept[i].last, start-1)
+		if from <= to {
+			rp.gap(s, pos, from-1, reason)
+			rp.span(s, &kept[i], from, to)
+			pos = to + 1
 		}
 	}
 	rp.gap(s, pos, start-1, reason)
@@ -180,18 +178,16 @@ func (rp *Replay) heads(j *Join, s *stream, from uint64) {
 		return
 	}
 	pos := uint64(0)
-	for kept := range s.runs {
-		for i := range kept.spans {
-			sp := &kept.spans[i]
-			if sp.first >= from {
-				break
-			}
-			if pos > 0 {
-				rp.gap(s, pos, sp.first-1, codec.GapExpired)
-			}
-			pos = min(sp.last, from-1) + 1
-			rp.span(s, sp, sp.first, pos-1)
+	kept := s.headOf(from)
+	for i := range kept {
+		if kept[i].first >= from {
+			break
 		}
+		if pos > 0 {
+			rp.gap(s, pos, kept[i].first-1, codec.GapExpired)
+		}
+		pos = min(kept[i].last, from-1) + 1
+		rp.span(s, &kept[i], kept[i].first, pos-1)
 	}
 	if pos > 0 {
 		rp.gap(s, pos, from-1, codec.GapExpired)

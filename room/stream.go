@@ -136,6 +136,7 @@ func (s *stream) trimAt(now int64) {
 		n++
 	}
 	s.drop(n, cost)
+	s.turn()
 	// Moving the rest down only when it is the smaller half costs less than one move for each span in all.
 	if s.head > 32 && s.head*2 > len(s.log) {
 		n := copy(s.log, s.log[s.head:])
@@ -219,8 +220,8 @@ func (s *stream) keepInit(b *Batch, run *Run) {
 // payload, in messages of any sensible size. Longer runs of init messages are not retained.
 func maxInits(payload int) int { return payload + payload/64 + codec.MaxFrame }
 
-// turn lets go of the init messages that nobody who joins goes by any more, where others came before what late joiners
-// begin with now.
+// turn lets go of the init messages that nobody who joins goes by any more, where others came before the oldest frame
+// that somebody begins with now.
 func (s *stream) turn() {
 	from := s.pub.room.kind.begins(s)
 	for ; len(s.coming) > 0 && (from == 0 || s.coming[0].last < from); s.coming = s.coming[1:] {
@@ -256,6 +257,18 @@ func (s *stream) runs(yield func(*initRun) bool) {
 			return
 		}
 	}
+}
+
+// headOf returns the init messages that a decoder needs which begins with a frame: the newest run that begins before it.
+func (s *stream) headOf(from uint64) (spans []span) {
+	for kept := range s.runs {
+		switch {
+		case kept.last == 0:
+		case len(kept.spans) == 0 && kept.last < from, len(kept.spans) > 0 && kept.spans[0].first < from:
+			spans = kept.spans
+		}
+	}
+	return spans
 }
 
 func (s *stream) clearInits() {
