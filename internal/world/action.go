@@ -96,6 +96,8 @@ func init() {
 		"oneway": {"NODE NODE TIME", 3, cut},
 		"part":   {"NODE TIME", 2, part},
 		"slow":   {"NODE NODE DELAY BYTES-PER-MS TIME", 5, slow},
+		// sockets take so many bytes from now on
+		"sockets": {"BYTES", 1, sockets},
 	}
 }
 
@@ -366,6 +368,13 @@ func (w *World) heal() {
 			w.net.part[name] = 0
 			w.gossip(name, 5*time.Millisecond, 300*time.Millisecond)
 		}
+	}
+}
+
+// sockets sets how many bytes a connection takes.
+func sockets(w *World, a *Action) {
+	if n, err := strconv.Atoi(a.Args[0]); err == nil {
+		w.net.buffer = max(n, 16<<10) // a client writes whole frames
 	}
 }
 

@@ -166,13 +166,14 @@ func (c *client) broken() {
 
 func (c *client) writable() { c.me.ready() }
 
-// send writes a control frame. What does not fit into the connection ends it: clients do not queue.
+// send writes a control frame. What does not fit into the connection ends it, unless nothing else waits: clients do not
+// queue.
 func (c *client) send(m codec.Control) {
 	if c.end == nil {
 		return
 	}
 	b := c.w.frame(nil, m)
-	if len(b) > c.end.space() {
+	if len(b) > c.end.space() && len(c.end.out) > 0 {
 		c.elsewhere(0, 10*time.Millisecond)
 		return
 	}

@@ -37,7 +37,7 @@ func (d *Day) Play(story bool) (res Result) {
 		views: make(map[uint64]*node.View), clients: make(map[string]actor), rooms: make(map[string]*roomRecord),
 		net: network{
 			part: make(map[string]int), holes: make(map[[2]string]int), slow: make(map[[2]string]slowness),
-			conns: make(map[string][]*socketEnd),
+			conns: make(map[string][]*socketEnd), buffer: socketBuffer,
 		},
 	}
 	if story {
@@ -312,7 +312,11 @@ func (g *generator) add(at time.Duration, strike int, verb string, args ...strin
 	g.actions = append(g.actions, Action{at, strike, verb, args})
 }
 
+// day returns what was drawn. Two of three days have sockets of another size, down to what a kernel gives at least.
 func (g *generator) day(seed uint64) *Day {
+	if n := []string{"16384", "65536", ""}[g.IntN(3)]; n != "" {
+		g.add(0, 0, "sockets", n)
+	}
 	slices.SortStableFunc(g.actions, func(a, b Action) int { return int(a.At - b.At) })
 	return &Day{Seed: seed, Actions: g.actions, Length: g.length}
 }

@@ -12,6 +12,8 @@ type network struct {
 	holes map[[2]string]int       // from, to: bytes vanish in this direction
 	slow  map[[2]string]slowness  // of either direction
 	conns map[string][]*socketEnd // open ends by node, in order of opening
+
+	buffer int // how many bytes a connection takes before its reader has read any of them
 }
 
 type slowness struct {
@@ -22,7 +24,7 @@ type slowness struct {
 // swift is a network without trouble.
 var swift = slowness{delay: 2 * time.Millisecond, rate: 1 << 20}
 
-// socketBuffer is how many bytes a connection takes before its reader has read any of them.
+// socketBuffer is network.buffer unless a day says otherwise (the verb "sockets").
 const socketBuffer = 192 << 10
 
 // reader is who has one end of a connection.
@@ -79,7 +81,7 @@ func (e *socketEnd) space() int {
 	if e.closed || e.ended {
 		return 0
 	}
-	return max(0, socketBuffer-len(e.out))
+	return max(0, e.w.net.buffer-len(e.out))
 }
 
 // write hands bytes over; no more than there is space for.
@@ -131,7 +133,7 @@ func (e *socketEnd) deliver() {
 			e.out = nil
 		}
 		p.reader.readable(b)
-		if e.full && !e.closed && len(e.out) <= socketBuffer/2 {
+		if e.full && !e.closed && len(e.out) <= e.w.net.buffer/2 {
 			e.full = false
 			e.host.run(e.reader.writable)
 		}

@@ -50,7 +50,7 @@ func (s *session) now() int64 { return s.l.p.clock() }
 
 func (s *session) queue() *room.Queue {
 	if s.q == nil {
-		s.q = room.NewQueue(&s.l.p.pool, socketBuffer)
+		s.q = room.NewQueue(&s.l.p.pool, s.l.p.w.net.buffer)
 	}
 	return s.q
 }
