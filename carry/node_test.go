@@ -208,7 +208,7 @@ func (w *wire) Admit(_ uint32, _ *room.Room, j room.Join, _ codec.RoomHead) (Mem
 type sub struct{ left bool }
 
 func (*sub) Ack(codec.StreamKey, uint64, int64) {}
-func (*sub) Tally(int, int64)                   {}
+func (*sub) Tally(int, int, int64)              {}
 func (s *sub) Leave()                           { s.left = true }
 
 // holder is a session that holds an outbound.

@@ -196,10 +196,11 @@ type (
 		m   *codec.Mirror
 		why error
 	}
-	// tally tells the other node how many subscribers this one has of a room, behind what they have acknowledged.
+	// tally tells the other node how many subscribers this one has of a room, and how many it awaits back, behind what
+	// they have acknowledged.
 	tally struct {
-		room *room.Room
-		subs uint64
+		room          *room.Room
+		subs, awaited uint64
 	}
 	// demoted tells the other node, if it is a member of the room, that this one does not relay it any more.
 	demoted struct {

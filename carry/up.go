@@ -207,7 +207,7 @@ func (c tally) do(p *Port, _ int64) {
 	if deserted { // who has come and left between two tallies was there
 		p.lh.Send(&codec.Tally{Room: c.room.ID, Subscribers: 1})
 	}
-	p.lh.Send(&codec.Tally{Room: c.room.ID, Subscribers: c.subs})
+	p.lh.Send(&codec.Tally{Room: c.room.ID, Subscribers: c.subs, Awaited: c.awaited})
 	if deserted {
 		c.room.Vacated()
 	}

@@ -67,6 +67,8 @@ const (
 	tagLife  = 2 // of joined
 	tagLives = 2 // of state
 	tagReign = 2 // of mirror
+
+	tagAwaited = 4 // of tally
 )
 
 // Have says what a node has of the streams of a room, before the Mirror with the same number, whose own list is empty

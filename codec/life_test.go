@@ -81,6 +81,20 @@ func TestReign(t *testing.T) {
 	}
 }
 
+// TestAwaited: the optional field of tally says how many are awaited back, and is not there if nobody is.
+func TestAwaited(t *testing.T) {
+	for _, m := range []Tally{{Room: 1, Subscribers: 3}, {Room: 1, Subscribers: 3, Awaited: 2}} {
+		b, err := m.Append(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := Tally{Awaited: 9}
+		if err := got.Parse(b); err != nil || got != m {
+			t.Errorf("%+v, %v; wanted %+v", got, err, m)
+		}
+	}
+}
+
 // TestHaveFrames: however much a node has, the frames that tell it fit and hold all of it, in order.
 func TestHaveFrames(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -263,10 +263,12 @@ func (m *Drop) Parse(b []byte) error {
 	return r.done()
 }
 
-// Tally tells the relay how many subscribers of a room the edge serves.
+// Tally tells the relay how many subscribers of a room the edge serves, and of a lossless room how many have lost their
+// connections there and are awaited back: their places are kept for them.
 type Tally struct {
 	Room        RoomID
 	Subscribers uint64
+	Awaited     uint64 // optional
 }
 
 // Type returns TypeTally.
@@ -277,14 +279,24 @@ func (m *Tally) Append(dst []byte) ([]byte, error) {
 	w := begin(dst, TypeTally)
 	w.room(m.Room)
 	w.varint(m.Subscribers)
+	if m.Awaited != 0 {
+		w.field(tagAwaited, func(v *writer) { v.varint(m.Awaited) })
+	}
 	return w.end()
 }
 
 // Parse implements Control.
 func (m *Tally) Parse(b []byte) error {
 	r := body(b)
-	m.Room, m.Subscribers = r.room(), r.varint()
-	return r.done()
+	m.Room, m.Subscribers, m.Awaited = r.room(), r.varint(), 0
+	r.fields(func(tag uint64, value []byte) bool {
+		v := reader{b: value}
+		if n := v.varint(); tag == tagAwaited && v.err == nil {
+			m.Awaited = n
+		}
+		return tag == tagAwaited
+	})
+	return r.err
 }
 
 // Digest names all rooms that the edge mirrors by this link, so that interest that either side has lost is repaired.

@@ -179,7 +179,7 @@ func (m *member) Ack(key codec.StreamKey, seq uint64, now int64) {
 }
 
 // Tally implements carry.Member.
-func (m *member) Tally(n int, now int64) { m.o.room.Tally(m, n, now) }
+func (m *member) Tally(subs, awaited int, now int64) { m.o.room.Tally(m, subs, awaited, now) }
 
 // Leave implements carry.Member.
 func (m *member) Leave() { m.detach(false) }

@@ -287,7 +287,7 @@ func (r *Room) Unsubscribe(o Outlet, member Member, counts, last, gone bool, now
 	}
 	if n, link := r.links[member]; link {
 		if r.seats != nil && r.seats.byMember[member] != nil {
-			r.seats.byMember[member].served = max(n, 0)
+			r.seats.byMember[member].served = max(n, 0) + r.seats.byMember[member].awaits
 		}
 		r.tallied -= max(n, 0)
 		delete(r.links, member)
@@ -319,12 +319,23 @@ func (r *Room) full() bool {
 	return r.kind.elsewhere(r.total, r.toldOf)+r.subs+r.tallied >= r.set.MaxSubs
 }
 
-// Tally says how many subscribers the node of a link serves.
-func (r *Room) Tally(member Member, subs int, now int64) {
+// Tally says how many subscribers the node of a link serves, and how many of a lossless room it awaits back.
+func (r *Room) Tally(member Member, subs, awaited int, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	old, ok := r.links[member]
-	if !ok || r.ended != 0 || old == subs {
+	if !ok || r.ended != 0 {
+		return
+	}
+	var seat *seat
+	back := 0 // who came back to the places that they had there
+	if r.seats != nil {
+		seat = r.seats.byMember[member]
+	}
+	if seat != nil {
+		back, seat.awaits = max(0, seat.awaits-awaited), awaited
+	}
+	if old == subs {
 		return
 	}
 	r.links[member] = subs
@@ -332,8 +343,8 @@ func (r *Room) Tally(member Member, subs int, now int64) {
 	if subs < old {
 		r.parted(member)
 	}
-	if r.seats != nil && r.seats.byMember[member] != nil {
-		r.seats.returned(r.seats.byMember[member].node, subs-max(old, 0))
+	if seat != nil {
+		r.seats.returned(seat.node, subs-max(old, 0)-back)
 	}
 	r.attend(now)
 	r.recount = true

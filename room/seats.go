@@ -32,7 +32,8 @@ type seat struct {
 	mute   uint16 // publisher whose streams it does not get; 0: none
 	late   bool   // lagged, does not count; not in lossless rooms
 	cut    bool   // cut off; the seat is there until its subscriber has left the room
-	served int    // of a link that is away: the subscribers that its node had
+	awaits int    // of a link: the subscribers that its node awaits back, in a lossless room
+	served int    // of a link that is away: the subscribers that its node had, or awaited back
 	// and that node is gone: the seat is theirs, until as many have come back; lossless rooms only
 	orphan bool
 	// when it last acknowledged something, or had nothing to acknowledge, or its connection broke
@@ -91,6 +92,7 @@ func (l *seating) take(s *seat, j *Join, now int64) *seat {
 	if j.Link != "" { // it says what its node has, which may be another process than the one before
 		clear(s.places)
 		clear(s.has)
+		s.awaits = 0
 	}
 	s.member, s.moved, s.late, s.cut = j.Member, now, false, false
 	l.byMember[j.Member] = s
@@ -533,6 +535,27 @@ func (l *seating) vacate(r *Room, node string) {
 			l.remove(s)
 		}
 	}
+}
+
+// Awaited returns how many subscribers of a lossless room have lost their connections, here or at nodes that get the
+// room by way of this one, and are awaited back: their places are kept.
+func (r *Room) Awaited() (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.seats == nil || !r.kind.lossless() {
+		return 0
+	}
+	for _, s := range r.seats.seats {
+		switch {
+		case s.member != nil:
+			n += s.awaits
+		case s.node != "":
+			n += s.served
+		default:
+			n++
+		}
+	}
+	return n
 }
 
 // returned says that n subscribers have come to a node who may be some that lost theirs: the same node, if that was

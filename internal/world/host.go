@@ -139,7 +139,7 @@ func (m *subscription) Ack(key codec.StreamKey, seq uint64, now int64) {
 }
 
 // Tally implements carry.Member.
-func (m *subscription) Tally(n int, now int64) { m.o.room.Tally(m, n, now) }
+func (m *subscription) Tally(subs, awaited int, now int64) { m.o.room.Tally(m, subs, awaited, now) }
 
 // Leave implements carry.Member.
 func (m *subscription) Leave() { m.detach(false) }
