@@ -123,6 +123,6 @@ type Member interface {
 	Ack(key codec.StreamKey, seq uint64, now int64)
 	// Tally says how many subscribers it serves, and how many of a lossless room it awaits back.
 	Tally(subs, awaited int, now int64)
-	// Leave ends the membership; Port.Left is not called.
-	Leave()
+	// Leave ends the membership. If another follows at once the seat stays for that, with what it has acknowledged.
+	Leave(followed bool)
 }

@@ -2,6 +2,7 @@ package carry
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/timedge/timedge/codec"
 )
@@ -101,6 +102,11 @@ func (n *Node) auditEdge(e *edge, put func(*request, string) error) error {
 		return fmt.Errorf("a mirror that is part admits clients")
 	case n.core.Relays(e.id):
 		return fmt.Errorf("an edge of a room that is relayed here")
+	}
+	for i, d := range e.through {
+		if n.links[d.k.id] != d.k || slices.ContainsFunc(e.through[:i], func(o detour) bool { return o.k == d.k }) {
+			return fmt.Errorf("%s waits for a detour twice, or has gone", d.k.Name)
+		}
 	}
 	for _, q := range e.waiting {
 		if err := put(q, "waiting"); err != nil {

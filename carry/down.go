@@ -42,7 +42,10 @@ func (p *Port) fromEdge(m codec.Control, now int64) error {
 		}
 		p.report(wants{m, has})
 	case *codec.Unsubscribe:
-		p.leave(m.Room)
+		p.leave(m.Room, false)
+		if p.through[m.Room] && p.wanted[m.Room] != 0 {
+			p.report(forgoes{m.Room})
+		}
 		delete(p.wanted, m.Room)
 		delete(p.through, m.Room)
 	case *codec.State:
@@ -121,7 +124,7 @@ func (c admit) do(p *Port, _ int64) {
 		return
 	}
 	delete(p.wanted, c.m.Room)
-	p.leave(c.m.Room)
+	p.leave(c.m.Room, true)
 	sub, err := p.lh.Admit(c.m.Req, c.room, room.Join{
 		Link: p.peer, Counts: true, Have: c.has.have, Lives: c.has.lives, New: c.m.Flags&codec.MirrorNew != 0,
 		Resumes: c.has.resumes,
@@ -140,10 +143,10 @@ func (c deny) do(p *Port, _ int64) {
 	p.lh.Refuse(Ask{Session: SessionID(p.link), Link: p.link, Req: c.m.Req}, c.why)
 }
 
-func (p *Port) leave(id codec.RoomID) {
+func (p *Port) leave(id codec.RoomID, followed bool) {
 	if sub := p.members[id]; sub != nil {
 		delete(p.members, id)
-		sub.Leave()
+		sub.Leave(followed)
 	}
 }
 
@@ -198,7 +201,7 @@ func (p *Port) compare(m *codec.Digest) error {
 	p.digest = nil
 	for _, id := range sorted(p.members) {
 		if _, ok := all[id]; !ok {
-			p.leave(id)
+			p.leave(id, false)
 		}
 	}
 	var none []codec.RoomID

@@ -1,6 +1,7 @@
 package carry
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -14,11 +15,12 @@ type edge struct {
 	id     codec.RoomID
 	target string // the node to attach to; "" if there is none at the moment
 	at     *link  // where it is attached; nil if it is not
-	paused bool   // it is not to be attached before a timer says so
+	paused bool   // nothing is to be asked before a timer says so
 	tries  int    // attempts in a row that came to nothing
 
 	phase  phase       // of the mirror, on the link
 	ticket Ticket      // of the attempt, unless that is away
+	detour bool        // that is by way of another edge
 	wanted bool        // there are, or will be, subscribers
 	owner  bool        // the account whose inbox the room is has asked for it
 	mirror *room.Room  // nil before the first answer
@@ -59,8 +61,8 @@ type detour struct {
 }
 
 const (
-	// unknownFor is how long an edge that has been attached goes on looking for its room when everybody says that there is
-	// none.
+	// unknownFor is how long an edge that has been attached, or cannot ask everybody, goes on looking for its room when all
+	// others say that there is none.
 	unknownFor = 3 * time.Second
 	// idleFor is how long an edge that nobody needs is kept.
 	idleFor = time.Second
@@ -95,6 +97,41 @@ func (n *Node) drop(e *edge) {
 	delete(n.edges, e.id)
 	n.sweep = nil
 	n.core.Edge(e.id, false)
+	n.part(e.id, func(*link, leave) bool { return true })
+}
+
+// leave is that of an edge that said nothing: until when the other node may count this one, which is as long as anybody
+// is waited for; whether that node is a detour, or may think that it relays the room; and the newest reign that was
+// heard of then.
+type leave struct {
+	until  int64
+	detour bool
+	reign  codec.Reign
+}
+
+// told reports whether that can be said when the edge is fed elsewhere, in a reign: from then on what arrives counts
+// there. A relay in an older reign, which acknowledges by itself, must hear first that it is none.
+func (l leave) told(reign codec.Reign) bool { return l.detour || !l.reign.Before(reign) }
+
+// leaving returns the links by which edges have left without a word.
+func (n *Node) leaving() (ks []*link) {
+	for _, p := range n.peers {
+		if p.up != nil && len(p.up.left) > 0 {
+			ks = append(ks, p.up)
+		}
+	}
+	slices.SortFunc(ks, func(a, b *link) int { return cmp.Compare(a.id, b.id) })
+	return ks
+}
+
+// part tells the nodes that the edge of a room has left without a word, as far as that can be said now.
+func (n *Node) part(id codec.RoomID, now func(k *link, l leave) bool) {
+	for _, k := range n.leaving() {
+		if l, is := k.left[id]; is && now(k, l) {
+			delete(k.left, id)
+			n.do.Send(k.id, unsubscribe(id))
+		}
+	}
 }
 
 // settled reports whether the relay feeds the mirror, and takes a publisher if nobody wants the mirror.
@@ -128,18 +165,19 @@ func (n *Node) aim(id codec.RoomID, to string) {
 		n.retry(e)
 		return
 	}
-	why := unneeded
-	if st := n.core.State(id); st != nil && e.reign.Before(st.Reign()) {
-		why = outgrown
-	}
-	n.unplug(e, why)
+	n.unplug(e, moving)
 	e.target, e.tries = to, 0
 	n.drive(e)
 }
 
-// retry drives an edge again when a moment has passed, a longer one each time.
+// retry takes an edge off its link, and drives it again when a moment has passed, a longer one each time.
 func (n *Node) retry(e *edge) {
-	n.unplug(e, unneeded)
+	n.unplug(e, moving)
+	n.pause(e)
+}
+
+// pause has nothing more asked for an edge until a moment has passed, a longer one each time.
+func (n *Node) pause(e *edge) {
 	if e.paused {
 		return
 	}
@@ -158,23 +196,24 @@ func (n *Node) retry(e *edge) {
 type parting uint8
 
 const (
-	unneeded parting = iota // it does not want anything there any more
-	outgrown                // there is a newer reign than that of the node there, which will hear of it
+	unneeded parting = iota // nobody wants anything of the room any more
+	moving                  // it goes on at another node, or begins anew
 	cut                     // there is no link any more
 )
 
-// unplug takes an edge off its link.
+// unplug takes an edge off its link. While somebody needs the room the node there is not told: it may be an older relay,
+// and what that takes must not count as arrived without this node until it hears that it is none. See leave.
 func (n *Node) unplug(e *edge, why parting) {
 	if e.at == nil {
 		return
 	}
 	if why != cut {
-		n.do.Tell(e.at.id, unfeed{room: e.id, quiet: why == outgrown})
+		n.do.Tell(e.at.id, unfeed{room: e.id, quiet: why == moving})
 	} else if e.lost == 0 && e.settled() {
 		e.lost = n.now
 	}
-	if why == outgrown && e.phase != away {
-		e.at.left[e.id] = true
+	if why == moving && e.phase != away {
+		e.at.left[e.id] = leave{n.now + int64(n.rooms.Config().Stall), e.detour, e.reign}
 	}
 	n.uncall(e.ticket)
 	e.at, e.phase, e.ticket = nil, away, 0
@@ -262,7 +301,7 @@ func (r moved) tell(n *Node, k *link) {
 }
 
 func (n *Node) movedFrom(e *edge, from, to string) {
-	n.unplug(e, unneeded)
+	n.unplug(e, moving)
 	n.elsewhere(e, from, to)
 }
 
@@ -288,9 +327,14 @@ func (n *Node) unknown(e *edge, from string) {
 	if st := n.core.State(e.id); st != nil {
 		held = st.Ended == 0
 	}
+	unheard := false // somebody may know who cannot be asked at the moment
 	for _, name := range n.core.Chain(e.id) {
-		if p := n.peers[name]; p != nil && p.up != nil && !e.denied[name] {
-			n.unplug(e, unneeded)
+		switch p := n.peers[name]; {
+		case p == nil || e.denied[name]:
+		case p.up == nil:
+			unheard = true
+		default:
+			n.unplug(e, moving)
 			e.target = name
 			n.drive(e)
 			return
@@ -299,9 +343,9 @@ func (n *Node) unknown(e *edge, from string) {
 	attached := e.mirror != nil || slices.ContainsFunc(e.outs, func(o *outbound) bool {
 		return o.until == 0 && o.out.Number() != 0
 	})
-	if held || attached && n.now-e.since < int64(unknownFor) {
+	if held || (attached || unheard) && n.now-e.since < int64(unknownFor) {
 		clear(e.denied)
-		n.unplug(e, unneeded)
+		n.unplug(e, moving)
 		e.target = n.core.Edge(e.id, true)
 		n.retry(e)
 		return
@@ -343,13 +387,20 @@ func (n *Node) noThrough(e *edge) {
 	e.through = nil
 }
 
-// tell follows the relay's word that the room has ended.
+// tell follows the relay's word that the room has ended, or this node's part as a subscriber: what is published here goes
+// on then.
 func (r closed) tell(n *Node, _ *link) {
 	e := n.fedBy(r.room, r.ticket)
 	if e == nil {
 		return
 	}
-	n.unplug(e, unneeded)
+	publishes := r.code == codec.CodeTooSlow
+	if publishes {
+		n.uncall(e.ticket)
+		e.phase, e.ticket = away, 0
+	} else {
+		n.unplug(e, unneeded)
+	}
 	qs := e.waiting
 	e.waiting, e.mirror, e.wanted, e.whole, e.least = nil, nil, false, false, least{}
 	for _, q := range qs {
@@ -357,9 +408,12 @@ func (r closed) tell(n *Node, _ *link) {
 	}
 	n.noThrough(e)
 	for _, o := range slices.Clone(e.outs) {
-		n.over(o, r.code)
+		if !publishes {
+			n.over(o, r.code)
+		}
 	}
-	if len(e.asks) == 0 {
+	if len(e.asks)+len(e.outs) == 0 {
+		n.unplug(e, unneeded)
 		n.drop(e)
 	} else {
 		n.drive(e)

@@ -20,7 +20,7 @@ func (n *Node) askMirror(e *edge) {
 	}
 	t := n.next()
 	m := &codec.Mirror{Req: t.wire(), Room: e.id}
-	if n.cutOffFromRelay(e) {
+	if e.detour = n.cutOffFromRelay(e); e.detour {
 		m.Flags = codec.MirrorThrough
 	}
 	if e.owner || e.mirror != nil && e.mirror.IsInbox() {
@@ -61,7 +61,7 @@ func (n *Node) askMirror(e *edge) {
 			}
 		}
 	})
-	n.do.Tell(e.at.id, feedRoom{t, e.id, e.reign, append(frames, m)})
+	n.do.Tell(e.at.id, feedRoom{t, e.id, e.reign, e.mirror == nil, append(frames, m)})
 }
 
 // least is the least that those have of each stream who wait for a mirror and were in the room before, of as many
@@ -121,7 +121,7 @@ func (n *Node) fedBy(id codec.RoomID, t Ticket) *edge {
 }
 
 // tell takes the first answer: what the room is.
-func (r mirrored) tell(n *Node, _ *link) {
+func (r mirrored) tell(n *Node, k *link) {
 	e := n.edges[r.room.ID]
 	if e == nil { // it was given up meanwhile
 		if !r.room.IsMirror() || n.rooms.Forget(r.room) {
@@ -129,22 +129,53 @@ func (r mirrored) tell(n *Node, _ *link) {
 		}
 		e = n.edge(r.room.ID)
 	}
-	// The mirror is there, and clients may be in it, whatever has become of the attempt; unless it, too, was given up.
-	if e.mirror != r.room && r.room.IsMirror() && n.holds(r.room) {
-		e.mirror, e.whole = r.room, r.room.IsWhole()
-	}
+	n.mirror(e, r.room)
 	if e.ticket != r.ticket || e.mirror == nil {
 		return
 	}
 	if e.reign.Before(r.reign) {
 		e.reign = r.reign
 	}
-	e.phase, e.tries, e.since, e.told = filling, 0, 0, untold
+	e.phase, e.tries, e.since, e.told, e.detour = filling, 0, 0, untold, r.relay != k.Name
 	clear(e.denied)
 	if e.mirror.IsInbox() {
 		n.turnStrangersAway(e)
 	}
 	n.core.Attached(e.id, r.relay)
+}
+
+// mirror takes a mirror that is there, with clients in it maybe, whatever has become of the attempt that made it; unless
+// it was given up meanwhile.
+func (n *Node) mirror(e *edge, r *room.Room) {
+	if e.mirror != r && r.IsMirror() && n.holds(r) {
+		e.mirror, e.whole = r, r.IsWhole()
+	}
+}
+
+// tell notes whether the node that an edge has left meanwhile is a detour.
+func (r admitted) tell(n *Node, k *link) {
+	if l, is := k.left[r.room]; is {
+		l.detour = r.relay != k.Name
+		k.left[r.room] = l
+		if e := n.edges[r.room]; e != nil && e.phase == fed {
+			n.leaveOthers(e)
+		}
+	}
+}
+
+// leaveOthers tells the nodes that an edge which is fed now has left before, as far as they may know.
+func (n *Node) leaveOthers(e *edge) {
+	n.part(e.id, func(k *link, l leave) bool { return k != e.at && l.told(e.reign) })
+}
+
+// tell asks again with what the mirror has.
+func (r found) tell(n *Node, _ *link) {
+	if e := n.edges[r.room.ID]; e != nil {
+		n.mirror(e, r.room)
+		if e.ticket == r.ticket {
+			n.retry(e)
+		}
+	}
 }
 
 // holds reports whether a room is the one that is here under its number: it has not ended.
@@ -166,6 +197,7 @@ func (n *Node) filled(e *edge) {
 		return
 	}
 	e.phase, e.tries, e.whole = fed, 0, true
+	n.leaveOthers(e)
 	n.regained(e)
 	qs := e.waiting
 	e.waiting = nil

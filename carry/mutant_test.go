@@ -59,7 +59,11 @@ var mutants = []mutant{
 		from: "o.until = n.now + int64(n.rooms.Config().Linger)",
 		to:   "o.until = n.now + 1000*int64(n.rooms.Config().Linger)",
 	},
-	{what: "an edge leaves the old relay with a word", file: "edge.go", from: "why = outgrown", to: "why = unneeded"},
+	{
+		what: "an edge leaves the old relay with a word", file: "edge.go",
+		from: "n.unplug(e, moving)\n\te.target, e.tries = to, 0",
+		to:   "n.unplug(e, unneeded)\n\te.target, e.tries = to, 0",
+	},
 	{
 		what: "an edge that looked for its room stays where it is", file: "edge.go",
 		from: "n.aim(e.id, n.core.Edge(e.id, true))",

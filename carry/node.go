@@ -339,6 +339,14 @@ func (n *Node) upkeep() {
 			n.leave()
 		}
 	}
+	for _, k := range n.leaving() {
+		for _, id := range sorted(k.left) {
+			if n.now >= k.left[id].until {
+				delete(k.left, id)
+				n.do.Send(k.id, unsubscribe(id))
+			}
+		}
+	}
 	if n.now >= n.digestAt {
 		n.digestAt = n.now + int64(digestEvery)
 		n.digests()

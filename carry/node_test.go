@@ -209,7 +209,7 @@ type sub struct{ left bool }
 
 func (*sub) Ack(codec.StreamKey, uint64, int64) {}
 func (*sub) Tally(int, int, int64)              {}
-func (s *sub) Leave()                           { s.left = true }
+func (s *sub) Leave(bool)                       { s.left = true }
 
 // holder is a session that holds an outbound.
 type holder struct{ cut []codec.Code }

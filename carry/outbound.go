@@ -200,8 +200,8 @@ func (n *Node) notTaken(e *edge, o *outbound, from string, m *codec.Refused) {
 	case code == codec.CodeAway:
 	case code == codec.CodeSuperseded: // maybe by the same client by way of another node: it must decide
 		code = codec.CodeMoved
-	case code.Retry():
-		n.refusedBy(e, from, m)
+	case code.Retry(): // the mirror is where it was
+		n.pause(e)
 		return
 	case code == codec.CodeNotGranted, code == codec.CodeNotAccepted:
 		code = codec.CodeRevoked

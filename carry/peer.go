@@ -24,11 +24,9 @@ type link struct {
 	node.Peer
 	id       LinkID
 	dialed   bool
-	open     bool // the peer is a member, and this its link; not a stranger's, or one that is to be closed
-	digested bool // the last digest named rooms
-	// rooms that were left without a word (outgrown): the other node is to count this one until it hears that it relays
-	// them no more
-	left map[codec.RoomID]bool
+	open     bool                   // the peer is a member, and this its link; not a stranger's, or one that is to be closed
+	digested bool                   // the last digest named rooms
+	left     map[codec.RoomID]leave // rooms whose edges have gone elsewhere
 }
 
 const (
@@ -115,7 +113,7 @@ func (n *Node) hang(k *link) {
 // Linked says that there is a link with a process: one that Dial opened, or one that the other opened.
 func (n *Node) Linked(l LinkID, at node.Peer, dialed bool, now int64) {
 	n.enter(now)
-	k := &link{Peer: at, id: l, dialed: dialed, left: make(map[codec.RoomID]bool)}
+	k := &link{Peer: at, id: l, dialed: dialed, left: make(map[codec.RoomID]leave)}
 	n.links[l] = k
 	p := n.peers[at.Name]
 	member := p != nil && p.Peer == at
@@ -173,6 +171,9 @@ func (n *Node) Unlinked(l LinkID, now int64) {
 	}
 	delete(n.links, l)
 	n.forsake(SessionID(l))
+	for _, e := range n.edges {
+		e.forgo(k)
+	}
 	p := n.peers[k.Name]
 	switch {
 	case p == nil || p.Peer != k.Peer: // its seats were not given up yet when the process left the view

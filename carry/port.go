@@ -167,11 +167,11 @@ type (
 		ticket Ticket
 		room   codec.RoomID
 		reign  codec.Reign
+		fresh  bool // there is no mirror yet
 		frames []codec.Control
 	}
 	// unfeed ends what this link does for a room: its mirror, its outbounds. With quiet the other node is not told of the
-	// mirror: until it hears itself that it is no relay any more, what it takes must not count as arrived without this
-	// node.
+	// mirror (Node.unplug).
 	unfeed struct {
 		room  codec.RoomID
 		quiet bool
@@ -225,6 +225,16 @@ type (
 		reign  codec.Reign // of the relay
 		relay  string
 	}
+	// admitted says that the other node has let this one into a room that it has left meanwhile, and who relays it.
+	admitted struct {
+		room  codec.RoomID
+		relay string
+	}
+	// found says that somebody is in a mirror already that an earlier attempt has made; this one was for none.
+	found struct {
+		ticket Ticket
+		room   *room.Room
+	}
 	// outdated says that who was asked knows only of an older reign than this node.
 	outdated struct {
 		ticket Ticket
@@ -264,13 +274,14 @@ type (
 		room   codec.RoomID
 		code   codec.Code
 	}
-	// wants is another node's wish to mirror a room; tells a state that it sends, changes what of one has changed; lost
-	// are rooms that it thinks it mirrors from here; inspects asks what this node knows of a room; operates brings what an
-	// operator wants of this node.
+	// wants is another node's wish to mirror a room, and forgoes takes one back that was to be served by way of this node;
+	// tells a state that it sends, changes what of one has changed; lost are rooms that it thinks it mirrors from here;
+	// inspects asks what this node knows of a room; operates brings what an operator wants of this node.
 	wants struct {
 		m   *codec.Mirror
 		has *had
 	}
+	forgoes  struct{ room codec.RoomID }
 	tells    struct{ m *codec.State }
 	changes  struct{ m *codec.Change }
 	lost     struct{ rooms []codec.RoomID }

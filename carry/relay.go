@@ -36,7 +36,7 @@ func (n *Node) arrived(id codec.RoomID) {
 	n.sweep = nil
 	n.regained(e)
 	if e.at != nil {
-		n.unplug(e, outgrown)
+		n.unplug(e, moving)
 	}
 	for len(e.outs) > 0 {
 		n.over(e.outs[0], codec.CodeMoved)
@@ -69,6 +69,9 @@ func (a *relay) Demote(id codec.RoomID, to string) {
 		if !n.rooms.Forget(r) { // somebody is in it, or has come this moment
 			e := n.edge(id)
 			e.mirror, e.whole, e.wanted = r, true, true
+			if st := n.core.State(id); st != nil && e.reign.Before(st.Reign()) {
+				e.reign = st.Reign()
+			}
 			n.drive(e)
 		} else if n.edges[id] == nil {
 			n.core.Edge(id, false)

@@ -112,7 +112,20 @@ func (n *Node) serveThrough(k *link, m *codec.Mirror, has *had) {
 		}
 		n.admit(k, admit{m, has, e.mirror, head})
 	default:
+		e.forgo(k)
 		e.awaitThrough(detour{k, m, has})
 		n.drive(e)
+	}
+}
+
+// forgo forgets that another node waits for the room by way of this one.
+func (e *edge) forgo(k *link) {
+	e.through = slices.DeleteFunc(e.through, func(d detour) bool { return d.k == k })
+}
+
+// tell takes another node's word that it does not wait for a room by way of this one any more.
+func (r forgoes) tell(n *Node, k *link) {
+	if e := n.edges[r.room]; e != nil {
+		e.forgo(k)
 	}
 }

@@ -19,6 +19,7 @@ const fillHold = 2 * time.Second
 type feed struct {
 	ticket Ticket
 	reign  codec.Reign // the newest that this node has heard of
+	fresh  bool        // this node has nothing of the room, as far as the other was told
 	room   *room.Room  // the mirror; nil before the answer
 	nums   []uint16    // of the publishers that the relay has told of
 }
@@ -97,7 +98,7 @@ func (c feedRoom) do(p *Port, now int64) {
 	if p.feeds[c.room] != nil {
 		p.endFeed(c.room, false, now)
 	}
-	f := &feed{ticket: c.ticket, reign: c.reign}
+	f := &feed{ticket: c.ticket, reign: c.reign, fresh: c.fresh}
 	p.feeds[c.room], p.fills[c.ticket.wire()] = f, f
 	for _, m := range c.frames {
 		p.lh.Send(m)
@@ -107,13 +108,22 @@ func (c feedRoom) do(p *Port, now int64) {
 // mirrored makes the mirror, before the frames that follow.
 func (p *Port) mirrored(m *codec.Mirrored, now int64) {
 	f := p.feeds[m.Room]
-	if f == nil || f.ticket.wire() != m.Req {
+	if f == nil {
+		p.report(admitted{m.Room, m.Relay})
+		return
+	}
+	if f.ticket.wire() != m.Req {
 		return
 	}
 	reign := m.Reign()
 	if m.Epoch != 0 && reign.Before(f.reign) {
 		p.endFeed(m.Room, false, now)
 		p.report(outdated{f.ticket, m.Room})
+		return
+	}
+	if old, err := p.rooms.Get(m.Room); f.fresh && err == nil && old.IsMirror() && !p.rooms.Forget(old) {
+		p.endFeed(m.Room, true, now) // what follows is for one that has nothing
+		p.report(found{f.ticket, old})
 		return
 	}
 	r, err := p.rooms.Mirror(&m.RoomHead, now)
@@ -171,6 +181,11 @@ func (p *Port) closed(m *codec.Closed, now int64) {
 	case codec.CodeMoved, codec.CodeGoingAway, codec.CodeNodeLost:
 		p.report(moved{m.Room, ""})
 		return
+	case codec.CodeTooSlow: // who is slow here has been cut off; the relay has what the others lack
+		if f.room.Settings().Policy == codec.PolicyLossless {
+			p.report(strayed{f.ticket, m.Room, m.Code})
+			return
+		}
 	}
 	if f.room.IsMirror() {
 		p.rooms.End(f.room, m.Code)
@@ -227,10 +242,15 @@ func (p *Port) endFeed(id codec.RoomID, quiet bool, now int64) {
 		}
 	}
 	if !quiet {
-		m := &codec.Unsubscribe{}
-		m.Req, m.Room = ownReq, id // nobody waits for the answer
-		p.lh.Send(m)
+		p.lh.Send(unsubscribe(id))
 	}
+}
+
+// unsubscribe returns the word that this node needs nothing of a room any more. Nobody waits for an answer.
+func unsubscribe(id codec.RoomID) *codec.Unsubscribe {
+	m := &codec.Unsubscribe{}
+	m.Req, m.Room = ownReq, id
+	return m
 }
 
 // do has a publisher taken by the relay.

@@ -182,7 +182,7 @@ func (m *member) Ack(key codec.StreamKey, seq uint64, now int64) {
 func (m *member) Tally(subs, awaited int, now int64) { m.o.room.Tally(m, subs, awaited, now) }
 
 // Leave implements carry.Member.
-func (m *member) Leave() { m.detach(false) }
+func (m *member) Leave(followed bool) { m.detach(followed) }
 
 func (k *link) close(s *session) {
 	k.port.Close(s.loop.now)

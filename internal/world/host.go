@@ -142,4 +142,4 @@ func (m *subscription) Ack(key codec.StreamKey, seq uint64, now int64) {
 func (m *subscription) Tally(subs, awaited int, now int64) { m.o.room.Tally(m, subs, awaited, now) }
 
 // Leave implements carry.Member.
-func (m *subscription) Leave() { m.detach(false) }
+func (m *subscription) Leave(followed bool) { m.detach(followed) }
