@@ -61,8 +61,8 @@ type detour struct {
 }
 
 const (
-	// unknownFor is how long an edge that has been attached, or cannot ask everybody, goes on looking for its room when all
-	// others say that there is none.
+	// unknownFor is how long an edge that has been attached, or cannot ask everybody, goes on looking for its room when
+	// all others say that there is none.
 	unknownFor = 3 * time.Second
 	// idleFor is how long an edge that nobody needs is kept.
 	idleFor = time.Second
@@ -201,8 +201,8 @@ const (
 	cut                     // there is no link any more
 )
 
-// unplug takes an edge off its link. While somebody needs the room the node there is not told: it may be an older relay,
-// and what that takes must not count as arrived without this node until it hears that it is none. See leave.
+// unplug takes an edge off its link. While somebody needs the room the node there is not told: it may be an older
+// relay, and what that takes must not count as arrived without this node until it hears that it is none. See leave.
 func (n *Node) unplug(e *edge, why parting) {
 	if e.at == nil {
 		return
@@ -387,8 +387,8 @@ func (n *Node) noThrough(e *edge) {
 	e.through = nil
 }
 
-// tell follows the relay's word that the room has ended, or this node's part as a subscriber: what is published here goes
-// on then.
+// tell follows the relay's word that the room has ended, or this node's part as a subscriber: what is published here
+// goes on then.
 func (r closed) tell(n *Node, _ *link) {
 	e := n.fedBy(r.room, r.ticket)
 	if e == nil {

@@ -144,8 +144,8 @@ func (r mirrored) tell(n *Node, k *link) {
 	n.core.Attached(e.id, r.relay)
 }
 
-// mirror takes a mirror that is there, with clients in it maybe, whatever has become of the attempt that made it; unless
-// it was given up meanwhile.
+// mirror takes a mirror that is there, with clients in it maybe, whatever has become of the attempt that made it;
+// unless it was given up meanwhile.
 func (n *Node) mirror(e *edge, r *room.Room) {
 	if e.mirror != r && r.IsMirror() && n.holds(r) {
 		e.mirror, e.whole = r, r.IsWhole()
@@ -233,8 +233,8 @@ func (n *Node) Seated(id codec.RoomID, now int64) {
 // wherever. A relay that has been asked for the mirror and has had no tally since takes it that somebody may be.
 func (e *edge) attends() bool { return e.phase == fed && e.told != 0 && e.told < unheard }
 
-// tally tells the relay how many subscribers the mirror has or awaits back, if that has changed and nobody is on the way
-// to a seat.
+// tally tells the relay how many subscribers the mirror has or awaits back, if that has changed and nobody is on the
+// way to a seat.
 func (n *Node) tally(e *edge) {
 	if e.mirror == nil || !e.whole || e.at == nil || e.phase == away || e.told == unheard || e.seats > 0 {
 		return

@@ -24,7 +24,7 @@ type link struct {
 	node.Peer
 	id       LinkID
 	dialed   bool
-	open     bool                   // the peer is a member, and this its link; not a stranger's, or one that is to be closed
+	open     bool                   // the peer is a member, and this its link; not a stranger's, or one to be closed
 	digested bool                   // the last digest named rooms
 	left     map[codec.RoomID]leave // rooms whose edges have gone elsewhere
 }

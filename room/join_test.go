@@ -73,7 +73,8 @@ func TestLateJoin(t *testing.T) {
 	}
 }
 
-// TestResumeWithNothing: whose connection broke before anything came was there all the same: it has joined no stream late.
+// TestResumeWithNothing: whose connection broke before anything came was there all the same: it has joined no stream
+// late.
 func TestResumeWithNothing(t *testing.T) {
 	for _, c := range []struct {
 		name   string

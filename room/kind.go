@@ -125,7 +125,8 @@ func (p policy) history(cfg *Config) int {
 }
 
 // begins returns the oldest frame that somebody may begin with, as far as init messages go by it; 0 if there is none
-// yet. In a lossless room that is the oldest in the log: a node may come whose subscribers are behind all that are here.
+// yet. In a lossless room that is the oldest in the log: a node may come whose subscribers are behind all that are
+// here.
 func (p policy) begins(s *stream) uint64 {
 	switch {
 	case !p.lossless():

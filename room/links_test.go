@@ -109,8 +109,8 @@ func mirrorOf(t *testing.T, of *bench) (x *bench, told func(num uint16, account 
 	return x, told
 }
 
-// TestNewestFeeds: of two links that feed a mirror, since the word that the first is not wanted any more comes late, the one
-// asked last counts.
+// TestNewestFeeds: of two links that feed a mirror, since the word that the first is not wanted any more comes late,
+// the one asked last counts.
 func TestNewestFeeds(t *testing.T) {
 	x := newBench(t, Config{}, codec.Register{})
 	r, err := x.table.Mirror(&codec.RoomHead{Room: x.room.ID + 1, Owner: "owner"}, x.now)

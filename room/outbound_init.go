@@ -2,7 +2,8 @@ package room
 
 import "github.com/timedge/timedge/codec"
 
-// The init messages that an Outbound keeps: a relay that knows nothing of a stream is sent first what its decoders need.
+// The init messages that an Outbound keeps: a relay that knows nothing of a stream is sent first what its decoders
+// need.
 
 // keepInit retains init messages: those that a decoder needs for the oldest frame that is here, and what came since.
 // All that an outbound retains so is bounded as one stream's is in a room; over that its newest is not. Mutex held.

@@ -91,7 +91,7 @@ func (rp *Replay) span(s *stream, sp *span, from, to uint64) {
 	case from > to:
 	case sp.b.Kind != KindStream:
 		reason := sp.b.reason()
-		if reason == codec.GapJoined || reason == codec.GapExpired { // what this node came too late for the member may not have
+		if reason == codec.GapJoined || reason == codec.GapExpired { // this node came too late for it; the member may not have
 			reason = rp.why
 		}
 		rp.gap(s, from, to, reason)

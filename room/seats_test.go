@@ -402,8 +402,8 @@ func TestLosslessPlaceOfANodeThatIsGone(t *testing.T) {
 	}
 }
 
-// A subscriber of a lossless room has lost its connection when its node goes, too: its place is kept as those are of the
-// subscribers that the node had.
+// A subscriber of a lossless room has lost its connection when its node goes, too: its place is kept as those are of
+// the subscribers that the node had.
 func TestLosslessPlaceOfWhoIsBetweenTwoNodes(t *testing.T) {
 	x := losslessBench(t)
 	edge := x.viewer(Join{Link: "edge"})

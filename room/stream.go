@@ -259,7 +259,8 @@ func (s *stream) runs(yield func(*initRun) bool) {
 	}
 }
 
-// headOf returns the init messages that a decoder needs which begins with a frame: the newest run that begins before it.
+// headOf returns the init messages that a decoder needs which begins with a frame: the newest run that begins before
+// it.
 func (s *stream) headOf(from uint64) (spans []span) {
 	for kept := range s.runs {
 		switch {

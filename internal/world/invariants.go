@@ -67,7 +67,8 @@ func (s *subscriber) excuse(m *codec.Gap, st *inStream) {
 		if lives := s.room.lives[m.Pub]; len(lives) == 1 && s.joins != 0 {
 			ls := lives[0].streams[m.Dtype]
 			if r := ls.at(ls.first); r != nil && r.pushed > s.joins {
-				w.fail("I3", "%s, which is there since %v, is told that it joined after frames %d to %d of %v; frame 1 was pushed at %v",
+				w.fail("I3", "%s, which is there since %v, is told that it joined after frames %d to %d of %v; "+
+					"frame 1 was pushed at %v",
 					s.name, s.joins, m.From, m.To, m.StreamKey, r.pushed)
 			}
 		}
