@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -63,6 +64,7 @@ func (e *Engine) accept(ln listener) {
 				e.log.Info().Msg("descriptors are free again; accepting")
 			}
 			backoff, starved = acceptBackoffMin, false
+			runtime.Gosched() // many at once must not keep loops that share this processor from running
 			continue
 		case errors.Is(err, net.ErrClosed):
 			return

@@ -17,7 +17,7 @@ import (
 // cluster /nodes and /rooms/ROOM (see NodeReport, RoomReport).
 func (e *Engine) Handler() http.Handler {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(e, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(e, collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.MetricsScheduler)), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	reg.MustRegister(e.cfg.Metrics...)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
@@ -103,6 +103,8 @@ var (
 	descBehind    = desc("queued_sessions", "Sessions that something waits for because their sockets take no more.")
 	descFanOut    = desc("fanout_duration_seconds",
 		"From the arrival of frames at this node to when they are in the sockets or queues of a room's subscribers on an event loop; one in 8 is counted.")
+	descTurns = desc("loop_turn_duration_seconds",
+		"How long an event loop was at one thing, while others waited: what it read of one socket, or what was in its mailbox.")
 	descQueueing = desc("queue_duration_seconds",
 		"How long the oldest of what is written from a subscriber's queue has waited there; one write in 8 is counted.")
 	descTakeovers = desc("takeover_duration_seconds",
@@ -174,16 +176,18 @@ func (e *Engine) Collect(ch chan<- prometheus.Metric) {
 	e.limits.collect(counter)
 	e.requests.collect(counter)
 	waiting, behind := 0, int64(0)
-	var fanOut, queueing []*histogram
+	var fanOut, queueing, turns []*histogram
 	for _, l := range e.loops {
 		waiting += l.box.len()
 		behind += l.stats.behind.Load()
 		fanOut, queueing = append(fanOut, &l.stats.fanOut), append(queueing, &l.stats.queueing)
+		turns = append(turns, &l.stats.turns)
 	}
 	gauge(descMailboxes, int64(waiting))
 	gauge(descBehind, behind)
 	ch <- sumOf(descFanOut, fanOut...)
 	ch <- sumOf(descQueueing, queueing...)
+	ch <- sumOf(descTurns, turns...)
 	if e.cluster != nil {
 		gauge(descDeciding, int64(e.cluster.waiting()))
 		ch <- sumOf(descTakeovers, &e.cluster.takeovers)

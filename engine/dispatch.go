@@ -68,7 +68,7 @@ func (client) dispatch(s *session, typ byte, frame []byte) error {
 		if err := m.Parse(frame); err != nil {
 			return err
 		}
-		return s.pushGap(m)
+		return s.pushGap(m, len(frame))
 	}
 	c, err := codec.ParseControl(frame)
 	if err != nil {

@@ -222,9 +222,11 @@ func (h *handler) OnTraffic(c gnet.Conn) gnet.Action {
 	b, _ := c.Next(-1) // all of it: what gnet has just read, not copied, valid until the next read
 	switch x := c.Context().(type) {
 	case *session:
-		return x.onTraffic(b)
+		x.onTraffic(b)
+		x.loop.stats.turns.observe(x.loop.eng.now() - x.loop.now)
 	case *loop:
 		x.drain()
+		x.stats.turns.observe(x.eng.now() - x.now)
 	}
 	return gnet.None
 }
@@ -275,15 +277,14 @@ func (l *loop) greeted(s *session) {
 	}
 }
 
-func (s *session) onTraffic(b []byte) gnet.Action {
+func (s *session) onTraffic(b []byte) {
+	s.loop.now = s.loop.eng.now()
 	if s.closing || s.doomed {
 		s.overheard(len(b))
-		return gnet.None
+		return
 	}
-	s.loop.now = s.loop.eng.now()
 	s.turn(b)
 	s.loop.settle()
-	return gnet.None
 }
 
 // turn handles what was read, as far as a turn goes.

@@ -163,6 +163,35 @@ func (e *Engine) LoopOf(account string) int {
 	return -1
 }
 
+// LoopsOf returns the numbers of the loops that have sessions of the account. Of a link it is the other node's name.
+func (e *Engine) LoopsOf(account string) (loops []int) {
+	for i, l := range e.loops {
+		l.onLoop(func() {
+			if slices.ContainsFunc(l.sessions, func(s *session) bool { return s.account == account }) {
+				loops = append(loops, i)
+			}
+		})
+	}
+	return loops
+}
+
+// HeldSessions returns how many sessions are held until the next tick.
+func (e *Engine) HeldSessions() (n int) {
+	for _, l := range e.loops {
+		l.onLoop(func() {
+			for _, s := range l.sessions {
+				if s.held {
+					n++
+				}
+			}
+		})
+	}
+	return n
+}
+
+// RefusedPerTick is how many requests over its rate a session is refused between two ticks.
+const RefusedPerTick = refusedPerTick
+
 // Stop stops a loop until the function that it returns is called.
 func (e *Engine) Stop(loop int) (goOn func()) {
 	stopped, done := make(chan struct{}), make(chan struct{})

@@ -25,6 +25,7 @@ func (s *session) authenticate(m *codec.Hello) error {
 	if s.trusted || e.cfg.Auth == nil || auth.IsOpen(e.cfg.Auth) {
 		return nil
 	}
+	s.loop.used += tokenSteps
 	id, err := e.cfg.Auth.Authenticate(m.Account, m.Token, s.peerAddr().Addr(), e.cfg.Clock.Wall())
 	if err != nil {
 		s.denied(err)

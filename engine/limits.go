@@ -296,8 +296,75 @@ const (
 // tokenTime is what a token costs, as time of the clock: to check a signature takes as long as many a request.
 const tokenTime = 100 * time.Millisecond
 
+// Who asks for more than it may is told so refusedPerTick times between two ticks. What it has sent beyond that waits,
+// and its socket is not read until the next tick: refusals cost less than what is refused, but they do cost. Who has met
+// its limit for overFor, without calm between, is closed; so is at once who has gone as far over it as it may be below
+// (spend), since of what is no request nothing is refused.
+const (
+	refusedPerTick = 32
+	overFor        = 10 * time.Second
+	calm           = time.Second
+)
+
+// hurry is how a session has gone over its rate of requests.
+type hurry struct {
+	refused     int   // since the last tick
+	first, last int64 // refusals between which there was no calm
+}
+
+// tooLong notes a refusal, and reports whether the session has met its limit for too long.
+func (h *hurry) tooLong(now int64) bool {
+	if now-h.last > int64(calm) {
+		h.first = now
+	}
+	h.last = now
+	return now-h.first > int64(overFor)
+}
+
+// errHeld says that a frame was not handled, since its session is held.
+var errHeld = errors.New("engine: the session is held until the next tick")
+
+// holdUp has the session wait for the next tick, before it handles a request, if it has been refused enough. Where a loop
+// has no poller nobody is held.
+func (s *session) holdUp() bool {
+	if s.spent <= s.loop.now || s.rare == nil || s.rare.hurry.refused < refusedPerTick || s.loop.poller == noPoller {
+		return false
+	}
+	s.paused, s.held = true, true
+	return true
+}
+
+// refuseHasty refuses a request of a session that is over its rate.
+func (s *session) refuseHasty(req uint32) error {
+	l, h := s.loop, &s.rarely().hurry
+	if h.tooLong(l.now) {
+		l.eng.limits.met[limitedControl].Add(1)
+		return &codec.ProtocolError{Code: codec.CodeRateLimited, Text: "too many requests for too long a time"}
+	}
+	if h.refused++; h.refused == 1 {
+		l.hurried = append(l.hurried, s)
+		l.eng.hot(l)
+	}
+	l.eng.limits.met[limitedRequests].Add(1)
+	s.answer(req, errTooManyRequests)
+	return nil
+}
+
+// letGo gives those that are held another turn, and all that have hurried a number of refusals. Loop only.
+func (l *loop) letGo() {
+	for i, s := range l.hurried {
+		l.hurried[i] = nil
+		s.rare.hurry.refused = 0
+		if s.held {
+			s.held = false
+			l.turns.add(s)
+		}
+	}
+	l.hurried = l.hurried[:0]
+}
+
 // throttle counts a control frame of a client. It reports whether it has refused it: a request over the limit is.
-// Whoever goes on all the same is closed.
+// Whoever goes on all the same is held, or closed.
 func (s *session) throttle(typ byte, frame []byte) (refused bool, err error) {
 	cost, request := int64(costOther), false
 	switch typ {
@@ -308,6 +375,9 @@ func (s *session) throttle(typ byte, frame []byte) (refused bool, err error) {
 		codec.TypeInbox:
 		cost, request = costRequest, true
 	}
+	if request && s.holdUp() {
+		return false, errHeld
+	}
 	if err := s.spend(cost); err != nil || !request || s.spent <= s.loop.now {
 		return false, err
 	}
@@ -315,9 +385,7 @@ func (s *session) throttle(typ byte, frame []byte) (refused bool, err error) {
 	if n <= 0 || req > 1<<32-1 {
 		return false, nil // whoever parses it says what is wrong
 	}
-	s.loop.eng.limits.met[limitedRequests].Add(1)
-	s.answer(uint32(req), errTooManyRequests)
-	return true, nil
+	return true, s.refuseHasty(uint32(req))
 }
 
 // spend counts tenths of requests. It fails when the session has gone as far over the limit as it may be below it.

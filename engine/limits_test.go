@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/engine"
@@ -171,6 +172,49 @@ func TestTooManyRequests(t *testing.T) {
 	}
 	if n := metric(t, e, `timedge_closed_total{code="rate_limited"}`); n != 1 {
 		t.Errorf("%v closed sessions are counted", n)
+	}
+}
+
+// Of who asks for far more than it may no more is refused in a tick than a little: what it has sent beyond that waits in
+// its socket, and is answered when its rate allows it, all of it and in order. Others do not notice.
+func TestHastyClientIsHeld(t *testing.T) {
+	const rate, n = 2000, 8000
+	e := start(t, quiet, func(c *engine.Config) { c.Limits.Requests = rate })
+	w := login(t, e, "mallory", 1)
+	room := w.register(codec.Register{})
+	var b []byte
+	for req := range uint32(n) {
+		b = enc(stat(req+1, room).Append(b))
+	}
+	begin := time.Now()
+	go w.write(b)
+	refused, held := 0, 0
+	for req := uint32(1); req <= n; req++ {
+		switch m := w.any().(type) {
+		case *codec.Refused:
+			if refused++; m.Code != codec.CodeRateLimited || m.Req != req {
+				t.Fatalf("request %d: %+v", req, m)
+			}
+		case *codec.Info:
+			if m.Req != req {
+				t.Fatalf("request %d: %+v", req, m)
+			}
+		default:
+			t.Fatalf("request %d: %+v", req, m)
+		}
+		if req%500 == 0 {
+			held += e.HeldSessions()
+		}
+	}
+	ticks := int(time.Since(begin)/(25*time.Millisecond)) + 2
+	if most := engine.RefusedPerTick * ticks; refused == 0 || refused > most {
+		t.Errorf("%d requests were refused in %d ticks at most, bound %d", refused, ticks, most)
+	}
+	if held == 0 {
+		t.Error("nobody was held")
+	}
+	if n := e.HeldSessions(); n != 0 {
+		t.Errorf("%d sessions are held still", n)
 	}
 }
 

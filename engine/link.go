@@ -68,6 +68,7 @@ func (k *link) Resume() {
 	err := s.feed(b)
 	l.reading = nil
 	s.endTurn(err)
+	s.heed()
 }
 
 func (k *link) dispatch(s *session, typ byte, frame []byte) error {
@@ -214,7 +215,7 @@ func (l *loop) tickLinks() {
 			continue
 		}
 		kept = append(kept, k)
-		if k.heard {
+		if k.heard || k.paused { // while it waits for a turn it is not read
 			k.heard, k.heardAt = false, l.now
 		}
 		if suspended {
@@ -229,8 +230,8 @@ func (l *loop) tickLinks() {
 			l.stats.silent.Add(1)
 			k.c.log.Warn().Str("peer", k.peer.Name).Msg("a node is silent; its link is closed")
 			k.doom()
-		// who is not answered yet hears so that we live
-		case l.now-k.pingedAt > int64(linkPing) && (silent > int64(linkPing) || k.phase == phaseHeld):
+		// who is not answered yet, or not read, hears so that we live
+		case l.now-k.pingedAt > int64(linkPing) && (silent > int64(linkPing) || k.phase == phaseHeld || k.paused):
 			k.pingedAt = l.now
 			k.queueControl(&codec.Ping{Echo: uint64(l.now)})
 		}

@@ -27,8 +27,9 @@ type loop struct {
 	reading      *session   // whose bytes are looked at
 	greeting     []*session // without a hello yet, oldest first
 	closing      []*session // finished, oldest first
-	turns        []*session // paused, in the order of their turns
+	turns        turns      // paused
 	used         int        // steps of turns since the last drain
+	hurried      []*session // with requests refused since the last tick because of their rate
 	expiring     bool       // more of these have had their time: itemExpire is in the mailbox
 	outlets      map[*room.Room]*outlet
 	touched      []*outlet  // outlets with batches to fan out in this drain
@@ -124,7 +125,7 @@ func (l *loop) drain() {
 			l.spare = items
 			l.settle()
 			l.takeTurns()
-			if l.eng.pool.Tidy(tidyBatches) || len(l.turns) > 0 && l.eng.behind.Load() == 0 {
+			if l.eng.pool.Tidy(tidyBatches) || !l.turns.none() && l.eng.behind.Load() == 0 {
 				l.wake()
 			}
 			return
@@ -165,33 +166,6 @@ func (l *loop) handleFrom(items []item, at int) (next int) {
 		l.handle(it)
 	}
 	return next
-}
-
-// takeTurns gives sessions whose last turn was over another one, in the order in which that was. All together have as
-// much as one: then the sockets are read, so that clients who send very much hold up others by about a millisecond,
-// however many they are. They have nothing while a loop is behind: what they send would only make it wait longer.
-func (l *loop) takeTurns() {
-	for l.used = 0; len(l.turns) > 0 && l.used < turnSteps && l.eng.behind.Load() == 0; {
-		s := l.turns[0]
-		l.turns[0] = nil
-		l.turns = l.turns[1:]
-		if s.paused && !s.doomed {
-			l.takeTurn(s)
-			l.settle()
-		}
-	}
-}
-
-// takeTurn gives a paused session a turn, which a panic ends.
-func (l *loop) takeTurn(s *session) {
-	l.unit = unit{s: s}
-	defer l.rescue(inRead)
-	if s.nextTurn(); s.paused {
-		l.turns = append(l.turns, s)
-		return
-	}
-	s.over()
-	s.heed()
 }
 
 // settled is how far each of settle's four lists has been walked: after a panic it goes on behind who caused it.

@@ -26,10 +26,15 @@ func (client) push(s *session, run room.Run) error {
 	return s.withhold(pub, len(run.Raw))
 }
 
-// pushGap routes a publisher's gap.
-func (s *session) pushGap(g codec.Gap) error {
-	if err := s.pushes().part.Gap(g, s.loop.now); err != nil {
+// pushGap routes a publisher's gap, which counts as a frame that it pushes.
+func (s *session) pushGap(g codec.Gap, size int) error {
+	ps := s.pushes()
+	if err := ps.part.Gap(g, s.loop.now); err != nil {
 		return s.refused(err, g.Room, g.Pub, 1)
+	}
+	s.charge(ps, 1, size)
+	if pub := s.published(g.Room); pub != nil {
+		return s.withhold(pub, size)
 	}
 	return nil
 }

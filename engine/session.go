@@ -47,6 +47,7 @@ type session struct {
 	sent    bool    // it is told to go elsewhere, by a rebalance
 	paused  bool    // its turn is over: it is on the loop's list of turns
 	unread  bool    // the reactor does not read it: see heed
+	held    bool    // paused until the next tick: it has asked for far more than it may
 	renewal renewal // see token.go
 	at      int32   // place in the loop's list
 	fd      int32   // fixed after open
@@ -63,6 +64,7 @@ type session struct {
 type rare struct {
 	peer   *netip.AddrPort          // of a client that the descriptor's other end is not; fixed before open
 	pace   pace                     // of a path that has been full
+	hurry  hurry                    // of a client that asks for more than it may
 	byRoom map[codec.RoomID]*member // nil while members are few
 	behind int                      // bytes read since closing
 }
@@ -102,22 +104,6 @@ const (
 	phaseOpen
 )
 
-// turnSteps is how many frames, runs of stream frames counting as one, clients have handled in a round of a loop, between
-// two looks at its sockets; a request counts as requestSteps, which is about what it costs. Once that is used up a client
-// still has leastSteps, enough for who sends little. What it has sent beyond that waits for another turn, and its socket
-// is not read meanwhile, so that who sends very many tiny frames holds up others for about a millisecond at a time, and
-// is slowed by TCP.
-const (
-	turnSteps    = 1024
-	leastSteps   = 32
-	requestSteps = 8
-
-	// What a request takes beside that (owe). docs/limits.md has the table.
-	tokenSteps   = 64  // to check a signature
-	perStep      = 4   // parts of a replay, names of an inbox request, in a step; a position of a subscribe is one
-	crowdPerStep = 128 // subscribers of a lossless room in a step of an acknowledgement, a subscribe or an unsubscribe
-)
-
 // feed takes what was read: whole frames are handled, as many as a turn has, the rest is kept. An error closes the
 // session; a *codec.ProtocolError is told first. Loop only.
 func (s *session) feed(b []byte) error {
@@ -130,7 +116,7 @@ func (s *session) feed(b []byte) error {
 		return nil
 	}
 	for s.paused { // only where there is no poller
-		if len(s.partial)+len(b) <= s.loop.eng.cfg.ReadBuffer {
+		if s.held || len(s.partial)+len(b) <= s.loop.eng.cfg.ReadBuffer {
 			s.retain(b)
 			return nil
 		}
@@ -138,66 +124,49 @@ func (s *session) feed(b []byte) error {
 			return err
 		}
 	}
-	for len(s.partial) > 0 {
-		n, need, err := s.complete(b)
-		if err != nil {
-			return err
-		}
-		b = b[n:]
-		if need {
-			return nil
-		}
+	rest, err := b, error(nil)
+	if len(s.partial) > 0 && !s.hasTurn() {
+		s.pause(b)
+	} else {
+		rest, err = s.begun(b)
 	}
-	rest, err := s.steps(b)
 	if len(rest) > smallPartial && s.greedy() {
 		return room.ErrOverloaded
 	}
 	s.retain(rest)
 	if s.paused {
-		s.loop.turns = append(s.loop.turns, s)
-		s.loop.wake()
+		s.loop.await(s)
 	}
 	return err
 }
 
-// resume gives the session another turn with what waits.
-func (s *session) resume() error {
-	b := s.unpause()
-	rest, err := s.steps(b)
-	if s.paused {
-		s.setPartial(rest) // as it is, for it may be long
-	} else {
-		s.retain(rest)
+// begun handles the partial frame, once b completes it, and what comes behind. It returns what is left of b.
+func (s *session) begun(b []byte) (rest []byte, err error) {
+	for len(s.partial) > 0 {
+		n, more, err := s.complete(b)
+		if err != nil {
+			return nil, err
+		}
+		if b = b[n:]; more || s.paused {
+			return b, nil
+		}
 	}
-	return err
+	return s.steps(b, s.least())
 }
 
-// unpause returns what waits for the session's next turn.
-func (s *session) unpause() (b []byte) {
-	if s.paused {
-		b, s.paused = s.partial, false
-		s.setPartial(nil)
-	}
-	return b
-}
-
-// steps handles whole frames, and returns what is left: the beginning of one, or, when the turn is over and the session
-// paused, any number.
-func (s *session) steps(b []byte) (rest []byte, err error) {
-	l := s.loop
-	had := leastSteps
-	if l.eng.behind.Load() == 0 {
-		had = max(had, turnSteps-l.used)
-	}
+// steps handles whole frames, as many as the turn has steps, and returns what is left: the beginning of one, or, when
+// the turn is over and the session paused, any number. The turn has at least so many steps.
+func (s *session) steps(b []byte, least int) (rest []byte, err error) {
+	had := s.stepsLeft(least)
 	left := had
-	defer func() { l.used += had - left }()
+	defer func() { s.loop.used += had - left }()
 	for len(b) > 0 {
 		if left -= s.repay(left); left <= 0 && s.pause(b) {
 			return b, nil
 		}
 		left -= stepsOf(b)
 		n, err := s.step(b)
-		if err == codec.ErrIncomplete {
+		if err == codec.ErrIncomplete || err == errHeld {
 			return b, nil
 		}
 		if err != nil {
@@ -208,47 +177,6 @@ func (s *session) steps(b []byte) (rest []byte, err error) {
 		}
 	}
 	return nil, nil
-}
-
-// pause ends the session's turn with b left to handle, if there is any. Between nodes there are no turns.
-func (s *session) pause(b []byte) bool {
-	s.paused = len(b) > 0 && s.role.client()
-	return s.paused
-}
-
-// owe counts steps that a request has taken beside those of stepsOf, which only show when it is handled: they are taken
-// from the turns to come, and from the rate of requests.
-func (s *session) owe(steps int) error {
-	if !s.role.client() {
-		return nil
-	}
-	s.debt += int32(min(steps, 1<<20))
-	return s.spend(int64(steps) * costRequest / requestSteps)
-}
-
-// repay takes what the session owes from the steps that are left of its turn.
-func (s *session) repay(left int) int {
-	n := max(0, min(int(s.debt), left))
-	s.debt -= int32(n)
-	return n
-}
-
-// endTurn ends a session's turn with the answers to what it sent, or with the reason for which it is closed. Loop only.
-func (s *session) endTurn(err error) {
-	if err != nil {
-		s.failErr(err)
-	} else {
-		s.sendOut()
-	}
-	s.loop.out = s.loop.out[:0]
-}
-
-// nextTurn handles what waits, as far as a turn goes. Loop only.
-func (s *session) nextTurn() {
-	s.loop.reading = s
-	err := s.resume()
-	s.loop.reading = nil
-	s.endTurn(err)
 }
 
 func (s *session) retain(b []byte) {
@@ -265,18 +193,6 @@ const smallPartial = 4096
 func (s *session) setPartial(b []byte) {
 	s.share.Hold(cap(b) - cap(s.partial))
 	s.partial = b
-}
-
-// stepsOf returns what the frame that b starts with counts in a turn.
-func stepsOf(b []byte) int {
-	if len(b) <= codec.LengthSize || isStream(b) {
-		return 1
-	}
-	switch b[codec.LengthSize] {
-	case codec.TypePing, codec.TypePong, codec.TypeAck, codec.TypeGap:
-		return 1
-	}
-	return requestSteps
 }
 
 // isStream reports whether b starts with a stream frame, as far as its type is there.
@@ -302,6 +218,10 @@ func (s *session) complete(b []byte) (n int, more bool, err error) {
 			}
 			continue // the length is known now
 		}
+		if err == errHeld {
+			return n, false, nil
+		}
+		s.loop.used += stepsOf(s.partial)
 		if p := s.role.part(s); cap(s.partial) > smallPartial && (p == nil || p.Len() == 0) {
 			s.setPartial(nil)
 		}

@@ -205,6 +205,57 @@ var requestsCharged = []struct {
 		}
 		return func() []codec.Control { return []codec.Control{x.subscribe(r, 0), x.unsubscribe(r)} }
 	}},
+	{"an acknowledgement of the slowest of 1,000", func(x *stepsBench) func() []codec.Control {
+		r := x.register(codec.PolicyLossless)
+		x.handle(&codec.Publish{Req: 1, Room: r.ID})
+		x.handle(x.subscribe(r, 0))
+		var others []room.Member
+		for i := range 1000 {
+			others = append(others, new(nobody))
+			j := room.Join{Member: others[i], Account: "bob", Instance: uint64(i)}
+			if err := r.Subscribe(nowhere{}, j, 1); err != nil {
+				x.b.Fatal(err)
+			}
+		}
+		key, seq := codec.StreamKey{Pub: 1, Dtype: 1}, uint64(0)
+		return func() []codec.Control {
+			seq++
+			f := codec.Stream{Room: r.ID, StreamKey: key, Seq: seq}
+			frame, err := f.Append(nil)
+			if err != nil {
+				x.b.Fatal(err)
+			}
+			x.handleBytes(frame)
+			for _, o := range others {
+				if err := r.Ack(o, key, seq, x.l.eng.now()); err != nil {
+					x.b.Fatal(err)
+				}
+			}
+			return []codec.Control{&codec.Ack{Room: r.ID, StreamKey: key, Seq: seq}}
+		}
+	}},
+	{"subscribe and unsubscribe while much waits", func(x *stepsBench) func() []codec.Control {
+		r, err := x.l.eng.rooms.Get(x.room)
+		if err != nil {
+			x.b.Fatal(err)
+		}
+		f := codec.Stream{Room: x.room, StreamKey: codec.StreamKey{Pub: x.pub, Dtype: 9}, Seq: 1, Flags: codec.FlagKey}
+		frame, err := f.Append(nil)
+		if err != nil {
+			x.b.Fatal(err)
+		}
+		x.handleBytes(frame) // something to replay
+		x.l.onLoop(func() {
+			q := x.s.needQueue()
+			b := x.l.eng.pool.Copy(room.KindControl, frame, nil)
+			for range 50_000 {
+				q.Append(b, 0, len(b.B), x.l.now)
+			}
+			b.Release()
+			x.s.blocked = true // the socket takes nothing
+		})
+		return func() []codec.Control { return []codec.Control{x.subscribe(r, 0), x.unsubscribe(r)} }
+	}},
 	{"register and remove", func(x *stepsBench) func() []codec.Control {
 		return func() []codec.Control {
 			r := x.register(codec.PolicyLive)

@@ -104,6 +104,7 @@ func (l *loop) tick() {
 	}
 	clear(l.refusing)
 	l.refusing = l.refusing[:0]
+	l.letGo()
 	// After a panic these go on at their next look; who caused it is not there any more.
 	l.try(inTick, unit{}, l.lag)
 	if !l.expiring { // otherwise it goes on by itself
@@ -285,6 +286,7 @@ type loopStats struct {
 	behind     atomic.Int64 // sessions that something is queued for, at the last look
 	fanOut     histogram    // from a frame's arrival to the sockets or queues of the loop's subscribers
 	queueing   histogram    // in a subscriber's queue
+	turns      histogram    // how long each callback of the reactor took
 
 	// Stream frames between nodes.
 	linkFramesIn, linkBytesIn, linkFramesOut, linkBytesOut atomic.Uint64

@@ -142,6 +142,10 @@ func (s *session) flush() {
 			}
 		}
 		l.iov = iov[:0]
+		if size == 0 { // all that waited was forgotten
+			s.q.Advance(0, l.now)
+			break
+		}
 		n, err := s.writev(iov, size)
 		if err != nil && !again(err) {
 			s.doom()

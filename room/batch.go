@@ -100,9 +100,11 @@ func (p *Pool) Get(n int, of *Share) *Batch {
 // charge makes cost what is counted for the batch.
 func (b *Batch) charge(cost int) {
 	n := cost - b.charged
-	if b.share != nil {
+	switch {
+	case n == 0:
+	case b.share != nil:
 		b.share.Hold(n)
-	} else {
+	default:
 		b.pool.held.Add(int64(n))
 	}
 	b.charged = cost

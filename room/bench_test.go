@@ -257,3 +257,25 @@ func BenchmarkStalledInManyRooms(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkCutOffInManyRooms is what it costs to cut such a session off from all of its rooms.
+func BenchmarkCutOffInManyRooms(b *testing.B) {
+	for _, rooms := range []int{16, 256, 4096} {
+		b.Run(fmt.Sprintf("rooms=%d", rooms), func(b *testing.B) {
+			x := newBench(b, Config{}, codec.Register{QueueBytes: 64 << 10})
+			for b.Loop() {
+				b.StopTimer()
+				q, subs, batch := stalledIn(b, x, rooms, 65536/rooms)
+				b.StartTimer()
+				for _, s := range subs {
+					q.Forget(&s.Sub)
+				}
+				q.Head(nil, 64)
+				b.StopTimer()
+				q.Clear()
+				batch.Release()
+				b.StartTimer()
+			}
+		})
+	}
+}

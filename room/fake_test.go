@@ -131,6 +131,7 @@ func (l *fakeLoop) drain() {
 			it.replay.Release()
 		case it.m.member:
 			it.m.q.Forget(&it.m.Sub)
+			it.m.q.Head(nil, 0)
 			it.m.cuts = append(it.m.cuts, it.code)
 			l.unsubscribe(it.m, false)
 		}

@@ -50,9 +50,15 @@ type positions []position
 
 type position struct {
 	codec.StreamKey
+	at     uint16 // place in what the client has named
+	gapped bool   // that was a gap: there the client may not be able to go on
+	known  bool   // the room still knows the publisher
 	last   uint64
-	gapped bool // that was a gap: there the client may not be able to go on
-	known  bool // the room still knows the publisher
+}
+
+// rank orders positions by their streams, and those in the same stream as they were named.
+func (p *position) rank() uint64 {
+	return uint64(p.Pub)<<24 | uint64(p.Dtype)<<16 | uint64(p.at)
 }
 
 func (j *Join) positions() positions {
@@ -61,12 +67,12 @@ func (j *Join) positions() positions {
 	}
 	h := make(positions, len(j.Have))
 	for i, p := range j.Have {
-		h[i] = position{StreamKey: p.StreamKey, last: p.Last}
+		h[i] = position{StreamKey: p.StreamKey, at: uint16(i), last: p.Last}
 	}
 	for _, i := range j.Gapped {
 		h[i].gapped = true
 	}
-	slices.SortStableFunc(h, func(a, b position) int { return compareKeys(a.StreamKey, b.StreamKey) })
+	slices.SortFunc(h, func(a, b position) int { return cmp.Compare(a.rank(), b.rank()) })
 	kept := h[:0]
 	for i := range h { // of a stream that is named twice the last counts
 		if i+1 < len(h) && h[i+1].StreamKey == h[i].StreamKey {
@@ -221,17 +227,23 @@ func (p *Publisher) unknown(rp *Replay, named positions, seat *seat) {
 
 // forgotten tells a resuming subscriber that publishers it knew are gone, and that their streams may have gone on.
 func (r *Room) forgotten(rp *Replay, have positions) {
+	if len(have) == 0 {
+		return
+	}
+	gap := &codec.Gap{Room: r.ID, To: codec.MaxSeq, Reason: codec.GapExpired} // one for all: there may be thousands
+	left := &codec.Left{Room: r.ID, Code: codec.CodeGone}
 	for i := range have {
 		h := &have[i]
 		if h.known {
 			continue
 		}
 		if h.last != codec.MaxSeq && h.last != 0 {
-			gap := codec.Gap{Room: r.ID, StreamKey: h.StreamKey, From: h.last + 1, To: codec.MaxSeq, Reason: codec.GapExpired}
-			rp.control(r, &gap)
+			gap.StreamKey, gap.From = h.StreamKey, h.last+1
+			rp.control(r, gap)
 		}
 		if i+1 == len(have) || have[i+1].Pub != h.Pub { // the last of its publisher
-			rp.control(r, &codec.Left{Room: r.ID, Pub: h.Pub, Code: codec.CodeGone})
+			left.Pub = h.Pub
+			rp.control(r, left)
 		}
 	}
 }

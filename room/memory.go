@@ -48,7 +48,7 @@ const (
 	streamCost    = 400
 	grantCost     = 96 // beside the account's name
 	seatCost      = 448
-	placeCost     = 112
+	placeCost     = 136
 
 	// batchOverhead is what a batch costs beside its buffer: the struct, the buffer's, an entry in a log, in a mailbox and
 	// in a list of what is on its way.

@@ -17,7 +17,8 @@ type Queue struct {
 	replay int // of these, bytes of replays
 	pace   pace
 
-	active []*Sub // subscriptions that have something queued, or are slow; maybe more
+	active    []*Sub // subscriptions that have something queued, or are slow; maybe more
+	forgotten []*Sub // subscriptions that have ended, of which nothing more is to go out
 
 	// A pass over the queue costs as much as the queue is long, so that it waits until the queue has grown by a part.
 	passed   int   // segments at the last pass ...
@@ -118,16 +119,7 @@ func (q *Queue) Replay(s *Sub, it ReplayItem, now int64) {
 
 // Orphan lets what waits for s go out although s is no longer there; no policy touches it any more.
 func (q *Queue) Orphan(s *Sub) {
-	for i := q.head; s.queued > 0 && i < len(q.segs); i++ {
-		if g := &q.segs[i]; g.sub == s {
-			s.queued -= g.left()
-			if g.replay {
-				q.replay -= g.left()
-			}
-			g.sub, g.replay = nil, false
-		}
-	}
-	s.queued, s.replay, s.ripe, s.slow = 0, 0, 0, nil
+	s.slow = nil
 	q.rest(s)
 }
 
@@ -243,6 +235,7 @@ func (q *Queue) Look(now int64) bool {
 	if !q.mayPass() && now-q.passedAt < int64(q.passed)*passTime {
 		return true
 	}
+	q.drop(now)
 	stale := q.findStale(now)
 	for i := len(q.active) - 1; i >= 0; i-- {
 		s := q.active[i]
@@ -393,6 +386,7 @@ func (q *Queue) Relieve(s *Sub, now int64) (out Outcome) {
 // RelieveAll is Relieve for all subscriptions, or only for those to rooms whose owners hold too much, which also leaves
 // out those of lossless rooms unless lossless is set. The members are told.
 func (q *Queue) RelieveAll(all, lossless bool, now int64) {
+	q.drop(now)
 	for _, s := range q.active {
 		if s.queued == 0 || !all && !s.room.share.Over() || !lossless && s.room.kind.keepsAll() {
 			continue
@@ -422,17 +416,27 @@ func (q *Queue) relieve(s *Sub) (out Outcome, marked bool) {
 }
 
 // Forget drops all that waits for s but a frame begun, without a notice: the subscription has ended, and the next that
-// its subscriber is told is why. It returns how many bytes that were.
-func (q *Queue) Forget(s *Sub) int {
-	n := q.bytes
+// its subscriber is told is why. Bytes go at the next Head or Look, those of all that have ended by then in one pass.
+func (q *Queue) Forget(s *Sub) {
 	if s.queued > 0 {
-		q.mark(s)
-		q.sheds[0].mode = shedForget
-		q.pass(0)
-		q.unmark()
+		q.forgotten = append(q.forgotten, s)
 	}
 	q.Orphan(s)
-	return n - q.bytes
+}
+
+// drop drops what was forgotten.
+func (q *Queue) drop(now int64) {
+	if len(q.forgotten) == 0 {
+		return
+	}
+	for _, s := range q.forgotten {
+		q.mark(s)
+		q.sheds[s.shed-1].mode = shedForget
+	}
+	clear(q.forgotten)
+	q.forgotten = q.forgotten[:0]
+	q.pass(now)
+	q.unmark()
 }
 
 // Finish queues the notices that s still waits for, because it gets nothing more of its room.
@@ -446,8 +450,10 @@ func (q *Queue) Finish(s *Sub, now int64) {
 	s.slow = nil
 }
 
-// Head appends up to limit of the waiting slices to dst, in order, for one vectored write.
+// Head appends up to limit of the waiting slices to dst, in order, for one vectored write. There may be none where some
+// were forgotten.
 func (q *Queue) Head(dst [][]byte, limit int) [][]byte {
+	q.drop(q.passedAt)
 	for i := q.head; i < len(q.segs) && limit > 0; i++ {
 		g := &q.segs[i]
 		dst = append(dst, g.b.B[g.pos:g.end])
@@ -508,6 +514,8 @@ func (q *Queue) reset() {
 	if cap(q.active) > maxIdleSegs && len(q.active) == 0 {
 		q.active = nil
 	}
+	clear(q.forgotten)
+	q.forgotten = q.forgotten[:0]
 	q.passed, q.added = 0, 0
 	if cap(q.segs) > maxIdleSegs || cap(q.kept) > maxIdleSegs || cap(q.views) > maxIdleSegs {
 		q.segs, q.kept, q.views, q.byKey, q.sheds = nil, nil, nil, nil, nil

@@ -2,6 +2,7 @@ package room
 
 import (
 	"cmp"
+	"runtime"
 	"slices"
 
 	"github.com/timedge/timedge/codec"
@@ -98,6 +99,7 @@ func (t *Table) shrink(s *Share) {
 				return
 			}
 			p.uncache(inits)
+			runtime.Gosched() // loops may wait for this processor
 		}
 	}
 }
@@ -138,6 +140,7 @@ func (t *Table) Relieve(s *Share) {
 			return
 		}
 		r.relieve()
+		runtime.Gosched()
 	}
 }
 

@@ -46,7 +46,9 @@ type seat struct {
 
 // place is how far a seat has acknowledged a stream.
 type place struct {
+	seat  *seat
 	st    *stream
+	at    int // place in the stream's list
 	acked uint64
 	began uint64 // where it stood when the seat was given it
 	claim uint64 // what it said it has when it joined, which may be ahead of the room
@@ -90,6 +92,9 @@ func (l *seating) take(s *seat, j *Join, now int64) *seat {
 		delete(l.byMember, s.member)
 	}
 	if j.Link != "" { // it says what its node has, which may be another process than the one before
+		for _, p := range s.places {
+			p.leave()
+		}
 		clear(s.places)
 		clear(s.has)
 		s.awaits = 0
@@ -125,11 +130,28 @@ func (s *seat) start(st *stream, acked uint64) {
 	}
 	p := s.places[st.key]
 	if p == nil {
-		p = &place{st: st, acked: acked, began: acked}
+		p = &place{seat: s, acked: acked, began: acked}
 		s.places[st.key] = p
 		s.account()
 	}
-	p.st, p.acked = st, max(acked, p.acked)
+	if p.st != st {
+		p.leave()
+		p.st, p.at = st, len(st.places)
+		st.places = append(st.places, p)
+	}
+	p.acked = max(acked, p.acked)
+}
+
+// leave takes the place off its stream's list.
+func (p *place) leave() {
+	if p.st == nil {
+		return
+	}
+	n := len(p.st.places) - 1
+	last := p.st.places[n]
+	p.st.places[p.at], last.at = last, p.at
+	p.st.places[n] = nil
+	p.st.places, p.st = p.st.places[:n], nil
 }
 
 // claims notes that the subscriber has the stream up to seq, wherever the room stands. No-op on a nil seat.
@@ -202,7 +224,12 @@ func (l *seating) restart(st *stream) {
 
 // forget takes the streams of a publisher out of a seat.
 func (s *seat) forget(num uint16) {
-	maps.DeleteFunc(s.places, func(k codec.StreamKey, _ *place) bool { return k.Pub == num })
+	maps.DeleteFunc(s.places, func(k codec.StreamKey, p *place) bool {
+		if k.Pub == num {
+			p.leave()
+		}
+		return k.Pub == num
+	})
 	maps.DeleteFunc(s.has, func(k codec.StreamKey, _ uint64) bool { return k.Pub == num })
 	s.account()
 }
@@ -238,12 +265,12 @@ func (l *seating) posted(st *stream) {
 }
 
 // lowest returns how far the slowest seats that count are, and how many stand there; next-1 and 0 if there are none.
-// Those that say they have more than the room do not count until it has come there.
+// Those that say they have more than the room do not count until it has come there. Who moves as the last of the
+// slowest, alone in front of a crowd, has it look at all of them: so they are in a list, some ns each.
 func (l *seating) lowest(st *stream) (low uint64, n int) {
 	low = st.next - 1
-	for _, s := range l.seats {
-		p := s.places[st.key]
-		if p == nil || s.late || p.acked >= st.next {
+	for _, p := range st.places {
+		if p.seat.late || p.acked >= st.next {
 			continue
 		}
 		switch {
@@ -361,8 +388,8 @@ func (r *Room) Ack(member Member, key codec.StreamKey, seq uint64, now int64) er
 }
 
 // unseat says that a seat no longer stands at a place. Only the last of the slowest seats matters.
-func (l *seating) unseat(s *seat, p *place) {
-	switch st := p.st; {
+func (l *seating) unseat(s *seat, p *place, st *stream) {
+	switch {
 	case s.late || p.acked >= st.next || st.atLow > 0 && p.acked > st.low:
 	case p.acked == st.low && st.atLow > 1:
 		st.atLow--
@@ -443,8 +470,14 @@ func (l *seating) remove(gone *seat) {
 	gone.share.Hold(-gone.holds)
 	gone.share, gone.holds = nil, 0
 	keys := slices.SortedFunc(maps.Keys(gone.places), compareKeys) // publishers hear of it in this order
-	for _, key := range keys {
-		l.unseat(gone, gone.places[key])
+	streams := make([]*stream, len(keys))
+	for i, key := range keys {
+		p := gone.places[key]
+		streams[i] = p.st
+		p.leave()
+	}
+	for i, key := range keys {
+		l.unseat(gone, gone.places[key], streams[i])
 	}
 }
 

@@ -33,9 +33,10 @@ type stream struct {
 	flight flight // rooms with seats that are not lossless
 
 	// Rooms with seats, see seating.update.
-	low   uint64 // all seats have acknowledged so far
-	atLow int    // how many of them stand there; 0: nobody sits in the room
-	left  uint64 // of an inbox: what sessions had that have left
+	places []*place // of the seats, in no order
+	low    uint64   // all seats have acknowledged so far
+	atLow  int      // how many of them stand there; 0: nobody sits in the room
+	left   uint64   // of an inbox: what sessions had that have left
 
 	// Lossless rooms only.
 	counts int // how many spans of log[head:] were counted as arrived

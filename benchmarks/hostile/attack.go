@@ -127,6 +127,9 @@ var attacks = map[string]struct {
 	"stalled":  {1, (*attack).stalled, true},
 	"acks":     {1, (*attack).acks, true},
 	"deaf":     {8, (*attack).deaf, true},
+
+	// No attack: what the same machine's good clients notice of somebody who only pushes a lot, and keeps to all rules.
+	"innocent": {1, (*attack).innocent, true},
 }
 
 // attacker is the process's whole work; it returns its exit status.

@@ -118,7 +118,7 @@ func (g *good) fail(err error) {
 const settle = time.Second
 
 // measure returns what a time shows of the server and of the good clients.
-func (g *good) measure(ctx context.Context, pid int, d time.Duration) (sample, error) {
+func (g *good) measure(ctx context.Context, srv watched, d time.Duration) (sample, error) {
 	most := int64(0)
 	wait := func(d time.Duration) error { // what is resident counts from the beginning
 		look := time.NewTicker(20 * time.Millisecond)
@@ -131,7 +131,7 @@ func (g *good) measure(ctx context.Context, pid int, d time.Duration) (sample, e
 				return ctx.Err()
 			case <-look.C:
 			}
-			_, rss, err := usage(pid)
+			_, rss, err := usage(srv.pid)
 			if err != nil {
 				return err
 			}
@@ -144,7 +144,11 @@ func (g *good) measure(ctx context.Context, pid int, d time.Duration) (sample, e
 	g.mu.Lock()
 	g.took = g.took[:0]
 	g.mu.Unlock()
-	before, _, err := usage(pid)
+	before, _, err := usage(srv.pid)
+	if err != nil {
+		return sample{}, err
+	}
+	was, err := srv.look(ctx)
 	if err != nil {
 		return sample{}, err
 	}
@@ -152,11 +156,15 @@ func (g *good) measure(ctx context.Context, pid int, d time.Duration) (sample, e
 	if err := wait(d); err != nil {
 		return sample{}, err
 	}
-	after, _, err := usage(pid)
+	after, _, err := usage(srv.pid)
 	if err != nil {
 		return sample{}, err
 	}
 	took := time.Since(begin)
+	is, err := srv.look(ctx)
+	if err != nil {
+		return sample{}, err
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.fault != nil {
@@ -171,6 +179,7 @@ func (g *good) measure(ctx context.Context, pid int, d time.Duration) (sample, e
 	}
 	return sample{
 		cpu: 100 * (after - before).Seconds() / took.Seconds(), rss: float64(most) / (1 << 20), p50: at(0.5), p99: at(0.99),
+		turn: is.longest(turnMetric, was), wait: is.longest(waitMetric, was),
 	}, nil
 }
 

@@ -2,12 +2,14 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"time"
 
+	"github.com/timedge/timedge/client"
 	"github.com/timedge/timedge/codec"
 )
 
@@ -388,5 +390,46 @@ func (a *attack) deaf() {
 		b = enc((&codec.Ping{Echo: 1}).Append(b))
 	}
 	for !a.ended() && p.send(b) == nil {
+	}
+}
+
+// innocent pushes as fast as its window lets it, to one subscriber that reads and acknowledges all.
+func (a *attack) innocent() {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	go func() {
+		select {
+		case <-a.stop:
+			stop()
+		case <-ctx.Done():
+		}
+	}()
+	c, err := client.Dial(ctx, client.Options{Servers: []string{a.addr}, Account: "mallory", Token: string(a.token)})
+	if err != nil {
+		return
+	}
+	defer c.Close(context.Background())
+	room, err := c.Register(ctx, client.RoomOptions{Policy: client.PolicyLossless})
+	if err != nil {
+		return
+	}
+	sub, err := c.Subscribe(ctx, room, client.SubscribeOptions{})
+	if err != nil {
+		return
+	}
+	go func() {
+		for ctx.Err() == nil {
+			if e, err := sub.Next(ctx); err != nil {
+				return
+			} else if _, is := e.(*client.Message); is {
+				a.count("message")
+			}
+		}
+	}()
+	p, err := c.Publish(ctx, room, client.PublishOptions{})
+	if err != nil {
+		return
+	}
+	for payload := make([]byte, 1000); p.Push(ctx, 1, client.Key, payload) == nil; {
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -156,6 +157,9 @@ func (x *site) runAll(ctx context.Context, names []string, env map[string]string
 	o := x.o
 	kind, s := drive.Timedge(x.dir, x.bin, 0)
 	s.Over = over.Kind(o.over)
+	if s.Admin, err = freePort(); err != nil {
+		return 0, err
+	}
 	srv, err := kind.Start(ctx, s)
 	if err != nil {
 		return 0, err
@@ -166,17 +170,18 @@ func (x *site) runAll(ctx context.Context, names []string, env map[string]string
 		return 0, err
 	}
 	defer g.close()
-	fmt.Printf("%-10s %22s %22s %24s %24s  %s\n", "attack", "server CPU %", "server memory MiB", "good p50 ms",
-		"good p99 ms", "the attacker")
+	w := watched{srv.PID, s.Admin}
+	fmt.Printf("%-10s %22s %22s %24s %24s %24s %24s  %s\n", "attack", "server CPU %", "server memory MiB", "good p50 ms",
+		"good p99 ms", "longest turn ms", "longest wait ms", "the attacker")
 	for _, name := range names {
 		var calm, under []sample
 		told := map[string]int{}
 		for range o.pairs {
-			c, err := g.measure(ctx, srv.PID, o.duration)
+			c, err := g.measure(ctx, w, o.duration)
 			if err != nil {
 				return most, err
 			}
-			u, err := attacked(ctx, g, srv, over.Kind(o.over), name, x.bad, o.duration, told)
+			u, err := attacked(ctx, g, srv, w, over.Kind(o.over), name, x.bad, o.duration, told)
 			if err != nil {
 				return most, fmt.Errorf("%s: %w", name, err)
 			}
@@ -187,9 +192,10 @@ func (x *site) runAll(ctx context.Context, names []string, env map[string]string
 			a, b := median(calm, f), median(under, f)
 			return fmt.Sprintf("%.1f -> %.1f (%+.0f%%)", a, b, 100*(b/max(a, 1e-9)-1))
 		}
-		fmt.Printf("%-10s %22s %22s %24s %24s  %s\n", name, row(func(s sample) float64 { return s.cpu }),
+		fmt.Printf("%-10s %22s %22s %24s %24s %24s %24s  %s\n", name, row(func(s sample) float64 { return s.cpu }),
 			row(func(s sample) float64 { return s.rss }),
-			row(func(s sample) float64 { return s.p50 }), row(func(s sample) float64 { return s.p99 }), summary(told))
+			row(func(s sample) float64 { return s.p50 }), row(func(s sample) float64 { return s.p99 }),
+			row(func(s sample) float64 { return s.turn }), row(func(s sample) float64 { return s.wait }), summary(told))
 		if bound > 0 && most > float64(bound>>20) {
 			return most, fmt.Errorf("%s: %.0f MiB were resident, bound %d", name, most, bound>>20)
 		}
@@ -197,9 +203,18 @@ func (x *site) runAll(ctx context.Context, names []string, env map[string]string
 	return most, nil
 }
 
+// freePort returns an address of this machine that nobody listens on.
+func freePort() (addr string, err error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return ln.Addr().String(), ln.Close()
+}
+
 // attacked measures while another process attacks.
-func attacked(ctx context.Context, g *good, srv *server.Running, over over.Kind, name, token string, d time.Duration,
-	told map[string]int) (sample, error) {
+func attacked(ctx context.Context, g *good, srv *server.Running, w watched, over over.Kind, name, token string,
+	d time.Duration, told map[string]int) (sample, error) {
 	// what the attacker computes is no cost of the server's
 	cmd := exec.CommandContext(ctx, "chrt", "--idle", "0", os.Args[0])
 	at := srv.Addr
@@ -220,7 +235,7 @@ func attacked(ctx context.Context, g *good, srv *server.Running, over over.Kind,
 	if err := cmd.Start(); err != nil {
 		return sample{}, err
 	}
-	s, err := g.measure(ctx, srv.PID, d)
+	s, err := g.measure(ctx, w, d)
 	_ = in.Close() // ends the attack
 	var got map[string]int
 	err = errors.Join(err, json.NewDecoder(out).Decode(&got), cmd.Wait())
@@ -254,6 +269,8 @@ type sample struct {
 	cpu      float64 // percent of one processor
 	rss      float64 // MiB, the most at once
 	p50, p99 float64 // ms from push to Next, over all good subscribers
+	turn     float64 // ms, the longest that a loop was at one thing
+	wait     float64 // ms, the longest that something that could run in the server waited for a processor
 }
 
 func usage(pid int) (cpu time.Duration, rss int64, err error) {
