@@ -392,6 +392,64 @@ func TestDemotedTellsMembers(t *testing.T) {
 	}
 }
 
+// When very many rooms go to another node at once, each link is told once of each room that it mirrors and of no other,
+// and the states' answers go together.
+func TestMovedOncePerRoomAndLink(t *testing.T) {
+	const rooms = 300 // every third is mirrored
+	d := newDesk(t)
+	d.view(node.Level, "b", "c", "e")
+	d.link(1, "b", 0, true)
+	b, c, e := d.link(2, "b", 0, false), d.link(3, "c", 1, false), d.link(4, "e", 2, false)
+	rng := rand.New(rand.NewPCG(3, 4))
+	var states, newer []codec.Control
+	for len(states) < rooms {
+		id, ok := d.n.Core().Ring().Draw(rng.Uint64, "a")
+		if !ok {
+			t.Fatal("no room is this node's")
+		}
+		k := len(states)
+		st := codec.RoomState{RoomHead: codec.RoomHead{Room: codec.RoomID(id), Owner: "alice", Epoch: 1, Relay: "gone", Birth: 99, NextPub: 1}}
+		states = append(states, &codec.State{Req: uint32(k + 1), RoomState: st})
+		st.Epoch, st.Relay, st.Birth = 9, "b", 2
+		newer = append(newer, &codec.State{Req: uint32(rooms + k + 1), RoomState: st})
+	}
+	for _, m := range codec.Packed(states) {
+		b.hear(m)
+	}
+	for k, m := range states {
+		if k%3 == 0 {
+			c.hear(&codec.Mirror{Req: uint32(k + 1), Room: m.(*codec.State).Room})
+		}
+	}
+	if len(c.subs) != rooms/3 {
+		t.Fatalf("%d rooms are mirrored", len(c.subs))
+	}
+	b.sent, c.sent, e.sent = nil, nil, nil
+	packs := codec.Packed(newer)
+	for _, m := range packs {
+		b.hear(m)
+	}
+	if n := len(take[*codec.Moved](e)); n != 0 {
+		t.Errorf("who mirrors nothing was told of %d rooms", n)
+	}
+	if len(b.sent) > 2*len(packs) {
+		t.Errorf("%d frames answer %d", len(b.sent), len(packs))
+	}
+	told := make(map[codec.RoomID]int)
+	for _, m := range take[*codec.Moved](c) {
+		told[m.Room]++
+	}
+	for k, m := range states {
+		want := 0
+		if k%3 == 0 {
+			want = 1
+		}
+		if id := m.(*codec.State).Room; told[id] != want {
+			t.Errorf("room %d: told %d times, want %d", k, told[id], want)
+		}
+	}
+}
+
 // An edge does not attach to an older reign than it has heard of, and tells who it asks of that.
 func TestOlderReignsAreNotTaken(t *testing.T) {
 	d := newDesk(t)

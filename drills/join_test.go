@@ -184,6 +184,43 @@ func TestAllMove(t *testing.T) {
 	f.one("one has moved and changed its name")
 }
 
+// The address of a running node changes: it ends, saying so, as soon as it is clear that the old one does not come back, and
+// when it is started again it is one of the cluster, at the new address.
+func TestAddressChanges(t *testing.T) {
+	if *kills < 10 {
+		t.Skip("takes 25 seconds: give -kills=10")
+	}
+	f, dns := newPods(t, 3)
+	dns.show(headless, f.net.ip(0), f.net.ip(1), f.net.ip(2))
+	for i := range f.nodes {
+		f.start(i)
+	}
+	f.one("at first")
+	s := f.run(place{relay: 0, publisher: 1, subscribers: []int{1, 1}}, pace)
+	s.reach(50)
+	ended := make(chan error, 1)
+	go func() { ended <- f.nodes[0].cmd.Wait() }()
+	ip := f.move(0, 71)
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("it ends as if nothing had happened")
+		}
+	case <-time.After(patience):
+		t.Fatal("it goes on at an address that it does not have")
+	}
+	f.nodes[0].cmd = nil
+	if b, err := os.ReadFile(f.nodes[0].log); err != nil || !strings.Contains(string(b), "has not the address any more") {
+		t.Errorf("its log does not say why it ended: %v", err)
+	}
+	s.reach(50)
+	dns.show(headless, ip, f.net.ip(1), f.net.ip(2))
+	f.start(0)
+	f.one("it is back at another address")
+	s.reach(50)
+	s.finish()
+}
+
 // A zone is parted; the nodes on the other side are started anew, with the same names at other addresses; then the
 // network heals.
 func TestMovedBehindAPartition(t *testing.T) {

@@ -165,8 +165,9 @@ func Join(cfg Config) (*Cluster, error) {
 	}
 	close(c.joined)
 	asked := make(chan struct{}, len(cfg.Join))
-	c.done.Add(1 + len(cfg.Join))
+	c.done.Add(2 + len(cfg.Join))
 	go c.tell()
+	go c.guard(c.watchAddress)
 	for _, entry := range cfg.Join {
 		first := sync.OnceFunc(func() { asked <- struct{}{} })
 		go c.guard(func() { c.seek(entry, first) })
