@@ -1,5 +1,5 @@
 // Package schema holds the files of deploy to the schemas of those who read them: Kubernetes' own types, Compose's own
-// loader. It is a module of its own, since what it needs nothing else does.
+// loader, Grafana's own types. It is a module of its own, since what it needs nothing else does.
 package schema
 
 import (
@@ -12,6 +12,11 @@ import (
 
 	"github.com/compose-spec/compose-go/v2/loader"
 	"github.com/compose-spec/compose-go/v2/types"
+	"github.com/grafana/grafana-foundation-sdk/go/cog"
+	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
+	"github.com/grafana/grafana-foundation-sdk/go/prometheus"
+	"github.com/grafana/grafana-foundation-sdk/go/stat"
+	"github.com/grafana/grafana-foundation-sdk/go/timeseries"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -122,5 +127,26 @@ func TestCompose(t *testing.T) {
 	}
 	if s := project.Services["balancer"]; len(s.Ports) == 0 {
 		t.Error("the balancer has no port")
+	}
+}
+
+// TestGrafana: every field of the dashboard is one that Grafana has, of its type.
+func TestGrafana(t *testing.T) {
+	b, err := os.ReadFile("../grafana/timedge.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := cog.NewRuntime()
+	known.RegisterPanelcfgVariant(timeseries.VariantConfig())
+	known.RegisterPanelcfgVariant(stat.VariantConfig())
+	known.RegisterDataqueryVariant(prometheus.VariantConfig())
+	var d dashboard.Dashboard
+	for _, err := range []error{d.UnmarshalJSONStrict(b), d.Validate()} {
+		if err != nil && err.Error() != "" { // which an empty list of faults is, too
+			t.Error(err)
+		}
+	}
+	if len(d.Panels) < 10 {
+		t.Errorf("%d panels: this test does not see them", len(d.Panels))
 	}
 }
