@@ -108,7 +108,7 @@ test-browser: bin/timedge ## Broadcast and watch in a real browser, briefly (see
 
 .PHONY: pictures
 pictures: bin/timedge ## Take the pictures of the pages for README and docs anew, at a desktop's and a phone's width
-	@.ci/need node=nodejs npm=npm chromium=chromium /usr/share/fonts/truetype/wqy/wqy-microhei.ttc=fonts-wqy-microhei
+	@.ci/need node=nodejs npm=npm chromium=chromium ffmpeg=ffmpeg /usr/share/fonts/truetype/wqy/wqy-microhei.ttc=fonts-wqy-microhei
 	@cd web && npm ci --no-audit --no-fund --silent && TIMEDGE=$(CURDIR)/bin/timedge PICTURES=$(CURDIR)/docs/images $(QUIET) npm run --silent test-browser
 
 .PHONY: web
@@ -140,10 +140,13 @@ drill: ## Kill, freeze, cut off, part and restart nodes, KILLS (50) times each, 
 	@set -o pipefail; go test ./drills -count=1 -timeout=120m -parallel=8 -v -kills=$(KILLS) -rooms=$(ROOMS) -storm=$(STORM) \
 		-soak=60s -soakrooms=150 -soakevery=4s -inputs | grep -vE '^(=== |--- PASS)'
 
+# Which of the browsers' drills, by their names: a regular expression.
+DRILL ?= .
+
 .PHONY: drill-browser
-drill-browser: bin/timedge ## Measure in Chromium what viewers see: delay, late viewers, KILLS (5) killed relays and nodes, a slow line; a meeting of PEOPLE (6) for MEETING_SECONDS (300), a board of twenty
+drill-browser: bin/timedge ## Measure in Chromium what viewers see: delay, late viewers, KILLS (5) killed relays and nodes, a slow line; a meeting of PEOPLE (6) for MEETING_SECONDS (300), a board of twenty; a file of 1 GB; DRILL=regexp picks some
 	@.ci/need node=nodejs npm=npm chromium=chromium firefox-esr=firefox-esr
-	@cd web && npm ci --no-audit --no-fund --silent && TIMEDGE=$(CURDIR)/bin/timedge npm run --silent drill-browser
+	@cd web && npm ci --no-audit --no-fund --silent && TIMEDGE=$(CURDIR)/bin/timedge DRILL='$(DRILL)' npm run --silent drill-browser
 
 # How long "make soak" lasts, and with how many rooms. A night: SOAK=10h.
 SOAK ?= 2h

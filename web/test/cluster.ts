@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { diesWithUs } from "../sdk/test/server.js";
 
 const binary = process.env.TIMEDGE ?? new URL("../../../bin/timedge", import.meta.url).pathname;
 
@@ -64,6 +65,7 @@ export class Cluster {
     const join0 = this.nodes.filter((o) => o !== n && this.processes.has(o.name)).flatMap((o) => ["--join", at(o.name)]);
     const p = spawn(binary, ["serve", "--listen", n.tcp, "--listen-ws", n.ws.slice(5), "--web", n.web, "--admin", n.admin, "--idle", "1h", "--node", n.name, "--cluster", at(n.name),
       "--cluster-key-file", join(this.dir, "key"), ...this.args, ...join0], { stdio: ["ignore", "pipe", "pipe"] });
+    diesWithUs(p);
     this.processes.set(n.name, p);
     let said = "";
     await new Promise<void>((resolve, reject) => {

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import type { WatchStats } from "@timedge/media";
 import type { Browser, Page } from "playwright-core";
+import { latencies, type Latency } from "../media/src/playout.js";
 import { Proxy, serve } from "../sdk/test/server.js";
 import { launch, site, type Site } from "./browser.js";
 import { Cluster } from "./cluster.js";
@@ -37,8 +38,8 @@ function figures(what: string, list: number[]): void {
 
 const shown = (page: Page, n: number): Promise<unknown> => page.waitForFunction((n) => globalThis.harness.shown.length > n, n, patience);
 const start = (page: Page, servers: string[]): Promise<string> => page.evaluate((servers) => globalThis.harness.start({ servers, account: "alice" }), servers);
-const watch = (page: Page, servers: string[], room: string, account = "bob"): Promise<void> =>
-  page.evaluate(([servers, room, account]) => globalThis.harness.watch(servers, account, room, { min: 150, max: 1000 }), [servers, room, account] as const);
+const watch = (page: Page, servers: string[], room: string, account = "bob", latency: Latency = latencies.balanced): Promise<void> =>
+  page.evaluate(([servers, room, account, latency]) => globalThis.harness.watch(servers, account, room, latency), [servers, room, account, latency] as const);
 
 const rest = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -54,7 +55,7 @@ test("from capture to decoded picture, and how soon a late viewer sees one", { t
   const [sender, viewer] = [await open(), await open()];
   figures("encode and decode alone, H.264, 320x180", await sender.evaluate(() => globalThis.harness.alone(300, "H.264")));
   const room = await start(sender, [server.ws]);
-  await watch(viewer, [server.ws], room);
+  await watch(viewer, [server.ws], room, "bob", latencies.lowest); // who plays further behind lets pictures wait for a decoder, which holds few
   await shown(viewer, 60);
   await viewer.evaluate(() => globalThis.harness.forget());
   await shown(viewer, 300);

@@ -205,6 +205,13 @@ test("a link that leads nowhere, and a code that nobody sends with", { timeout: 
   await page.getByRole("button", { name: "Open" }).click();
   await page.getByText("Nobody sends with this code.").waitFor(patience);
   await looksWell(page, "file: a wrong code");
+  await page.goto(`${server.url}/file#NGhMpCbk2wQ&key=short`);
+  await page.getByText("its key is missing or damaged").waitFor(patience);
+  await looksWell(page, "file: a link that is not whole");
+  await page.addInitScript(() => Reflect.deleteProperty(StorageManager.prototype, "getDirectory"));
+  await page.goto(`${server.url}/file`);
+  await page.getByText("cannot keep files on its disk").waitFor(patience);
+  await looksWell(page, "file: an old browser");
   await page.context().close();
   assert.deepEqual(faults, []);
 });

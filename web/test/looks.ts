@@ -1,8 +1,11 @@
 // What the tests of pages ask of how a page looks, whatever its state.
 
 import assert from "node:assert/strict";
-import { createRequire } from "node:module";
+import { execFile } from "node:child_process";
 import { mkdir, readFile, readdir } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { promisify } from "node:util";
 import type { Page } from "playwright-core";
 
 /** For waits that end by themselves unless something is wrong. */
@@ -12,22 +15,40 @@ const pictures = process.env.PICTURES;
 let axe = "";
 let wanted = "";
 
-/** Nothing that axe finds wrong, and nothing wider than the window. If a document shows a picture of that name, it is taken. */
+/** What a browser is started with for its camera to show something, where pictures are taken; the clip lies in that folder. */
+export async function camera(folder: string): Promise<string[]> {
+  if (!pictures) return [];
+  const clip = join(folder, "camera.mjpeg");
+  await promisify(execFile)("ffmpeg", `-loglevel error -y -f lavfi -i mandelbrot=size=1280x720:rate=30:start_scale=0.9 -t 8 -c:v mjpeg -q:v 4 -pix_fmt yuvj420p ${clip}`.split(" "));
+  return [`--use-file-for-fake-video-capture=${clip}`];
+}
+
+/** What axe finds wrong: of all its rules, or of these. */
+async function violations(page: Page, rules?: string[]): Promise<string[]> {
+  return page.evaluate(async (rules) => {
+    type Axe = { run(o: object): Promise<{ violations: Array<{ id: string; nodes: Array<{ html: string; failureSummary?: string }> }> }> };
+    const r = await (globalThis as unknown as { axe: Axe }).axe.run(rules ? { runOnly: rules } : {});
+    return r.violations.map((v) => `${v.id}: ${v.nodes.map((n) => `${n.html} ${n.failureSummary ?? ""}`).join(" | ")}`);
+  }, rules);
+}
+
+/** Nothing that axe finds wrong in either colour scheme, and nothing wider than the window. If a document shows a picture of that name, it is taken. */
 export async function looksWell(page: Page, name: string): Promise<void> {
   axe ||= await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
   await page.locator("h1").first().waitFor(patience); // the page is there
   await page.evaluate(axe); // not by a script element, which the page's policy forbids
-  const violations = await page.evaluate(async () => {
-    const r = await (globalThis as unknown as { axe: { run(): Promise<{ violations: Array<{ id: string; nodes: Array<{ html: string; failureSummary?: string }> }> }> } }).axe.run();
-    return r.violations.map((v) => `${v.id}: ${v.nodes.map((n) => `${n.html} ${n.failureSummary ?? ""}`).join(" | ")}`);
-  });
-  assert.deepEqual(violations, [], `axe, ${name}`);
+  assert.deepEqual(await violations(page), [], `axe, ${name}`);
+  const dark = await page.evaluate(() => matchMedia("(prefers-color-scheme: dark)").matches);
+  const schemes = ["light", "dark"] as const;
+  await page.emulateMedia({ colorScheme: schemes[Number(!dark)]! });
+  assert.deepEqual(await violations(page, ["color-contrast"]), [], `axe, ${name}, in the other colours`);
+  await page.emulateMedia({ colorScheme: schemes[Number(dark)]! });
   const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
   assert.ok(wide <= 0, `${name}: ${wide} pixels wider than the window`);
   await picture(page, name);
 }
 
-/** Takes a picture of the page, if a document shows one of that name. */
+/** Takes a picture of the page, if a document shows one of that name, and one of it in the dark, if a document shows that. */
 export async function picture(page: Page, name: string): Promise<void> {
   if (!pictures) return;
   const root = new URL("../../../", import.meta.url); // the bundle of the test lies in web/test/.test
@@ -40,4 +61,8 @@ export async function picture(page: Page, name: string): Promise<void> {
     (document.activeElement as HTMLElement | null)?.blur();
   });
   await page.screenshot({ path: `${pictures}/${name}.png` });
+  if (!wanted.includes(`images/${name}-dark.png`)) return;
+  await page.emulateMedia({ colorScheme: "dark" });
+  await page.screenshot({ path: `${pictures}/${name}-dark.png` });
+  await page.emulateMedia({ colorScheme: "light" });
 }

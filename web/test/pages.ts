@@ -2,12 +2,15 @@
 
 import { spawn } from "node:child_process";
 import type { Browser, BrowserContext, Page } from "playwright-core";
+import { diesWithUs } from "../sdk/test/server.js";
 
 export const binary = process.env.TIMEDGE ?? new URL("../../../bin/timedge", import.meta.url).pathname;
 
 export interface PageServer {
   /** Where the pages are, without a slash at the end. */
   url: string;
+  /** Where they are by TLS; "" if nowhere. */
+  tls: string;
   /** Where clients without a page connect: host and port. */
   tcp: string;
   kill(): void;
@@ -18,17 +21,20 @@ export interface PageServer {
 export function servePages(...args: string[]): Promise<PageServer> {
   const p = spawn(binary, ["serve", "--listen", "127.0.0.1:0", "--web", "127.0.0.1:0", "--admin", "", "--idle", "1h", ...args], { stdio: ["ignore", "pipe", "pipe"] });
   const gone = new Promise<void>((resolve) => p.on("exit", () => resolve()));
+  diesWithUs(p);
   return new Promise((resolve, reject) => {
     let said = "";
     p.on("error", reject);
     void gone.then(() => reject(new Error(`the server ended: ${said}`))); // later it changes nothing
     const hear = (b: Buffer): void => {
       said += b;
+      if (!said.includes("Ctrl-C ends the server")) return; // its last word
       const m = /pages for browsers .* are on (http:\S+?)\/?\s/.exec(said);
       const at = /timedge serves on ([^\s,]+)/.exec(said);
       if (!m || !at) return;
       resolve({
         url: m[1]!,
+        tls: /are on (https:\S+?)\/?\s/.exec(said)?.[1] ?? "",
         tcp: at[1]!,
         kill: () => void p.kill("SIGKILL"),
         stop: async () => {

@@ -63,7 +63,10 @@ export async function tap(to: string): Promise<Tap> {
     }
   });
   await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
-  const t: Tap = { url: `http://127.0.0.1:${(listener.address() as AddressInfo).port}`, changing: 0, changed: 0, recorded: () => Buffer.concat(pieces), sent: () => bySender.map((b) => Buffer.concat(b)), breakAll: () => pairs.forEach((s) => s.destroy()), close: () => void listener.close() };
+  const t: Tap = { url: `http://127.0.0.1:${(listener.address() as AddressInfo).port}`, changing: 0, changed: 0, recorded: () => Buffer.concat(pieces), sent: () => bySender.map((b) => Buffer.concat(b)), breakAll: () => pairs.forEach((s) => s.destroy()), close() {
+    listener.close();
+    t.breakAll();
+  } };
   return t;
 }
 

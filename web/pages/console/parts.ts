@@ -24,7 +24,6 @@ export const t = words({
   refused: ["Refused: {why}", "被拒绝：{why}"],
   silent: ["{why}. Trying again …", "{why}，正在重试……"],
   noAnswer: ["The node that this page is from does not answer", "提供此页面的节点没有响应"],
-  loading: ["Asking the nodes …", "正在询问各节点……"],
   picture: ["The cluster: {nodes}. {rooms} rooms are drawn; the tables below have the same.", "集群：{nodes}。图中有 {rooms} 个房间，下方表格内容相同。"],
   legend: ["Boxes are nodes, dots rooms at their relays. Lines: frames to other nodes; dotted, to standbys; red, a takeover just now. Above a node: what it drops, if it does.", "方框为节点，圆点为其中继的房间。实线：流向其他节点；虚线：备用节点；红线：刚发生的接管。节点上方：正在丢弃的帧。"],
   more: ["and {n} more", "另有 {n} 个"],

@@ -124,7 +124,7 @@ export function broadcastPage(root: HTMLElement, shell: Shell): () => void {
   const quality = choice("live-quality", t("quality"), Object.keys(qualities).map((q) => [q, q] as const), changed);
   quality.select.value = "360p";
   const codec = choice("live-codec", t("codec"), [["", t("automatic")]], () => {});
-  void encodable(640, 360).then((list) => {
+  if (isSecureContext) void encodable(640, 360).then((list) => {
     codec.fill([["", t("automatic")], ...list.map((c) => [c, c] as const)]);
     if (list.length === 0) fail(t("unable"));
   });
@@ -173,7 +173,7 @@ export function broadcastPage(root: HTMLElement, shell: Shell): () => void {
       h("div", { class: "row sources", role: "group", aria: { label: t("source") } }, ...buttons, pick),
       wrong, note),
     h("div", { class: "column" }, setup, air, talk.element)));
-  if (!isSecureContext) fail(t("insecure"));
+  if (!isSecureContext) fail(t("insecure")); // where nothing else works either
 
   function fail(text: string): void {
     wrong.textContent = text;

@@ -119,7 +119,7 @@ class Reader {
       case "string":
         return this.string(t.limit);
       case "bytes":
-        return this.bytes(t.limit);
+        return this.bytes(t.limit).slice();
       case "strings":
         return Array.from({ length: this.count(t.limit) }, () => this.string(t.each));
       case "list":
@@ -145,7 +145,7 @@ class Reader {
       const tag = this.varint();
       if (tag <= last) throw malformed("optional fields are out of order");
       last = tag;
-      const value = this.bytes(maxFrame);
+      const value = this.bytes(maxFrame).slice();
       if (tag & 1n) throw new ProtocolError(codes.unknown_critical, `optional field ${tag} is critical and unknown`);
       out.set(Number(tag), value);
     }
@@ -186,7 +186,7 @@ export function parseStream(frame: Uint8Array): StreamFrame {
   return out;
 }
 
-/** Reads a whole control frame. */
+/** Reads a whole control frame, of which it keeps nothing. */
 export function parseControl(frame: Uint8Array): Control {
   const layout = layouts.get(frame[2]!);
   if (!layout) throw new ProtocolError(codes.unknown_type, `type ${frame[2]}`);

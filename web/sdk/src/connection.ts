@@ -45,7 +45,8 @@ export class Connection implements Receiver {
 
   received(bytes: Uint8Array): void {
     this.heardAt = performance.now();
-    let b = this.rest.length === 0 ? bytes : join([this.rest, bytes]);
+    const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength); // the slices of Node's Buffer are no copies
+    let b = this.rest.length === 0 ? plain : join([this.rest, plain]);
     try {
       if (this.phase === "preface") {
         const p = parseServerPreface(b);

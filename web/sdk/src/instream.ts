@@ -1,4 +1,5 @@
 import { flagCont, flagInit, flagKey, flagMore, type StreamFrame } from "./codec.js";
+import { free } from "./memory.js";
 import type { Kind } from "./publisher.js";
 
 /** A message that was joined from its pieces. */
@@ -35,17 +36,24 @@ export class InStream {
     this.parts.push(f.payload.slice());
     this.held += f.payload.length;
     if (f.flags & flagMore) return inOrder ? undefined : false;
-    const payload = new Uint8Array(this.held);
-    let at = 0;
-    for (const p of this.parts) {
-      payload.set(p, at);
-      at += p.length;
-    }
+    const payload = this.parts.length === 1 ? this.parts[0]! : this.join();
     const first = this.first;
     this.drop();
     this.gapped = false;
     const kind: Kind = f.flags & flagInit ? "init" : f.flags & flagKey ? "key" : "delta";
     return inOrder ? { kind, first, last: f.seq, payload } : false;
+  }
+
+  /** Joins the pieces, whose memory is given back. */
+  private join(): Uint8Array {
+    const whole = new Uint8Array(this.held);
+    let at = 0;
+    for (const p of this.parts) {
+      whole.set(p, at);
+      at += p.length;
+      free(p.buffer);
+    }
+    return whole;
   }
 
   /** Takes a gap; returns the first frame of a message that it cuts off, 0 if none, and whether it is in order. */

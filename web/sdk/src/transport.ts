@@ -1,6 +1,9 @@
+import { free } from "./memory.js";
+
 /** What a transport tells. `closed` is the last that it tells, and comes in any case. */
 export interface Receiver {
   opened(): void;
+  /** Takes bytes, which are the transport's again when it returns. */
   received(bytes: Uint8Array): void;
   closed(why: string): void;
 }
@@ -31,7 +34,9 @@ export function webSocket(make: (url: string, protocol: string) => WebSocket = (
     };
     ws.onopen = () => receiver.opened();
     ws.onmessage = (m) => {
-      if (!over && m.data instanceof ArrayBuffer) receiver.received(new Uint8Array(m.data));
+      if (over || !(m.data instanceof ArrayBuffer)) return;
+      receiver.received(new Uint8Array(m.data));
+      free(m.data);
     };
     ws.onclose = (e) => end(e.reason || `WebSocket closed with ${e.code}`);
     ws.onerror = () => {}; // the browser does not say what; onclose follows

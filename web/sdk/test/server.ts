@@ -13,12 +13,22 @@ export interface TestServer {
   stop(): Promise<void>;
 }
 
+const children = new Set<ChildProcess>();
+process.on("exit", () => children.forEach((p) => p.kill("SIGKILL")));
+
+/** Ends a process with the tests at the latest: one that fails may not come to stop what it has started. */
+export function diesWithUs(p: ChildProcess): void {
+  children.add(p);
+  p.on("exit", () => children.delete(p));
+}
+
 /** Starts a server on ports of its own. */
 export function serve(...args: string[]): Promise<TestServer> {
   const p: ChildProcess = spawn(binary, ["serve", "--listen", "127.0.0.1:0", "--listen-ws", "127.0.0.1:0", "--web", "off", "--admin", "", ...args], { stdio: ["ignore", "pipe", "pipe"] });
   let said = "";
   p.stderr!.on("data", (b: Buffer) => (said += b));
   const gone = new Promise<void>((resolve) => p.on("exit", () => resolve()));
+  diesWithUs(p);
   return new Promise((resolve, reject) => {
     let out = "";
     p.on("error", reject);

@@ -1,6 +1,7 @@
 import type { Client } from "../client.js";
 import { codes } from "../codes.js";
 import { RefusedError } from "../errors.js";
+import { free } from "../memory.js";
 import type { Publisher } from "../publisher.js";
 import { parseRoom, type RoomID } from "../room.js";
 import type { Event, Message, Subscription } from "../subscription.js";
@@ -48,9 +49,9 @@ function sealing(publisher: Publisher, keys: Keys, client: Client): Publisher {
     push: (dtype, kind, payload) => {
       if (payload.length > client.maxPayload - overhead) return Promise.reject(new RefusedError(codes.payload_size));
       // Sealing takes its time, and goes on beside that of others; the order is that of the calls.
-      const handed = Promise.all([sealer.seal(dtype, kind, payload), turns.get(dtype)]).then(([sealed]) => ({ pushed: publisher.push(dtype, kind, sealed) }));
+      const handed = Promise.all([sealer.seal(dtype, kind, payload), turns.get(dtype)]).then(([sealed]) => ({ sealed, pushed: publisher.push(dtype, kind, sealed) }));
       turns.set(dtype, handed.catch(() => {}));
-      return handed.then((h) => h.pushed);
+      return handed.then(({ pushed, sealed }) => pushed.then(() => free(sealed.buffer)));
     },
     flush: () => handedOn().then(() => publisher.flush()),
     close: () => handedOn().then(() => publisher.close()),
@@ -73,6 +74,7 @@ function opening(subscription: Subscription, keys: Keys, o: EncryptedOptions): S
     if (e?.type !== "message") return e;
     try {
       const { plain, withheld } = await opener.open(e);
+      free(e.payload.buffer);
       e.payload = plain;
       if (withheld === 0) return e;
       o.onFault?.(e, "withheld");

@@ -1,5 +1,7 @@
 // SFrame (RFC 9605) with its suites of AES-GCM, by WebCrypto. docs/e2ee.md says how it is used.
 
+import { free } from "../memory.js";
+
 /** A cipher suite of RFC 9605, section 4.5. Both have nonces of 12 bytes and tags of 16. */
 export interface Suite {
   id: number;
@@ -114,7 +116,9 @@ function nonce(k: FrameKey, ctr: bigint): Bytes {
 export async function seal(k: FrameKey, kid: bigint, ctr: bigint, metadata: Bytes, plain: Uint8Array): Promise<Bytes> {
   const header = encodeHeader(kid, ctr);
   const sealed = await crypto.subtle.encrypt({ name: "AES-GCM", iv: nonce(k, ctr), additionalData: join(header, metadata) }, k.key, plain as Bytes);
-  return join(header, new Uint8Array(sealed));
+  const all = join(header, new Uint8Array(sealed));
+  free(sealed);
+  return all;
 }
 
 /** Returns what was sealed. It rejects if that was not sealed so. */

@@ -1,0 +1,61 @@
+// What the file page says.
+
+import { CodeError } from "@timedge/sdk";
+import { words } from "../shell/i18n.js";
+
+export const t = words({
+  title: ["Send files", "发送文件"],
+  receiveTitle: ["Receive files", "接收文件"],
+  lead: ["From this browser to another, through the server and never kept there. Any size.", "从此浏览器直接送达另一方，经由服务器但不留存，大小不限。"],
+  choose: ["Choose files", "选择文件"],
+  folder: ["Choose a folder", "选择文件夹"],
+  drop: ["or drop them here", "或拖放到这里"],
+  again: ["Choose the same files again to go on sending.", "重新选择相同的文件即可继续发送。"],
+  other: ["These are other files than before. Choose {names}.", "与之前的文件不同，请选择 {names}。"],
+  receive: ["Receive with a code", "用代码接收"],
+  code: ["Code of 6 digits", "6 位代码"],
+  open: ["Open", "打开"],
+  noCode: ["Nobody sends with this code.", "没有人用这个代码发送。"],
+  accountHint: ["While this page is open, others can send to you as {name}.", "此页面打开时，其他人可以发送给 {name}。"],
+  link: ["Link", "链接"],
+  seal: ["Encrypt: only who has the link can read them, not even the server", "加密：仅持有链接者可读取，服务器也无法查看"],
+  sealed: ["Encrypted. The link carries the key: send it where only those who may have the files read it.", "已加密。链接中含有密钥，请只发送给可以接收文件的人。"],
+  broken: ["This link is not whole: its key is missing or damaged. Ask for it again.", "链接不完整：密钥缺失或损坏，请重新索取。"],
+  copy: ["Copy", "复制"],
+  copied: ["Copied", "已复制"],
+  shareCode: ["Code, for one receiver", "代码（限一位接收者）"],
+  toAccount: ["Send to an account", "发送给账户"],
+  send: ["Send", "发送"],
+  told: ["{name} was asked to accept.", "已请 {name} 接收。"],
+  away: ["{name} is not there, or takes nothing from you.", "{name} 不在线，或不接收你的文件。"],
+  nobody: ["Nobody has accepted yet. Keep this page open.", "尚无人接收，请保持此页面打开。"],
+  pause: ["Pause", "暂停"],
+  resume: ["Resume", "继续"],
+  looking: ["Looking for the sender …", "正在寻找发送者……"],
+  offers: ["{name} offers {count}, {size}", "{name} 想发送 {count}，共 {size}"],
+  oneFile: ["1 file", "1 个文件"],
+  manyFiles: ["{n} files", "{n} 个文件"],
+  accept: ["Accept", "接收"],
+  decline: ["Decline", "拒绝"],
+  saving: ["Save", "保存"],
+  whole: ["whole", "完整"],
+  damaged: ["damaged", "已损坏"],
+  done: ["All there.", "全部完成。"],
+  retry: ["Interrupted ({why}); trying again …", "已中断（{why}），正在重试……"],
+  missing: ["something is missing", "缺少部分内容"],
+  unoffered: ["more comes than was offered", "收到的多于所提供的"],
+  spoilt: ["a file arrived damaged", "文件已损坏"],
+  waitSender: ["The sender is away. It goes on when the sender is back.", "发送者已离开，对方返回后将继续。"],
+  notWhole: ["Not all is whole: what was damaged again and again can be tried once more.", "部分文件多次损坏，可再试一次。"],
+  tryAgain: ["Try again", "重试"],
+  unreadable: ["{name} waits: a file cannot be read here ({why}). Load the page anew and choose the files again.", "{name} 正在等待：此处无法读取文件（{why}）。请刷新页面并重新选择文件。"],
+  rate: ["{have} of {size} · {rate}/s", "{have} / {size} · {rate}/秒"],
+  progress: ["Progress", "进度"],
+  gone: ["This link leads nowhere any more. Ask the sender for a new one.", "此链接已失效，请向发送者索取新链接。"],
+  unsupported: ["This browser cannot keep files on its disk for a page; use a current one, by https.", "此浏览器无法为网页保存文件，请使用新版浏览器并通过 https 访问。"],
+  failed: ["That did not work: {why}", "操作失败：{why}"],
+});
+
+export const count = (n: number): string => (n === 1 ? t("oneFile") : t("manyFiles", { n }));
+/** What is told of an error. */
+export const why = (e: unknown): string => (e instanceof CodeError ? e.code : e instanceof Error ? e.message : String(e));
