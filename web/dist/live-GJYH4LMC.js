@@ -1,1 +1,0 @@
-import{b as a,c as b}from"./chunk-TGK5U3WW.js";import"./chunk-7QB3BOAG.js";import"./chunk-RMWBCOLS.js";import"./chunk-2W2ZHKPJ.js";import"./chunk-M3BAICDQ.js";import"./chunk-T7GTAWD7.js";export{b as page,a as worklet};
