@@ -25,7 +25,7 @@ import (
 )
 
 // serveCarried starts a server that listens in every way, and returns its names and what its certificate is held to.
-func serveCarried(t testing.TB) (servers []string, trust *tls.Config) {
+func serveCarried(t testing.TB, change ...func(*tls.Config)) (servers []string, trust *tls.Config) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -44,11 +44,14 @@ func serveCarried(t testing.TB) (servers []string, trust *tls.Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cfg := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	for _, f := range change {
+		f(cfg)
+	}
 	here := []string{"127.0.0.1:0"}
 	e, err := engine.Start(engine.Config{
 		Listen: here, ListenTLS: here, ListenWS: here, ListenWSS: here, Loops: 2, Log: zerolog.Nop(),
-		DrainSpread: 10 * time.Millisecond,
-		TLS:         &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}},
+		DrainSpread: 10 * time.Millisecond, TLS: cfg,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -120,5 +123,38 @@ func TestClientsByEveryName(t *testing.T) {
 				s.Close()
 			}
 		})
+	}
+}
+
+// TestSessionsAreResumed: a client whose connection broke comes back with the session ticket that it got before.
+func TestSessionsAreResumed(t *testing.T) {
+	resumed := make(chan bool, 10)
+	servers, trust := serveCarried(t, func(c *tls.Config) {
+		c.VerifyConnection = func(s tls.ConnectionState) error {
+			resumed <- s.DidResume
+			return nil
+		}
+	})
+	conns := make(chan net.Conn, 10)
+	c, err := client.Dial(t.Context(), client.Options{
+		Servers: servers[1:2], Account: "ann", TLS: trust,
+		Dialer: func(ctx context.Context, addr string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+			if err == nil {
+				conns <- conn
+			}
+			return conn, err
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(context.Background())
+	if <-resumed {
+		t.Error("the first connection resumed a session")
+	}
+	_ = (<-conns).Close()
+	if !<-resumed {
+		t.Error("the second connection did not resume the first one's session")
 	}
 }

@@ -13,6 +13,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -90,7 +91,10 @@ func run(ctx context.Context) error {
 		}
 		start := time.Now()
 		if err := part.run(); err != nil {
-			return err
+			if s.ctx.Err() != nil {
+				return err
+			}
+			s.fail(part.name, err) // the other parts have figures all the same
 		}
 		fmt.Fprintf(os.Stderr, "%s took %v\n", part.name, time.Since(start).Round(time.Second))
 	}
@@ -99,13 +103,21 @@ func run(ctx context.Context) error {
 	}
 	fmt.Print(s.tables.String())
 	fmt.Println("kept in", out)
-	return nil
+	return errors.Join(s.failed...)
 }
 
 type suite struct {
 	ctx           context.Context
 	tmp, bin, out string
 	tables        tables
+	failed        []error // what there are no figures of, and why
+}
+
+// fail takes note of what there is no figure of. The suite goes on, and fails at its end.
+func (s *suite) fail(what string, err error) {
+	err = fmt.Errorf("%s: %w", what, err)
+	fmt.Fprintln(os.Stderr, "no figure:", err)
+	s.failed = append(s.failed, err)
 }
 
 // packages runs the Go benchmarks of the packages that the server is made of.
@@ -116,7 +128,7 @@ func (s *suite) packages() error {
 	}
 	defer f.Close()
 	cmd := exec.CommandContext(s.ctx, "go", "test", "-run", "^$", "-bench", ".", "-benchmem", "-benchtime", cli.Benchtime.String(), "-count", fmt.Sprint(cli.Count),
-		"./codec", "./ring", "./room", "./engine", "./client")
+		"./codec", "./ring", "./room", "./internal/record", "./engine", "./client")
 	cmd.Stdout, cmd.Stderr = f, os.Stderr
 	fmt.Fprintln(os.Stderr, "Go benchmarks")
 	return cmd.Run()
@@ -141,28 +153,37 @@ func (s *suite) loads() error {
 	}
 	var results []*load.Result
 	loads := cases(cli.Warmup, cli.Duration)
+	of := make([][]*load.Result, len(loads))
 	for round := range cli.Rounds {
-		for _, c := range loads {
+		for i, c := range loads {
 			r, err := s.once(c, cli.Loops)
 			if err != nil {
 				return err
 			}
+			if r == nil {
+				continue
+			}
 			fmt.Fprintf(os.Stderr, "round %d of %d: %s\n", round+1, cli.Rounds, report.BenchLine(r))
-			results = append(results, r)
+			results, of[i] = append(results, r), append(of[i], r)
 			if err := report.AppendBench(txt, []*load.Result{r}); err != nil {
 				return err
 			}
 		}
 	}
-	s.tables.loads(loads, results)
+	s.tables.loads(loads, of)
 	return report.WriteJSON(filepath.Join(s.out, "load.json"), results)
 }
 
+// once runs a load. Without a result there is no figure of it, which has been noted; an error ends the suite.
 func (s *suite) once(c drive.Case, loops int) (*load.Result, error) {
 	k, set := drive.Timedge(s.tmp, s.bin, loops)
 	r, err := drive.Believable(s.ctx, k, set, c.Config)
+	if err != nil && s.ctx.Err() != nil {
+		return nil, err
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", c.Name, err)
+		s.fail(c.Name, err)
+		return nil, nil
 	}
 	return r, nil
 }

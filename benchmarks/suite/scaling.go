@@ -59,7 +59,13 @@ func (s *suite) scaling() error {
 				if err != nil {
 					return err
 				}
+				if r == nil {
+					continue
+				}
 				costs, rates = append(costs, r.Server.PerDelivery), append(rates, r.Rate)
+			}
+			if len(costs) == 0 {
+				continue
 			}
 			c, d := middle(costs), middle(rates)
 			fmt.Fprintf(os.Stderr, "%s: %d: %s/s, %s\n", a.title, v, report.Count(d), report.Nanos(c))

@@ -26,14 +26,16 @@ func (t *tables) row(head bool, cells ...string) {
 	}
 }
 
-// loads writes the loads that are kept for every release.
-func (t *tables) loads(cases []drive.Case, results []*load.Result) {
+// loads writes the loads that are kept for every release: results are those of each case, as many as there were rounds
+// with a figure.
+func (t *tables) loads(cases []drive.Case, results [][]*load.Result) {
 	fmt.Fprint(t, "\nLoads\n\n")
 	t.row(true, "load", "deliveries/s", "server CPU per delivery", "p50 / p99 / p99.9", "memory per idle subscriber")
 	for i, c := range cases {
-		var of []*load.Result
-		for k := i; k < len(results); k += len(cases) {
-			of = append(of, results[k])
+		of := results[i]
+		if len(of) == 0 {
+			t.row(false, c.Name, "no figure", "", "", "")
+			continue
 		}
 		mid := func(f func(*load.Result) float64) float64 {
 			var v []float64
