@@ -99,11 +99,14 @@ test("no nonce is used twice: over broken connections, a page that is loaded ane
   };
   let bob = await meet(url, "Bob");
   await sees(ann, "Bob");
+  for (const page of [ann, bob]) await page.getByRole("button", { name: /Chat/ }).click();
   for (let i = 0; i < 3; i++) {
     way.breakAll();
-    for (const page of [ann, bob]) {
-      const before = await page.evaluate(() => document.querySelector<HTMLCanvasElement>(".tile.picture canvas")!.toDataURL());
-      await page.waitForFunction((before) => (document.querySelector<HTMLCanvasElement>(".tile.picture canvas")?.toDataURL() ?? before) !== before, before, { ...patience, polling: 200 });
+    for (const [from, to] of [[ann, bob], [bob, ann]] as const) {
+      const line = `${i} from ${from === ann ? "Ann" : "Bob"}`;
+      await from.getByLabel("Say something").fill(line);
+      await from.keyboard.press("Enter");
+      await to.getByText(line).waitFor(patience);
     }
   }
   await bob.context().close();
