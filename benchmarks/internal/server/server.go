@@ -277,9 +277,17 @@ func timedgeCommand(port int, s Settings) (*exec.Cmd, error) {
 	if s.Loops > 0 {
 		args = append(args, "--loops", strconv.Itoa(s.Loops))
 	}
-	// A release before v0.4.0 serves no pages, and refuses settings that it does not know.
-	if help, err := exec.Command(s.Binary, "serve", "--help").CombinedOutput(); err == nil && strings.Contains(string(help), "--web=") {
-		args = append(args, "--web", "off")
+	// All clients of a load are one account's. A release before v0.4.0 does not limit these and serves no pages, and
+	// refuses settings that it does not know.
+	settings := map[string]string{"--web": "off"}
+	if s.MaxConn > 0 {
+		settings["--limit-account-conns"] = strconv.Itoa(s.MaxConn)
+	}
+	help, err := exec.Command(s.Binary, "serve", "--help").CombinedOutput()
+	for flag, value := range settings {
+		if err == nil && strings.Contains(string(help), flag+"=") {
+			args = append(args, flag, value)
+		}
 	}
 	return exec.Command(s.Binary, args...), nil
 }
