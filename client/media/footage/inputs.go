@@ -99,7 +99,7 @@ func init() {
 		{Name: "spsonce.ts", Format: ts, Seconds: 8, Keys: 8, What: "parameter sets once", make: edited("base.ts", setsOnce)},
 	}
 	Shown = len(Inputs)
-	Inputs = append(Inputs, variants()...)
+	Inputs = append(append(Inputs, variants()...), others()...)
 }
 
 // Shown is how many of the inputs, from the first on, are those on which push once fell short.
