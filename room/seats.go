@@ -23,38 +23,6 @@ type seating struct {
 	hold     int64            // until then, by time, nothing counts as arrived; 0: no hold
 }
 
-// seat is a subscriber's place. It outlives the subscriber's connection for the stall time, or the lag time.
-type seat struct {
-	who    who
-	at     int    // place in the list
-	node   string // of a link: the node at its other end
-	member Member // nil while its connection is away
-	mute   uint16 // publisher whose streams it does not get; 0: none
-	late   bool   // lagged, does not count; not in lossless rooms
-	cut    bool   // cut off; the seat is there until its subscriber has left the room
-	awaits int    // of a link: the subscribers that its node awaits back, in a lossless room
-	served int    // of a link that is away: the subscribers that its node had, or awaited back
-	// and that node is gone: the seat is theirs, until as many have come back; lossless rooms only
-	orphan bool
-	// when it last acknowledged something, or had nothing to acknowledge, or its connection broke
-	moved  int64
-	places map[codec.StreamKey]*place // of every stream that it gets
-	has    map[codec.StreamKey]uint64 // what it said it has of streams that the room does not know; may be nil
-	share  *Share                     // its subscriber's
-	holds  int                        // what the share counts for it
-}
-
-// place is how far a seat has acknowledged a stream.
-type place struct {
-	seat  *seat
-	st    *stream
-	at    int // place in the stream's list
-	acked uint64
-	began uint64 // where it stood when the seat was given it
-	claim uint64 // what it said it has when it joined, which may be ahead of the room
-	named bool   // it said that it has something of it when it joined
-}
-
 // seated returns the room's seating, making it if need be. Room's mutex.
 func (r *Room) seated() *seating {
 	if r.seats == nil {
@@ -116,32 +84,6 @@ func (l *seating) dissolve() {
 	}
 }
 
-// account counts what the seat takes. No-op for one that is gone.
-func (s *seat) account() {
-	n := seatCost + placeCost*(len(s.places)+len(s.has))
-	s.share.Hold(n - s.holds)
-	s.holds = n
-}
-
-// start notes where a seat takes a stream up. No-op on a nil seat.
-func (s *seat) start(st *stream, acked uint64) {
-	if s == nil {
-		return
-	}
-	p := s.places[st.key]
-	if p == nil {
-		p = &place{seat: s, acked: acked, began: acked}
-		s.places[st.key] = p
-		s.account()
-	}
-	if p.st != st {
-		p.leave()
-		p.st, p.at = st, len(st.places)
-		st.places = append(st.places, p)
-	}
-	p.acked = max(acked, p.acked)
-}
-
 // leave takes the place off its stream's list.
 func (p *place) leave() {
 	if p.st == nil {
@@ -152,49 +94,6 @@ func (p *place) leave() {
 	p.st.places[p.at], last.at = last, p.at
 	p.st.places[n] = nil
 	p.st.places, p.st = p.st.places[:n], nil
-}
-
-// claims notes that the subscriber has the stream up to seq, wherever the room stands. No-op on a nil seat.
-func (s *seat) claims(st *stream, seq uint64) {
-	if s != nil {
-		s.start(st, seq)
-		s.places[st.key].claim = seq
-	}
-}
-
-// expects notes what the subscriber has of a stream that the room does not know yet. No-op on a nil seat.
-func (s *seat) expects(key codec.StreamKey, last uint64) {
-	if s != nil {
-		if s.has == nil {
-			s.has = make(map[codec.StreamKey]uint64)
-		}
-		s.has[key] = last
-		s.account()
-	}
-}
-
-// names notes streams that the subscriber said it has something of. No-op on a nil seat.
-func (s *seat) names(have positions) {
-	if s != nil {
-		for i := range have {
-			if p := s.places[have[i].StreamKey]; p != nil {
-				p.named = true
-			}
-		}
-	}
-}
-
-// owes reports whether the seat gets streams of p of which its subscriber has nothing, as far as it has said. Who has
-// something, and does not name p when it comes back, has been told that p left. A nil seat owes nothing.
-func (s *seat) owes(p *Publisher) bool {
-	if s != nil {
-		for _, st := range p.streams {
-			if pl := s.places[st.key]; pl != nil && pl.acked == pl.began && !pl.named {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // begin gives every seat a place in a new stream, from its first frame.
@@ -220,26 +119,6 @@ func (l *seating) restart(st *stream) {
 		}
 	}
 	l.update(st)
-}
-
-// forget takes the streams of a publisher out of a seat.
-func (s *seat) forget(num uint16) {
-	maps.DeleteFunc(s.places, func(k codec.StreamKey, p *place) bool {
-		if k.Pub == num {
-			p.leave()
-		}
-		return k.Pub == num
-	})
-	maps.DeleteFunc(s.has, func(k codec.StreamKey, _ uint64) bool { return k.Pub == num })
-	s.account()
-}
-
-// mutes leaves the streams of a publisher out from now on. No-op on a nil seat.
-func (s *seat) mutes(num uint16) {
-	if s != nil {
-		s.mute = num
-		s.forget(num)
-	}
 }
 
 // Mute says that a member that wants no echoes is sent nothing more of a publisher: the number under which its client
@@ -411,16 +290,6 @@ func (l *seating) sit(s *seat) {
 	}
 }
 
-// behind reports whether frames wait for the seat's acknowledgement.
-func (s *seat) behind() bool {
-	for _, p := range s.places {
-		if p.acked+1 < p.st.next {
-			return true
-		}
-	}
-	return false
-}
-
 // caughtUp lets a late seat count again once it has all that was acknowledged without it. What it owes of publishers
 // that have left it never acknowledges.
 func (l *seating) caughtUp(r *Room, s *seat) {
@@ -431,16 +300,6 @@ func (l *seating) caughtUp(r *Room, s *seat) {
 	}
 	s.late = false
 	l.updateAll(r)
-}
-
-// lags reports whether the seat owes a batch, of a publisher that is there, that was posted before a moment.
-func (s *seat) lags(before int64) bool {
-	for _, p := range s.places {
-		if p.st.pub.ended == 0 && p.st.flight.owed(p.acked, before) {
-			return true
-		}
-	}
-	return false
 }
 
 // leave takes a member off its seat. The seat stays, empty, if the connection broke.
