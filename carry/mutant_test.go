@@ -29,7 +29,7 @@ var mutants = []mutant{
 		to:   "p.nudging",
 	},
 	{
-		what: "a revoked publisher is not cut off", file: "../room/room.go",
+		what: "a revoked publisher is not cut off", file: "../room/grants.go",
 		from: "r.setGrant(account, grant{r.grantRev + 1, false})\n\tr.expel(now)",
 		to:   "r.setGrant(account, grant{r.grantRev + 1, false})",
 	},

@@ -82,7 +82,7 @@ func (s *session) PostCount(p *carry.Publication, c codec.Count) {
 
 // Forward implements room.Way: it sends frames of an outbound.
 func (s *session) Forward(b *room.Batch, _, _ uint64) {
-	if s.l.p.w.planted("a batch of an outbound is lost on the way", 100) {
+	if s.l.p.w.planted("a batch of an outbound is lost on the way", 10) {
 		return
 	}
 	b.Retain()
