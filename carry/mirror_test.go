@@ -23,7 +23,7 @@ func TestMirrorOfManyStreams(t *testing.T) {
 			}
 			h := &holder{}
 			for pub := range uint16(30) {
-				p, err := r.Told(0, h, pub+1, "alice", codec.Life{Epoch: 1, Birth: 2, Version: uint64(pub)})
+				p, err := r.Told(0, h, pub+1, "alice", codec.Life{Epoch: 1, Birth: 2, Version: uint64(pub)}, 0)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -160,7 +160,7 @@ func (p *Port) joined(m *codec.Joined) {
 	if !slices.Contains(f.nums, m.Pub) {
 		f.nums = append(f.nums, m.Pub)
 	}
-	to, err := f.room.Told(uint64(f.ticket), pub, m.Pub, m.Account, m.Life)
+	to, err := f.room.Told(uint64(f.ticket), pub, m.Pub, m.Account, m.Life, m.Mark)
 	if err != nil {
 		return // the mirror has ended, or another link feeds it
 	}

@@ -13,7 +13,8 @@ type Joined struct {
 	Room    RoomID
 	Pub     uint16
 	Account string
-	Life    Life // between nodes; Epoch 0: not told
+	Life    Life   // between nodes; Epoch 0: not told
+	Mark    uint64 // between nodes: see ClientMark; 0: not told
 }
 
 func (*Joined) Type() byte { return TypeJoined }
@@ -24,18 +25,28 @@ func (m *Joined) Append(dst []byte) ([]byte, error) {
 	if m.Life.Epoch != 0 {
 		w.field(tagLife, func(v *writer) { m.Life.append(v) })
 	}
+	if m.Mark != 0 {
+		w.field(tagMark, func(v *writer) { v.u64(m.Mark) })
+	}
 	return w.end()
 }
 
 func (m *Joined) Parse(b []byte) error {
 	r := body(b)
-	m.Room, m.Pub, m.Account, m.Life = r.room(), r.pub(), r.string(MaxAccount), Life{}
+	m.Room, m.Pub, m.Account, m.Life, m.Mark = r.room(), r.pub(), r.string(MaxAccount), Life{}, 0
 	r.fields(func(tag uint64, value []byte) bool {
 		v, l := reader{b: value}, Life{}
-		if l.parse(&v); tag == tagLife && v.err == nil {
-			m.Life = l
+		switch tag {
+		case tagLife:
+			if l.parse(&v); v.err == nil {
+				m.Life = l
+			}
+		case tagMark:
+			if mark := v.u64(); v.err == nil {
+				m.Mark = mark
+			}
 		}
-		return tag == tagLife
+		return tag == tagLife || tag == tagMark
 	})
 	return r.err
 }

@@ -2,6 +2,8 @@ package codec
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
 	"strings"
 )
 
@@ -59,12 +61,22 @@ func (l Life) append(w *writer) {
 
 func (l *Life) parse(r *reader) { l.Epoch, l.Birth, l.Version = r.varint32(), r.u64(), r.varint() }
 
+// ClientMark tells a room's client from others without its instance, so that every node knows whose echoes are whose;
+// it is never 0.
+func ClientMark(room RoomID, account string, instance uint64) uint64 {
+	b := append(make([]byte, 0, 32+MaxAccount), "timedge client\x00"...)
+	b = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, uint64(room)), instance)
+	sum := sha256.Sum256(append(b, account...))
+	return max(1, binary.BigEndian.Uint64(sum[:]))
+}
+
 // MaxSeen is how many reigns a state tells of: the newest that it has seen.
 const MaxSeen = 8
 
 // Optional fields of frames on links.
 const (
 	tagLife  = 2 // of joined
+	tagMark  = 3 // of joined
 	tagLives = 2 // of state
 	tagReign = 2 // of mirror
 

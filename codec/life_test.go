@@ -48,13 +48,16 @@ func TestLives(t *testing.T) {
 	})
 }
 
-func TestLifeOfJoined(t *testing.T) {
-	for _, m := range []Joined{{Room: 1, Pub: 2, Account: "a"}, {Room: 1, Pub: 2, Account: "a", Life: Life{1, 2, 3}}} {
+func TestLifeAndMarkOfJoined(t *testing.T) {
+	for _, m := range []Joined{
+		{Room: 1, Pub: 2, Account: "a"}, {Room: 1, Pub: 2, Account: "a", Life: Life{1, 2, 3}},
+		{Room: 1, Pub: 2, Account: "a", Mark: 7}, {Room: 1, Pub: 2, Account: "a", Life: Life{1, 2, 3}, Mark: 1 << 63},
+	} {
 		b, err := m.Append(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := Joined{Life: Life{9, 9, 9}}
+		got := Joined{Life: Life{9, 9, 9}, Mark: 9}
 		if err := got.Parse(b); err != nil || got != m {
 			t.Errorf("%+v, %v; wanted %+v", got, err, m)
 		}

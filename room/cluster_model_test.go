@@ -88,7 +88,7 @@ func (n *modelNode) feed(frame []byte, typ byte) {
 	m, _ := codec.ParseControl(frame)
 	switch m := m.(type) {
 	case *codec.Joined:
-		p, err := n.room.Told(0, n.hold, m.Pub, m.Account, codec.Life{})
+		p, err := n.room.Told(0, n.hold, m.Pub, m.Account, codec.Life{}, m.Mark)
 		if err != nil {
 			n.t.Fatal(err)
 		}

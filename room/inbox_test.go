@@ -422,7 +422,7 @@ func TestVacantInboxBecomesAMirror(t *testing.T) {
 	x.ack(v, 1)
 	x.loop.unsubscribe(v, false)
 	x.room.Demote(x.now)
-	p, err := x.room.Told(0, x.hold, x.pub.Num, "bob", codec.Life{})
+	p, err := x.room.Told(0, x.hold, x.pub.Num, "bob", codec.Life{}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

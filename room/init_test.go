@@ -29,7 +29,7 @@ func edgeOf(t *testing.T, was *bench, have []codec.Position) *bench {
 		m, _ := codec.ParseControl(frame)
 		switch m := m.(type) {
 		case *codec.Joined:
-			fed[m.Pub], _ = x.room.Told(0, x.hold, m.Pub, m.Account, codec.Life{})
+			fed[m.Pub], _ = x.room.Told(0, x.hold, m.Pub, m.Account, codec.Life{}, m.Mark)
 			x.pub = fed[m.Pub]
 		case *codec.Gap:
 			if err := fed[m.Pub].PushGap(x.hold, *m, x.now); err != nil {

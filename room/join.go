@@ -160,6 +160,10 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	if seat != nil {
 		seat.mute = j.Mute
 	}
+	var mark uint64 // of the client whose own streams are left out
+	if j.NoEcho {
+		mark = codec.ClientMark(r.ID, j.Account, j.Instance)
+	}
 	for _, p := range r.pubs {
 		named := have.in(p.Num)
 		for i := range named {
@@ -169,7 +173,7 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 			continue
 		}
 		rp.control(r, p.joined())
-		if j.NoEcho && (p.Num == j.Mute || p.who == who{j.Account, j.Instance}) {
+		if j.NoEcho && (p.Num == j.Mute || p.mark == mark) { // the session may learn its number only later
 			seat.mutes(p.Num)
 			if p.ended == 0 {
 				rp.Mute = p.Num

@@ -99,7 +99,7 @@ func mirrorOf(t *testing.T, of *bench) (x *bench, told func(num uint16, account 
 	r.Whole(0)
 	x.room, x.loop = r, &fakeLoop{room: r, pool: x.pool, now: x.now}
 	told = func(num uint16, account string) *Publisher {
-		p, err := r.Told(0, x.hold, num, account, codec.Life{})
+		p, err := r.Told(0, x.hold, num, account, codec.Life{}, codec.ClientMark(r.ID, account, 1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -121,10 +121,10 @@ func TestNewestFeeds(t *testing.T) {
 		t.Error("not the newest feed is the one")
 	}
 	older, newer := &fakeHolder{}, &fakeHolder{}
-	if _, err := r.Told(2, newer, 1, "owner", codec.Life{}); err != nil {
+	if _, err := r.Told(2, newer, 1, "owner", codec.Life{}, 0); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Told(1, older, 1, "owner", codec.Life{}); err != ErrFed {
+	if _, err := r.Told(1, older, 1, "owner", codec.Life{}, 0); err != ErrFed {
 		t.Errorf("the older one's publisher: %v", err)
 	}
 	r.Whole(1)

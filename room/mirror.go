@@ -92,8 +92,9 @@ func (r *Room) Whole(feed uint64) {
 
 // Told makes a publisher of whom the relay tells: h feeds it from now on, and all that has arrived of it is
 // acknowledged to h anew. Under a number that meant another account or life, or a publisher that has left, it is a new
-// one. It returns ErrFed if a newer feed has begun.
-func (r *Room) Told(feed uint64, h Holder, num uint16, account string, life codec.Life) (*Publisher, error) {
+// one. It returns ErrFed if a newer feed has begun. The mark is the client's: see codec.ClientMark.
+func (r *Room) Told(feed uint64, h Holder, num uint16, account string, life codec.Life, mark uint64,
+) (*Publisher, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ended != 0 {
@@ -113,13 +114,16 @@ func (r *Room) Told(feed uint64, h Holder, num uint16, account string, life code
 			if p = q; life.Epoch != 0 {
 				p.life = life
 			}
+			if mark != 0 {
+				p.mark = mark
+			}
 		default:
 			r.endPublisher(q, codec.CodeGone, r.lastPush.Load())
 		}
 	}
 	if p == nil {
 		r.vacateNum(num)
-		p = r.add(num, who{account: account}, life)
+		p = r.add(num, who{account: account}, life, mark)
 	}
 	p.holder.Store(&h)
 	p.since = 0

@@ -45,6 +45,7 @@ type Publisher struct {
 	room *Room
 	who  who
 	life codec.Life // Epoch 0: not known
+	mark uint64     // codec.ClientMark of who, which a mirror knows without the instance; 0: not known
 
 	share *Share
 
@@ -71,7 +72,7 @@ type Publisher struct {
 
 // joined returns the frame that announces the publisher.
 func (p *Publisher) joined() *codec.Joined {
-	return &codec.Joined{Room: p.room.ID, Pub: p.Num, Account: p.who.account, Life: p.life}
+	return &codec.Joined{Room: p.room.ID, Pub: p.Num, Account: p.who.account, Life: p.life, Mark: p.mark}
 }
 
 // state returns the publisher as a room's state has it.

@@ -177,7 +177,7 @@ func (r *Room) publish(h Holder, account string, instance uint64, counts, renew 
 		if len(r.pubs) >= 2*r.table.conf().MaxPublishers {
 			r.forgetOldest()
 		}
-		p = r.add(r.freeNum(), w, r.newLife())
+		p = r.add(r.freeNum(), w, r.newLife(), codec.ClientMark(r.ID, account, instance))
 		r.recount = true
 	} else if old := p.holder.Load(); old != nil && *old != h {
 		if renew {
@@ -205,8 +205,8 @@ func (r *Room) publish(h Holder, account string, instance uint64, counts, renew 
 }
 
 // add makes a publisher under a number that is free, and announces it. Room's mutex.
-func (r *Room) add(num uint16, w who, life codec.Life) *Publisher {
-	p := &Publisher{Num: num, Room: r, room: r, who: w, life: life, share: r.table.pool.Share(w.account)}
+func (r *Room) add(num uint16, w who, life codec.Life, mark uint64) *Publisher {
+	p := &Publisher{Num: num, Room: r, room: r, who: w, life: life, mark: mark, share: r.table.pool.Share(w.account)}
 	p.admit()
 	p.nudgeAt.Store(r.kind.nudge(r.table.conf().Window))
 	r.pubs = append(r.pubs, p)

@@ -162,7 +162,8 @@ func (r *Room) adopt(o codec.PublisherState, now int64, theirs bool) {
 		case p.ended != 0:
 		case p.Num == o.Num && (p.who == w || p.who == who{account: o.Account}) &&
 			p.life.Is(o.Life): // a mirror is not told the instance
-			if p.who = w; o.Life.Epoch != 0 {
+			p.who, p.mark = w, codec.ClientMark(r.ID, o.Account, o.Instance)
+			if o.Life.Epoch != 0 {
 				p.life = o.Life
 			}
 			return
@@ -175,7 +176,7 @@ func (r *Room) adopt(o codec.PublisherState, now int64, theirs bool) {
 		}
 	}
 	r.vacateNum(o.Num)
-	p := r.add(o.Num, w, o.Life)
+	p := r.add(o.Num, w, o.Life, codec.ClientMark(r.ID, o.Account, o.Instance))
 	p.since, p.restored, p.watched = now, true, len(r.outlets) > 0
 }
 
