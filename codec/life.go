@@ -76,7 +76,7 @@ const MaxSeen = 8
 // Optional fields of frames on links.
 const (
 	tagLife  = 2 // of joined
-	tagMark  = 3 // of joined
+	tagMark  = 4 // of joined
 	tagLives = 2 // of state
 	tagReign = 2 // of mirror
 
