@@ -1,13 +1,24 @@
 // A page without a face: what the tests call in the browser.
 
-import { dial, type Client, type Publisher } from "@timedge/sdk";
-import { Broadcast, camera, pictureEncoder, Watch, type BroadcastStats, type PictureCodec, type PlayerStats, type WatchState, type WatchStats } from "@timedge/media";
+import { dial, type Client, type Options, type Publisher } from "@timedge/sdk";
+import { Broadcast, camera, dtypes, pictureEncoder, Player, Watch, type BroadcastStats, type PictureCodec, type PlayerStats, type WatchState, type WatchStats } from "@timedge/media";
 
 import { makeMeeting, Meeting } from "../pages/meeting/meeting.js";
 import { makeRooms, parseRooms, formatRooms, Shared } from "../pages/state/shared.js";
 import { Smooth } from "../pages/state/smooth.js";
 
 const worklet = "/worklet.js";
+
+/** The longest times without anything of a stream arriving, ms, by dtype and player: what the path took of a gap. */
+let arrived = new WeakMap<Player, Map<number, { at: number; longest: number }>>();
+const take = Player.prototype.message;
+Player.prototype.message = function (this: Player, m): void {
+  const now = performance.now();
+  if (!arrived.has(this)) arrived.set(this, new Map());
+  const a = arrived.get(this)!.get(m.dtype);
+  arrived.get(this)!.set(m.dtype, { at: now, longest: Math.max(a?.longest ?? 0, a ? now - a.at : 0) });
+  take.call(this, m);
+};
 let meeting: Meeting | undefined;
 let shared: Shared | undefined;
 let client: Client | undefined;
@@ -218,15 +229,24 @@ const harness = {
   // A meeting without a face: everybody's picture is shown, on a canvas of the size that is told.
 
   meetingEnded: "",
+  /** What has become of its three connections, and when, by the wall clock. */
+  meetingStates: [] as Array<{ at: number; which: string; phase: string }>,
   madeOn: undefined as string | undefined,
 
   /** Takes part in a meeting, or makes one; returns its room. */
   async meet(o: { servers: string[]; account: string; room?: string; width: number; height: number; fps: number; bitrate: number; shownWidth: number }): Promise<string> {
-    const source = await camera({ width: o.width, height: o.height, fps: o.fps });
-    const connectAs = (more: object): Promise<Client> => dial({ servers: o.servers, account: o.account, ...more });
+    const source = await camera({ width: o.width, height: o.height, fps: o.fps, voice: true });
+    let dialled = 0;
+    const connectAs = (more: Partial<Options>): Promise<Client> => {
+      const which = ["hall", "out", "in"][dialled++] ?? "more";
+      return dial({ servers: o.servers, account: o.account, ...more, onState: (s) => {
+        this.meetingStates.push({ at: performance.timeOrigin + performance.now(), which, phase: s.phase === "connected" ? `on ${s.node}` : s.phase });
+        more.onState?.(s);
+      } });
+    };
     let room = o.room;
     if (room === undefined) {
-      const c = await connectAs({});
+      const c = await dial({ servers: o.servers, account: o.account });
       room = await makeMeeting(c);
       this.madeOn = c.node;
       await c.close();
@@ -239,8 +259,8 @@ const harness = {
     m.takeSound(source.stream.getAudioTracks()[0]);
     await m.takePicture(source.stream.getVideoTracks()[0]);
     const look = (): void => {
-      for (const x of m.others()) {
-        m.show(x.pub, { width: o.shownWidth, looked: false }, { width: 0, looked: false });
+      for (const x of m.gallery.others()) {
+        m.gallery.show(x.pub, { width: o.shownWidth, looked: false }, { width: 0, looked: false });
         if (!x.canvas.isConnected) document.body.append(x.canvas);
       }
       requestAnimationFrame(look);
@@ -250,8 +270,14 @@ const harness = {
   },
 
   /** How this one sees and hears the others. */
-  meetingStats(): Array<PlayerStats & { account: string; size: string }> {
-    return (meeting?.others() ?? []).map((x) => ({ account: x.account, size: meeting!.sizeOf(x.pub), ...meeting!.statsOf(x.pub)! }));
+  meetingStats(): Array<PlayerStats & { account: string; size: string; waited: { picture: number; sound: number } }> {
+    return (meeting?.gallery.others() ?? []).map((x) => {
+      const a = arrived.get(meeting!.gallery.playerOf(x.pub)!);
+      return {
+        account: x.account, size: meeting!.gallery.sizeOf(x.pub), ...meeting!.gallery.playerOf(x.pub)!.stats(),
+        waited: { picture: a?.get(dtypes.picture)?.longest ?? 0, sound: a?.get(dtypes.sound)?.longest ?? 0 },
+      };
+    });
   },
 
   meetingNode(): string | undefined {
@@ -259,11 +285,13 @@ const harness = {
   },
 
   meetingLevel(): string | undefined {
-    return meeting?.level;
+    return meeting?.gallery.level;
   },
 
   meetingForget(): void {
-    meeting?.forget();
+    for (const x of meeting?.gallery.others() ?? []) meeting!.gallery.playerOf(x.pub)?.forget();
+    arrived = new WeakMap();
+    this.meetingStates = [];
   },
 
   // A shared state without a face. A cursor's x tells when it was sent: its wall clock within 8192 ms.

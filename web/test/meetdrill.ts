@@ -111,12 +111,14 @@ test("the relay of a meeting is killed, and one's own node", { timeout: 60_000 +
       await rest(3000);
       for (const p of all) await p.evaluate(() => globalThis.harness.meetingForget());
       const before = await stats(watcher);
+      const killed = Date.now();
       await cluster.kill(name);
       await rest(8000);
       const after = await stats(watcher);
       stills.push(Math.max(...after.map((s) => s.longestStill)));
       silences.push(Math.max(...after.map((s) => s.longestSilence)));
-      console.log(`figures: ${victim} ${name}: ${after.map((s) => `${s.account}: still ${s.longestStill.toFixed(0)}, silence ${s.longestSilence.toFixed(0)} of ${(s.missedSound - (before.find((b) => b.account === s.account)?.missedSound ?? 0)).toFixed(0)}, delay ${s.delay.toFixed(0)} ms`).join("; ")}`);
+      console.log(`figures: ${victim} ${name}: ${after.map((s) => `${s.account}: still ${s.longestStill.toFixed(0)}, silence ${s.longestSilence.toFixed(0)} of ${(s.missedSound - (before.find((b) => b.account === s.account)?.missedSound ?? 0)).toFixed(0)}, delay ${s.delay.toFixed(0)}, nothing came for ${s.waited.picture.toFixed(0)} and ${s.waited.sound.toFixed(0)} ms`).join("; ")}`);
+      for (const [n, p] of all.entries()) console.log(`figures: p${n} after the kill, ms: ${(await p.evaluate(() => globalThis.harness.meetingStates)).map((s) => `${s.which} ${s.phase} ${(s.at - killed).toFixed(0)}`).join(", ") || "kept its connections"}`);
       for (const s of after) assert.ok(s.shown > (before.find((b) => b.account === s.account)?.shown ?? 0) + 20, `${victim}: ${s.account} stands still`);
       await Promise.all(all.map((p) => p.context().close()));
       await cluster.run(cluster.nodes.find((n) => n.name === name)!);

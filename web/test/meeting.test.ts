@@ -3,6 +3,10 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import type { Browser, Page } from "playwright-core";
+import { dial, type Client, type RoomID } from "@timedge/sdk";
+import { parseHash } from "@timedge/sdk/e2ee";
+import { tcp } from "../sdk/src/tcp.js";
+import { dtypes, encodeWord, type Presence } from "../pages/meeting/wire.js";
 import { launch, launchBare } from "./browser.js";
 import { looksWell, patience } from "./looks.js";
 import { phone, servePages, visit, type PageServer, type Visitor } from "./pages.js";
@@ -131,6 +135,91 @@ test("three meet: pictures move, and each hears of what the others do", { timeou
   await tile(ann, "Bob").waitFor({ ...patience, state: "detached" });
   console.log(`# a crashed page was gone after ${Date.now() - began} ms`);
   await Promise.all([ann, bob, cai].map((p) => p.context().close()));
+  assert.deepEqual(faults, []);
+});
+
+/** Somebody who takes part without a page: it says that it is here, until it leaves or is gone. */
+async function takePart(room: RoomID, name: string, how: Partial<Presence> = {}): Promise<{ leave(): Promise<void>; vanish(): Promise<void> }> {
+  const client: Client = await dial({ servers: server.tcp, account: name, dialer: tcp() });
+  const publisher = await client.publish(room);
+  const say = (more: Partial<Presence> = {}): Promise<unknown> => publisher.push(dtypes.presence, "key", encodeWord({
+    type: "presence", name, large: "", small: "", screen: "", microphone: true, hand: false, line: 2, leaving: false, ...how, ...more,
+  }));
+  await say();
+  const timer = setInterval(() => void say().catch(() => {}), 1000);
+  return {
+    leave: async () => {
+      clearInterval(timer);
+      await say({ leaving: true });
+      await client.close();
+    },
+    vanish: async () => {
+      clearInterval(timer);
+      await client.close();
+    },
+  };
+}
+
+test("twelve are here: pages of people on a phone, all of them on a desk", { timeout: 240_000 }, async () => {
+  const ann = await join(`${server.url}/meeting`, "Ann", phone);
+  const url = await link(ann);
+  const { room } = parseHash(new URL(url).hash.slice(1))!;
+  const names = Array.from({ length: 10 }, (_, i) => `Guest ${String.fromCharCode(65 + i)}`);
+  const guests = await Promise.all(names.map((name, i) => takePart(room, name, i === 0 ? { line: 0, hand: true, microphone: false } : {})));
+  const bob = await join(url, "Bob");
+  await bob.getByRole("button", { name: "People (12)" }).waitFor(patience);
+  await bob.waitForFunction(() => document.querySelectorAll(".tile:not([hidden])").length === 12, undefined, patience);
+  await tile(bob, "Guest A").getByText("microphone off, hand raised, weak connection").waitFor({ ...patience, state: "attached" });
+  await looksWell(bob, "meeting-twelve");
+  const shown = (): Promise<string[]> => ann.locator(".tile:not([hidden]) .name").allTextContents();
+  await ann.getByRole("button", { name: "People (12)" }).waitFor(patience);
+  const seen = new Set(await shown());
+  assert.ok(seen.size < 12 && seen.has("Ann (you)"), [...seen].join());
+  await looksWell(ann, "meeting-twelve-phone");
+  const next = ann.getByRole("button", { name: "More people" });
+  while (await next.isEnabled()) {
+    await next.click();
+    const page = await shown();
+    assert.ok(page.length > 0 && page.every((name) => !seen.has(name)), `${page.join()} after ${[...seen].join()}`);
+    for (const name of page) seen.add(name);
+  }
+  assert.equal(seen.size, 12);
+  await ann.getByRole("button", { name: "Previous people" }).click();
+  for (const g of guests.slice(0, 9)) await g.leave();
+  await ann.getByRole("button", { name: "People (3)" }).waitFor(patience);
+  await next.waitFor({ ...patience, state: "hidden" }); // one page is enough
+  await moves(ann, "Bob");
+  await guests[9]!.vanish();
+  await ann.getByRole("button", { name: "People (2)" }).waitFor(patience);
+  await Promise.all([ann, bob].map((p) => p.context().close()));
+  assert.deepEqual(faults, []);
+});
+
+test("who is cut off says so, is shown so, and comes back by itself", { timeout: 240_000 }, async () => {
+  const path = await pathTo(new URL(server.url).host);
+  const ann = await join(`${server.url}/meeting`, "Ann");
+  const bob = await join((await link(ann)).replace(new URL(server.url).host, path.addr), "Bob");
+  await moves(ann, "Bob");
+  await moves(bob, "Ann");
+  path.down = true;
+  await bob.getByText("Reconnecting …").waitFor(patience);
+  await looksWell(bob, "meeting-reconnecting");
+  // First it is shown as silent, then not at all; a machine that has no time may miss the first.
+  await ann.waitForFunction(() => {
+    const bob = [...document.querySelectorAll(".tile")].find((x) => x.querySelector(".name")?.textContent === "Bob");
+    return !bob || (bob.classList.contains("silent") && bob.textContent?.includes("reconnecting"));
+  }, undefined, patience);
+  path.down = false;
+  await bob.getByText("Reconnecting …").waitFor({ ...patience, state: "hidden" });
+  await tile(ann, "Bob").getByText("reconnecting").waitFor({ ...patience, state: "detached" });
+  await moves(ann, "Bob");
+  await moves(bob, "Ann");
+  await bob.getByRole("button", { name: "Chat" }).click();
+  await bob.getByLabel("Say something").fill("Here again");
+  await bob.keyboard.press("Enter");
+  await ann.getByRole("button", { name: "Chat (1 new)" }).waitFor(patience);
+  await Promise.all([ann, bob].map((p) => p.context().close()));
+  path.close();
   assert.deepEqual(faults, []);
 });
 

@@ -9,6 +9,8 @@ export interface Path {
   rate: number;
   /** How many have come since the beginning. */
   passed: number;
+  /** While it is set nothing comes through: connections that there are break, and new ones do at once. */
+  down: boolean;
   /** Breaks all connections that there are. */
   breakAll(): void;
   close(): void;
@@ -47,6 +49,7 @@ export async function path(...nodes: readonly string[]): Promise<Path> {
   };
   const listener = createServer({ pauseOnConnect: true }, (client) => {
     client.on("error", () => {});
+    if (p.down) return void client.destroy();
     const reach = (i: number): void => {
       if (i === nodes.length) return void client.destroy();
       const [host, port] = nodes[i]!.split(":");
@@ -76,8 +79,16 @@ export async function path(...nodes: readonly string[]): Promise<Path> {
     pump();
   }, stepMillis);
   await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
+  let down = false;
   const p: Path = {
     addr: `127.0.0.1:${(listener.address() as AddressInfo).port}`, rate: Infinity, passed: 0,
+    get down() {
+      return down;
+    },
+    set down(is: boolean) {
+      down = is;
+      if (is) p.breakAll();
+    },
     breakAll: () => pairs.forEach(({ client }) => client.destroy()),
     close() {
       clearInterval(timer);

@@ -99,8 +99,22 @@ export function encodeSample(pts: number, size: number, write: (to: Uint8Array<A
 /** Reads a sample; undefined if the message is none. */
 export function parseSample(b: Uint8Array): Sample | undefined {
   if (b.length <= headerSize || b[0] !== formPlain) return undefined;
+  return { pts: ptsOf(b), data: b.subarray(headerSize) };
+}
+
+function ptsOf(b: Uint8Array): number {
   const v = new DataView(b.buffer, b.byteOffset, b.length);
-  return { pts: v.getUint16(2) * 2 ** 32 + v.getUint32(4), data: b.subarray(headerSize) };
+  return v.getUint16(2) * 2 ** 32 + v.getUint32(4);
+}
+
+/** Returns the message that says: from pts on, µs, there is no sound, until the next sample. */
+export function encodeSilence(pts: number): Uint8Array<ArrayBuffer> {
+  return encodeSample(pts, 0, () => {});
+}
+
+/** Reads from when on there is no sound, µs; undefined if the message says nothing of the kind. */
+export function parseSilence(b: Uint8Array): number | undefined {
+  return b.length === headerSize && b[0] === formPlain ? ptsOf(b) : undefined;
 }
 
 export type Text = PictureConfig | SoundConfig | BroadcastInfo | Line | Report;

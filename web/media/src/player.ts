@@ -1,5 +1,5 @@
 import type { Gap, Message } from "@timedge/sdk";
-import { dtypes, parseSample, parseText, type PictureConfig, type SoundConfig } from "./layout.js";
+import { dtypes, parseSample, parseSilence, parseText, type PictureConfig, type SoundConfig } from "./layout.js";
 import { PictureQueue } from "./picturequeue.js";
 import { latencies, Playout, type Latency } from "./playout.js";
 import { SoundOutput } from "./soundoutput.js";
@@ -8,6 +8,8 @@ import { SoundOutput } from "./soundoutput.js";
 const tickMillis = 50;
 /** How many differences between sound and picture are kept for the figures. */
 const maxSkews = 600;
+/** A screen that is refreshed less often is one that nobody looks at, ms. */
+const maxRefresh = 34;
 /** With soundFirst: after so long without sound pictures have their own time; so far behind their moment they have it, too, ms. */
 const soundlessMillis = 1000;
 const lateMillis = 150;
@@ -73,6 +75,7 @@ export class Player {
   private lastSound = NaN; // timestamp of the newest
   private skews: number[] = [];
   private frameRequest = 0;
+  private refresh = maxRefresh / 2; // how far apart pictures can be shown, ms
   private readonly timer: ReturnType<typeof setInterval>;
   private over = false;
 
@@ -81,8 +84,12 @@ export class Player {
     this.playout = new Playout(this.chosen);
     this.graphics = o.canvas.getContext("2d", { alpha: false, desynchronized: true })!;
     this.timer = setInterval(() => this.tick(), tickMillis);
+    let last = performance.now();
     const step = (): void => {
-      this.show();
+      const now = performance.now();
+      this.refresh += (Math.min(now - last, maxRefresh) - this.refresh) / 16;
+      last = now;
+      this.show(this.refresh / 2); // what is nearest to its moment until the next time
       this.frameRequest = requestAnimationFrame(step);
     };
     this.frameRequest = requestAnimationFrame(step);
@@ -140,6 +147,8 @@ export class Player {
     const s = parseSample(m.payload);
     if (s && m.dtype === dtypes.picture) this.takePicture(s.pts, m.kind === "key", s.data);
     if (s && m.dtype === dtypes.sound) this.takeSound(s.pts, s.data);
+    const silent = m.dtype === dtypes.sound ? parseSilence(m.payload) : undefined;
+    if (silent !== undefined) this.output?.hush(silent / 1000);
   }
 
   /** Takes a coded picture; pts in µs on the sender's clock. */
@@ -259,10 +268,10 @@ export class Player {
     this.playout.lead = Math.max(2 * this.decodeDelay, this.output && !this.output.blocked ? this.output.latency : 0);
   }
 
-  private show(): void {
+  private show(ahead = 0): void {
     const now = performance.now();
     const position = this.started ? this.playout.position(now) : Infinity;
-    const due = position === undefined ? undefined : this.queue.show(position);
+    const due = position === undefined ? undefined : this.queue.show(position + ahead);
     if (!due) return;
     for (const f of due.over) f.close();
     const { frame, pts } = due;
@@ -319,11 +328,13 @@ export class Player {
 
   private heard(d: AudioData): void {
     if (this.over) return d.close();
-    if (!this.output) {
-      this.output = new SoundOutput(this.o.worklet, d.sampleRate);
+    const channels = Math.min(2, d.numberOfChannels);
+    if (!this.output || this.output.sampleRate !== d.sampleRate || this.output.channels < channels) {
+      this.output?.close();
+      this.output = new SoundOutput(this.o.worklet, d.sampleRate, channels);
       this.output.volume = this.level;
     }
-    const planes = Array.from({ length: Math.min(2, d.numberOfChannels) }, (_, planeIndex) => {
+    const planes = Array.from({ length: channels }, (_, planeIndex) => {
       const plane = new Float32Array(d.numberOfFrames);
       d.copyTo(plane, { planeIndex, format: "f32-planar" });
       return plane;

@@ -1,4 +1,4 @@
-import type { FromPlayer, ToPlayer } from "./worklet.js";
+import type { FromPlayer, PlayerMade, ToPlayer } from "./worklet.js";
 
 /** How long a decoded piece takes to the audio thread, with what it may be late by, ms. */
 const handOver = 25;
@@ -38,14 +38,14 @@ export class SoundOutput {
   private heardAt: { pts: number; at: number } | undefined; // what is played at a time of the context, s
   private over = false;
 
-  constructor(worklet: string, private readonly sampleRate: number) {
+  constructor(worklet: string, readonly sampleRate: number, readonly channels: number) {
     this.shared = share(worklet, sampleRate);
     this.context = this.shared.context;
     this.gain = this.context.createGain();
     this.gain.connect(this.context.destination);
     void this.shared.ready.then(() => {
       if (this.over) return;
-      this.node = new AudioWorkletNode(this.context, "timedge-player", { numberOfInputs: 0, outputChannelCount: [2] });
+      this.node = new AudioWorkletNode(this.context, "timedge-player", { numberOfInputs: 0, outputChannelCount: [channels], processorOptions: { channels } satisfies PlayerMade });
       this.node.port.onmessage = (m: MessageEvent<FromPlayer>) => {
         [this.missed, this.longest] = [m.data.missed, m.data.longest];
         this.heardAt = m.data.position === undefined ? undefined : { pts: m.data.position, at: m.data.at };
@@ -82,6 +82,11 @@ export class SoundOutput {
   /** Puts sound in its place; the planes are given away. */
   put(pts: number, planes: Float32Array[]): void {
     this.node?.port.postMessage({ pts, planes } satisfies ToPlayer, planes.map((p) => p.buffer));
+  }
+
+  /** From a timestamp on there is no sound, and none is missing, until more is put. */
+  hush(pts: number): void {
+    this.node?.port.postMessage({ silentFrom: pts } satisfies ToPlayer);
   }
 
   /** Says what is to be heard: `position` tells the timestamp of a moment on the page's clock. Call it some ten times a second. */

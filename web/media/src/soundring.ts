@@ -1,5 +1,9 @@
 /** How much sound is held, ms. */
 const heldMillis = 8000;
+/** What a place in the ring has. */
+const nothing = 0;
+const sound = 1;
+const silence = 2; // which is meant
 /** Timestamps that differ by less from where the sound before ended go on there: they are rounded, ms. */
 const snap = 10;
 /** How fast a difference to the position that is wanted is made up for at most, as a part of the speed, and within what time, ms. */
@@ -22,7 +26,8 @@ export class SoundRing {
   private run = 0; // samples of the silence that goes on
   private readonly planes: Float32Array[];
   private readonly size: number;
-  private readonly wrote: Uint8Array; // which samples are there
+  private readonly wrote: Uint8Array; // what is there: nothing, sound, silence
+  private hushed = NaN; // index from which on silence is meant, until more sound is put
   private end = NaN; // index, on the timestamps' scale, behind the newest sample
   private read = NaN; // index of the next to play, not whole
   private gain = 0;
@@ -44,14 +49,22 @@ export class SoundRing {
     const n = planes[0]?.length ?? 0;
     if (n === 0 || n > this.size) return;
     if (Math.abs(at - this.end) < (snap * this.rate) / 1000) at = this.end;
-    if (!(Math.abs(at - this.end) < this.size)) this.wrote.fill(0); // the first, or after a long silence
-    else for (let i = this.end; i < at; i++) this.wrote[this.slot(i)] = 0;
+    if (!(Math.abs(at - this.end) < this.size)) this.wrote.fill(nothing); // the first, or after a long silence
+    else for (let i = this.end; i < at; i++) this.wrote[this.slot(i)] = nothing;
+    for (let i = Math.max(this.hushed, at - this.size); i < at; i++) this.wrote[this.slot(i)] = silence;
+    if (at >= this.hushed) this.hushed = NaN;
     this.end = Number.isNaN(this.end) ? at + n : Math.max(this.end, at + n);
     for (let c = 0; c < this.channels; c++) {
       const [from, to] = [planes[c] ?? planes[0]!, this.planes[c]!];
       for (let i = 0; i < n; i++) to[this.slot(at + i)] = from[i]!;
     }
-    for (let i = 0; i < n; i++) this.wrote[this.slot(at + i)] = 1;
+    for (let i = 0; i < n; i++) this.wrote[this.slot(at + i)] = sound;
+  }
+
+  /** Says that from a timestamp on silence is meant, until more sound is put: who speaks makes a pause. */
+  hush(pts: number): void {
+    const at = Math.round((pts * this.rate) / 1000);
+    this.hushed = Number.isNaN(this.end) ? at : Math.max(at, this.end);
   }
 
   private slot(index: number): number {
@@ -60,7 +73,12 @@ export class SoundRing {
   }
 
   private has(index: number): boolean {
-    return index < this.end && index >= this.end - this.size && this.wrote[this.slot(index)] === 1;
+    return index < this.end && index >= this.end - this.size && this.wrote[this.slot(index)] === sound;
+  }
+
+  /** Reports whether the silence at an index, where there is no sound, is meant. */
+  private meant(index: number): boolean {
+    return index >= this.hushed || (index < this.end && index >= this.end - this.size && this.wrote[this.slot(index)] === silence);
   }
 
   /** Fills one block per channel. `wanted` is the timestamp that its first sample should have; undefined: silence. */
@@ -72,17 +90,16 @@ export class SoundRing {
     }
     const want = (wanted * this.rate) / 1000;
     const off = want - this.read;
-    if (!(Math.abs(off) <= (jump * this.rate) / 1000)) {
-      this.read = want;
-      this.gain = 0;
-    }
-    const bend = Number.isNaN(off) ? 0 : Math.max(-maxBend, Math.min(off / ((bendMillis * this.rate) / 1000), maxBend));
+    const jumps = this.gain === 0 || Math.abs(off) > (jump * this.rate) / 1000; // nobody hears silence jump
+    if (jumps) [this.read, this.gain] = [want, 0];
+    const bend = jumps ? 0 : Math.max(-maxBend, Math.min(off / ((bendMillis * this.rate) / 1000), maxBend));
     let silent = 0;
     for (let i = 0; i < n; i++) {
       const at = Math.floor(this.read);
       const there = this.has(at) && this.has(at + 1);
-      if (!there) silent++;
-      this.run = there ? 0 : this.run + 1;
+      const missing = !there && !this.meant(at) && !this.meant(at + 1);
+      if (missing) silent++;
+      this.run = missing ? this.run + 1 : 0;
       this.gain = there ? Math.min(1, this.gain + 1 / fadeSamples) : 0;
       const part = this.read - at;
       const [a, b] = [this.slot(at), this.slot(at + 1)];

@@ -1,6 +1,6 @@
 import { sounds, type Stop } from "./capture.js";
 import { soundEncoder } from "./codecs.js";
-import { encodeSample, encodeText } from "./layout.js";
+import { encodeSample, encodeSilence, encodeText } from "./layout.js";
 import { SourceClock } from "./sourceclock.js";
 
 /** What a sound stream needs of who sends it. */
@@ -10,15 +10,21 @@ export interface SoundStreamOptions {
   /** The moment of timestamp 0 on the page's clock, ms. */
   epoch: number;
   push: (kind: "init" | "delta", message: Uint8Array) => void;
+  /** It is speech: one channel at 32 kbit/s, and little of it while nobody says anything. */
+  voice?: boolean;
   /** Told of all that is captured, also while it is muted. The sound is the stream's. */
   onCaptured?: (sound: AudioData) => void;
 }
+
+/** After so much sound of which the encoder has made nothing it makes a pause, ms: it holds back less than that. */
+const pauseMillis = 80;
 
 /** SoundStream encodes the sound of one track after another into the messages of one stream. */
 export class SoundStream {
   private stopTrack: Stop | undefined;
   private silent = false;
   private told = "";
+  private end = NaN; // timestamp behind the last packet, µs; NaN: silence has been told since
   private over = false;
   private renew = (): void => {};
 
@@ -31,7 +37,9 @@ export class SoundStream {
 
   set muted(m: boolean) {
     this.silent = m;
-    if (m) this.renew(); // an encoder counts its samples, and would place what comes later too early
+    if (!m) return;
+    this.renew(); // an encoder counts its samples, and would place what comes later too early
+    this.hush();
   }
 
   /** Begins anew: what goes before the sound is told again. */
@@ -44,31 +52,46 @@ export class SoundStream {
   take(track: MediaStreamTrack | undefined): void {
     this.stopTrack?.();
     this.stopTrack = undefined;
-    if (!track || this.over) return;
+    if (this.over) return;
+    this.hush();
+    if (!track) return;
     let encoder: AudioEncoder | undefined;
     let shape = "";
     let configuring = false;
     let ended = false;
+    let unheard = 0; // ms that the encoder has been given since the last packet
     const drop = (): void => {
       if (encoder && encoder.state !== "closed") encoder.close();
     };
     this.renew = () => (shape = "");
-    const stop = sounds(track, this.o.worklet, (sound) => {
+    const stop = sounds(track, this.o.worklet, (captured) => {
+      const sound = this.o.voice ? oneChannel(captured) : captured;
       this.o.onCaptured?.(sound);
       const is = `${sound.sampleRate} ${sound.numberOfChannels}`;
-      if (!this.silent && is === shape && encoder?.state === "configured") encoder.encode(sound);
       const [rate, channels] = [sound.sampleRate, sound.numberOfChannels];
+      if (!this.silent && is === shape && encoder?.state === "configured") {
+        encoder.encode(sound);
+        unheard += (sound.numberOfFrames * 1000) / rate;
+        if (unheard > pauseMillis && encoder.encodeQueueSize === 0) this.hush();
+      }
       sound.close();
       if (this.silent || configuring || (is === shape && encoder?.state === "configured")) return;
       configuring = true;
-      void soundEncoder(rate, channels).then((config) => {
+      void soundEncoder(rate, channels, this.o.voice).then((config) => {
         configuring = false;
         if (!config || ended) return;
         drop();
         const clock = new SourceClock();
-        encoder = new AudioEncoder({ output: (chunk, meta) => ended || this.heard(chunk, meta, config, clock), error: () => (shape = "") });
+        encoder = new AudioEncoder({
+          output: (chunk, meta) => {
+            unheard = 0;
+            if (!ended) this.heard(chunk, meta, config, clock);
+            if (this.silent) this.hush();
+          },
+          error: () => (shape = ""),
+        });
         encoder.configure(config);
-        shape = is;
+        [shape, unheard] = [is, 0];
       });
     });
     this.stopTrack = () => {
@@ -76,6 +99,12 @@ export class SoundStream {
       stop();
       drop();
     };
+  }
+
+  /** Says that there is no sound behind what was pushed, and none missing. */
+  private hush(): void {
+    if (!Number.isNaN(this.end)) this.o.push("delta", encodeSilence(this.end));
+    this.end = NaN;
   }
 
   private heard(chunk: EncodedAudioChunk, meta: EncodedAudioChunkMetadata | undefined, config: AudioEncoderConfig, clock: SourceClock): void {
@@ -90,11 +119,27 @@ export class SoundStream {
     }
     // It is complete when its last sample was captured; so it was captured its own length ago.
     const at = clock.place(chunk.timestamp / 1000, performance.now() - (chunk.duration ?? 0) / 1000);
-    this.o.push("delta", encodeSample(Math.max(0, Math.round((at - this.o.epoch) * 1000)), chunk.byteLength, (to) => chunk.copyTo(to)));
+    const pts = Math.max(0, Math.round((at - this.o.epoch) * 1000));
+    this.end = pts + (chunk.duration ?? 0);
+    this.o.push("delta", encodeSample(pts, chunk.byteLength, (to) => chunk.copyTo(to)));
   }
 
   close(): void {
     this.over = true;
     this.take(undefined);
   }
+}
+
+/** Mixes what is captured into one channel. It is given away; what is returned is the caller's. */
+function oneChannel(sound: AudioData): AudioData {
+  if (sound.numberOfChannels === 1) return sound;
+  const [frames, channels] = [sound.numberOfFrames, sound.numberOfChannels];
+  const [data, plane] = [new Float32Array(frames), new Float32Array(frames)];
+  for (let planeIndex = 0; planeIndex < channels; planeIndex++) {
+    sound.copyTo(plane, { planeIndex, format: "f32-planar" });
+    for (let i = 0; i < frames; i++) data[i]! += plane[i]! / channels;
+  }
+  const one = new AudioData({ format: "f32-planar", sampleRate: sound.sampleRate, numberOfFrames: frames, numberOfChannels: 1, timestamp: sound.timestamp, data });
+  sound.close();
+  return one;
 }

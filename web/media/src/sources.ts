@@ -7,9 +7,15 @@ export interface Source {
 export interface CameraWishes {
   camera?: string; // device id
   microphone?: string;
+  /** The microphone is for speech: one channel is asked for. */
+  voice?: boolean;
   width: number;
   height: number;
   fps: number;
+}
+
+function soundOf(id: string | undefined, voice = false): MediaTrackConstraints {
+  return { ...(id ? { deviceId: { exact: id } } : {}), ...(voice ? { channelCount: { ideal: 1 } } : {}), echoCancellation: true, noiseSuppression: true };
 }
 
 function sourceOf(stream: MediaStream, also?: () => void): Source {
@@ -25,7 +31,7 @@ function sourceOf(stream: MediaStream, also?: () => void): Source {
 /** Opens camera and microphone, or one of them where the other is missing. It rejects with the browser's DOMException. */
 export async function camera(w: CameraWishes): Promise<Source> {
   const video = { ...(w.camera ? { deviceId: { exact: w.camera } } : {}), width: { ideal: w.width }, height: { ideal: w.height }, frameRate: { ideal: w.fps } };
-  const audio = { ...(w.microphone ? { deviceId: { exact: w.microphone } } : {}), echoCancellation: true, noiseSuppression: true };
+  const audio = soundOf(w.microphone, w.voice);
   const tries: MediaStreamConstraints[] = [{ video, audio }, { video }, { audio }];
   let first: unknown;
   for (const t of tries) {
@@ -39,9 +45,9 @@ export async function camera(w: CameraWishes): Promise<Source> {
   throw first;
 }
 
-/** Opens a microphone alone. */
-export async function microphone(id?: string): Promise<Source> {
-  return sourceOf(await navigator.mediaDevices.getUserMedia({ audio: { ...(id ? { deviceId: { exact: id } } : {}), echoCancellation: true, noiseSuppression: true } }));
+/** Opens a microphone alone; with `voice` it is for speech, and one channel is asked for. */
+export async function microphone(id?: string, voice = false): Promise<Source> {
+  return sourceOf(await navigator.mediaDevices.getUserMedia({ audio: soundOf(id, voice) }));
 }
 
 /** Opens a screen, a window or a page, as the user chooses, with its sound where there is any. */

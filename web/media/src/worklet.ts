@@ -10,8 +10,12 @@ declare class AudioWorkletProcessor {
 }
 declare function registerProcessor(name: string, make: new (o: { processorOptions?: unknown }) => AudioWorkletProcessor): void;
 
-/** To the player: sound, or which timestamp is to be played at which time of the context; -1 stops. */
-export type ToPlayer = { pts: number; planes: Float32Array[] } | { wanted: number; at: number } | { forget: true } | { close: true };
+/** How a player is made. */
+export interface PlayerMade {
+  channels: number;
+}
+/** To the player: sound, from when on none is meant, or which timestamp is to be played at which time of the context; -1 stops. */
+export type ToPlayer = { pts: number; planes: Float32Array[] } | { silentFrom: number } | { wanted: number; at: number } | { forget: true } | { close: true };
 /** From the player, some times a second: what it plays. Times of the context in s, the rest in ms. */
 export interface FromPlayer {
   position: number | undefined;
@@ -29,16 +33,18 @@ export interface FromRecorder {
 const reportEvery = 15;
 
 class Player extends AudioWorkletProcessor {
-  private readonly ring = new SoundRing(sampleRate, 2);
+  private readonly ring: SoundRing;
   private wanted: { pts: number; at: number } | undefined;
   private blocks = 0;
   private over = false;
 
-  constructor() {
+  constructor(o: { processorOptions?: unknown }) {
     super();
+    this.ring = new SoundRing(sampleRate, (o.processorOptions as PlayerMade).channels);
     this.port.onmessage = (m: MessageEvent<ToPlayer>) => {
       const d = m.data;
       if ("planes" in d) this.ring.put(d.pts, d.planes);
+      else if ("silentFrom" in d) this.ring.hush(d.silentFrom);
       else if ("wanted" in d) this.wanted = d.wanted < 0 ? undefined : { pts: d.wanted, at: d.at };
       else if ("forget" in d) this.ring.forget();
       else this.over = true;

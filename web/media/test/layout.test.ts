@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { encodeSample, encodeText, headerSize, parseSample, parseText, type Text } from "../src/layout.js";
+import { encodeSample, encodeSilence, encodeText, headerSize, parseSample, parseSilence, parseText, type Text } from "../src/layout.js";
 
 test("a sample is what docs/media.md draws", () => {
   const b = encodeSample(0x010203040506, 2, (to) => to.set([0xaa, 0xbb]));
@@ -13,6 +13,14 @@ test("samples come back as they went", () => {
     const s = parseSample(encodeSample(pts, data.length, (to) => to.set(data)))!;
     assert.equal(s.pts, pts);
     assert.deepEqual([...s.data], [...data]);
+  }));
+});
+
+test("the word that silence begins is no sample, and no sample is that word", () => {
+  fc.assert(fc.property(fc.integer({ min: 0, max: 2 ** 48 - 1 }), fc.uint8Array({ maxLength: 20 }), (pts, b) => {
+    assert.equal(parseSilence(encodeSilence(pts)), pts);
+    assert.equal(parseSample(encodeSilence(pts)), undefined);
+    assert.ok(parseSample(b) === undefined || parseSilence(b) === undefined);
   }));
 });
 

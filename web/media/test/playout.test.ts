@@ -138,9 +138,76 @@ test("a hole is silent, is counted, and what comes behind it is in its place", (
   assert.ok(loud > 200);
 });
 
+/** Plays from a moment on, and returns the ring's samples of the first channel at each block's middle, by their wanted moments. */
+function play(ring: SoundRing, from: number, to: number): Map<number, number> {
+  const out = [new Float32Array(128)];
+  const heard = new Map<number, number>();
+  for (let wanted = from; wanted < to; wanted += 128 / 48) {
+    ring.pull(out, wanted);
+    heard.set(wanted + 64 / 48, out[0]![64]!);
+  }
+  return heard;
+}
+
+test("a pause that is meant is not missing, whatever comes first: its beginning, what is before it, or what is behind", () => {
+  const piece = (i: number): [number, Float32Array[]] => [i * 20, [new Float32Array(960).fill(0.5)]];
+  const orders: Array<[name: string, fill: (ring: SoundRing) => void]> = [
+    ["in order", (r) => {
+      for (let i = 0; i < 10; i++) r.put(...piece(i));
+      r.hush(200);
+      for (let i = 20; i < 30; i++) r.put(...piece(i));
+    }],
+    ["told before the last pieces are decoded", (r) => {
+      for (let i = 0; i < 8; i++) r.put(...piece(i));
+      r.hush(200);
+      for (let i = 8; i < 10; i++) r.put(...piece(i));
+      for (let i = 20; i < 30; i++) r.put(...piece(i));
+    }],
+    ["twice, with a piece between", (r) => {
+      for (let i = 0; i < 9; i++) r.put(...piece(i));
+      r.hush(180);
+      r.put(...piece(9));
+      r.hush(200);
+      for (let i = 20; i < 30; i++) r.put(...piece(i));
+    }],
+  ];
+  for (const [name, fill] of orders) {
+    const ring = new SoundRing(48_000, 1);
+    fill(ring);
+    const heard = play(ring, 0, 590);
+    assert.equal(ring.missed, 0, name);
+    assert.equal(ring.longest, 0, name);
+    for (const [at, v] of heard) if (Math.abs(at - 200) > 5 && Math.abs(at - 400) > 5 && at > 5) assert.equal(v, at < 200 || at > 400 ? 0.5 : 0, `${name}: ${at}`);
+  }
+});
+
+test("what does not come is missing, before a pause and behind it, but not in it however long it is", () => {
+  const ring = new SoundRing(48_000, 1);
+  for (let i = 0; i < 5; i++) ring.put(i * 20, [new Float32Array(960).fill(0.5)]);
+  ring.hush(200); // what is between is lost
+  play(ring, 0, 30_000);
+  assert.ok(Math.abs(ring.missed - 100) < 5, `${ring.missed}`);
+  assert.ok(Math.abs(ring.longest - 100) < 5, `${ring.longest}`);
+  ring.put(30_100, [new Float32Array(960).fill(0.5)]);
+  play(ring, 30_000, 30_220);
+  assert.ok(Math.abs(ring.missed - 200) < 8, `${ring.missed}`);
+});
+
+test("in a pause sound goes to where it should be at once", () => {
+  const ring = new SoundRing(48_000, 1);
+  for (let i = 0; i < 10; i++) ring.put(i * 20, [ramp(i * 20, 960, 48_000)]);
+  ring.hush(200);
+  for (let i = 20; i < 30; i++) ring.put(i * 20, [ramp(i * 20, 960, 48_000)]);
+  play(ring, 0, 300);
+  const out = [new Float32Array(128)];
+  ring.pull(out, 350); // 50 ms are left out: less than would be jumped over
+  assert.ok(Math.abs(ring.position! - 350 - 128 / 48) < 1, `${ring.position}`);
+});
+
 test("sound ring: any sound, any wishes: no noise, bounded", () => {
   const step = fc.oneof(
     fc.record({ put: fc.integer({ min: 0, max: 60_000 }), n: fc.integer({ min: 0, max: 3000 }) }),
+    fc.record({ hush: fc.integer({ min: 0, max: 60_000 }) }),
     fc.record({ wanted: fc.option(fc.integer({ min: 0, max: 60_000 }), { nil: undefined }) }),
   );
   fc.assert(fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
@@ -148,6 +215,7 @@ test("sound ring: any sound, any wishes: no noise, bounded", () => {
     const out = [new Float32Array(128), new Float32Array(128)];
     for (const s of steps) {
       if ("put" in s) ring.put(s.put, [new Float32Array(s.n).fill(1)]);
+      else if ("hush" in s) ring.hush(s.hush);
       else ring.pull(out, s.wanted);
       for (const o of out) for (const v of o) assert.ok(v >= 0 && v <= 1);
     }

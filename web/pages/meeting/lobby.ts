@@ -94,7 +94,7 @@ export function lobby(account: string, fresh: boolean, join: (c: Choice) => Prom
     const mine = ++opened;
     wrong.textContent = isSecureContext ? "" : t("insecure");
     try {
-      const next = await camera({ ...qualities[quality.value]!, camera: cameras.select.value, microphone: microphones.select.value });
+      const next = await camera({ ...qualities[quality.value]!, camera: cameras.select.value, microphone: microphones.select.value, voice: true });
       if (over || mine !== opened) return next.stop();
       source?.stop();
       source = next;

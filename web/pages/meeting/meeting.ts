@@ -1,22 +1,17 @@
 import { looksSealed, Member as SecretMember, nextKey, RekeyError, type Keys } from "@timedge/sdk/e2ee";
 import { ClosedError, everyone, RefusedError, type Client, type Event, type Options, type Publisher, type RoomID, type Subscription } from "@timedge/sdk";
-import { dtypes as media, encodeText, parseText, Player, type Latency, type PictureCodec, type PlayerStats, type Quality } from "@timedge/media";
-import { Carry, levels, sizeFor, smallOf, type Level, type Shown, type Size } from "./carry.js";
-import { Taking } from "./picture.js";
-import { beat, Roster, type Member } from "./roster.js";
+import { dtypes as media, encodeText, parseText, type PictureCodec, type Quality } from "@timedge/media";
+import { levels } from "./carry.js";
+import { Gallery } from "./gallery.js";
+import { beat } from "./roster.js";
 import { Sending } from "./sending.js";
-import { levelOf, Speaking } from "./speaking.js";
 import { dtypes, encodeWord, parseWord, type Control, type Presence } from "./wire.js";
 
-/** Near enough to talk, far enough for a node that is lost not to be heard, ms. */
-const latency: Latency = { min: 120, max: 1000 };
 const tickMillis = 250;
 /** What waits longer than this on the way out makes a line a poor one, ms. */
 const waitsLong = 500;
-/** So often what comes may be given up for a path that is full, ms. */
-const resetMillis = 15_000;
-/** Pictures so far behind are given up with the connection that they wait in, ms. */
-const giveUp = 1500;
+/** Bounds on the random wait before going round the servers again. */
+const backoff = { backoffMin: 50, backoffMax: 1000 };
 /** What was sealed before somebody was removed, and is on its way, still opens for so long, ms. */
 const oldSecretMillis = 5000;
 /** So many words of the owner in a row that do not open: the key is another. */
@@ -51,19 +46,6 @@ export interface MeetingEvents {
   ended(why: "ended" | "removed" | "closed" | "locked" | Error): void;
 }
 
-/** Somebody else, with what is needed to see and hear it. */
-export interface Other extends Member {
-  canvas: HTMLCanvasElement;
-  screenCanvas: HTMLCanvasElement;
-}
-
-interface Held {
-  member: Member;
-  canvas: HTMLCanvasElement;
-  taking: Taking;
-  screen: { canvas: HTMLCanvasElement; taking: Taking } | undefined;
-}
-
 /** Makes a meeting's room. Whoever has its number may take part; it lasts while somebody is there. */
 export async function makeMeeting(client: Client): Promise<RoomID> {
   const room = await client.register({ idleUnlessOccupied: true });
@@ -81,20 +63,12 @@ export class Meeting {
   control: Control = { type: "control", open: true, muted: [] };
   microphone = true;
   hand = false;
-  readonly carry = new Carry();
-  readonly speaking = new Speaking<number>(); // by publisher; 0 is this one
-  private readonly roster = new Roster();
-  private readonly held = new Map<number, Held>();
-  private readonly shownAs = new Map<number, { picture: Shown; screen: Shown }>();
+  readonly gallery: Gallery;
   private readonly sending: Sending;
-  private seen = ""; // how the members were when that was told last
   private told = "";
   private toldAt = -Infinity;
   private publisher!: Publisher;
   private events!: Subscription;
-  private incoming!: Client;
-  private changing: Promise<void> = Promise.resolve(); // of what comes in
-  private resetAt = -Infinity;
   private line = 2;
   private controlledAt = -Infinity;
   private ownerName = "";
@@ -103,11 +77,12 @@ export class Meeting {
   private readonly timer: ReturnType<typeof setInterval>;
   private over = false;
 
-  private constructor(private readonly o: MeetingOptions, private readonly hall: Client, private readonly outgoing: Client) {
+  private constructor(private readonly o: MeetingOptions, private readonly hall: Client, private readonly outgoing: Client, incoming: Client) {
+    this.gallery = new Gallery({ dial: (more) => o.dial({ ...backoff, ...more }), incoming, worklet: o.worklet, quality: o.quality, changed: () => o.on.changed() });
     this.sending = new Sending({
       client: outgoing, quality: o.quality, codec: o.codec, worklet: o.worklet,
       push: (kind, message) => this.push(media.sound, kind, message),
-      onLevel: (level) => this.microphone && this.speaking.heard(0, level, performance.now()),
+      onLevel: (level) => this.microphone && this.gallery.speaking.heard(0, level, performance.now()),
       changed: () => this.tell(),
       lost: (e) => this.end(e),
     });
@@ -118,14 +93,14 @@ export class Meeting {
   static async join(o: MeetingOptions): Promise<Meeting> {
     const clients: Client[] = [];
     let m: Meeting | undefined;
-    const hall = await o.dial({ backoffMin: 50, backoffMax: 1000, onState: (s) => m?.state(s.phase) });
+    const hall = await o.dial({ ...backoff, onState: (s) => m?.state(s.phase) });
     clients.push(hall);
     try {
       const [publisher, info] = await Promise.all([hall.publish(o.room), hall.stat(o.room)]);
-      const [outgoing, incoming] = await Promise.all([o.dial({ backoffMin: 50, backoffMax: 1000 }), o.dial({ backoffMin: 50, backoffMax: 1000 })]);
+      const [outgoing, incoming] = await Promise.all([o.dial(backoff), o.dial(backoff)]);
       clients.push(outgoing, incoming);
-      m = new Meeting(o, hall, outgoing);
-      [m.publisher, m.incoming, m.ownerName, m.owner] = [publisher, incoming, info.owner, info.owner === o.account];
+      m = new Meeting(o, hall, outgoing, incoming);
+      [m.publisher, m.ownerName, m.owner] = [publisher, info.owner, info.owner === o.account];
       const kept = m.owner ? parseWord(new TextEncoder().encode(o.keep.get(o.room) ?? "")) : undefined;
       if (kept?.type === "control") m.control = kept;
       if (o.keys) m.member = await SecretMember.create();
@@ -143,7 +118,7 @@ export class Meeting {
   private state(phase: string): void {
     if (phase === "disconnected") this.o.on.away(true);
     if (phase !== "connected") return;
-    this.roster.resumed(performance.now());
+    this.gallery.roster.resumed(performance.now());
     this.o.on.away(false);
   }
 
@@ -166,34 +141,31 @@ export class Meeting {
 
   private async take(e: Event): Promise<void> {
     const now = performance.now();
-    if (e.type === "joined") this.roster.joined(e.pub, e.account, now);
+    if (e.type === "joined") this.gallery.roster.joined(e.pub, e.account, now);
     if (e.type === "left") {
-      this.roster.left(e.pub);
-      this.settle();
+      this.gallery.roster.left(e.pub);
+      this.gallery.settle();
     }
     // What is said is encrypted, and does not open here. The owner's word counts: others may push what nobody has sealed.
     if (e.type === "gap" && e.reason === "refused" && e.publisher === this.ownerName && e.dtype === dtypes.presence && ++this.strange >= maxStrange) return this.finish("locked");
     if (e.type !== "message") return;
     if (looksSealed(e.payload)) return this.finish("locked");
     if (e.publisher === this.ownerName) this.strange = 0;
-    this.roster.heard(e.pub, now);
+    this.gallery.roster.heard(e.pub, now);
     switch (e.dtype) {
-      case media.sound: {
-        const h = this.held.get(e.pub);
-        if (h && (e.kind === "init" || !this.control.muted.includes(h.member.account))) h.taking.player.message(e);
-        return;
-      }
+      case media.sound:
+        return this.gallery.sound(e, this.control.muted);
       case media.chat: {
         const t = parseText(e.payload);
-        if (t?.type === "chat") this.o.on.line(this.nameOf(e.pub) || e.publisher, t.text);
+        if (t?.type === "chat") this.o.on.line(this.gallery.nameOf(e.pub) || e.publisher, t.text);
         return;
       }
     }
     if (e.dtype === dtypes.secret) return e.publisher === this.ownerName ? this.takeSecret(e.payload) : undefined;
     const w = parseWord(e.payload);
     if (w?.type === "presence" && e.dtype === dtypes.presence) {
-      this.roster.said(e.pub, w, now);
-      this.settle();
+      this.gallery.roster.said(e.pub, w, now);
+      this.gallery.settle();
     } else if (w?.type === "reaction" && e.dtype === dtypes.reaction) this.o.on.reaction(e.pub, w.emoji);
     else if (w?.type === "control" && e.dtype === dtypes.control && e.publisher === this.ownerName) this.obey(w);
   }
@@ -228,141 +200,9 @@ export class Meeting {
     this.o.on.changed();
   }
 
-  private nameOf(pub: number): string {
-    return this.held.get(pub)?.member.presence.name ?? "";
-  }
-
-  /** Brings what is held in line with who is here. */
-  private settle(): void {
-    if (this.over) return;
-    const members = this.roster.members(performance.now());
-    const here = new Set(members.map((m) => m.pub));
-    for (const [pub, h] of this.held) {
-      if (here.has(pub)) continue;
-      h.taking.close();
-      h.screen?.taking.close();
-      this.held.delete(pub);
-      this.shownAs.delete(pub);
-      this.speaking.left(pub);
-    }
-    let now = "";
-    for (const member of members) {
-      let h = this.held.get(member.pub);
-      if (!h) this.held.set(member.pub, (h = this.hold(member)));
-      h.member = member;
-      now += JSON.stringify([member.pub, member.silent, member.presence]);
-      if (member.presence.screen !== "" && !h.screen) {
-        const canvas = document.createElement("canvas");
-        h.screen = { canvas, taking: this.taking(new Player({ canvas, worklet: this.o.worklet, latency })) };
-      } else if (member.presence.screen === "" && h.screen) {
-        h.screen.taking.close();
-        h.screen = undefined;
-      }
-    }
-    this.choose();
-    if (now === this.seen) return;
-    this.seen = now;
-    this.o.on.changed();
-  }
-
-  private hold(member: Member): Held {
-    const canvas = document.createElement("canvas");
-    const player = new Player({
-      canvas, worklet: this.o.worklet, latency, soundFirst: true,
-      onSound: (planes) => this.speaking.heard(member.pub, levelOf(planes), performance.now()),
-    });
-    return { member, canvas, taking: this.taking(player), screen: undefined };
-  }
-
-  private taking(player: Player): Taking {
-    return new Taking(this.incoming, player, {
-      behind: (ms) => {
-        const now = performance.now();
-        if (this.carry.behind(ms, now)) this.relieve(now, ms);
-      },
-      dropped: () => {
-        const now = performance.now();
-        if (this.carry.dropped(now)) this.relieve(now, giveUp);
-      },
-    });
-  }
-
-  /** Less is taken from now on. What has queued up already goes with the connection that it is in. */
-  private relieve(now: number, behind: number): void {
-    this.choose();
-    if (behind < giveUp || now - this.resetAt < resetMillis) return;
-    this.resetAt = now;
-    this.changing = this.changing.then(async () => {
-      const next = await this.o.dial({ backoffMin: 50, backoffMax: 1000 }).catch(() => undefined);
-      if (!next) return;
-      if (this.over) return void next.close();
-      const before = this.incoming;
-      this.incoming = next;
-      for (const h of this.held.values()) {
-        h.taking.move(next);
-        h.screen?.taking.move(next);
-      }
-      void before.close();
-    });
-  }
-
-  /** Says how somebody's picture and screen are shown. */
-  show(pub: number, picture: Shown, screen: Shown): void {
-    this.shownAs.set(pub, { picture, screen });
-    this.choose();
-  }
-
-  private choose(): void {
-    const width = smallOf(this.o.quality).width;
-    for (const [pub, h] of this.held) {
-      const { large, small, screen } = h.member.presence;
-      const as = this.shownAs.get(pub);
-      h.taking.want(as && (large || small) ? sizeFor(as.picture, this.carry.level, width) : "none", { large: large || small, small: small || large });
-      if (!h.screen) continue;
-      const carried = levels.indexOf(this.carry.level) < 2; // of screens there is one size only
-      h.screen.taking.want(as && as.screen.width > 0 && carried ? "large" : "none", { large: screen, small: screen });
-    }
-  }
-
-  /** Who else is here. */
-  others(): Other[] {
-    return [...this.held.values()].map((h) => ({ ...h.member, canvas: h.canvas, screenCanvas: h.screen?.canvas ?? h.canvas }));
-  }
-
-  /** The size of somebody's picture that is shown. */
-  sizeOf(pub: number): Size {
-    return this.held.get(pub)?.taking.shown ?? "none";
-  }
-
-  /** The longest times without picture or sound are those from now on. */
-  forget(): void {
-    for (const h of this.held.values()) h.taking.player.forget();
-  }
-
-  statsOf(pub: number): PlayerStats | undefined {
-    return this.held.get(pub)?.taking.player.stats();
-  }
-
-  get level(): Level {
-    return this.carry.level;
-  }
-
   /** The node that sound goes to; undefined while there is none. */
   get node(): string | undefined {
     return this.hall.node;
-  }
-
-  /** The browser wants a click before anything is heard. */
-  get soundBlocked(): boolean {
-    return [...this.held.values()].some((h) => h.taking.player.soundBlocked);
-  }
-
-  async resumeSound(): Promise<void> {
-    await Promise.all([...this.held.values()].map((h) => h.taking.player.resumeSound()));
-  }
-
-  set volume(v: number) {
-    for (const h of this.held.values()) h.taking.player.volume = v;
   }
 
   // What this one sends
@@ -392,13 +232,12 @@ export class Meeting {
 
   private tick(): void {
     const now = performance.now();
-    if (this.carry.tick(now)) this.choose();
     this.sending.tick();
     const out = this.sending.queued;
-    this.line = out > 2 * waitsLong || levels.indexOf(this.level) > 1 ? 0 : out > waitsLong || this.level === "small" ? 1 : 2;
+    this.line = out > 2 * waitsLong || levels.indexOf(this.gallery.level) > 1 ? 0 : out > waitsLong || this.gallery.level === "small" ? 1 : 2;
     this.tell();
     if (this.owner && now - this.controlledAt > beat) this.command({});
-    this.settle();
+    this.gallery.tick(now);
   }
 
   /** Sends another microphone's sound from now on. */
@@ -467,7 +306,7 @@ export class Meeting {
   async open(is: boolean): Promise<void> {
     if (is) await this.hall.grant(this.o.room, everyone);
     else {
-      for (const account of new Set(this.roster.members(performance.now()).map((m) => m.account))) await this.hall.grant(this.o.room, account);
+      for (const account of new Set(this.gallery.roster.members(performance.now()).map((m) => m.account))) await this.hall.grant(this.o.room, account);
       await this.hall.revoke(this.o.room, everyone);
     }
     this.command({ open: is });
@@ -478,7 +317,7 @@ export class Meeting {
     await this.hall.revoke(this.o.room, account);
     const keys = this.o.keys;
     if (!keys) return;
-    const stay = this.roster.members(performance.now()).filter((m) => m.account !== account && m.presence.key);
+    const stay = this.gallery.roster.members(performance.now()).filter((m) => m.account !== account && m.presence.key);
     const { next, message } = await nextKey(keys, this.o.room, stay.map((m) => keyOf(m.presence)));
     this.push(dtypes.secret, "delta", message); // sealed under the secret that there still is
     this.rotate(next);
@@ -502,15 +341,11 @@ export class Meeting {
     this.over = true;
     clearInterval(this.timer);
     this.sending.stop();
-    for (const h of this.held.values()) {
-      h.taking.close();
-      h.screen?.taking.close();
-    }
-    this.held.clear();
+    this.gallery.stop();
   }
 
   private hangUp(): void {
-    void this.changing.then(() => Promise.all([this.hall, this.outgoing, this.incoming].map((c) => c.close())));
+    void Promise.all([this.hall.close(), this.outgoing.close(), this.gallery.close()]);
   }
 
   /** Leaves; everybody sees it at once. With `all` the owner ends the meeting for everybody. */

@@ -38,7 +38,7 @@ export class Sending {
   private over = false;
 
   constructor(private readonly o: SendingOptions) {
-    this.sound = new SoundStream({ worklet: o.worklet, epoch: this.epoch, push: o.push, onCaptured: (sound) => o.onLevel(levelOfSound(sound)) });
+    this.sound = new SoundStream({ worklet: o.worklet, epoch: this.epoch, voice: true, push: o.push, onCaptured: (sound) => o.onLevel(levelOfSound(sound)) });
   }
 
   /** The rooms that there is something in, "" for none. */

@@ -5,7 +5,8 @@ import { icons } from "../live/icons.js";
 import { fit, pageOf, perPage } from "./grid.js";
 import { marks } from "./icons.js";
 import { deviceChoice, whyNot, type Choice } from "./lobby.js";
-import type { Meeting, Other } from "./meeting.js";
+import type { Other } from "./gallery.js";
+import type { Meeting } from "./meeting.js";
 import { t } from "./words.js";
 
 const emojis = ["👍", "👏", "😂", "🎉", "❤️"];
@@ -92,7 +93,7 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
     };
   }
 
-  const others = (): Other[] => m.others();
+  const others = (): Other[] => m.gallery.others();
   const find = (pub: number): Other | undefined => others().find((x) => x.pub === pub);
 
   /** Makes the tiles of who is here, and takes away the others'. */
@@ -108,7 +109,7 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
         tiles.set(key, tile(key, x.pub, "picture", x.canvas, () => {
           const p = find(x.pub);
           const muted = m.control.muted.includes(x.account);
-          return { name: p?.presence.name ?? "", there: Boolean(p?.presence.large) && m.sizeOf(x.pub) !== "none", microphone: Boolean(p?.presence.microphone) && !muted, hand: p?.presence.hand ?? false, silent: p?.silent ?? true, line: p?.presence.line ?? 0 };
+          return { name: p?.presence.name ?? "", there: Boolean(p?.presence.large) && m.gallery.sizeOf(x.pub) !== "none", microphone: Boolean(p?.presence.microphone) && !muted, hand: p?.presence.hand ?? false, silent: p?.silent ?? true, line: p?.presence.line ?? 0 };
         }));
       }
       if (x.presence.screen === "") continue;
@@ -135,12 +136,12 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
     const large = tiles.get(pinned) ?? all.findLast((x) => x.kind === "screen");
     const rest = all.filter((x) => x !== large);
     const narrow = width < 640;
-    const speaker = m.speaking.current(now);
+    const speaker = m.gallery.speaking.current(now);
     const strip = Math.floor(narrow ? (width + gap) / (stripWidth * 0.7 + gap) : (height + gap) / ((stripWidth * 9) / 16 + gap));
     const size = large ? Math.max(1, Math.min(strip, maxStrip)) : perPage(width, height, gap);
     pages = Math.max(1, Math.ceil(rest.length / size));
     page = Math.min(page, pages - 1);
-    const heard = (x: Tile): number => (x.pub === 0 || x.kind === "screen" ? Infinity : m.speaking.spokeAt(x.pub));
+    const heard = (x: Tile): number => (x.pub === 0 || x.kind === "screen" ? Infinity : m.gallery.speaking.spokeAt(x.pub));
     const here = pageOf(rest, size, page, heard, rest.find((x) => x.pub === speaker && x.kind === "picture"));
     const order = [...(large ? [large] : []), ...here];
     const g = fit(here.length, width, height, gap);
@@ -158,7 +159,7 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
     for (const x of others()) {
       const key = String(x.pub);
       const looked = pinned === key || speaker === x.pub || others().length === 1;
-      m.show(x.pub, { width: wide(key), looked }, { width: wide(`${key}s`), looked: true });
+      m.gallery.show(x.pub, { width: wide(key), looked }, { width: wide(`${key}s`), looked: true });
     }
     pager.hidden = pages < 2;
     place.textContent = t("page", { n: page + 1, all: pages });
@@ -226,7 +227,7 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
   async function reopen(withCamera = cameraOn): Promise<void> {
     wrong.textContent = "";
     try {
-      const s = withCamera ? await camera({ ...c.quality, camera: cameras.select.value, microphone: microphones.select.value }) : await microphone(microphones.select.value);
+      const s = withCamera ? await camera({ ...c.quality, camera: cameras.select.value, microphone: microphones.select.value, voice: true }) : await microphone(microphones.select.value, true);
       if (over) return s.stop();
       const was = source;
       cameraOn = s.stream.getVideoTracks().length > 0;
@@ -362,7 +363,7 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
     o.left();
   };
   const away = h("p", { class: "warning", role: "status" });
-  const startSound = h("button", { type: "button", class: "start-sound", hidden: true, onclick: () => void m.resumeSound() }, icon(icons.sound), t("startSound"));
+  const startSound = h("button", { type: "button", class: "start-sound", hidden: true, onclick: () => void m.gallery.resumeSound() }, icon(icons.sound), t("startSound"));
   area.append(startSound);
   const body = h("div", { class: "meeting", data: { side: "" } }, h("div", { class: "meeting-main" }, area, pager), aside);
   root.classList.add("wide");
@@ -378,10 +379,10 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
     const now = performance.now();
     for (const x of tiles.values()) {
       x.update();
-      x.element.classList.toggle("speaks", x.kind === "picture" && m.speaking.speaks(x.pub, now));
+      x.element.classList.toggle("speaks", x.kind === "picture" && m.gallery.speaking.speaks(x.pub, now));
     }
-    startSound.hidden = !m.soundBlocked;
-    const note = isAway ? t("away") : m.level === "all" ? "" : m.level === "small" ? t("smallPictures") : t("lessPictures");
+    startSound.hidden = !m.gallery.soundBlocked;
+    const note = isAway ? t("away") : m.gallery.level === "all" ? "" : m.gallery.level === "small" ? t("smallPictures") : t("lessPictures");
     if (away.textContent !== note) away.textContent = note;
     layOut();
   };

@@ -1,0 +1,213 @@
+import type { Client, Message, Options } from "@timedge/sdk";
+import { Player, type Latency, type Quality } from "@timedge/media";
+import { Carry, levels, sizeFor, smallOf, type Level, type Shown, type Size } from "./carry.js";
+import { Taking } from "./picture.js";
+import { Roster, type Member } from "./roster.js";
+import { levelOf, Speaking } from "./speaking.js";
+
+/** Near enough to talk, far enough for a node that is lost not to be heard, ms. */
+const latency: Latency = { min: 120, max: 1000 };
+/** So often what comes may be given up for a path that is full, ms. */
+const resetMillis = 15_000;
+/** Pictures so far behind are given up with the connection that they wait in, ms. */
+const giveUp = 1500;
+
+/** Somebody else, with what is needed to see and hear it. */
+export interface Other extends Member {
+  canvas: HTMLCanvasElement;
+  screenCanvas: HTMLCanvasElement;
+}
+
+interface Held {
+  member: Member;
+  canvas: HTMLCanvasElement;
+  taking: Taking;
+  screen: { canvas: HTMLCanvasElement; taking: Taking } | undefined;
+}
+
+export interface GalleryOptions {
+  /** Connects anew, when what is on its way is to be given up. */
+  dial: (o: Partial<Options>) => Promise<Client>;
+  /** What pictures come through: not what sound does. It is the gallery's. */
+  incoming: Client;
+  worklet: string;
+  /** That of the large pictures. */
+  quality: Quality;
+  /** Who is here, or how they are, has changed. */
+  changed: () => void;
+}
+
+/** Gallery is the others in a meeting: who is here, each one's player, and which of the pictures are taken, by what is shown and what the path carries. */
+export class Gallery {
+  readonly roster = new Roster();
+  readonly speaking = new Speaking<number>(); // by publisher; 0 is who looks
+  private readonly carry = new Carry();
+  private readonly held = new Map<number, Held>();
+  private readonly shownAs = new Map<number, { picture: Shown; screen: Shown }>();
+  private incoming: Client;
+  private changing: Promise<void> = Promise.resolve(); // of what comes in
+  private resetAt = -Infinity;
+  private seen = ""; // how the members were when that was told last
+  private over = false;
+
+  constructor(private readonly o: GalleryOptions) {
+    this.incoming = o.incoming;
+  }
+
+  /** Brings what is held in line with who is here. */
+  settle(): void {
+    if (this.over) return;
+    const members = this.roster.members(performance.now());
+    const here = new Set(members.map((m) => m.pub));
+    for (const [pub, h] of this.held) {
+      if (here.has(pub)) continue;
+      h.taking.close();
+      h.screen?.taking.close();
+      this.held.delete(pub);
+      this.shownAs.delete(pub);
+      this.speaking.left(pub);
+    }
+    let now = "";
+    for (const member of members) {
+      let h = this.held.get(member.pub);
+      if (!h) this.held.set(member.pub, (h = this.hold(member)));
+      h.member = member;
+      now += JSON.stringify([member.pub, member.silent, member.presence]);
+      if (member.presence.screen !== "" && !h.screen) {
+        const canvas = document.createElement("canvas");
+        h.screen = { canvas, taking: this.taking(new Player({ canvas, worklet: this.o.worklet, latency })) };
+      } else if (member.presence.screen === "" && h.screen) {
+        h.screen.taking.close();
+        h.screen = undefined;
+      }
+    }
+    this.choose();
+    if (now === this.seen) return;
+    this.seen = now;
+    this.o.changed();
+  }
+
+  private hold(member: Member): Held {
+    const canvas = document.createElement("canvas");
+    const player = new Player({
+      canvas, worklet: this.o.worklet, latency, soundFirst: true,
+      onSound: (planes) => this.speaking.heard(member.pub, levelOf(planes), performance.now()),
+    });
+    return { member, canvas, taking: this.taking(player), screen: undefined };
+  }
+
+  private taking(player: Player): Taking {
+    return new Taking(this.incoming, player, {
+      behind: (ms) => {
+        const now = performance.now();
+        if (this.carry.behind(ms, now)) this.relieve(now, ms);
+      },
+      dropped: () => {
+        const now = performance.now();
+        if (this.carry.dropped(now)) this.relieve(now, giveUp);
+      },
+    });
+  }
+
+  /** Less is taken from now on. What has queued up already goes with the connection that it is in. */
+  private relieve(now: number, behind: number): void {
+    this.choose();
+    if (behind < giveUp || now - this.resetAt < resetMillis) return;
+    this.resetAt = now;
+    this.changing = this.changing.then(async () => {
+      const next = await this.o.dial({}).catch(() => undefined);
+      if (!next) return;
+      if (this.over) return void next.close();
+      const before = this.incoming;
+      this.incoming = next;
+      for (const h of this.held.values()) {
+        h.taking.move(next);
+        h.screen?.taking.move(next);
+      }
+      void before.close();
+    });
+  }
+
+  /** Takes what somebody's microphone sends; of who is muted by the owner nothing is played. */
+  sound(m: Message, muted: readonly string[]): void {
+    const h = this.held.get(m.pub);
+    if (h && (m.kind === "init" || !muted.includes(h.member.account))) h.taking.player.message(m);
+  }
+
+  /** Says how somebody's picture and screen are shown. */
+  show(pub: number, picture: Shown, screen: Shown): void {
+    this.shownAs.set(pub, { picture, screen });
+    this.choose();
+  }
+
+  private choose(): void {
+    const width = smallOf(this.o.quality).width;
+    for (const [pub, h] of this.held) {
+      const { large, small, screen } = h.member.presence;
+      const as = this.shownAs.get(pub);
+      h.taking.want(as && (large || small) ? sizeFor(as.picture, this.carry.level, width) : "none", { large: large || small, small: small || large });
+      if (!h.screen) continue;
+      const carried = levels.indexOf(this.carry.level) < 2; // of screens there is one size only
+      h.screen.taking.want(as && as.screen.width > 0 && carried ? "large" : "none", { large: screen, small: screen });
+    }
+  }
+
+  /** Time passes. */
+  tick(now: number): void {
+    if (this.carry.tick(now)) this.choose();
+    this.settle();
+  }
+
+  /** Who else is here. */
+  others(): Other[] {
+    return [...this.held.values()].map((h) => ({ ...h.member, canvas: h.canvas, screenCanvas: h.screen?.canvas ?? h.canvas }));
+  }
+
+  nameOf(pub: number): string {
+    return this.held.get(pub)?.member.presence.name ?? "";
+  }
+
+  /** The size of somebody's picture that is shown. */
+  sizeOf(pub: number): Size {
+    return this.held.get(pub)?.taking.shown ?? "none";
+  }
+
+  /** How much the path carries. */
+  get level(): Level {
+    return this.carry.level;
+  }
+
+  /** What plays somebody's picture and sound. */
+  playerOf(pub: number): Player | undefined {
+    return this.held.get(pub)?.taking.player;
+  }
+
+  /** The browser wants a click before anything is heard. */
+  get soundBlocked(): boolean {
+    return [...this.held.values()].some((h) => h.taking.player.soundBlocked);
+  }
+
+  async resumeSound(): Promise<void> {
+    await Promise.all([...this.held.values()].map((h) => h.taking.player.resumeSound()));
+  }
+
+  set volume(v: number) {
+    for (const h of this.held.values()) h.taking.player.volume = v;
+  }
+
+  /** Nothing is shown and heard any more. */
+  stop(): void {
+    this.over = true;
+    for (const h of this.held.values()) {
+      h.taking.close();
+      h.screen?.taking.close();
+    }
+    this.held.clear();
+  }
+
+  /** Ends the connection, after {@link stop}. */
+  async close(): Promise<void> {
+    await this.changing;
+    await this.incoming.close();
+  }
+}
