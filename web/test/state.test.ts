@@ -7,6 +7,7 @@ import type { Browser, Page } from "playwright-core";
 import { dial, type Client } from "@timedge/sdk";
 import { tcp } from "../sdk/src/tcp.js";
 import { svg } from "../pages/state/ink.js";
+import { poseOf } from "../pages/state/scene.js";
 import { parseRooms, Shared, type SharedEvents } from "../pages/state/shared.js";
 import { launch } from "./browser.js";
 import { looksWell, patience } from "./looks.js";
@@ -129,17 +130,19 @@ test("heads and hands are seen by the others at the rate of the screen", { timeo
   await view.focus();
   await page.keyboard.press("w");
   await until("a hundred poses have come", () => poses > 100);
-  const pose = Float32Array.from({ length: 48 }, (_, i) => [0, 1.6, 0, 0, 0, 0, 1][i % 10] ?? 0);
+  const third = await join(link, "heidi");
   for (let i = 0; i < 10; i++) {
-    other.pose(pose);
+    other.pose(poseOf({ x: 0.5, z: 0, yaw: 1.2, pitch: -0.1, reach: [0.6, 0.5] }, i * 16));
+    third.pose(poseOf({ x: -0.5, z: -0.5, yaw: -0.8, pitch: 0.1, reach: [-0.5, 0.2] }, i * 16));
     await new Promise((resolve) => setTimeout(resolve, 16));
   }
   await page.waitForFunction(() => {
     const c = document.querySelector<HTMLCanvasElement>(".scene canvas")!;
     return c.getContext("2d")!.getImageData(0, 0, c.width, c.height).data.some((v) => v !== 0);
   }, undefined, patience);
+  await page.getByText("heidi").waitFor(patience);
   await looksWell(page, "state-scene");
-  await other.close();
+  await Promise.all([other.close(), third.close()]);
   await page.context().close();
   const lost = await visit(browser, `${server.url}/state#NGhMpCbk2wQ.LpwkCHvJvgf`, phone, []);
   await lost.getByText("There is no such board, or it has ended.").waitFor(patience);

@@ -11,7 +11,7 @@ const tickMillis = 250;
 /** What waits longer than this on the way out makes a line a poor one, ms. */
 const waitsLong = 500;
 /** Bounds on the random wait before going round the servers again. */
-const backoff = { backoffMin: 50, backoffMax: 1000 };
+const backoff = { backoffMin: 20, backoffMax: 1000 };
 /** What was sealed before somebody was removed, and is on its way, still opens for so long, ms. */
 const oldSecretMillis = 5000;
 /** So many words of the owner in a row that do not open: the key is another. */

@@ -4,6 +4,8 @@ import { Behind, type Size } from "./carry.js";
 
 /** So often a room that nobody watches is used, for it not to end, ms. */
 const keepMillis = 30_000;
+/** So long after the last viewer has gone pictures are still made: a relay that takes over counts anew, ms. */
+const graceMillis = 2000;
 /** The server's queue for one viewer, ms. */
 const queueAge = 1500;
 /** After a subscription was refused it is asked for again so much later, ms. */
@@ -12,6 +14,8 @@ const retryMillis = 1000;
 /** PictureRoom is one size of one's own picture, in a room of its own. While nobody watches it nothing is encoded. */
 export class PictureRoom {
   private viewers = 0;
+  private leftAt = -Infinity; // when the last of them went
+  private making = false;
   private usedAt = performance.now();
 
   private constructor(private readonly client: Client, readonly room: RoomID, private readonly rendition: Rendition) {}
@@ -27,13 +31,13 @@ export class PictureRoom {
 
   private counted(n: number): void {
     if (n > this.viewers) this.rendition.keys.want();
-    else if (n === 0 && this.viewers > 0) this.pause();
+    else if (n === 0 && this.viewers > 0) this.leftAt = performance.now();
     this.viewers = n;
   }
 
-  /** Somebody takes this size. */
+  /** Somebody takes this size, or has until a moment ago. */
   get watched(): boolean {
-    return this.viewers > 0;
+    return this.viewers > 0 || performance.now() - this.leftAt < graceMillis;
   }
 
   /** How long what was pushed waits beyond the way itself, ms. */
@@ -43,13 +47,15 @@ export class PictureRoom {
 
   /** Takes a picture, which stays the caller's. */
   picture(frame: VideoFrame): void {
-    if (this.viewers === 0) return;
+    if (!this.watched) return;
+    this.making = true;
     this.usedAt = performance.now();
     this.rendition.picture(frame);
   }
 
   /** Nothing is to be seen for a while. */
   pause(): void {
+    this.making = false;
     this.usedAt = performance.now();
     this.rendition.pause();
   }
@@ -61,7 +67,7 @@ export class PictureRoom {
 
   /** Time passes. */
   tick(): void {
-    if (performance.now() - this.usedAt > keepMillis) this.pause();
+    if ((this.making && !this.watched) || performance.now() - this.usedAt > keepMillis) this.pause();
   }
 
   async close(): Promise<void> {

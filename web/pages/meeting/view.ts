@@ -328,8 +328,8 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
     list.replaceChildren(h("li", {}, h("span", { class: "grow" }, t("you", { name: c.name }))), ...others().map((x) => {
       const name = x.presence.name;
       const muted = m.control.muted.includes(x.account);
-      return h("li", {}, h("span", { class: "grow" }, name, name !== x.account && h("span", { class: "account" }, x.account)), x.presence.hand && icon(marks.hand), (muted || !x.presence.microphone) && icon(icons.microphoneOff),
-        m.owner && h("button", { type: "button", class: "quiet", title: t(muted ? "unmuteOne" : "muteOne", { name }), aria: { label: t(muted ? "unmuteOne" : "muteOne", { name }) }, onclick: () => m.mute(x.account, !muted) }, icon(muted ? icons.microphone : icons.microphoneOff)),
+      return h("li", {}, h("span", { class: "grow" }, name, name !== x.account && h("span", { class: "account" }, x.account)), x.presence.hand && icon(marks.hand), (m.owner ? !muted && !x.presence.microphone : muted || !x.presence.microphone) && icon(icons.microphoneOff),
+        m.owner && h("button", { type: "button", class: "quiet", title: t(muted ? "unmuteOne" : "muteOne", { name }), aria: { label: t(muted ? "unmuteOne" : "muteOne", { name }) }, onclick: () => m.mute(x.account, !muted) }, icon(muted ? icons.microphoneOff : icons.microphone)),
         m.owner && h("button", { type: "button", class: "danger", aria: { label: t("removeOne", { name }) }, title: t("removeOne", { name }), onclick: () => void m.remove(x.account).catch((e: Error) => (wrong.textContent = e.message)) }, "✕"));
     }));
   }

@@ -60,6 +60,7 @@ export function poseOf(s: Stand, now: number, before?: { pose: ArrayLike<number>
   return p;
 }
 
+const faces: Array<readonly number[]> = [[0, 1, 3, 2], [4, 5, 7, 6], [0, 1, 5, 4], [2, 3, 7, 6], [0, 2, 6, 4], [1, 3, 7, 5]];
 const edges: Array<readonly [number, number]> = [[0, 1], [1, 3], [3, 2], [2, 0], [4, 5], [5, 7], [7, 6], [6, 4], [0, 4], [1, 5], [2, 6], [3, 7]];
 
 /** Draws what somebody with that pose sees: the floor, and the others' heads and hands. */
@@ -81,6 +82,16 @@ export function drawScene(g: CanvasRenderingContext2D, eye: ArrayLike<number>, o
     g.moveTo(...flat(p));
     g.lineTo(...flat(q));
   };
+  /** Fills a shape, if all of it is ahead. */
+  const fill = (corners: readonly Vector[], alpha: number): void => {
+    const points = corners.map(seen);
+    if (points.some((p) => p[2] > near)) return;
+    g.globalAlpha = alpha;
+    g.beginPath();
+    for (const p of points) g.lineTo(...flat(p));
+    g.fill();
+    g.globalAlpha = 1;
+  };
   g.clearRect(0, 0, width, high);
   g.lineWidth = 1;
   g.globalAlpha = 0.35;
@@ -95,7 +106,7 @@ export function drawScene(g: CanvasRenderingContext2D, eye: ArrayLike<number>, o
   for (const { pose, colour, name } of others) {
     g.strokeStyle = g.fillStyle = colour;
     g.lineWidth = 2;
-    g.beginPath();
+    fill(Array.from({ length: 16 }, (_, i): Vector => [pose[0]! + 0.2 * Math.cos((i * Math.PI) / 8), 0, pose[2]! + 0.2 * Math.sin((i * Math.PI) / 8)]), 0.25); // a shadow
     for (let limb = 0; limb < 3; limb++) {
       const at = limb * limbFloats;
       const half: Vector = limb === 0 ? [0.1, 0.13, 0.11] : [0.04, 0.03, 0.08];
@@ -103,13 +114,15 @@ export function drawScene(g: CanvasRenderingContext2D, eye: ArrayLike<number>, o
         const [x, y, z] = turned(pose, at + 3, [i & 1 ? half[0] : -half[0], i & 2 ? half[1] : -half[1], i & 4 ? half[2] : -half[2]]);
         return [x + pose[at]!, y + pose[at + 1]!, z + pose[at + 2]!];
       });
+      for (const face of faces) fill(face.map((i) => corners[i]!), 0.2);
+      g.beginPath();
       for (const [a, b] of edges) line(corners[a]!, corners[b]!);
       if (limb === 0) {
         const nose = turned(pose, at + 3, [0, 0, -0.22]);
         line([pose[at]!, pose[at + 1]!, pose[at + 2]!], [nose[0] + pose[at]!, nose[1] + pose[at + 1]!, nose[2] + pose[at + 2]!]);
       }
+      g.stroke();
     }
-    g.stroke();
     const above = seen([pose[0]!, pose[1]! + 0.3, pose[2]!]);
     if (above[2] > near) continue;
     g.font = "16px system-ui, sans-serif";
