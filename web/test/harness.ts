@@ -1,7 +1,7 @@
 // A page without a face: what the tests call in the browser.
 
 import { dial, type Client, type Options, type Publisher } from "@timedge/sdk";
-import { Broadcast, camera, dtypes, pictureEncoder, Player, Watch, type BroadcastStats, type PictureCodec, type PlayerStats, type WatchState, type WatchStats } from "@timedge/media";
+import { Broadcast, camera, dtypes, parseSample, parseSilence, parseText, pictureEncoder, Player, SoundStream, Watch, type BroadcastStats, type PictureCodec, type PlayerStats, type WatchState, type WatchStats } from "@timedge/media";
 
 import { makeMeeting, Meeting } from "../pages/meeting/meeting.js";
 import { makeRooms, parseRooms, formatRooms, Shared } from "../pages/state/shared.js";
@@ -226,6 +226,30 @@ const harness = {
     })();
   },
 
+  /** Sends the microphone's sound as speech nowhere, until it has made so many pauses. */
+  async speech(pauses: number): Promise<{ channels: number; bytes: number; millis: number; packets: number[]; silences: number[] }> {
+    const source = await camera({ width: 320, height: 180, fps: 15, voice: true });
+    const found = { channels: 0, bytes: 0, millis: 0, packets: [] as number[], silences: [] as number[] };
+    const began = performance.now();
+    await new Promise<void>((resolve) => {
+      const stream = new SoundStream({ worklet, epoch: began, voice: true, push: (kind, message) => {
+        found.bytes += message.length;
+        const t = kind === "init" ? parseText(message) : undefined;
+        if (t?.type === "sound") found.channels = t.channels;
+        const [sample, silence] = [parseSample(message), parseSilence(message)];
+        if (sample) found.packets.push(sample.pts);
+        if (silence !== undefined) found.silences.push(silence);
+        if (found.silences.length < pauses) return;
+        stream.close();
+        resolve();
+      } });
+      stream.take(source.stream.getAudioTracks()[0]);
+    });
+    source.stop();
+    found.millis = performance.now() - began;
+    return found;
+  },
+
   // A meeting without a face: everybody's picture is shown, on a canvas of the size that is told.
 
   meetingEnded: "",
@@ -263,9 +287,8 @@ const harness = {
         m.gallery.show(x.pub, { width: o.shownWidth, looked: false }, { width: 0, looked: false });
         if (!x.canvas.isConnected) document.body.append(x.canvas);
       }
-      requestAnimationFrame(look);
     };
-    look();
+    setInterval(look, 250);
     return room;
   },
 

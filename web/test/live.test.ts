@@ -91,3 +91,14 @@ test("the SDK works in a worker", { timeout: 120_000 }, async () => {
   assert.equal(heard, "worker: hello");
   await page.context().close();
 });
+
+test("a microphone for speech is one channel of some 32 kbit/s, and little of that while it is silent", { timeout: 120_000 }, async () => {
+  const page = await open();
+  const s = await page.evaluate(() => globalThis.harness.speech(5));
+  console.log(`# speech: ${((s.bytes * 8) / s.millis).toFixed(1)} kbit/s, ${((s.packets.length * 1000) / s.millis).toFixed(1)} packets a second, the made-up microphone beeps`);
+  assert.equal(s.channels, 1);
+  assert.ok((s.bytes * 8) / s.millis < 48, "with what surrounds each packet");
+  assert.deepEqual(s.packets, [...s.packets].sort((a, b) => a - b));
+  assert.ok(s.packets.length * 20 < s.millis, "less than a packet each 20 ms");
+  await page.context().close();
+});

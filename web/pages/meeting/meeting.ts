@@ -10,8 +10,8 @@ import { dtypes, encodeWord, parseWord, type Control, type Presence } from "./wi
 const tickMillis = 250;
 /** What waits longer than this on the way out makes a line a poor one, ms. */
 const waitsLong = 500;
-/** Bounds on the random wait before going round the servers again. */
-const backoff = { backoffMin: 20, backoffMax: 1000 };
+/** Somebody waits for the other side: when a server says nothing, and when to go round the servers again, ms. */
+const dialling = { backoffMin: 20, backoffMax: 1000, silence: 5000 };
 /** What was sealed before somebody was removed, and is on its way, still opens for so long, ms. */
 const oldSecretMillis = 5000;
 /** So many words of the owner in a row that do not open: the key is another. */
@@ -78,7 +78,7 @@ export class Meeting {
   private over = false;
 
   private constructor(private readonly o: MeetingOptions, private readonly hall: Client, private readonly outgoing: Client, incoming: Client) {
-    this.gallery = new Gallery({ dial: (more) => o.dial({ ...backoff, ...more }), incoming, worklet: o.worklet, quality: o.quality, changed: () => o.on.changed() });
+    this.gallery = new Gallery({ dial: (more) => o.dial({ ...dialling, ...more }), incoming, worklet: o.worklet, quality: o.quality, changed: () => o.on.changed() });
     this.sending = new Sending({
       client: outgoing, quality: o.quality, codec: o.codec, worklet: o.worklet,
       push: (kind, message) => this.push(media.sound, kind, message),
@@ -93,11 +93,11 @@ export class Meeting {
   static async join(o: MeetingOptions): Promise<Meeting> {
     const clients: Client[] = [];
     let m: Meeting | undefined;
-    const hall = await o.dial({ ...backoff, onState: (s) => m?.state(s.phase) });
+    const hall = await o.dial({ ...dialling, onState: (s) => m?.state(s.phase) });
     clients.push(hall);
     try {
       const [publisher, info] = await Promise.all([hall.publish(o.room), hall.stat(o.room)]);
-      const [outgoing, incoming] = await Promise.all([o.dial(backoff), o.dial(backoff)]);
+      const [outgoing, incoming] = await Promise.all([o.dial(dialling), o.dial(dialling)]);
       clients.push(outgoing, incoming);
       m = new Meeting(o, hall, outgoing, incoming);
       [m.publisher, m.ownerName, m.owner] = [publisher, info.owner, info.owner === o.account];
