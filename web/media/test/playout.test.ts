@@ -139,7 +139,7 @@ test("a hole is silent, is counted, and what comes behind it is in its place", (
 });
 
 /** Plays from a moment on, and returns the ring's samples of the first channel at each block's middle, by their wanted moments. */
-function play(ring: SoundRing, from: number, to: number): Map<number, number> {
+function listen(ring: SoundRing, from: number, to: number): Map<number, number> {
   const out = [new Float32Array(128)];
   const heard = new Map<number, number>();
   for (let wanted = from; wanted < to; wanted += 128 / 48) {
@@ -174,7 +174,7 @@ test("a pause that is meant is not missing, whatever comes first: its beginning,
   for (const [name, fill] of orders) {
     const ring = new SoundRing(48_000, 1);
     fill(ring);
-    const heard = play(ring, 0, 590);
+    const heard = listen(ring, 0, 590);
     assert.equal(ring.missed, 0, name);
     assert.equal(ring.longest, 0, name);
     for (const [at, v] of heard) if (Math.abs(at - 200) > 5 && Math.abs(at - 400) > 5 && at > 5) assert.equal(v, at < 200 || at > 400 ? 0.5 : 0, `${name}: ${at}`);
@@ -185,11 +185,11 @@ test("what does not come is missing, before a pause and behind it, but not in it
   const ring = new SoundRing(48_000, 1);
   for (let i = 0; i < 5; i++) ring.put(i * 20, [new Float32Array(960).fill(0.5)]);
   ring.hush(200); // what is between is lost
-  play(ring, 0, 30_000);
+  listen(ring, 0, 30_000);
   assert.ok(Math.abs(ring.missed - 100) < 5, `${ring.missed}`);
   assert.ok(Math.abs(ring.longest - 100) < 5, `${ring.longest}`);
   ring.put(30_100, [new Float32Array(960).fill(0.5)]);
-  play(ring, 30_000, 30_220);
+  listen(ring, 30_000, 30_220);
   assert.ok(Math.abs(ring.missed - 200) < 8, `${ring.missed}`);
 });
 
@@ -198,7 +198,7 @@ test("in a pause sound goes to where it should be at once", () => {
   for (let i = 0; i < 10; i++) ring.put(i * 20, [ramp(i * 20, 960, 48_000)]);
   ring.hush(200);
   for (let i = 20; i < 30; i++) ring.put(i * 20, [ramp(i * 20, 960, 48_000)]);
-  play(ring, 0, 300);
+  listen(ring, 0, 300);
   const out = [new Float32Array(128)];
   ring.pull(out, 350); // 50 ms are left out: less than would be jumped over
   assert.ok(Math.abs(ring.position! - 350 - 128 / 48) < 1, `${ring.position}`);
