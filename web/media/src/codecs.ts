@@ -44,9 +44,10 @@ export async function encodable(width: number, height: number): Promise<PictureC
 }
 
 /**
- * What Opus is told of speech: little is sent while nobody says anything (DTX). No packet repeats the one before (FEC): nothing is lost on the way here.
+ * What Opus is told of speech. Not to leave silence out (DTX): browsers' encoders count only the packets that they make, so all behind it would be placed too
+ * early; {@link Gate} does that. Nor to repeat packets in those behind (FEC): none is lost here.
  */
-const speech = { application: "voip", signal: "voice", frameDuration: 20_000, usedtx: true } as OpusEncoderConfig;
+const speech = { application: "voip", signal: "voice", frameDuration: 20_000 } as OpusEncoderConfig;
 
 /** Returns how to encode sound, or, with `voice`, speech: in one channel; undefined if this browser has no Opus. */
 export async function soundEncoder(sampleRate: number, channels: number, voice = false): Promise<AudioEncoderConfig | undefined> {

@@ -5,6 +5,7 @@
 export { Broadcast, Rendition, type BroadcastOptions, type BroadcastStats, type Quality } from "./broadcast.js";
 export { pictures, sounds, type Stop } from "./capture.js";
 export { encodable, even, pictureCodecs, pictureEncoder, soundEncoder, type PictureCodec } from "./codecs.js";
+export { Gate, levelOf } from "./gate.js";
 export * from "./layout.js";
 export { Outside, type Container, type OutsideConfig, type OutsideEvents, type OutsideSample } from "./outside.js";
 export { Player, type PlayerOptions, type PlayerStats } from "./player.js";

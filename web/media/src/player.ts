@@ -73,6 +73,7 @@ export class Player {
   private clock = NaN; // of the sender whose time lastPts is
   private soundAt = -Infinity; // when sound came last
   private lastSound = NaN; // timestamp of the newest
+  private silentFrom = NaN; // from when on silence is meant
   private skews: number[] = [];
   private frameRequest = 0;
   private refresh = maxRefresh / 2; // how far apart pictures can be shown, ms
@@ -148,7 +149,9 @@ export class Player {
     if (s && m.dtype === dtypes.picture) this.takePicture(s.pts, m.kind === "key", s.data);
     if (s && m.dtype === dtypes.sound) this.takeSound(s.pts, s.data);
     const silent = m.dtype === dtypes.sound ? parseSilence(m.payload) : undefined;
-    if (silent !== undefined) this.output?.hush(silent / 1000);
+    if (silent === undefined) return;
+    this.silentFrom = silent / 1000;
+    this.output?.hush(this.silentFrom);
   }
 
   /** Takes a coded picture; pts in µs on the sender's clock. */
@@ -165,6 +168,7 @@ export class Player {
     if (this.over || this.audioDecoder?.state !== "configured") return;
     if (pts / 1000 <= this.lastSound) return; // another quality begins with what was there already
     this.lastSound = pts / 1000;
+    if (this.lastSound >= this.silentFrom) this.silentFrom = NaN;
     this.soundAt = performance.now();
     this.playout.arrived(pts / 1000, this.soundAt);
     this.audioDecoder.decode(new EncodedAudioChunk({ type: "key", timestamp: pts, data }));
@@ -303,7 +307,7 @@ export class Player {
   configureSound(c: SoundConfig): void {
     if (typeof AudioDecoder === "undefined") return this.o.onUnsupported?.(c.codec);
     const was = this.sound;
-    if (c.clock !== was?.clock) this.lastSound = NaN;
+    if (c.clock !== was?.clock) this.lastSound = this.silentFrom = NaN;
     this.sound = c;
     if (was && this.audioDecoder?.state === "configured" && JSON.stringify({ ...was, clock: 0 }) === JSON.stringify({ ...c, clock: 0 })) return;
     if (this.audioDecoder && this.audioDecoder.state !== "closed") this.audioDecoder.close();
@@ -333,6 +337,7 @@ export class Player {
       this.output?.close();
       this.output = new SoundOutput(this.o.worklet, d.sampleRate, channels);
       this.output.volume = this.level;
+      if (!Number.isNaN(this.silentFrom)) this.output.hush(this.silentFrom); // told before the first piece was decoded
     }
     const planes = Array.from({ length: channels }, (_, planeIndex) => {
       const plane = new Float32Array(d.numberOfFrames);

@@ -1,29 +1,74 @@
-import type { FromPlayer, PlayerMade, ToPlayer } from "./worklet.js";
+import type { FromPlayer, ToPlayer } from "./worklet.js";
 
+/** What is to be handed to the audio thread waits so long for more, ms: each time costs as much as a decoded piece itself. */
+const gatherMillis = 20;
 /** How long a decoded piece takes to the audio thread, with what it may be late by, ms. */
-const handOver = 25;
+const handOver = gatherMillis + 20;
+/** So many pieces are held for an audio thread that has not begun. */
+const maxHeld = 500;
+/** A position that differs by less from where the audio thread is going to need not be told, ms; and how often it is told anyhow. */
+const slack = 1;
+const tellMillis = 1000;
 
-/** Sound of one rate: what plays it shares a context, and with that its thread. */
-interface Shared {
-  context: AudioContext;
-  ready: Promise<void>;
-  users: number;
-}
+type Message = ToPlayer extends infer T ? (T extends { id: number } ? Omit<T, "id"> : never) : never;
 
-const contexts = new Map<number, Shared>(); // by rate
+/** Mixer plays all sound of one rate, on one audio thread. */
+class Mixer {
+  readonly context: AudioContext;
+  private readonly outputs = new Map<number, SoundOutput>();
+  private node: AudioWorkletNode | undefined;
+  private waiting: ToPlayer[] = [];
+  private moved: Transferable[] = [];
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private last = 0;
 
-function share(worklet: string, sampleRate: number): Shared {
-  let s = contexts.get(sampleRate);
-  if (!s) {
-    const context = new AudioContext({ sampleRate, latencyHint: "interactive" });
-    contexts.set(sampleRate, (s = { context, ready: context.audioWorklet.addModule(worklet), users: 0 }));
+  constructor(worklet: string, private readonly sampleRate: number) {
+    this.context = new AudioContext({ sampleRate, latencyHint: "interactive" });
+    void this.context.audioWorklet.addModule(worklet).then(() => {
+      this.node = new AudioWorkletNode(this.context, "timedge-player", { numberOfInputs: 0, outputChannelCount: [2] });
+      this.node.port.onmessage = (m: MessageEvent<FromPlayer[]>) => {
+        for (const f of m.data) this.outputs.get(f.id)?.told(f);
+      };
+      this.node.connect(this.context.destination);
+      this.flush();
+    }).catch((e: unknown) => {
+      if (this.outputs.size > 0) throw e; // else it was closed before it was there
+    });
   }
-  s.users++;
-  return s;
+
+  add(o: SoundOutput): number {
+    this.outputs.set(++this.last, o);
+    return this.last;
+  }
+
+  post(m: ToPlayer, ...moved: Transferable[]): void {
+    if (this.waiting.length > maxHeld) return;
+    this.waiting.push(m);
+    this.moved.push(...moved);
+    this.timer ??= setTimeout(() => this.flush(), gatherMillis);
+  }
+
+  private flush(): void {
+    this.timer = undefined;
+    if (!this.node || this.waiting.length === 0) return;
+    this.node.port.postMessage(this.waiting, this.moved);
+    [this.waiting, this.moved] = [[], []];
+  }
+
+  remove(id: number): void {
+    this.outputs.delete(id);
+    this.post({ id, close: true });
+    if (this.outputs.size > 0) return;
+    clearTimeout(this.timer);
+    mixers.delete(this.sampleRate);
+    void this.context.close();
+  }
 }
+
+const mixers = new Map<number, Mixer>(); // by rate
 
 /**
- * SoundOutput plays sound at its moments, on an audio thread. Browsers keep it silent until the user has done something on the page:
+ * SoundOutput plays sound at its moments, on an audio thread that it shares. Browsers keep it silent until the user has done something on the page:
  * see {@link blocked}.
  */
 export class SoundOutput {
@@ -31,29 +76,29 @@ export class SoundOutput {
   missed = 0;
   /** The longest of these silences, since {@link forget}. */
   longest = 0;
-  private readonly shared: Shared;
+  private readonly mixer: Mixer;
   private readonly context: AudioContext;
-  private readonly gain: GainNode;
-  private node: AudioWorkletNode | undefined;
+  private readonly id: number;
   private heardAt: { pts: number; at: number } | undefined; // what is played at a time of the context, s
-  private over = false;
+  private ahead = NaN; // of the context's time, in ms, is the position that was told last
+  private toldAt = -Infinity;
 
   constructor(worklet: string, readonly sampleRate: number, readonly channels: number) {
-    this.shared = share(worklet, sampleRate);
-    this.context = this.shared.context;
-    this.gain = this.context.createGain();
-    this.gain.connect(this.context.destination);
-    void this.shared.ready.then(() => {
-      if (this.over) return;
-      this.node = new AudioWorkletNode(this.context, "timedge-player", { numberOfInputs: 0, outputChannelCount: [channels], processorOptions: { channels } satisfies PlayerMade });
-      this.node.port.onmessage = (m: MessageEvent<FromPlayer>) => {
-        [this.missed, this.longest] = [m.data.missed, m.data.longest];
-        this.heardAt = m.data.position === undefined ? undefined : { pts: m.data.position, at: m.data.at };
-      };
-      this.node.connect(this.gain);
-    }).catch((e: unknown) => {
-      if (!this.over) throw e; // else it was closed before it was there
-    });
+    this.mixer = mixers.get(sampleRate) ?? new Mixer(worklet, sampleRate);
+    mixers.set(sampleRate, this.mixer);
+    this.context = this.mixer.context;
+    this.id = this.mixer.add(this);
+    this.post({ channels });
+  }
+
+  private post(m: Message, ...moved: Transferable[]): void {
+    this.mixer.post({ ...m, id: this.id } as ToPlayer, ...moved);
+  }
+
+  /** @internal */
+  told(f: FromPlayer): void {
+    [this.missed, this.longest] = [f.missed, f.longest];
+    this.heardAt = f.position === undefined ? undefined : { pts: f.position, at: f.at };
   }
 
   /** The browser waits for a click before it lets anything be heard. */
@@ -66,8 +111,8 @@ export class SoundOutput {
     await this.context.resume();
   }
 
-  set volume(v: number) {
-    this.gain.gain.setTargetAtTime(v, this.context.currentTime, 0.01);
+  set volume(volume: number) {
+    this.post({ volume });
   }
 
   /** ms from here to the ear. */
@@ -81,19 +126,22 @@ export class SoundOutput {
 
   /** Puts sound in its place; the planes are given away. */
   put(pts: number, planes: Float32Array[]): void {
-    this.node?.port.postMessage({ pts, planes } satisfies ToPlayer, planes.map((p) => p.buffer));
+    this.post({ pts, planes }, ...planes.map((p) => p.buffer));
   }
 
   /** From a timestamp on there is no sound, and none is missing, until more is put. */
   hush(pts: number): void {
-    this.node?.port.postMessage({ silentFrom: pts } satisfies ToPlayer);
+    this.post({ silentFrom: pts });
   }
 
   /** Says what is to be heard: `position` tells the timestamp of a moment on the page's clock. Call it some ten times a second. */
   follow(position: (now: number) => number | undefined): void {
-    const at = this.context.currentTime;
-    const wanted = position(performance.now() + this.latencyOut);
-    this.node?.port.postMessage({ wanted: wanted ?? -1, at } satisfies ToPlayer);
+    const [at, now] = [this.context.currentTime, performance.now()];
+    const wanted = position(now + this.latencyOut);
+    const ahead = wanted === undefined ? NaN : wanted - at * 1000;
+    if (Math.abs(ahead - this.ahead) < slack && now - this.toldAt < tellMillis) return;
+    [this.ahead, this.toldAt] = [ahead, now];
+    this.post({ wanted: wanted ?? -1, at });
   }
 
   /** The timestamp that is heard now; undefined while there is none. */
@@ -105,16 +153,10 @@ export class SoundOutput {
 
   forget(): void {
     this.longest = 0;
-    this.node?.port.postMessage({ forget: true } satisfies ToPlayer);
+    this.post({ forget: true });
   }
 
   close(): void {
-    this.over = true;
-    this.node?.port.postMessage({ close: true } satisfies ToPlayer);
-    this.node?.disconnect();
-    this.gain.disconnect();
-    if (--this.shared.users > 0) return;
-    contexts.delete(this.sampleRate);
-    void this.context.close();
+    this.mixer.remove(this.id);
   }
 }

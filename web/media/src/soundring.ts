@@ -81,17 +81,30 @@ export class SoundRing {
     return index >= this.hushed || (index < this.end && index >= this.end - this.size && this.wrote[this.slot(index)] === silence);
   }
 
-  /** Fills one block per channel. `wanted` is the timestamp that its first sample should have; undefined: silence. */
-  pull(out: readonly Float32Array[], wanted: number | undefined): void {
+  /** Reports whether all of a stretch of the stream is silence that is meant. */
+  private quiet(from: number, to: number): boolean {
+    if (from >= this.hushed) return true;
+    for (let i = from; i <= to; i++) if (!this.meant(i)) return false;
+    return true;
+  }
+
+  /** Fills one block per channel, and returns whether there is anything in it. `wanted` is the timestamp that its first sample should have; undefined: silence. */
+  pull(out: readonly Float32Array[], wanted: number | undefined): boolean {
     const n = out[0]?.length ?? 0;
     if (wanted === undefined || Number.isNaN(this.end)) {
       for (const o of out) o.fill(0);
-      return;
+      return false;
     }
     const want = (wanted * this.rate) / 1000;
     const off = want - this.read;
     const jumps = this.gain === 0 || Math.abs(off) > (jump * this.rate) / 1000; // nobody hears silence jump
     if (jumps) [this.read, this.gain] = [want, 0];
+    if (jumps && this.quiet(Math.floor(want), Math.ceil(want) + n)) {
+      for (const o of out) o.fill(0);
+      this.read += n;
+      this.run = 0;
+      return false;
+    }
     const bend = jumps ? 0 : Math.max(-maxBend, Math.min(off / ((bendMillis * this.rate) / 1000), maxBend));
     let silent = 0;
     for (let i = 0; i < n; i++) {
@@ -100,6 +113,7 @@ export class SoundRing {
       const missing = !there && !this.meant(at) && !this.meant(at + 1);
       if (missing) silent++;
       this.run = missing ? this.run + 1 : 0;
+      this.longest = Math.max(this.longest, (this.run * 1000) / this.rate);
       this.gain = there ? Math.min(1, this.gain + 1 / fadeSamples) : 0;
       const part = this.read - at;
       const [a, b] = [this.slot(at), this.slot(at + 1)];
@@ -110,7 +124,7 @@ export class SoundRing {
       this.read += 1 + bend;
     }
     this.missed += (silent * 1000) / this.rate;
-    this.longest = Math.max(this.longest, (this.run * 1000) / this.rate);
+    return true;
   }
 
   /** The longest silence is that of the time from now on. */

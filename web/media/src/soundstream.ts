@@ -1,5 +1,6 @@
 import { sounds, type Stop } from "./capture.js";
 import { soundEncoder } from "./codecs.js";
+import { Gate, levelOf } from "./gate.js";
 import { encodeSample, encodeSilence, encodeText } from "./layout.js";
 import { SourceClock } from "./sourceclock.js";
 
@@ -10,14 +11,11 @@ export interface SoundStreamOptions {
   /** The moment of timestamp 0 on the page's clock, ms. */
   epoch: number;
   push: (kind: "init" | "delta", message: Uint8Array) => void;
-  /** It is speech: one channel at 32 kbit/s, and little of it while nobody says anything. */
+  /** It is speech: one channel at 32 kbit/s, and nothing of it while nobody says anything. */
   voice?: boolean;
-  /** Told of all that is captured, also while it is muted. The sound is the stream's. */
-  onCaptured?: (sound: AudioData) => void;
+  /** Told of the level, 0 to 1, of each piece of speech, also while it is muted. */
+  onLevel?: (level: number) => void;
 }
-
-/** After so much sound of which the encoder has made nothing it makes a pause, ms: it holds back less than that. */
-const pauseMillis = 80;
 
 /** SoundStream encodes the sound of one track after another into the messages of one stream. */
 export class SoundStream {
@@ -59,20 +57,21 @@ export class SoundStream {
     let shape = "";
     let configuring = false;
     let ended = false;
-    let unheard = 0; // ms that the encoder has been given since the last packet
+    const gate = new Gate();
+    let given: Array<{ end: number; open: boolean }> = []; // what the encoder has of which it has made nothing; ends in s since it began
+    let made = 0; // the end of what it has made packets of
+    let began = NaN; // its first timestamp, µs
     const drop = (): void => {
       if (encoder && encoder.state !== "closed") encoder.close();
     };
     this.renew = () => (shape = "");
     const stop = sounds(track, this.o.worklet, (captured) => {
-      const sound = this.o.voice ? oneChannel(captured) : captured;
-      this.o.onCaptured?.(sound);
+      const sound = this.o.voice ? this.speech(captured, gate) : captured;
       const is = `${sound.sampleRate} ${sound.numberOfChannels}`;
       const [rate, channels] = [sound.sampleRate, sound.numberOfChannels];
       if (!this.silent && is === shape && encoder?.state === "configured") {
+        given.push({ end: (given.at(-1)?.end ?? made) + sound.numberOfFrames / rate, open: gate.open });
         encoder.encode(sound);
-        unheard += (sound.numberOfFrames * 1000) / rate;
-        if (unheard > pauseMillis && encoder.encodeQueueSize === 0) this.hush();
       }
       sound.close();
       if (this.silent || configuring || (is === shape && encoder?.state === "configured")) return;
@@ -84,14 +83,18 @@ export class SoundStream {
         const clock = new SourceClock();
         encoder = new AudioEncoder({
           output: (chunk, meta) => {
-            unheard = 0;
-            if (!ended) this.heard(chunk, meta, config, clock);
-            if (this.silent) this.hush();
+            if (ended) return;
+            if (Number.isNaN(began)) began = chunk.timestamp;
+            const end = (chunk.timestamp + (chunk.duration ?? 0) - began) / 1e6;
+            const open = given.some((g, i) => g.open && (given[i - 1]?.end ?? made) < end);
+            while (given[0] && given[0].end <= end) made = given.shift()!.end;
+            if (open || !this.o.voice) this.heard(chunk, meta, config, clock);
+            if (!open || this.silent) this.hush();
           },
           error: () => (shape = ""),
         });
         encoder.configure(config);
-        [shape, unheard] = [is, 0];
+        [shape, given, made, began] = [is, [], 0, NaN];
       });
     });
     this.stopTrack = () => {
@@ -99,6 +102,23 @@ export class SoundStream {
       stop();
       drop();
     };
+  }
+
+  /** Mixes what is captured into one channel, and tells the gate, and who asked, how loud it is. It is given away; what is returned is the caller's. */
+  private speech(sound: AudioData, gate: Gate): AudioData {
+    const [frames, channels] = [sound.numberOfFrames, sound.numberOfChannels];
+    const [data, plane] = [new Float32Array(frames), new Float32Array(frames)];
+    for (let planeIndex = 0; planeIndex < channels; planeIndex++) {
+      sound.copyTo(plane, { planeIndex, format: "f32-planar" });
+      for (let i = 0; i < frames; i++) data[i]! += plane[i]! / channels;
+    }
+    const level = levelOf([data]);
+    gate.heard(level, (frames * 1000) / sound.sampleRate);
+    this.o.onLevel?.(level);
+    if (channels === 1) return sound;
+    const one = new AudioData({ format: "f32-planar", sampleRate: sound.sampleRate, numberOfFrames: frames, numberOfChannels: 1, timestamp: sound.timestamp, data });
+    sound.close();
+    return one;
   }
 
   /** Says that there is no sound behind what was pushed, and none missing. */
@@ -128,18 +148,4 @@ export class SoundStream {
     this.over = true;
     this.take(undefined);
   }
-}
-
-/** Mixes what is captured into one channel. It is given away; what is returned is the caller's. */
-function oneChannel(sound: AudioData): AudioData {
-  if (sound.numberOfChannels === 1) return sound;
-  const [frames, channels] = [sound.numberOfFrames, sound.numberOfChannels];
-  const [data, plane] = [new Float32Array(frames), new Float32Array(frames)];
-  for (let planeIndex = 0; planeIndex < channels; planeIndex++) {
-    sound.copyTo(plane, { planeIndex, format: "f32-planar" });
-    for (let i = 0; i < frames; i++) data[i]! += plane[i]! / channels;
-  }
-  const one = new AudioData({ format: "f32-planar", sampleRate: sound.sampleRate, numberOfFrames: frames, numberOfChannels: 1, timestamp: sound.timestamp, data });
-  sound.close();
-  return one;
 }

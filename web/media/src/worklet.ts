@@ -1,4 +1,4 @@
-// The part that runs on the audio thread: one processor plays, one captures where the browser has no MediaStreamTrackProcessor.
+// The part that runs on the audio thread: one processor plays all that is played, one captures where the browser has no MediaStreamTrackProcessor.
 
 import { SoundRing } from "./soundring.js";
 
@@ -10,14 +10,22 @@ declare class AudioWorkletProcessor {
 }
 declare function registerProcessor(name: string, make: new (o: { processorOptions?: unknown }) => AudioWorkletProcessor): void;
 
-/** How a player is made. */
-export interface PlayerMade {
-  channels: number;
-}
-/** To the player: sound, from when on none is meant, or which timestamp is to be played at which time of the context; -1 stops. */
-export type ToPlayer = { pts: number; planes: Float32Array[] } | { silentFrom: number } | { wanted: number; at: number } | { forget: true } | { close: true };
-/** From the player, some times a second: what it plays. Times of the context in s, the rest in ms. */
+/**
+ * To the player, of one of those that it plays: how many channels it has, which begins it; sound; from when on none is meant; how loud it is; or which
+ * timestamp is to be played at which time of the context, -1 being none.
+ */
+export type ToPlayer = { id: number } & (
+  | { channels: number }
+  | { pts: number; planes: Float32Array[] }
+  | { silentFrom: number }
+  | { volume: number }
+  | { wanted: number; at: number }
+  | { forget: true }
+  | { close: true }
+);
+/** From the player, some times a second: what it plays of each. Times of the context in s, the rest in ms. */
 export interface FromPlayer {
+  id: number;
   position: number | undefined;
   at: number;
   missed: number;
@@ -29,36 +37,65 @@ export interface FromRecorder {
   planes: Float32Array[];
 }
 
-/** Blocks of 128 samples between two reports, some 40 ms. */
-const reportEvery = 15;
+/** Blocks of 128 samples between two reports, some 80 ms. */
+const reportEvery = 30;
+/** How much of the way to another volume is gone with each block. */
+const volumeStep = 0.25;
 
+/** Voice is one of those that are played. */
+class Voice {
+  readonly ring: SoundRing;
+  readonly out: Float32Array[];
+  wanted: { pts: number; at: number } | undefined;
+  volume = 1;
+  gain = 1;
+
+  constructor(channels: number, size: number) {
+    this.ring = new SoundRing(sampleRate, channels);
+    this.out = Array.from({ length: channels }, () => new Float32Array(size));
+  }
+}
+
+/** Player mixes all voices into one output. */
 class Player extends AudioWorkletProcessor {
-  private readonly ring: SoundRing;
-  private wanted: { pts: number; at: number } | undefined;
+  private readonly voices = new Map<number, Voice>();
   private blocks = 0;
-  private over = false;
 
-  constructor(o: { processorOptions?: unknown }) {
+  constructor() {
     super();
-    this.ring = new SoundRing(sampleRate, (o.processorOptions as PlayerMade).channels);
-    this.port.onmessage = (m: MessageEvent<ToPlayer>) => {
-      const d = m.data;
-      if ("planes" in d) this.ring.put(d.pts, d.planes);
-      else if ("silentFrom" in d) this.ring.hush(d.silentFrom);
-      else if ("wanted" in d) this.wanted = d.wanted < 0 ? undefined : { pts: d.wanted, at: d.at };
-      else if ("forget" in d) this.ring.forget();
-      else this.over = true;
-    };
+    this.port.onmessage = (m: MessageEvent<ToPlayer[]>) => m.data.forEach((d) => this.take(d));
+  }
+
+  private take(d: ToPlayer): void {
+    if ("channels" in d) this.voices.set(d.id, new Voice(d.channels, 128));
+    const v = this.voices.get(d.id);
+    if (!v) return;
+    if ("planes" in d) v.ring.put(d.pts, d.planes);
+    else if ("silentFrom" in d) v.ring.hush(d.silentFrom);
+    else if ("volume" in d) v.volume = d.volume;
+    else if ("wanted" in d) v.wanted = d.wanted < 0 ? undefined : { pts: d.wanted, at: d.at };
+    else if ("forget" in d) v.ring.forget();
+    else if ("close" in d) this.voices.delete(d.id);
   }
 
   process(_: unknown, outputs: Float32Array[][]): boolean {
-    const w = this.wanted;
-    this.ring.pull(outputs[0]!, w && w.pts + (currentTime - w.at) * 1000);
-    if (++this.blocks % reportEvery === 0) {
-      const at = currentTime + outputs[0]![0]!.length / sampleRate;
-      this.port.postMessage({ position: this.ring.position, at, missed: this.ring.missed, longest: this.ring.longest } satisfies FromPlayer);
+    const to = outputs[0]!;
+    const n = to[0]!.length;
+    for (const v of this.voices.values()) {
+      if (v.out[0]!.length !== n) v.out.forEach((_, c) => (v.out[c] = new Float32Array(n)));
+      v.gain += (v.volume - v.gain) * volumeStep;
+      const w = v.wanted;
+      if (!v.ring.pull(v.out, w && w.pts + (currentTime - w.at) * 1000)) continue;
+      for (let c = 0; c < to.length; c++) {
+        const [from, into] = [v.out[Math.min(c, v.out.length - 1)]!, to[c]!];
+        for (let i = 0; i < n; i++) into[i]! += v.gain * from[i]!;
+      }
     }
-    return !this.over;
+    if (++this.blocks % reportEvery === 0) {
+      const at = currentTime + n / sampleRate;
+      this.port.postMessage([...this.voices].map(([id, { ring }]): FromPlayer => ({ id, position: ring.position, at, missed: ring.missed, longest: ring.longest })));
+    }
+    return true;
   }
 }
 

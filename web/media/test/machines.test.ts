@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { Choice } from "../src/choice.js";
+import { Gate, levelOf } from "../src/gate.js";
 import { KeyFrames } from "../src/keyframes.js";
 import { PictureQueue } from "../src/picturequeue.js";
 import { RateControl } from "../src/rate.js";
@@ -242,4 +243,40 @@ test("a viewer's wish is the best there is, and is taken at once", () => {
   assert.equal(c.at, 1);
   c.best = 9;
   assert.deepEqual([c.at, c.pressed], [2, false]);
+});
+
+test("the level of sound", () => {
+  assert.equal(levelOf([]), 0);
+  assert.ok(Math.abs(levelOf([Float32Array.of(0.5, -0.5), Float32Array.of(0.5, 0.5)]) - 0.5) < 1e-9);
+});
+
+/** Feeds a gate pieces of 10 ms; returns how many ms of them it was open. */
+function feed(g: Gate, millis: number, level: (at: number) => number): number {
+  let open = 0;
+  for (let at = 0; at < millis; at += 10) {
+    g.heard(level(at), 10);
+    if (g.open) open += 10;
+  }
+  return open;
+}
+
+test("a gate is open while there is anything to hear, and a little longer", () => {
+  const noise = (at: number): number => 0.004 * (1 + 0.3 * Math.sin(at));
+  const cases: Array<[name: string, level: (at: number) => number, least: number, most: number]> = [
+    ["nothing at all", () => 0, 0, 300],
+    ["a fan", noise, 0, 300],
+    ["words over a fan, 200 ms in 1000", (at) => noise(at) + (at % 1000 < 200 ? 0.03 : 0), 4600, 5400],
+    ["soft words in a quiet room", (at) => (at % 1000 < 200 ? 0.003 : 0.0003), 4600, 5400],
+    ["a tone that is held", () => 0.05, 10_000, 10_000],
+    ["words without a pause", (at) => (at % 100 < 50 ? 0.1 : 0.002), 10_000, 10_000],
+  ];
+  for (const [name, level, least, most] of cases) {
+    const open = feed(new Gate(), 10_000, level);
+    assert.ok(open >= least && open <= most, `${name}: ${open} of 10000 ms`);
+  }
+  const g = new Gate();
+  feed(g, 5000, noise);
+  assert.equal(g.open, false);
+  g.heard(0.05, 10);
+  assert.equal(g.open, true, "with the first sound");
 });

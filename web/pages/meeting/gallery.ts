@@ -1,9 +1,9 @@
 import type { Client, Message, Options } from "@timedge/sdk";
-import { Player, type Latency, type Quality } from "@timedge/media";
+import { levelOf, Player, type Latency, type Quality } from "@timedge/media";
 import { Carry, levels, sizeFor, smallOf, type Level, type Shown, type Size } from "./carry.js";
 import { Taking } from "./picture.js";
 import { Roster, type Member } from "./roster.js";
-import { levelOf, Speaking } from "./speaking.js";
+import { Speaking } from "./speaking.js";
 
 /** Near enough to talk, far enough for a node that is lost not to be heard, ms. */
 const latency: Latency = { min: 120, max: 1000 };

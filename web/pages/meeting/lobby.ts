@@ -1,8 +1,7 @@
-import { camera, devices, sounds, type Quality, type Source, type Stop } from "@timedge/media";
+import { camera, devices, levelOf, sounds, type Quality, type Source, type Stop } from "@timedge/media";
 import { h, icon } from "../shell/dom.js";
 import { icons } from "../live/icons.js";
 import { worklet } from "../live/live.js";
-import { levelOf } from "./speaking.js";
 import { t } from "./words.js";
 
 export const qualities: Record<string, Quality> = {

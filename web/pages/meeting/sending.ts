@@ -1,7 +1,6 @@
 import type { Client } from "@timedge/sdk";
 import { pictures, SoundStream, SourceClock, type PictureCodec, type Quality, type Stop } from "@timedge/media";
 import { PictureRoom } from "./picture.js";
-import { levelOf } from "./speaking.js";
 import { smallOf } from "./carry.js";
 
 /** A screen is seldom so large and so quick that more is of use. */
@@ -38,7 +37,7 @@ export class Sending {
   private over = false;
 
   constructor(private readonly o: SendingOptions) {
-    this.sound = new SoundStream({ worklet: o.worklet, epoch: this.epoch, voice: true, push: o.push, onCaptured: (sound) => o.onLevel(levelOfSound(sound)) });
+    this.sound = new SoundStream({ worklet: o.worklet, epoch: this.epoch, voice: true, push: o.push, onLevel: o.onLevel });
   }
 
   /** The rooms that there is something in, "" for none. */
@@ -159,13 +158,4 @@ export class Sending {
     this.stop();
     await Promise.all(this.all.map((p) => p.close()));
   }
-}
-
-function levelOfSound(sound: AudioData): number {
-  const planes = Array.from({ length: sound.numberOfChannels }, (_, planeIndex) => {
-    const plane = new Float32Array(sound.numberOfFrames);
-    sound.copyTo(plane, { planeIndex, format: "f32-planar" });
-    return plane;
-  });
-  return levelOf(planes);
 }

@@ -57,13 +57,3 @@ export class Speaking<K> {
     return this.at;
   }
 }
-
-/** Returns the level of sound: the root mean square of its samples, 0 to 1. */
-export function levelOf(planes: readonly Float32Array[]): number {
-  let [sum, n] = [0, 0];
-  for (const p of planes) {
-    for (const v of p) sum += v * v;
-    n += p.length;
-  }
-  return n === 0 ? 0 : Math.sqrt(sum / n);
-}

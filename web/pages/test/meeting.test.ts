@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { Behind, Carry, sizeFor } from "../meeting/carry.js";
 import { fit, pageOf, perPage } from "../meeting/grid.js";
 import { Roster } from "../meeting/roster.js";
-import { levelOf, Speaking } from "../meeting/speaking.js";
+import { Speaking } from "../meeting/speaking.js";
 import { encodeWord, parseWord, type Presence, type Word } from "../meeting/wire.js";
 
 const presence: Presence = { type: "presence", name: "Ann", large: "NGhMpCbk2wQ", small: "LpwkCHvJvgf", screen: "", microphone: true, hand: false, line: 2, leaving: false };
@@ -74,11 +74,6 @@ test("who speaks is told from who makes a noise", () => {
   assert.equal(s.current(now + 800), "bob"); // both: no flicker
   s.left("bob");
   assert.equal(s.current(now + 800), "ann");
-});
-
-test("the level of sound", () => {
-  assert.equal(levelOf([]), 0);
-  assert.ok(Math.abs(levelOf([Float32Array.of(0.5, -0.5), Float32Array.of(0.5, 0.5)]) - 0.5) < 1e-9);
 });
 
 test("a path that is too slow gets small pictures, then fewer, and better ones when it is quiet", () => {
