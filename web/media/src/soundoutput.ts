@@ -1,6 +1,6 @@
 import type { FromPlayer, ToPlayer } from "./worklet.js";
 
-/** What is to be handed to the audio thread waits so long for more, ms: each time costs as much as a decoded piece itself. */
+/** The audio thread is handed what there is no oftener than this, ms: each time costs as much as decoding a piece does. */
 const gatherMillis = 20;
 /** How long a decoded piece takes to the audio thread, with what it may be late by, ms. */
 const handOver = gatherMillis + 20;
@@ -20,6 +20,7 @@ class Mixer {
   private waiting: ToPlayer[] = [];
   private moved: Transferable[] = [];
   private timer: ReturnType<typeof setTimeout> | undefined;
+  private flushedAt = -Infinity;
   private last = 0;
 
   constructor(worklet: string, private readonly sampleRate: number) {
@@ -45,12 +46,16 @@ class Mixer {
     if (this.waiting.length > maxHeld) return;
     this.waiting.push(m);
     this.moved.push(...moved);
-    this.timer ??= setTimeout(() => this.flush(), gatherMillis);
+    const rest = this.flushedAt + gatherMillis - performance.now();
+    if (rest <= 0) this.flush(); // in a page that nobody sees timers come late
+    else this.timer ??= setTimeout(() => this.flush(), rest);
   }
 
   private flush(): void {
+    clearTimeout(this.timer);
     this.timer = undefined;
     if (!this.node || this.waiting.length === 0) return;
+    this.flushedAt = performance.now();
     this.node.port.postMessage(this.waiting, this.moved);
     [this.waiting, this.moved] = [[], []];
   }

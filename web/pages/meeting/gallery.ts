@@ -6,7 +6,7 @@ import { Roster, type Member } from "./roster.js";
 import { Speaking } from "./speaking.js";
 
 /** Near enough to talk, far enough for a node that is lost not to be heard, ms. */
-const latency: Latency = { min: 120, max: 1000 };
+const latency: Latency = { min: 150, max: 1000 };
 /** So often what comes may be given up for a path that is full, ms. */
 const resetMillis = 15_000;
 /** Pictures so far behind are given up with the connection that they wait in, ms. */
