@@ -140,7 +140,7 @@ test("three meet: pictures move, and each hears of what the others do", { timeou
 
 /** Somebody who takes part without a page: it says that it is here, until it leaves or is gone. */
 async function takePart(room: RoomID, name: string, how: Partial<Presence> = {}): Promise<{ leave(): Promise<void>; vanish(): Promise<void> }> {
-  const client: Client = await dial({ servers: server.tcp, account: name, dialer: tcp() });
+  const client: Client = await dial({ servers: server.tcp, account: name.replaceAll(" ", "-"), dialer: tcp() });
   const publisher = await client.publish(room);
   const say = (more: Partial<Presence> = {}): Promise<unknown> => publisher.push(dtypes.presence, "key", encodeWord({
     type: "presence", name, large: "", small: "", screen: "", microphone: true, hand: false, line: 2, leaving: false, ...how, ...more,
