@@ -1,1 +1,0 @@
-import{b as a,c as b}from"./chunk-JK2UAAHF.js";import"./chunk-7QB3BOAG.js";import"./chunk-73R32WWF.js";import"./chunk-GSXZY3J5.js";import"./chunk-MZ53EXXG.js";import"./chunk-HR7TGT6X.js";export{b as page,a as worklet};
