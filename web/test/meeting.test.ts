@@ -82,6 +82,8 @@ test("three meet: pictures move, and each hears of what the others do", { timeou
   await looksWell(bob, "meeting-phone");
   await looksWell(cai, "meeting-chinese-dark");
 
+  await ann.locator(".tile.speaks", { hasText: "Bob" }).waitFor(patience); // the made-up microphone beeps
+
   // Microphone, camera and hand
   await tile(ann, "Bob").getByText("microphone on").waitFor({ ...patience, state: "attached" });
   await bob.getByRole("button", { name: "Microphone on" }).click();
