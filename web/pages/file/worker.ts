@@ -1,7 +1,7 @@
 // Writes received files to the browser's own disk and hashes, away from the page: what is in memory is a piece, whatever a file's size.
 
 import { sha256 } from "@noble/hashes/sha2.js";
-import { free } from "../../sdk/src/memory.js";
+import { dispose } from "../../sdk/src/memory.js";
 import { pieces } from "./pieces.js";
 
 export type Job =
@@ -39,7 +39,7 @@ async function work(j: Job): Promise<unknown> {
       f.handle.write(j.bytes, { at: f.at });
       f.sum.update(j.bytes);
       f.at += j.bytes.length;
-      free(j.bytes.buffer);
+      dispose(j.bytes.buffer);
       return true;
     }
     case "finish": {

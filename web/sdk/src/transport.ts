@@ -1,3 +1,5 @@
+import { dispose } from "./memory.js";
+
 /** What a transport tells. `closed` is the last that it tells, and comes in any case. */
 export interface Receiver {
   opened(): void;
@@ -34,6 +36,7 @@ export function webSocket(make: (url: string, protocol: string) => WebSocket = (
     ws.onmessage = (m) => {
       if (over || !(m.data instanceof ArrayBuffer)) return;
       receiver.received(new Uint8Array(m.data));
+      dispose(m.data);
     };
     ws.onclose = (e) => end(e.reason || `WebSocket closed with ${e.code}`);
     ws.onerror = () => {}; // the browser does not say what; onclose follows

@@ -1,7 +1,7 @@
 import type { Client } from "../client.js";
 import { codes } from "../codes.js";
 import { RefusedError } from "../errors.js";
-import { free } from "../memory.js";
+import { dispose, free } from "../memory.js";
 import type { Publisher } from "../publisher.js";
 import { parseRoom, type RoomID } from "../room.js";
 import type { Event, Message, Subscription } from "../subscription.js";
@@ -74,7 +74,7 @@ function opening(subscription: Subscription, keys: Keys, o: EncryptedOptions): S
     if (e?.type !== "message") return e;
     try {
       const { plain, withheld } = await opener.open(e);
-      free(e.payload.buffer);
+      dispose(e.payload.buffer);
       e.payload = plain;
       if (withheld === 0) return e;
       o.onFault?.(e, "withheld");

@@ -1,6 +1,6 @@
 // SFrame (RFC 9605) with its suites of AES-GCM, by WebCrypto. docs/e2ee.md says how it is used.
 
-import { free } from "../memory.js";
+import { dispose } from "../memory.js";
 
 /** A cipher suite of RFC 9605, section 4.5. Both have nonces of 12 bytes and tags of 16. */
 export interface Suite {
@@ -117,7 +117,7 @@ export async function seal(k: FrameKey, kid: bigint, ctr: bigint, metadata: Byte
   const header = encodeHeader(kid, ctr);
   const sealed = await crypto.subtle.encrypt({ name: "AES-GCM", iv: nonce(k, ctr), additionalData: join(header, metadata) }, k.key, plain as Bytes);
   const all = join(header, new Uint8Array(sealed));
-  free(sealed);
+  dispose(sealed); // which WebCrypto has made
   return all;
 }
 

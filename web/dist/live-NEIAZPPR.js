@@ -1,1 +1,0 @@
-import{b as a,c as b}from"./chunk-GXZS65OB.js";import"./chunk-7QB3BOAG.js";import"./chunk-JCYAOMUO.js";import"./chunk-KGGTA3RB.js";import"./chunk-K5CFDYRZ.js";import"./chunk-T7GTAWD7.js";export{b as page,a as worklet};
