@@ -100,7 +100,7 @@ func (n *Node) drop(e *edge) {
 	n.part(e.id, func(*link, leave) bool { return true })
 }
 
-// leave is that of an edge that said nothing: until when the other node may count this one, which is as long as anybody
+// leave is that of an edge that said nothing: until when the other node may count this one, which is as long as a link
 // is waited for; whether that node is a detour, or may think that it relays the room; and the newest reign that was
 // heard of then.
 type leave struct {
@@ -213,7 +213,7 @@ func (n *Node) unplug(e *edge, why parting) {
 		e.lost = n.now
 	}
 	if why == moving && e.phase != away {
-		e.at.left[e.id] = leave{n.now + int64(n.rooms.Config().Stall), e.detour, e.reign}
+		e.at.left[e.id] = leave{n.now + 2*int64(n.rooms.Config().Stall), e.detour, e.reign}
 	}
 	n.uncall(e.ticket)
 	e.at, e.phase, e.ticket = nil, away, 0

@@ -308,7 +308,7 @@ func (p *Publication) Ended(of room.Pusher, code codec.Code, now int64) {
 	}
 	p.end()
 	if code == codec.CodeBadPieces { // it begins anew where the next message does
-		if p.part.side == ofClient {
+		if p.part.side != ofRelay { // also by way of another node
 			p.part.h.Send(&codec.PushRefused{Room: p.Room, Pub: p.Num, Code: code, Frames: 1})
 		}
 		code = codec.CodeMoved
