@@ -88,8 +88,9 @@ export class SoundStream {
             const end = (chunk.timestamp + (chunk.duration ?? 0) - began) / 1e6;
             const open = given.some((g, i) => g.open && (given[i - 1]?.end ?? made) < end);
             while (given[0] && given[0].end <= end) made = given.shift()!.end;
-            if (open || !this.o.voice) this.heard(chunk, meta, config, clock);
-            if (!open || this.silent) this.hush();
+            const sounds = open || !this.o.voice;
+            if (sounds) this.heard(chunk, meta, config, clock);
+            if (!sounds || this.silent) this.hush();
           },
           error: () => (shape = ""),
         });

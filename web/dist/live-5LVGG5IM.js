@@ -1,1 +1,0 @@
-import{b as a,c as b}from"./chunk-ES45ICJL.js";import"./chunk-7QB3BOAG.js";import"./chunk-CAZQBD3Z.js";import"./chunk-4VMSVFNZ.js";import"./chunk-IRNPQI3R.js";import"./chunk-IBNFLICV.js";export{b as page,a as worklet};
