@@ -163,18 +163,6 @@ func (e *Engine) LoopOf(account string) int {
 	return -1
 }
 
-// LoopsOf returns the numbers of the loops that have sessions of the account. Of a link it is the other node's name.
-func (e *Engine) LoopsOf(account string) (loops []int) {
-	for i, l := range e.loops {
-		l.onLoop(func() {
-			if slices.ContainsFunc(l.sessions, func(s *session) bool { return s.account == account }) {
-				loops = append(loops, i)
-			}
-		})
-	}
-	return loops
-}
-
 // HeldSessions returns how many sessions are held until the next tick.
 func (e *Engine) HeldSessions() (n int) {
 	for _, l := range e.loops {
