@@ -60,7 +60,7 @@ type Overview struct {
 	ClockMillis  int64    `json:"clock_unix_ms"` // what the computer's clock said, ms since 1970; 0: a node that does not tell
 	State        string   `json:"state"`         // ready, draining, leaving, over_limits
 	Reasons      []string `json:"reasons"`       // why not ready
-	Sessions     int64    `json:"sessions"` // of clients
+	Sessions     int64    `json:"sessions"`      // of clients
 	Rooms        int64    `json:"rooms"`
 	MemoryBytes  int64    `json:"memory_bytes"`
 	MemoryBound  int64    `json:"memory_bound"`
