@@ -1,8 +1,10 @@
 // What the browser tests share: Debian's Chromium with devices that are made up, and a page of the tests' own beside a real server.
 
 import { existsSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { join } from "node:path";
 import { build } from "esbuild";
 import { chromium, type Browser, type BrowserContext, type Page } from "playwright-core";
 
@@ -16,6 +18,28 @@ export async function launch(...args: string[]): Promise<Browser> {
 /** Starts a browser as it is on a machine without camera and microphone, which wants a click before sound is heard. */
 export async function launchBare(): Promise<Browser> {
   return chromium.launch(options([]));
+}
+
+/** What a browser is started with for its microphone to hear somebody speak instead of short beeps; the sound lies in that folder. */
+export async function talker(folder: string): Promise<string[]> {
+  const rate = 48000;
+  const sound = Buffer.alloc(44 + 2 * 2 * rate); // 2 s, again and again: 1.2 s of syllables, then a pause
+  sound.write("RIFF", 0);
+  sound.writeUInt32LE(sound.length - 8, 4);
+  sound.write("WAVEfmt ", 8);
+  for (const [at, value, bytes] of [[16, 16, 4], [20, 1, 2], [22, 1, 2], [24, rate, 4], [28, 2 * rate, 4], [32, 2, 2], [34, 16, 2]] as const) sound.writeUIntLE(value, at, bytes);
+  sound.write("data", 36);
+  sound.writeUInt32LE(sound.length - 44, 40);
+  for (let i = 0; i < 1.2 * rate; i++) {
+    const t = i / rate;
+    const phase = 2 * Math.PI * (140 * t + 3 * Math.sin(2 * Math.PI * 2 * t)); // a voice goes up and down
+    const syllable = 0.55 - 0.45 * Math.cos(2 * Math.PI * 5 * t);
+    const voice = Math.sin(phase) + 0.6 * Math.sin(2 * phase) + 0.4 * Math.sin(4 * phase) + 0.3 * Math.sin(9 * phase);
+    sound.writeInt16LE(Math.round(8000 * syllable * voice), 44 + 2 * i);
+  }
+  const file = join(folder, "talker.wav");
+  await writeFile(file, sound);
+  return [`--use-file-for-fake-audio-capture=${file}`];
 }
 
 const devices = ["--use-fake-device-for-media-stream=fps=30", "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required", "--auto-select-desktop-capture-source=Entire screen"];

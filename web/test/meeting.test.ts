@@ -1,27 +1,33 @@
 // The meeting page as people use it, with devices that are made up.
 
 import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join as pathOf } from "node:path";
 import { after, before, test } from "node:test";
 import type { Browser, Page } from "playwright-core";
 import { dial, type Client, type RoomID } from "@timedge/sdk";
 import { parseHash } from "@timedge/sdk/e2ee";
 import { tcp } from "../sdk/src/tcp.js";
 import { dtypes, encodeWord, type Presence } from "../pages/meeting/wire.js";
-import { launch, launchBare } from "./browser.js";
+import { launch, launchBare, talker } from "./browser.js";
 import { looksWell, patience } from "./looks.js";
 import { phone, servePages, visit, type PageServer, type Visitor } from "./pages.js";
 import { path as pathTo } from "./paths.js";
 
 let server: PageServer;
 let browser: Browser;
+let folder: string;
 const faults: string[] = [];
 before(async () => {
+  folder = await mkdtemp(pathOf(tmpdir(), "timedge-meeting-"));
   server = await servePages();
-  browser = await launch();
+  browser = await launch(...(await talker(folder)));
 });
 after(async () => {
   await browser?.close();
   await server?.stop();
+  if (folder) await rm(folder, { recursive: true, force: true });
 });
 
 /** Goes through the lobby. Small pictures spare the machine. */
@@ -66,7 +72,7 @@ test("three meet: pictures move, and each hears of what the others do", { timeou
   const lobby = await visit(browser, `${server.url}/meeting`, phone, faults);
   await lobby.getByText("Nobody sees or hears you yet.").waitFor(patience);
   await lobby.waitForFunction(() => (document.querySelector("video")?.videoWidth ?? 0) > 0, undefined, patience);
-  await lobby.waitForFunction(() => (document.querySelector("progress")?.value ?? 0) > 0.01, undefined, patience); // the made-up microphone beeps
+  await lobby.waitForFunction(() => (document.querySelector("progress")?.value ?? 0) > 0.01, undefined, patience); // somebody speaks
   await looksWell(lobby, "meeting-lobby-phone");
   await lobby.getByRole("button", { name: "Camera on" }).click();
   await lobby.getByText("The camera is off.").waitFor(patience);
@@ -82,7 +88,7 @@ test("three meet: pictures move, and each hears of what the others do", { timeou
   await looksWell(bob, "meeting-phone");
   await looksWell(cai, "meeting-chinese-dark");
 
-  await ann.locator(".tile.speaks", { hasText: "Bob" }).waitFor(patience); // the made-up microphone beeps
+  await ann.locator(".tile.speaks", { hasText: "Bob" }).waitFor(patience);
 
   // Microphone, camera and hand
   await tile(ann, "Bob").getByText("microphone on").waitFor({ ...patience, state: "attached" });
