@@ -408,7 +408,9 @@ func TestMovedOncePerRoomAndLink(t *testing.T) {
 			t.Fatal("no room is this node's")
 		}
 		k := len(states)
-		st := codec.RoomState{RoomHead: codec.RoomHead{Room: codec.RoomID(id), Owner: "alice", Epoch: 1, Relay: "gone", Birth: 99, NextPub: 1}}
+		st := codec.RoomState{RoomHead: codec.RoomHead{
+			Room: codec.RoomID(id), Owner: "alice", Epoch: 1, Relay: "gone", Birth: 99, NextPub: 1,
+		}}
 		states = append(states, &codec.State{Req: uint32(k + 1), RoomState: st})
 		st.Epoch, st.Relay, st.Birth = 9, "b", 2
 		newer = append(newer, &codec.State{Req: uint32(rooms + k + 1), RoomState: st})

@@ -18,7 +18,7 @@ type Join struct {
 	Mute uint16
 	// the member is the link of this node, which has subscribers of its own: see Tally; "": it is not
 	Link    string
-	New     bool             // with Link: it has nothing of the room; Have is what some of those subscribers have, others may have less
+	New     bool             // with Link: it has nothing of the room; others of its own may have less than Have
 	Have    []codec.Position // the last frame of each stream it has seen, when it resumes
 	Gapped  []uint32         // indexes of those in Have that ended a gap: there it may not be able to go on
 	Resumes bool             // it was there before: it has joined none of the streams late that Have does not name
@@ -223,7 +223,9 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 func (p *Publisher) unknown(rp *Replay, named positions, seat *seat) {
 	for i := range named {
 		if h := &named[i]; h.last > 0 && !p.knows(h.Dtype) {
-			rp.Midway = append(rp.Midway, Midway{Key: h.StreamKey, From: h.last + 1, Ahead: true, Torn: h.gapped, Why: codec.GapLost})
+			rp.Midway = append(rp.Midway, Midway{
+				Key: h.StreamKey, From: h.last + 1, Ahead: true, Torn: h.gapped, Why: codec.GapLost,
+			})
 			seat.expects(h.StreamKey, h.last)
 		}
 	}

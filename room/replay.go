@@ -91,8 +91,8 @@ func (rp *Replay) span(s *stream, sp *span, from, to uint64) {
 	case from > to:
 	case sp.b.Kind != KindStream:
 		reason := sp.b.reason()
-		if reason == codec.GapJoined || reason == codec.GapExpired { // this node came too late for it; the member may not have
-			reason = rp.why
+		if reason == codec.GapJoined || reason == codec.GapExpired {
+			reason = rp.why // this node came too late for it; the member may not have
 		}
 		rp.gap(s, from, to, reason)
 	default:

@@ -102,12 +102,14 @@ func (s *subscriber) excuse(m *codec.Gap, st *inStream) {
 	}
 }
 
-// missedOnTheWay reports whether a frame was pushed while a subscriber of a live room was there, or on its way from a node
-// that went to another, for a moment: it has been acknowledged without it, and must be had of somebody all the same.
+// missedOnTheWay reports whether a frame was pushed while a subscriber of a live room was there, or on its way from a
+// node that went to another, for a moment: it has been acknowledged without it, and must be had of somebody all the
+// same.
 func (s *subscriber) missedOnTheWay(r *frameRecord) bool {
 	w := s.w
 	return (s.room.policy == codec.PolicyLive || s.room.policy == codec.PolicyDisconnect) &&
-		s.joins != 0 && s.joins < r.pushed && s.inAt > r.pushed && s.away < time.Second && w.now-s.inAt < 100*time.Millisecond &&
+		s.joins != 0 && s.joins < r.pushed && s.inAt > r.pushed &&
+		s.away < time.Second && w.now-s.inAt < 100*time.Millisecond &&
 		(s.slowAt == 0 || s.slowAt+3*time.Second < r.pushed) &&
 		!w.books.disaster(w.now) && !w.books.doubted(r.pushed, w.now) && !w.books.troubled(s.node, r.pushed, w.now)
 }
