@@ -1,6 +1,8 @@
 package engine_test
 
 import (
+	"context"
+	"io"
 	"net"
 	"testing"
 	"time"
@@ -35,25 +37,20 @@ func TestConnectionsWithoutHelloBesideGoodClients(t *testing.T) {
 	pub := owner.publish(room).Pub
 	before := descriptors(t)
 
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() { // as many as there may be, all the time
+	attack, stop := context.WithCancel(t.Context())
+	stopped := make(chan struct{})
+	go func() { // more than there may be, all the time: whom the server ends is replaced
 		defer close(stopped)
 		var held []net.Conn
-		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				for _, c := range held {
-					_ = c.Close()
-				}
-				return
-			default:
-			}
+		for i := 0; attack.Err() == nil; i++ {
 			c, err := net.Dial("tcp", e.Addrs()[0].String())
 			if err != nil {
 				continue
 			}
+			context.AfterFunc(attack, func() { _ = c.Close() })
 			_, _ = c.Write(greeting("mallory")[:i%20])
 			if held = append(held, c); len(held) > 400 {
+				_, _ = io.Copy(io.Discard, held[0])
 				_ = held[0].Close()
 				held = held[1:]
 			}
@@ -73,7 +70,7 @@ func TestConnectionsWithoutHelloBesideGoodClients(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond) // asking takes processors from who connects
 	}
-	close(stop)
+	stop()
 	<-stopped
 	e.AwaitSessions(t, 2)
 	flat(t, e, before)
