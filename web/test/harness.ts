@@ -226,22 +226,36 @@ const harness = {
     })();
   },
 
-  /** Sends the microphone's sound as speech nowhere, until it has made so many pauses. */
-  async speech(pauses: number): Promise<{ channels: number; bytes: number; millis: number; packets: number[]; silences: number[] }> {
+  /**
+   * Gives the microphone's sound as speech to a player, until it has made so many pauses, and waits until all is decoded. Timestamps in µs: of the
+   * packets, of what was decoded of them, and of the pauses.
+   */
+  async speech(pauses: number): Promise<{ channels: number; bytes: number; millis: number; packets: number[]; decoded: number[]; silences: number[] }> {
     const source = await camera({ width: 320, height: 180, fps: 15, voice: true });
-    const found = { channels: 0, bytes: 0, millis: 0, packets: [] as number[], silences: [] as number[] };
+    const found = { channels: 0, bytes: 0, millis: 0, packets: [] as number[], decoded: [] as number[], silences: [] as number[] };
     const began = performance.now();
+    let over = false;
     await new Promise<void>((resolve) => {
-      const stream = new SoundStream({ worklet, epoch: began, voice: true, push: (kind, message) => {
-        found.bytes += message.length;
-        const t = kind === "init" ? parseText(message) : undefined;
+      const settle = (): void => {
+        if (over && found.decoded.length >= found.packets.length) resolve();
+      };
+      const player = new Player({ canvas: document.querySelector("canvas")!, worklet, onSound: (_, pts) => {
+        found.decoded.push(Math.round(pts * 1000));
+        settle();
+      } });
+      const stream = new SoundStream({ worklet, epoch: began, voice: true, push: (kind, payload) => {
+        if (over) return;
+        found.bytes += payload.length;
+        const t = kind === "init" ? parseText(payload) : undefined;
         if (t?.type === "sound") found.channels = t.channels;
-        const [sample, silence] = [parseSample(message), parseSilence(message)];
+        const [sample, silence] = [parseSample(payload), parseSilence(payload)];
         if (sample) found.packets.push(sample.pts);
         if (silence !== undefined) found.silences.push(silence);
+        player.message({ type: "message", room: "", publisher: "", pub: 1, dtype: dtypes.sound, kind, first: 0, last: 0, payload });
         if (found.silences.length < pauses) return;
+        over = true;
         stream.close();
-        resolve();
+        settle();
       } });
       stream.take(source.stream.getAudioTracks()[0]);
     });

@@ -1,5 +1,6 @@
 import type { Gap, Message } from "@timedge/sdk";
 import { dtypes, parseSample, parseSilence, parseText, type PictureConfig, type SoundConfig } from "./layout.js";
+import { PacketTimes, type Piece } from "./packettimes.js";
 import { PictureQueue } from "./picturequeue.js";
 import { latencies, Playout, type Latency } from "./playout.js";
 import { SoundOutput } from "./soundoutput.js";
@@ -24,8 +25,8 @@ export interface PlayerOptions {
   onShown?: (pts: number, wall: number) => void;
   /** While there is sound, pictures that come much later than it do not say how far behind to play: they are shown when they are there. */
   soundFirst?: boolean;
-  /** Told of each decoded piece of sound, which stays the player's, whether or not it is played. */
-  onSound?: (planes: readonly Float32Array[]) => void;
+  /** Told of each decoded piece of sound, which stays the player's, whether or not it is played, with its timestamp, ms. */
+  onSound?: (planes: readonly Float32Array[], pts: number) => void;
   /** A codec that this browser lacks. */
   onUnsupported?: (codec: string) => void;
 }
@@ -60,6 +61,7 @@ export class Player {
   private sound: SoundConfig | undefined;
   private videoDecoder: VideoDecoder | undefined;
   private audioDecoder: AudioDecoder | undefined;
+  private packets = new PacketTimes(); // of that decoder
   private output: SoundOutput | undefined;
   private level = 1;
   private chosen: Latency;
@@ -73,7 +75,6 @@ export class Player {
   private clock = NaN; // of the sender whose time lastPts is
   private soundAt = -Infinity; // when sound came last
   private lastSound = NaN; // timestamp of the newest
-  private silentFrom = NaN; // from when on silence is meant
   private skews: number[] = [];
   private frameRequest = 0;
   private refresh = maxRefresh / 2; // how far apart pictures can be shown, ms
@@ -149,9 +150,7 @@ export class Player {
     if (s && m.dtype === dtypes.picture) this.takePicture(s.pts, m.kind === "key", s.data);
     if (s && m.dtype === dtypes.sound) this.takeSound(s.pts, s.data);
     const silent = m.dtype === dtypes.sound ? parseSilence(m.payload) : undefined;
-    if (silent === undefined) return;
-    this.silentFrom = silent / 1000;
-    this.output?.hush(this.silentFrom);
+    if (silent !== undefined && this.packets.pause(silent / 1000)) this.output?.hush(silent / 1000);
   }
 
   /** Takes a coded picture; pts in µs on the sender's clock. */
@@ -168,9 +167,8 @@ export class Player {
     if (this.over || this.audioDecoder?.state !== "configured") return;
     if (pts / 1000 <= this.lastSound) return; // another quality begins with what was there already
     this.lastSound = pts / 1000;
-    if (this.lastSound >= this.silentFrom) this.silentFrom = NaN;
     this.soundAt = performance.now();
-    this.playout.arrived(pts / 1000, this.soundAt);
+    this.packets.packet(pts / 1000);
     this.audioDecoder.decode(new EncodedAudioChunk({ type: "key", timestamp: pts, data }));
   }
 
@@ -307,12 +305,13 @@ export class Player {
   configureSound(c: SoundConfig): void {
     if (typeof AudioDecoder === "undefined") return this.o.onUnsupported?.(c.codec);
     const was = this.sound;
-    if (c.clock !== was?.clock) this.lastSound = this.silentFrom = NaN;
+    if (c.clock !== was?.clock) this.lastSound = NaN;
     this.sound = c;
     if (was && this.audioDecoder?.state === "configured" && JSON.stringify({ ...was, clock: 0 }) === JSON.stringify({ ...c, clock: 0 })) return;
     if (this.audioDecoder && this.audioDecoder.state !== "closed") this.audioDecoder.close();
+    const packets = (this.packets = new PacketTimes());
     const decoder = new AudioDecoder({
-      output: (d) => this.heard(d),
+      output: (d) => this.heard(packets.piece(d.duration / 1000, d.timestamp / 1000), d),
       error: (e) => {
         if (this.audioDecoder !== decoder) return;
         this.audioDecoder = undefined;
@@ -330,23 +329,31 @@ export class Player {
     void AudioDecoder.isConfigSupported(config).then(({ supported }) => supported || lacking(), lacking);
   }
 
-  private heard(d: AudioData): void {
+  private heard({ pts, silentFrom }: Piece, d: AudioData): void {
     if (this.over) return d.close();
+    this.arrived(pts, d.duration / 1000);
     const channels = Math.min(2, d.numberOfChannels);
     if (!this.output || this.output.sampleRate !== d.sampleRate || this.output.channels < channels) {
       this.output?.close();
       this.output = new SoundOutput(this.o.worklet, d.sampleRate, channels);
       this.output.volume = this.level;
-      if (!Number.isNaN(this.silentFrom)) this.output.hush(this.silentFrom); // told before the first piece was decoded
     }
     const planes = Array.from({ length: channels }, (_, planeIndex) => {
       const plane = new Float32Array(d.numberOfFrames);
       d.copyTo(plane, { planeIndex, format: "f32-planar" });
       return plane;
     });
-    this.o.onSound?.(planes);
-    this.output.put(d.timestamp / 1000, planes);
+    this.o.onSound?.(planes, pts);
+    this.output.put(pts, planes);
+    if (silentFrom !== undefined) this.output.hush(silentFrom);
     d.close();
+  }
+
+  /** Sound is there when it is decoded: on a machine that is busy that takes longer, and varies more, than the path. */
+  private arrived(pts: number, millis: number): void {
+    const now = performance.now();
+    if (!this.o.soundFirst) this.playout.arrived(pts, now); // what is late all the time is then for who looks after the path: see Watch
+    else this.playout.arrivedSound(pts, millis, now, this.output?.latency ?? 0);
   }
 
   private tick(): void {

@@ -1,5 +1,5 @@
 import type { Client, Message, Options } from "@timedge/sdk";
-import { levelOf, Player, type Latency, type Quality } from "@timedge/media";
+import { encodeSilence, levelOf, parseSample, Player, type Latency, type Quality } from "@timedge/media";
 import { Carry, levels, sizeFor, smallOf, type Level, type Shown, type Size } from "./carry.js";
 import { Taking } from "./picture.js";
 import { Roster, type Member } from "./roster.js";
@@ -131,7 +131,9 @@ export class Gallery {
   /** Takes what somebody's microphone sends; of who is muted by the owner nothing is played. */
   sound(m: Message, muted: readonly string[]): void {
     const h = this.held.get(m.pub);
-    if (h && (m.kind === "init" || !muted.includes(h.member.account))) h.taking.player.message(m);
+    if (!h) return;
+    const unheard = m.kind !== "init" && muted.includes(h.member.account) ? parseSample(m.payload) : undefined;
+    h.taking.player.message(unheard ? { ...m, payload: encodeSilence(unheard.pts) } : m); // none of it is missing
   }
 
   /** Says how somebody's picture and screen are shown. */
