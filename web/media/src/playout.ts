@@ -20,8 +20,8 @@ const slower = 0.1;
 const faster = 0.03;
 /** A difference that is jumped over, ms. */
 const jump = 400;
-/** After so much sound that came after its moment, without exception, the position goes back to it, ms. */
-const lateMillis = 60;
+/** When sound has come after its moment for so long, without exception, the position goes back to it, ms. */
+const lateMillis = 80;
 /** After the first arrival, and after a pause so long, a burst that catches up says nothing of the path, ms. */
 const startMillis = 500;
 
@@ -42,7 +42,7 @@ export class Playout {
   private at = 0;
   private goal = 0;
   private decided = -Infinity;
-  private late = 0; // ms of sound that came last, all of it after its moment
+  private lateSince = NaN; // when sound began to come after its moment without exception
 
   constructor(public latency: Latency = latencies.balanced) {}
 
@@ -66,14 +66,17 @@ export class Playout {
 
   /**
    * Notes that a piece of sound has arrived, so long, that has to be there `need` ms before its moment. The position goes back slowly, and what comes after
-   * its moment meanwhile is not heard at all: when that goes on it goes back at once, for one silence in the place of ten times as much.
+   * its moment meanwhile is not heard at all: when that goes on it goes back at once, for one silence in the place of ten times as much. A burst behind a
+   * break is over sooner.
    */
   arrivedSound(pts: number, millis: number, now: number, need: number): void {
     this.arrived(pts, now);
-    this.late = pts + millis < now - this.shift + need ? this.late + millis : 0;
-    if (this.late < lateMillis) return;
-    this.late = 0;
-    this.retreat(now, need);
+    if (pts + millis >= now - this.shift + need) this.lateSince = NaN;
+    else if (Number.isNaN(this.lateSince)) this.lateSince = now;
+    else if (now - this.lateSince >= lateMillis) {
+      this.lateSince = NaN;
+      this.goBack(now, now - pts);
+    }
   }
 
   private base(): number {
@@ -91,13 +94,16 @@ export class Playout {
   }
 
   /**
-   * All that arrives is late: the path is not what it was. If the last arrival came after its moment, less what it needs, the position goes back to it,
-   * for late is better than never, and the path is learnt anew.
+   * All that arrives is late: the path is not what it was. If the last arrival came after its moment the position goes back to it, for late is better
+   * than never, and the path is learnt anew.
    */
-  retreat(now: number, need = 0): void {
+  retreat(now: number): void {
     const last = this.arrivals.at(-1);
-    if (!last || last.transit + need <= this.shift) return;
-    this.arrivals = [last];
+    if (last && last.transit > this.shift) this.goBack(now, last.transit);
+  }
+
+  private goBack(now: number, transit: number): void {
+    this.arrivals = [{ at: now, transit }];
     this.decide(now);
     [this.shift, this.at] = [this.goal, now];
   }

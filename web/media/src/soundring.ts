@@ -70,8 +70,8 @@ export class SoundRing {
     for (let i = Math.max(this.hushed, this.front - this.size); i < at; i++) this.mean(i);
     const late = Math.min(at + n, Math.floor(this.read)); // up to here it is over: what was taken for a pause is none
     for (let i = at; i < late; i++) if (this.meant(i)) this.miss();
-    if (at >= this.hushed) this.hushed = NaN;
     this.extend(at + n);
+    if (at >= this.hushed) this.resume();
     this.end = Number.isNaN(this.end) ? at + n : Math.max(this.end, at + n);
     for (let c = 0; c < this.channels; c++) {
       const [from, to] = [planes[c] ?? planes[0]!, this.planes[c]!];
@@ -99,6 +99,16 @@ export class SoundRing {
     const s = this.slot(index);
     if (this.wrote[s] === passed) [this.lost, this.run] = [this.lost - 1, Math.max(0, this.run - 1)];
     if (this.wrote[s] !== sound) this.wrote[s] = silence;
+  }
+
+  /** The pause is over; what of it was played already was silent. */
+  private resume(): void {
+    this.hushed = NaN;
+    const over = Math.floor(this.read);
+    if (!(over > this.front && over - this.front < this.size)) return;
+    const from = this.front;
+    this.extend(over);
+    for (let i = from; i < over; i++) this.mean(i);
   }
 
   private miss(): void {

@@ -111,7 +111,8 @@ function talk(speakers: Speaker[], millis: number, level: (speaker: number, pts:
 /** Lets one talk, and returns which packets were never heard, by their timestamps. */
 function talkAlone(s: Speaker, millis: number): { missed: number; unheard: number[]; sorted: boolean } {
   const { missed, levels } = talk([s], millis, (_, pts) => (pts / packetMillis + 1) / 4096);
-  const heard = levels.map((v) => v * 4096).filter((v) => v > 0 && Number.isInteger(v)).map((v) => (v - 1) * packetMillis);
+  const faded = (v: number, i: number): boolean => v === 0 || levels[i - 1] === 0; // no longer than a block
+  const heard = levels.filter((v, i) => !faded(v, i) && Number.isInteger(v * 4096)).map((v) => (v * 4096 - 1) * packetMillis);
   const said = s.words.flatMap(([from, to]) => Array.from({ length: (to - from) / packetMillis }, (_, i) => from + i * packetMillis));
   return { missed: missed[0]!, unheard: said.filter((pts) => !heard.includes(pts)), sorted: heard.every((pts, i) => i === 0 || pts >= heard[i - 1]!) };
 }
@@ -175,7 +176,7 @@ test("when all that is said comes later than before, little of it is lost before
   for (const later of [100, 200, 300, 390, 600]) {
     const { missed, unheard, sorted } = talkAlone({ words: [[1000, 20_000]], way: (pts) => (pts < 10_000 ? 20 : 20 + later), lag: () => 2 }, 22_000);
     assert.ok(missed <= later + 150, `${later}: ${missed} ms missed`);
-    assert.ok(unheard.length * packetMillis <= 150, `${later}: ${unheard.length} packets never heard`);
+    assert.ok(unheard.length <= 6, `${later}: ${unheard.length} packets never heard`);
     assert.ok(sorted);
   }
 });
@@ -245,7 +246,7 @@ test("sound ring: what is there in time is played whole, each sample once and in
 
 test("sound that begins behind a pause after its moment is missing, as far as it is late", () => {
   const ring = new SoundRing(8000, 1);
-  const events = [{ at: 0, pts: 0, n: 1600 }, { at: 200, pts: 200, n: 0 }, { at: 760, pts: 500, n: 1600 }];
+  const events = [{ at: 0, pts: 0, n: 1600 }, { at: 200, pts: 200, n: 0 }, { at: 760, pts: 500, n: 1600 }, { at: 800, pts: 700, n: 0 }];
   playOut(ring, events, 160, 1000);
   assert.ok(Math.abs(ring.missed - 100) <= 17, `${ring.missed}`);
   assert.ok(Math.abs(ring.longest - 100) <= 17, `${ring.longest}`);
@@ -260,7 +261,7 @@ test("a pause that is told late is none of what is missing", () => {
 
 test("a pause that is told again and again is one pause", () => {
   const ring = new SoundRing(8000, 1);
-  playOut(ring, [{ at: 0, pts: 0, n: 1600 }, ...Array.from({ length: 100 }, (_, i) => ({ at: 200 + i * 20, pts: 200 + i * 20, n: 0 })), { at: 2200, pts: 2200, n: 160 }], 160, 2370);
+  playOut(ring, [{ at: 0, pts: 0, n: 1600 }, ...Array.from({ length: 100 }, (_, i) => ({ at: 200 + i * 20, pts: 200 + i * 20, n: 0 })), { at: 2200, pts: 2200, n: 160 }], 160, 2350);
   assert.equal(ring.missed, 0);
 });
 
