@@ -1,3 +1,4 @@
+import { CaptureTimes } from "./capturetimes.js";
 import { sounds, type Stop } from "./capture.js";
 import { soundEncoder } from "./codecs.js";
 import { Gate, levelOf } from "./gate.js";
@@ -58,9 +59,7 @@ export class SoundStream {
     let configuring = false;
     let ended = false;
     const gate = new Gate();
-    let given: Array<{ end: number; open: boolean }> = []; // what the encoder has of which it has made nothing; ends in s since it began
-    let made = 0; // the end of what it has made packets of
-    let began = NaN; // its first timestamp, µs
+    let times = new CaptureTimes(); // of that encoder
     const drop = (): void => {
       if (encoder && encoder.state !== "closed") encoder.close();
     };
@@ -70,7 +69,7 @@ export class SoundStream {
       const is = `${sound.sampleRate} ${sound.numberOfChannels}`;
       const [rate, channels] = [sound.sampleRate, sound.numberOfChannels];
       if (!this.silent && is === shape && encoder?.state === "configured") {
-        given.push({ end: (given.at(-1)?.end ?? made) + sound.numberOfFrames / rate, open: gate.open });
+        times.piece(sound.timestamp, (sound.numberOfFrames * 1e6) / rate, gate.open);
         encoder.encode(sound);
       }
       sound.close();
@@ -84,18 +83,15 @@ export class SoundStream {
         encoder = new AudioEncoder({
           output: (chunk, meta) => {
             if (ended) return;
-            if (Number.isNaN(began)) began = chunk.timestamp;
-            const end = (chunk.timestamp + (chunk.duration ?? 0) - began) / 1e6;
-            const open = given.some((g, i) => g.open && (given[i - 1]?.end ?? made) < end);
-            while (given[0] && given[0].end <= end) made = given.shift()!.end;
+            const { at, open } = times.packet(chunk.timestamp, chunk.duration ?? 0, Number.isNaN(this.end));
             const sounds = open || !this.o.voice;
-            if (sounds) this.heard(chunk, meta, config, clock);
+            if (sounds) this.heard(chunk, at, meta, config, clock);
             if (!sounds || this.silent) this.hush();
           },
           error: () => (shape = ""),
         });
         encoder.configure(config);
-        [shape, given, made, began] = [is, [], 0, NaN];
+        [shape, times] = [is, new CaptureTimes()];
       });
     });
     this.stopTrack = () => {
@@ -128,7 +124,7 @@ export class SoundStream {
     this.end = NaN;
   }
 
-  private heard(chunk: EncodedAudioChunk, meta: EncodedAudioChunkMetadata | undefined, config: AudioEncoderConfig, clock: SourceClock): void {
+  private heard(chunk: EncodedAudioChunk, captured: number, meta: EncodedAudioChunkMetadata | undefined, config: AudioEncoderConfig, clock: SourceClock): void {
     const d = meta?.decoderConfig;
     if (d || this.told === "") {
       const init = encodeText({ type: "sound", codec: d?.codec ?? config.codec, sampleRate: d?.sampleRate ?? config.sampleRate, channels: d?.numberOfChannels ?? config.numberOfChannels, clock: performance.timeOrigin + this.o.epoch });
@@ -139,7 +135,7 @@ export class SoundStream {
       }
     }
     // It is complete when its last sample was captured; so it was captured its own length ago.
-    const at = clock.place(chunk.timestamp / 1000, performance.now() - (chunk.duration ?? 0) / 1000);
+    const at = clock.place(captured / 1000, performance.now() - (chunk.duration ?? 0) / 1000);
     const pts = Math.max(0, Math.round((at - this.o.epoch) * 1000));
     this.end = pts + (chunk.duration ?? 0);
     this.o.push("delta", encodeSample(pts, chunk.byteLength, (to) => chunk.copyTo(to)));

@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { CaptureTimes } from "../src/capturetimes.js";
 import { PacketTimes } from "../src/packettimes.js";
 import { Playout } from "../src/playout.js";
 import { SoundRing } from "../src/soundring.js";
@@ -137,6 +138,24 @@ test("a piece is where its packet was, whatever the decoder counts, and pauses s
   for (const pts of [0, 20, 40, 60]) primed.packet(pts);
   assert.equal(primed.piece(14, 46).pts, 40, "the first of a decoder that leaves out what only gets it going");
   assert.equal(primed.piece(20, 60).pts, 60);
+});
+
+test("a packet is where its sound was captured, though the encoder counts what it was given", () => {
+  fc.assert(fc.property(fc.array(fc.record({ lost: fc.oneof(fc.constant(0), fc.integer({ min: 50, max: 900 })), pieces: fc.integer({ min: 10, max: 60 }) }), { minLength: 1, maxLength: 8 }), fc.array(fc.integer({ min: 0, max: 15 }), { minLength: 3, maxLength: 9 }), (runs, jitter) => {
+    const t = new CaptureTimes();
+    let [at, n] = [5_000_000, 0]; // µs; pieces of 10 ms, packets of 20
+    for (const r of runs) {
+      at += r.lost * 1000;
+      for (let i = 0; i < r.pieces; i++, at += 10_000) {
+        t.piece(at + jitter[n % jitter.length]! * 1000, 10_000, i > 3);
+        if (++n % 2 !== 0) continue;
+        const p = t.packet(5_000_000 + (n - 2) * 10_000, 20_000, false);
+        const wanted = at - 10_000;
+        if (i > 0) assert.ok(Math.abs(p.at - wanted) <= 56_000, `${(p.at - wanted) / 1000} ms off`);
+        if (i > 5) assert.equal(p.open, true);
+      }
+    }
+  }));
 });
 
 const paths: Array<[name: string, s: Partial<Speaker>]> = [

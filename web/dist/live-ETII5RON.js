@@ -1,1 +1,0 @@
-import{b as a,c as b}from"./chunk-3GBIFV6N.js";import"./chunk-7QB3BOAG.js";import"./chunk-53RH2BM2.js";import"./chunk-4VMSVFNZ.js";import"./chunk-IRNPQI3R.js";import"./chunk-IBNFLICV.js";export{b as page,a as worklet};
