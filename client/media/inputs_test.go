@@ -201,8 +201,9 @@ func edit(b []byte, at, n int, with []byte) []byte {
 	return bytes.Join([][]byte{b[:at], with, b[min(len(b), at+n):]}, nil)
 }
 
-// wrongTimes says what is wrong with the times of an input that is damaged in one place and lasts so long; "" if nothing
-// is. Damage may hit what tells the time of a run of units, as a cluster of WebM: that run alone may then be elsewhere.
+// wrongTimes says what is wrong with the times of an input that is damaged in one place and lasts so long; "" if
+// nothing is. Damage may hit what tells the time of a run of units, as a cluster of WebM: that run alone may be
+// elsewhere then.
 func wrongTimes(units []unit, lasts time.Duration) string {
 	late := func(u unit) bool { return u.time > lasts+time.Second }
 	from := slices.IndexFunc(units, late)
