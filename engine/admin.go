@@ -17,7 +17,8 @@ import (
 // cluster /nodes and /rooms/ROOM (see NodeReport, RoomReport).
 func (e *Engine) Handler() http.Handler {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(e, collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.MetricsScheduler)), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(e, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.MetricsScheduler)))
 	reg.MustRegister(e.cfg.Metrics...)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
@@ -104,7 +105,7 @@ var (
 	descFanOut    = desc("fanout_duration_seconds",
 		"From the arrival of frames at this node to when they are in the sockets or queues of a room's subscribers on an event loop; one in 8 is counted.")
 	descTurns = desc("loop_turn_duration_seconds",
-		"How long an event loop was at one thing, while others waited: what it read of one socket, or what was in its mailbox.")
+		"How long an event loop was at one thing, while others waited: what it read of one socket, or its mailbox.")
 	descQueueing = desc("queue_duration_seconds",
 		"How long the oldest of what is written from a subscriber's queue has waited there; one write in 8 is counted.")
 	descTakeovers = desc("takeover_duration_seconds",

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -169,36 +168,6 @@ func (e *Engine) stopLoops() error {
 		}
 	}
 	return err
-}
-
-// connect gives the reactor with the fewest connections, which has none yet, the far end of the loop's socket pair.
-func (l *loop) connect() error {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	l.wakeFD = fds[0]
-	c, err := fileConn(fds[1])
-	if err != nil {
-		return err
-	}
-	gc, err := l.eng.reactors.EnrollContext(c, l) // closes c
-	if err != nil {
-		return err
-	}
-	l.reactor = gc.EventLoop()
-	if l.poller = pollerOf(gc.Fd()); l.poller == noPoller {
-		l.eng.log.Warn().Int("loop", l.idx).Msg("the system does not tell which epoll instance is the loop's; " +
-			"clients who send more than their share are read on, and hold up others for longer")
-	}
-	return nil
-}
-
-// fileConn makes a connection of a socket's descriptor, which it closes.
-func fileConn(fd int) (net.Conn, error) {
-	f := os.NewFile(uintptr(fd), "socket")
-	defer f.Close()
-	return net.FileConn(f) // of a duplicate
 }
 
 // handler receives gnet's callbacks.

@@ -297,8 +297,8 @@ const (
 const tokenTime = 100 * time.Millisecond
 
 // Who asks for more than it may is told so refusedPerTick times between two ticks. What it has sent beyond that waits,
-// and its socket is not read until the next tick: refusals cost less than what is refused, but they do cost. Who has met
-// its limit for overFor, without calm between, is closed; so is at once who has gone as far over it as it may be below
+// and its socket is not read until the next tick: refusals cost less than what is refused, but they do cost. Who has
+// met its limit for overFor, without calm between, is closed; so is at once who has gone as far over it as it may be below
 // (spend), since of what is no request nothing is refused.
 const (
 	refusedPerTick = 32
@@ -324,8 +324,8 @@ func (h *hurry) tooLong(now int64) bool {
 // errHeld says that a frame was not handled, since its session is held.
 var errHeld = errors.New("engine: the session is held until the next tick")
 
-// holdUp has the session wait for the next tick, before it handles a request, if it has been refused enough. Where a loop
-// has no poller nobody is held.
+// holdUp has the session wait for the next tick, before it handles a request, if it has been refused enough. Where a
+// loop has no poller nobody is held.
 func (s *session) holdUp() bool {
 	if s.spent <= s.loop.now || s.rare == nil || s.rare.hurry.refused < refusedPerTick || s.loop.poller == noPoller {
 		return false

@@ -5,13 +5,13 @@ import (
 	"github.com/timedge/timedge/room"
 )
 
-// Turns. Between two looks at its sockets, a round, a loop spends turnSteps on what it was sent; beyond that, whoever has
-// no session that waits has leastSteps. A session that has more is paused: what is left waits for another turn, and its
+// Turns. Between two looks at its sockets, a round, a loop spends turnSteps on what it was sent; beyond that, whoever
+// has no session that waits has leastSteps. A session that has more is paused: what is left waits for another turn, and its
 // socket is not read (heed), so that TCP slows whoever sends more than there is time for.
 
 // turnSteps is how many frames, runs of stream frames counting as one, are handled in a round; a request counts as
-// requestSteps, which is about what it costs. Once that is used up an account still has leastSteps, enough for who sends
-// little, unless it has sessions that wait already: how many connections somebody has makes a round no longer.
+// requestSteps, which is about what it costs. Once that is used up an account still has leastSteps, enough for who
+// sends little, unless it has sessions that wait already: how many connections somebody has makes a round no longer.
 const (
 	turnSteps    = 1024
 	leastSteps   = 32
@@ -23,8 +23,8 @@ const (
 	crowdPerStep = 128 // subscribers of a lossless room in a step of an acknowledgement, a subscribe or an unsubscribe
 )
 
-// turns are the paused sessions of a loop. Accounts take turns, and the sessions of an account in their order. Each link
-// counts as an account, and stands for all clients of a node: every other turn is a link's, while any waits.
+// turns are the paused sessions of a loop. Accounts take turns, and the sessions of an account in their order. Each
+// link counts as an account, and stands for all clients of a node: every other turn is a link's, while any waits.
 type turns struct {
 	lines  map[*room.Share]*line
 	byRole [2]fifo[*line] // of links, of clients

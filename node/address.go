@@ -14,8 +14,8 @@ import (
 // behind a translating router, is nobody's to watch.
 
 const (
-	// addressEvery is how often the host's addresses are looked at, addressGone how long the one that was told may be away:
-	// longer than an interface takes to go down and up.
+	// addressEvery is how often the host's addresses are looked at, addressGone how long the one that was told may be
+	// away: longer than an interface takes to go down and up.
 	addressEvery = 2 * time.Second
 	addressGone  = 10 * time.Second
 )
@@ -28,15 +28,17 @@ type ownAddress struct {
 
 // look takes the host's addresses. It returns why the node is to end: nil if it is not.
 func (a *ownAddress) look(own []netip.Addr, now time.Time) error {
-	others := slices.DeleteFunc(slices.Clone(own), func(o netip.Addr) bool { return o.IsLoopback() || o.IsLinkLocalUnicast() || !o.IsValid() })
+	others := slices.DeleteFunc(slices.Clone(own), func(o netip.Addr) bool {
+		return o.IsLoopback() || o.IsLinkLocalUnicast() || !o.IsValid()
+	})
 	switch {
 	case slices.Contains(own, a.told), len(others) == 0: // it may come back
 		a.since = time.Time{}
 	case a.since.IsZero():
 		a.since = now
 	case now.Sub(a.since) >= addressGone:
-		return fmt.Errorf("cluster: this host has not the address any more that the other nodes were told (%s; it has %s now); "+
-			"a node has one address for as long as it runs: start it again", a.told, others[0])
+		return fmt.Errorf("cluster: this host has not the address any more that the other nodes were told "+
+			"(%s; it has %s now); a node has one address for as long as it runs: start it again", a.told, others[0])
 	}
 	return nil
 }

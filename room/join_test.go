@@ -61,16 +61,21 @@ func TestLateJoin(t *testing.T) {
 			x := newBench(t, c.cfg, codec.Register{Policy: c.policy})
 			x.script(7, strings.Fields(c.before)...)
 			v := x.viewer(Join{Account: "v"})
-			v.take(1 << 30)
-			x.script(7, strings.Fields(c.after)...)
-			x.loop.drain()
-			v.q.Tell(&v.Sub, x.now)
-			v.take(1 << 30)
-			if got := strings.Join(v.stream(x.key(7)).script, " "); got != c.want {
+			if got := x.after(v, c.after); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})
 	}
+}
+
+// after has a member take what waits for it, pushes what comes after that, and returns all of the stream that it had.
+func (x *bench) after(v *viewer, script string) string {
+	v.take(1 << 30)
+	x.script(7, strings.Fields(script)...)
+	x.loop.drain()
+	v.q.Tell(&v.Sub, x.now)
+	v.take(1 << 30)
+	return strings.Join(v.stream(x.key(7)).script, " ")
 }
 
 func TestLateJoinFromWithinABatch(t *testing.T) {

@@ -79,12 +79,7 @@ func TestResumeBehindAGap(t *testing.T) {
 			v.stream(x.key(7)).expected = c.last + 1
 			x.join(v, Join{Account: "v", Instance: 5, Have: []codec.Position{{StreamKey: x.key(7), Last: c.last}},
 				Gapped: []uint32{0}})
-			v.take(1 << 30)
-			x.script(7, strings.Fields(c.after)...)
-			x.loop.drain()
-			v.q.Tell(&v.Sub, x.now)
-			v.take(1 << 30)
-			if got := strings.Join(v.stream(x.key(7)).script, " "); got != c.want {
+			if got := x.after(v, c.after); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})
@@ -122,12 +117,7 @@ func TestResume(t *testing.T) {
 			v.reconnect(x.room)
 			v.stream(x.key(7)).script = nil
 			x.join(v, Join{Account: "v", Instance: 5, Have: v.have()})
-			v.take(1 << 30)
-			x.script(7, strings.Fields(c.after)...)
-			x.loop.drain()
-			v.q.Tell(&v.Sub, x.now)
-			v.take(1 << 30)
-			if got := strings.Join(v.stream(x.key(7)).script, " "); got != c.want {
+			if got := x.after(v, c.after); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -26,19 +25,16 @@ var pages = []struct{ path, accept string }{
 
 const lookEvery = time.Second
 
-// look changes the settings of a side's server, and looks on until the caller calls end, which says whether somebody was
-// answered at all.
+// look changes the settings of a side's server, and looks on until the caller calls end, which says whether somebody
+// was answered at all.
 func (c *comparison) look(s *side, set *server.Settings) (end func() error, err error) {
 	if s == c.base {
 		set.Args = append(set.Args, "--admin=")
 		return func() error { return nil }, nil
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	if set.Admin, err = server.FreeAddr(); err != nil {
 		return nil, err
 	}
-	set.Admin = ln.Addr().String()
-	_ = ln.Close()
 	dir, err := os.MkdirTemp(c.tmp, "audit")
 	if err != nil {
 		return nil, err

@@ -12,7 +12,6 @@ import (
 	"flag"
 	"fmt"
 	"maps"
-	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -157,7 +156,7 @@ func (x *site) runAll(ctx context.Context, names []string, env map[string]string
 	o := x.o
 	kind, s := drive.Timedge(x.dir, x.bin, 0)
 	s.Over = over.Kind(o.over)
-	if s.Admin, err = freePort(); err != nil {
+	if s.Admin, err = server.FreeAddr(); err != nil {
 		return 0, err
 	}
 	srv, err := kind.Start(ctx, s)
@@ -201,15 +200,6 @@ func (x *site) runAll(ctx context.Context, names []string, env map[string]string
 		}
 	}
 	return most, nil
-}
-
-// freePort returns an address of this machine that nobody listens on.
-func freePort() (addr string, err error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return ln.Addr().String(), ln.Close()
 }
 
 // attacked measures while another process attacks.
