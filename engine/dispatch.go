@@ -74,6 +74,9 @@ func (client) dispatch(s *session, typ byte, frame []byte) error {
 	if err != nil {
 		return err
 	}
+	if err := s.owe(extraSteps(c)); err != nil { // whatever is said to it: it has been read
+		return err
+	}
 	if e := s.loop.eng; e.leaving.Load() {
 		// While rooms are handed over those who are in them may take them up again at their new places.
 		if req, begins := beginning(c); begins && (e.draining.Load() || c.Type() == codec.TypeRegister) {
@@ -90,9 +93,6 @@ func (client) dispatch(s *session, typ byte, frame []byte) error {
 	if req, begins := beginning(c); begins && s.share.Over() {
 		s.answer(req, room.ErrOverloaded)
 		return nil
-	}
-	if err := s.owe(extraSteps(c)); err != nil {
-		return err
 	}
 	s.noteChange(c)
 	switch m := c.(type) {

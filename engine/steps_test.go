@@ -169,6 +169,12 @@ var requestsCharged = []struct {
 		r := x.register(codec.PolicyLive)
 		return func() []codec.Control { return []codec.Control{x.subscribe(r, 4096), x.unsubscribe(r)} }
 	}},
+	{"subscribe with 4,096 positions, refused", func(x *stepsBench) func() []codec.Control {
+		r := x.register(codec.PolicyLive)
+		x.l.eng.leaving.Store(true)
+		x.l.eng.draining.Store(true)
+		return func() []codec.Control { return []codec.Control{x.subscribe(r, 4096)} }
+	}},
 	{"subscribe to 250 streams", func(x *stepsBench) func() []codec.Control {
 		r, err := x.l.eng.rooms.Get(x.room)
 		if err != nil {

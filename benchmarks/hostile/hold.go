@@ -367,6 +367,10 @@ func (a *attack) acks() {
 		}
 		last = id
 	}
+	if last == 0 { // those before have left no memory: it is as well refused
+		a.drop(p.c)
+		return
+	}
 	var b []byte
 	for range 500 {
 		b = enc((&codec.Ack{Room: last, StreamKey: codec.StreamKey{Pub: 1}, Seq: 1}).Append(b))
