@@ -18,6 +18,7 @@ var (
 	seedFlag   = flag.Uint64("seed", 0, "Sim: the one seed to play, with its story")
 	seedsFlag  = flag.Int("seeds", 0, "Sim: how many seeds to play; 0: as many as there is time for in every test")
 	fromFlag   = flag.Uint64("from", 1, "Sim: with -seeds: the first of them")
+	untilFlag  = flag.Bool("until", false, "Sim: with -seeds: until one fails")
 	shrinkFlag = flag.Bool("shrink", false, "Sim: with -seed: leave out what the fault does not need")
 )
 
@@ -95,9 +96,9 @@ func play(t *testing.T, draw func(seed uint64) *world.Day, seeds int) {
 			for {
 				mu.Lock()
 				next++
-				seed := next
+				seed, over := next, *untilFlag && failed > 0
 				mu.Unlock()
-				if seed >= first+uint64(seeds) {
+				if over || seed >= first+uint64(seeds) {
 					return
 				}
 				res := draw(seed).Play(false)

@@ -195,6 +195,9 @@ func (p *Publisher) Push(h Holder, run Run, now int64) (fresh int, err error) {
 			return 0, err
 		}
 	}
+	if s.midway && run.Cont && run.First == s.next {
+		s.goesOn(run.first)
+	}
 	if r.kind.jumps(s) && (run.First > s.next || run.Cont && s.last == 0) {
 		ok, err := p.jump(s, &run, now)
 		if !ok {
@@ -219,7 +222,7 @@ func (p *Publisher) Push(h Holder, run Run, now int64) (fresh int, err error) {
 	b.Key, b.First, b.Last, b.At, b.stream = s.key, run.First, run.Last, now, s
 	s.keyed = s.keyed || run.Keyed
 	b.Keyed = s.grouped()
-	s.lenient = false
+	s.lenient, s.midway = false, false
 	s.advance(&run)
 	s.append(b, run.First, run.Last, now)
 	if run.Init {
@@ -271,6 +274,7 @@ func (p *Publisher) PushGap(h Holder, g codec.Gap, now int64) error {
 	}
 	s.lenient = false
 	p.gap(s, g.To, r.kind.reason(g.Reason), now)
+	s.midway = r.part
 	return nil
 }
 
@@ -283,7 +287,7 @@ func (p *Publisher) gap(s *stream, to uint64, reason codec.GapReason, now int64)
 	if s.open() && s.last&codec.FlagInit != 0 {
 		s.breakInit()
 	}
-	s.next, s.last = g.To+1, 0
+	s.next, s.last, s.midway = g.To+1, 0, false
 	s.append(b, g.From, g.To, now)
 	s.trim()
 	p.post(b, now)
@@ -313,7 +317,7 @@ func (p *Publisher) start(s *stream, first uint64, flags codec.Flags, now int64)
 	s.next, s.low = first, first-1
 	s.rise(s.low)
 	if !flags.Start() { // follows the piece that only the subscribers have
-		s.last = codec.FlagMore | flags&(codec.FlagKey|codec.FlagInit)
+		s.goesOn(flags)
 	}
 	if p.room.seats != nil {
 		p.room.seats.restart(s)

@@ -105,11 +105,27 @@ func (rp *Replay) span(s *stream, sp *span, from, to uint64) {
 	}
 }
 
-// log adds what the log holds from frame number from on.
-func (rp *Replay) log(s *stream, from uint64) {
-	log := s.spans()
+// log adds what the log holds from frame number from on. The log of what was a mirror may go on within a message behind
+// a gap: a node that has nothing is given it as it is, since it may have subscribers with the beginning. Anybody else
+// who is given such a gap goes on with the next message.
+func (rp *Replay) log(j *Join, s *stream, from uint64) {
+	log, gapped := s.spans(), false
 	for i := range log {
-		rp.span(s, &log[i], from, log[i].last)
+		sp, at := &log[i], from
+		switch {
+		case sp.last < from:
+			continue
+		case sp.b.Kind != KindStream:
+			gapped = !j.New
+		case gapped:
+			at = sp.message()
+			rp.gap(s, sp.first, at-1, rp.why)
+			gapped = at > sp.last
+		}
+		rp.span(s, sp, at, sp.last)
+	}
+	if gapped && s.within() {
+		rp.Midway = append(rp.Midway, Midway{Key: s.key, From: s.next, Why: rp.why})
 	}
 }
 
@@ -134,8 +150,8 @@ func (r *Room) replay(rp *Replay, j *Join, s *stream, have positions, seat *seat
 		switch {
 		case pos >= s.next:
 			rp.heads(j, s, lowest)
-			rp.log(s, lowest)
-			if adrift && (s.grouped() || s.open()) {
+			rp.log(j, s, lowest)
+			if adrift && (s.grouped() || s.within()) {
 				rp.Midway = append(rp.Midway, Midway{Key: s.key, From: s.next, Why: reason})
 			}
 			if seat.start(s, s.next-1); pos > s.next && !j.New { // it has been ahead of this node elsewhere
@@ -147,13 +163,15 @@ func (r *Room) replay(rp *Replay, j *Join, s *stream, have positions, seat *seat
 			start = s.startFrom(pos)
 		case s.has(pos):
 			rp.heads(j, s, min(pos, lowest))
-			rp.log(s, min(pos, lowest))
+			rp.log(j, s, min(pos, lowest))
 			seat.start(s, pos-1)
 			return
 		}
 		start = max(start, pos)
 		rp.heads(j, s, pos)
 	}
+	owes := r.kind.owes(s, start)
+	start = max(pos, min(start, lowest)) // others will come to a node who have less than who is late
 	kept := s.headOf(start)
 	for i := range kept {
 		from, to := max(kept[i].first, pos), min(kept[i].last, start-1)
@@ -164,15 +182,17 @@ func (r *Room) replay(rp *Replay, j *Join, s *stream, have positions, seat *seat
 		}
 	}
 	rp.gap(s, pos, start-1, reason)
-	rp.log(s, start)
-	if start == s.next && (s.open() || s.grouped() && (s.groupSeq == 0 || adrift)) {
+	rp.log(j, s, start)
+	// A node that has nothing goes on within a message, too: see log.
+	if start == s.next && (s.within() && !j.New || s.grouped() && (s.groupSeq == 0 || adrift)) {
 		rp.Midway = append(rp.Midway, Midway{Key: s.key, From: s.next, Init: s.open() && pos == s.next, Why: reason})
 	}
-	seat.start(s, r.kind.owes(s, start)-1)
+	seat.start(s, owes-1)
 }
 
 // heads adds, for a node that has nothing of the room, the init messages before frame from, in their places: others
-// will join there whom its first subscriber's position does not serve.
+// will join there whom its first subscriber's position does not serve. If nothing else is given of the stream it adds
+// how far that has come.
 func (rp *Replay) heads(j *Join, s *stream, from uint64) {
 	if !j.New {
 		return
@@ -189,7 +209,7 @@ func (rp *Replay) heads(j *Join, s *stream, from uint64) {
 		pos = min(kept[i].last, from-1) + 1
 		rp.span(s, &kept[i], kept[i].first, pos-1)
 	}
-	if pos > 0 {
-		rp.gap(s, pos, from-1, codec.GapExpired)
+	if pos > 0 || from == s.next {
+		rp.gap(s, max(pos, 1), from-1, codec.GapExpired)
 	}
 }

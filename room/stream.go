@@ -29,6 +29,9 @@ type stream struct {
 
 	fresh   bool // of a restored publisher, or of a mirror without subscribers: begins wherever its first frame says
 	lenient bool // of a restored publisher: its first frame may leave some out, which are lost
+	// of a mirror that was being filled: its last is a gap, and what follows may go on with a message whose beginning
+	// only subscribers have
+	midway bool
 
 	flight flight // rooms with seats that are not lossless
 
@@ -60,6 +63,18 @@ type span struct {
 func (s *span) bytes() []byte { return s.b.B[s.off:s.end] }
 func (s *span) size() int     { return s.end - s.off }
 
+// message returns the first frame at which a message begins; last+1 if none does.
+func (s *span) message() uint64 {
+	for b := s.bytes(); len(b) > 0; {
+		n, f, seq := frameAt(b)
+		if f.Start() {
+			return seq
+		}
+		b = b[n:]
+	}
+	return s.last + 1
+}
+
 // initRun is init messages in a row, with references to their batches.
 type initRun struct {
 	spans []span // none if the run was too long to be retained
@@ -68,6 +83,15 @@ type initRun struct {
 
 // open reports whether the message of the last frame goes on.
 func (s *stream) open() bool { return !s.last.End() }
+
+// within reports whether the next frame may go on with a message.
+func (s *stream) within() bool { return s.open() || s.midway }
+
+// goesOn has the stream go on within a message, whose beginning is not here, with a frame that has these flags.
+func (s *stream) goesOn(flags codec.Flags) {
+	s.last = codec.FlagMore | flags&(codec.FlagKey|codec.FlagInit)
+	s.openSize, s.openSeq = 0, 0
+}
 
 // grouped reports whether the stream is taken up at key messages only.
 func (s *stream) grouped() bool {

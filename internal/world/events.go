@@ -34,6 +34,7 @@ type World struct {
 	books    ledger
 	armed    []strike
 	suspects []suspect
+	missed   []missed
 	parts    int // parts of the network there were
 	plant    Plant
 

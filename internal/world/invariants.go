@@ -85,6 +85,7 @@ func (s *subscriber) excuse(m *codec.Gap, st *inStream) {
 				s.name, m.From, m.To, m.StreamKey)
 		}
 	case codec.GapLost, codec.GapExpired:
+		s.misses(m)
 		// Of a number that was given twice the gap is true if it is of one of the two lives.
 		lie := ""
 		for _, l := range s.room.lives[m.Pub] {
@@ -114,6 +115,43 @@ func (s *subscriber) missedOnTheWay(r *frameRecord) bool {
 		!w.books.disaster(w.now) && !w.books.doubted(r.pushed, w.now) && !w.books.troubled(s.node, r.pushed, w.now)
 }
 
+// countsFor reports whether a subscriber of a lossless room has a claim to a frame: it has been there since before that
+// was pushed, but for a while that is not too long.
+func (s *subscriber) countsFor(r *frameRecord) bool {
+	w := s.w
+	return s.first != 0 && s.first < r.pushed && s.away < Config.Stall/2 &&
+		(s.slowAt == 0 || w.now-s.slowAt > Config.Stall) &&
+		!w.books.divided(r.pushed, w.now) && !w.books.kept(s.node, r.pushed, w.now, Config.Stall/2)
+}
+
+// missed is a frame of a lossless room that a subscriber is told will not come, before it was acknowledged.
+type missed struct {
+	s   *subscriber
+	m   codec.Gap
+	seq uint64
+	l   *life
+	at  time.Duration
+}
+
+// misses notes the first such frame of a gap. Its publisher may be about to send it again under another number: if it
+// goes on in the same life to the end that was a loss (settled).
+func (s *subscriber) misses(m *codec.Gap) {
+	lives := s.room.lives[m.Pub]
+	if s.room.policy != codec.PolicyLossless || len(lives) != 1 {
+		return
+	}
+	for seq := m.From; seq <= m.To; seq++ {
+		r := lives[0].streams[m.Dtype].at(seq)
+		if r == nil {
+			break
+		}
+		if r.acked == 0 && !r.gap && r.pushed != 0 && s.countsFor(r) {
+			s.w.missed = append(s.w.missed, missed{s, *m, seq, lives[0], s.w.now})
+			break
+		}
+	}
+}
+
 // due returns what a subscriber should have got of what a gap says will not come, if the gap is of a publisher's life;
 // "" if nothing.
 func (s *subscriber) due(m *codec.Gap, l *life) string {
@@ -129,9 +167,7 @@ func (s *subscriber) due(m *codec.Gap, l *life) string {
 		}
 		counted := s.inAt < r.pushed && s.keepsUp(r.pushed) || s.missedOnTheWay(r)
 		if s.room.policy == codec.PolicyLossless {
-			counted = s.first != 0 && s.first < r.pushed && s.away < Config.Stall/2 &&
-				(s.slowAt == 0 || w.now-s.slowAt > Config.Stall) &&
-				!w.books.divided(r.pushed, w.now) && !w.books.kept(s.node, r.pushed, w.now, Config.Stall/2)
+			counted = s.countsFor(r)
 		}
 		if counted {
 			return fmt.Sprintf("frame %d of %s was acknowledged at %v, and %s was there all the time",
@@ -320,6 +356,12 @@ func (w *World) ghost(at *Process, r *roomRecord, num uint16, account string, be
 func (w *World) settled() {
 	if w.books.extinct {
 		return
+	}
+	for _, x := range w.missed {
+		if p := x.l.by; p.life == x.l && p.gone == 0 && p.live && !x.l.streams[x.m.Dtype].at(x.seq).gap {
+			w.fail("I3", "%s is told at %v, in a lossless room, that frames %d to %d of %v are %v; frame %d was not acknowledged",
+				x.s.name, x.at, x.m.From, x.m.To, x.m.StreamKey, x.m.Reason, x.seq)
+		}
 	}
 	for _, name := range w.cast {
 		c := w.clients[name].base()
