@@ -328,7 +328,7 @@ func (n *Node) unknown(e *edge, from string) {
 		held = st.Ended == 0
 	}
 	unheard := false // somebody may know who cannot be asked at the moment
-	for _, name := range n.core.Chain(e.id) {
+	for _, name := range n.knowing(e.id) {
 		switch p := n.peers[name]; {
 		case p == nil || e.denied[name]:
 		case p.up == nil:
@@ -351,6 +351,18 @@ func (n *Node) unknown(e *edge, from string) {
 		return
 	}
 	n.abandon(e)
+}
+
+// knowing returns the nodes that may know a room: its chain, and those that drain, which are in no chain and may not
+// have handed over yet what they have.
+func (n *Node) knowing(id codec.RoomID) []string {
+	names := n.core.Chain(id)
+	for _, name := range sorted(n.peers) {
+		if n.peers[name].member.Draining && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // abandon gives an edge up: the room is gone.

@@ -23,11 +23,11 @@ func (a *relay) Promote(st *codec.RoomState) {
 	}
 	n.hold(r, n.now+int64(contestedFor))
 	n.note(&n.gained, Note{Text: "relay of a room", Room: st.Room, Epoch: st.Epoch})
-	n.arrived(st.Room)
+	n.arrived(st.Room, st.Reign())
 }
 
 // arrived ends this node's part as an edge of a room that it relays now.
-func (n *Node) arrived(id codec.RoomID) {
+func (n *Node) arrived(id codec.RoomID, reign codec.Reign) {
 	e := n.edges[id]
 	if e == nil {
 		return
@@ -44,6 +44,8 @@ func (n *Node) arrived(id codec.RoomID) {
 	for _, q := range append(e.waiting, e.asks...) {
 		n.here(q)
 	}
+	// who has served this node as an edge is one of its own now, and is to wait for it no more
+	n.part(id, func(_ *link, l leave) bool { return l.told(reign) })
 	for _, d := range e.through { // who wanted the room by way of this node may have it at once
 		n.later = append(n.later, func() { n.serve(d.k, d.m, d.has) })
 	}

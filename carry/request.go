@@ -255,13 +255,15 @@ func (n *Node) openInbox(q *request, m *codec.Inbox) {
 			n.later = append(n.later, func() { n.take(q) })
 		}
 	}
+	reign := codec.Reign{Epoch: 1, Relay: n.self, Birth: n.birth}
 	if st == nil {
-		r.Reigned(1, n.birth)
+		r.Reigned(reign.Epoch, n.birth)
 		n.core.Create(r.State(), done)
 	} else {
-		r.Reigned(st.Epoch+1, n.birth)
+		reign.Epoch = st.Epoch + 1
+		r.Reigned(reign.Epoch, n.birth)
 		n.core.Revive(r.State(), done)
 		delete(n.ended, m.Room)
 	}
-	n.arrived(m.Room)
+	n.arrived(m.Room, reign)
 }

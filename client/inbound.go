@@ -419,7 +419,8 @@ func (in *inbound) restore(acks []codec.Ack) {
 
 // positions returns, per stream, the last frame or gap end received: what take has seen, and then what still waits in
 // q. In a lossless room a position is an acknowledgement, too, so what waits is dropped: the server still has it and
-// sends it again. gapped are the indexes of those where a gap ended and no message has come since.
+// sends it again. Of a publisher of whom nothing has come it is position 0 of stream 0: only so the server tells when that
+// has left. gapped are the indexes of those where a gap ended and no message has come since.
 func (in *inbound) positions(q *buffer) (have []codec.Position, gapped []uint32, err error) {
 	if in.lossless {
 		q.keep(in.held)
@@ -427,6 +428,10 @@ func (in *inbound) positions(q *buffer) (have []codec.Position, gapped []uint32,
 	last, adrift := make(map[codec.StreamKey]uint64, len(in.streams)), make(map[codec.StreamKey]bool)
 	for key, st := range in.streams {
 		last[key], adrift[key] = st.expected-1, st.gapped
+	}
+	silent := make(map[uint16]bool)
+	for num, p := range in.pubs {
+		silent[num] = p.joined
 	}
 	skip := in.held > 0
 	q.all(func(frame []byte) {
@@ -444,7 +449,10 @@ func (in *inbound) positions(q *buffer) (have []codec.Position, gapped []uint32,
 			} else if codec.Flags(frame[offType])&codec.FlagInit == 0 {
 				adrift[key] = false
 			}
+		case frame[offType] == codec.TypeJoined:
+			silent[streamOf(frame).Pub] = true
 		case frame[offType] == codec.TypeLeft:
+			delete(silent, streamOf(frame).Pub)
 			for key := range last {
 				if key.Pub == streamOf(frame).Pub {
 					delete(last, key)
@@ -467,10 +475,16 @@ func (in *inbound) positions(q *buffer) (have []codec.Position, gapped []uint32,
 	for key, seq := range last {
 		if seq > 0 {
 			have = append(have, codec.Position{StreamKey: key, Last: seq})
+			delete(silent, key.Pub)
 		}
 	}
 	if len(have) > codec.MaxPositions {
 		return nil, nil, ErrTooManyStreams
+	}
+	for num, is := range silent {
+		if is && len(have) < codec.MaxPositions {
+			have = append(have, codec.Position{StreamKey: codec.StreamKey{Pub: num}})
+		}
 	}
 	slices.SortFunc(have, func(a, b codec.Position) int {
 		return cmp.Or(cmp.Compare(a.Pub, b.Pub), cmp.Compare(a.Dtype, b.Dtype))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -345,6 +346,32 @@ func TestResumeWithNothing(t *testing.T) {
 		p = f.accept()
 		if m := p.subscribed(codec.PolicyLive, 0); !m.Resumes || len(m.Have) != 0 {
 			t.Errorf("it comes back with %+v", m)
+		}
+	})
+}
+
+// A client that comes back names a publisher of whom nothing has come, whether its caller has heard of that or not:
+// otherwise it would not be told that it has left.
+func TestResumeNamesSilentPublishers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		c, p := f.connect(f.options())
+		s := subscribe(c, p, codec.PolicyLive, 0)
+		for pub, account := range []string{"", "alice", "bob", "carol", "dave"} {
+			if account != "" {
+				p.send(&codec.Joined{Room: room, Pub: uint16(pub), Account: account})
+			}
+		}
+		wantEvents(t, s, "joined alice", "joined bob")
+		p.send(frame(1, 0, "a"), &codec.Left{Room: room, Pub: 4, Code: codec.CodeLeft})
+		synctest.Wait()
+		p.close()
+		p = f.accept()
+		m := p.subscribed(codec.PolicyLive, 0)
+		want := []codec.Position{{StreamKey: codec.StreamKey{Pub: 1, Dtype: 1}, Last: 1},
+			{StreamKey: codec.StreamKey{Pub: 2}}, {StreamKey: codec.StreamKey{Pub: 3}}}
+		if !slices.Equal(m.Have, want) {
+			t.Errorf("it comes back with %v, want %v", m.Have, want)
 		}
 	})
 }

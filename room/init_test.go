@@ -113,7 +113,7 @@ func TestHowFarStreamsHaveComeInMirrors(t *testing.T) {
 		{"a publisher that rests, lossless", codec.PolicyLossless, "1 2 3", 3, 3, "", "", "1-3 joined"},
 		{"and goes on, lossless", codec.PolicyLossless, "1 2 3", 3, 3, "4 5", "4 5", "1-3 joined 4 5"},
 		{"within a message", codec.PolicyLossless, "1 2> 3<>", 3, 3, "4< 5", "4< 5", "1-3 joined 4-4 joined 5"},
-		{"within a message, live", codec.PolicyLive, "1 2> 3<>", 0, 3, "4< 5", "4< 5", "1-3 joined 4-4 joined 5"},
+		{"within a message, live", codec.PolicyLive, "1 2> 3<>", 0, 3, "4< 5", "4< 5", "1-1 joined 2> 3>< 4< 5"},
 		{"within a message, behind a header", codec.PolicyLossless, "1i 2 3> 4<>", 4, 4, "5< 6", "5< 6",
 			"1i 2-4 joined 5-5 joined 6"},
 		{"a message that is there, behind a header", codec.PolicyLossless, "1i 2 3> 4<> 5< 6", 4, 4, "", "5< 6",

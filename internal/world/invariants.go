@@ -85,7 +85,7 @@ func (s *subscriber) excuse(m *codec.Gap, st *inStream) {
 				s.name, m.From, m.To, m.StreamKey)
 		}
 	case codec.GapLost, codec.GapExpired:
-		s.misses(m)
+		s.misses(m, st)
 		// Of a number that was given twice the gap is true if it is of one of the two lives.
 		lie := ""
 		for _, l := range s.room.lives[m.Pub] {
@@ -134,10 +134,10 @@ type missed struct {
 }
 
 // misses notes the first such frame of a gap. Its publisher may be about to send it again under another number: if it
-// goes on in the same life to the end that was a loss (settled).
-func (s *subscriber) misses(m *codec.Gap) {
+// goes on in the same life to the end that was a loss (settled). Behind a gap the rest of a message is of no use.
+func (s *subscriber) misses(m *codec.Gap, st *inStream) {
 	lives := s.room.lives[m.Pub]
-	if s.room.policy != codec.PolicyLossless || len(lives) != 1 {
+	if s.room.policy != codec.PolicyLossless || st.gapped || len(lives) != 1 {
 		return
 	}
 	for seq := m.From; seq <= m.To; seq++ {
@@ -155,7 +155,6 @@ func (s *subscriber) misses(m *codec.Gap) {
 // due returns what a subscriber should have got of what a gap says will not come, if the gap is of a publisher's life;
 // "" if nothing.
 func (s *subscriber) due(m *codec.Gap, l *life) string {
-	w := s.w
 	ls := l.streams[m.Dtype]
 	for seq := m.From; seq <= m.To; seq++ {
 		r := ls.at(seq)

@@ -123,6 +123,11 @@ func (s *subscriber) subscribe() {
 		}
 		st.resumed = true
 	}
+	for _, num := range sortedKeys(s.joined) { // of whom nothing has come
+		if s.joined[num].here && !slices.ContainsFunc(s.order, func(k codec.StreamKey) bool { return k.Pub == num }) {
+			m.Have = append(m.Have, codec.Position{StreamKey: codec.StreamKey{Pub: num}})
+		}
+	}
 	s.resumed = len(m.Have) > 0
 	asked := s.w.now
 	s.ask(m, func(answer codec.Control) {
