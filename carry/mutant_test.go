@@ -125,7 +125,8 @@ func TestMutants(t *testing.T) {
 				}
 			}
 			program := filepath.Join(dir, "mutant.test")
-			if out, err := exec.Command("go", "test", "-c", "-overlay", overlay, "-o", program, ".").CombinedOutput(); err != nil {
+			build := exec.Command("go", "test", "-c", "-overlay", overlay, "-o", program, ".")
+			if out, err := build.CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
 			kind := "Sim$/" + cmp.Or(m.kind, "cluster")

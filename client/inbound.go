@@ -419,8 +419,8 @@ func (in *inbound) restore(acks []codec.Ack) {
 
 // positions returns, per stream, the last frame or gap end received: what take has seen, and then what still waits in
 // q. In a lossless room a position is an acknowledgement, too, so what waits is dropped: the server still has it and
-// sends it again. Of a publisher of whom nothing has come it is position 0 of stream 0: only so the server tells when that
-// has left. gapped are the indexes of those where a gap ended and no message has come since.
+// sends it again. Of a publisher of whom nothing has come it is position 0 of stream 0: only so the server tells when
+// that has left. gapped are the indexes of those where a gap ended and no message has come since.
 func (in *inbound) positions(q *buffer) (have []codec.Position, gapped []uint32, err error) {
 	if in.lossless {
 		q.keep(in.held)

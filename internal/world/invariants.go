@@ -358,8 +358,8 @@ func (w *World) settled() {
 	}
 	for _, x := range w.missed {
 		if p := x.l.by; p.life == x.l && p.gone == 0 && p.live && !x.l.streams[x.m.Dtype].at(x.seq).gap {
-			w.fail("I3", "%s is told at %v, in a lossless room, that frames %d to %d of %v are %v; frame %d was not acknowledged",
-				x.s.name, x.at, x.m.From, x.m.To, x.m.StreamKey, x.m.Reason, x.seq)
+			w.fail("I3", "%s is told at %v, in a lossless room, that frames %d to %d of %v are %v; "+
+				"frame %d was not acknowledged", x.s.name, x.at, x.m.From, x.m.To, x.m.StreamKey, x.m.Reason, x.seq)
 		}
 	}
 	for _, name := range w.cast {
