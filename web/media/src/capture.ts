@@ -29,7 +29,7 @@ export function pictures(track: MediaStreamTrack, each: (frame: VideoFrame) => v
 
 /** Hands on the sound of a track in pieces of some 10 ms, as {@link pictures} does. `worklet` is where worklet.ts was built to. */
 export function sounds(track: MediaStreamTrack, worklet: string, each: (sound: AudioData) => void): Stop {
-  if (MediaStreamTrackProcessor) return read(new MediaStreamTrackProcessor({ track, maxBufferSize: 20 }).readable as ReadableStream<AudioData>, each);
+  if (MediaStreamTrackProcessor) return read(new MediaStreamTrackProcessor({ track, maxBufferSize: 50 }).readable as ReadableStream<AudioData>, each);
   const context = new AudioContext();
   void context.audioWorklet.addModule(worklet).then(() => {
     const node = new AudioWorkletNode(context, "timedge-recorder", { numberOfOutputs: 0 });

@@ -11,9 +11,8 @@ const tickMillis = 50;
 const maxSkews = 600;
 /** A screen that is refreshed less often is one that nobody looks at, ms. */
 const maxRefresh = 34;
-/** With soundFirst: after so long without sound pictures have their own time; so far behind their moment they have it, too, ms. */
-const soundlessMillis = 1000;
-const lateMillis = 150;
+/** Pictures go by what is heard, which bends its speed to where it should be, unless the two are so far apart that a jump is near, ms. */
+const bentMillis = 100;
 
 export interface PlayerOptions {
   canvas: HTMLCanvasElement;
@@ -73,7 +72,6 @@ export class Player {
   private longestStill = 0;
   private lastPts = NaN;
   private clock = NaN; // of the sender whose time lastPts is
-  private soundAt = -Infinity; // when sound came last
   private lastSound = NaN; // timestamp of the newest
   private skews: number[] = [];
   private frameRequest = 0;
@@ -157,7 +155,8 @@ export class Player {
   takePicture(pts: number, key: boolean, data: Uint8Array): void {
     if (this.over || !this.picture) return;
     const now = performance.now();
-    if (!this.late(pts / 1000, now)) this.playout.arrived(pts / 1000, now);
+    if (this.o.soundFirst) this.playout.arrivedPicture(pts / 1000, now);
+    else this.playout.arrived(pts / 1000, now);
     this.queue.arrived({ pts: pts / 1000, key, data });
     this.decode();
   }
@@ -167,14 +166,8 @@ export class Player {
     if (this.over || this.audioDecoder?.state !== "configured") return;
     if (pts / 1000 <= this.lastSound) return; // another quality begins with what was there already
     this.lastSound = pts / 1000;
-    this.soundAt = performance.now();
     this.packets.packet(pts / 1000);
     this.audioDecoder.decode(new EncodedAudioChunk({ type: "key", timestamp: pts, data }));
-  }
-
-  /** A picture comes so late that sound does not wait for it. */
-  private late(pts: number, now: number): boolean {
-    return this.o.soundFirst === true && now - this.soundAt < soundlessMillis && (this.playout.position(now) ?? pts) - pts > lateMillis;
   }
 
   /** Takes what will not come. */
@@ -270,9 +263,16 @@ export class Player {
     this.playout.lead = Math.max(2 * this.decodeDelay, this.output && !this.output.blocked ? this.output.latency : 0);
   }
 
+  /** The timestamp whose picture is to be seen: what is heard, or, without sound, what is to be. */
+  private moment(now: number): number | undefined {
+    const position = this.playout.position(now);
+    const heard = this.output?.heard;
+    return position !== undefined && heard !== undefined && Math.abs(heard - position) < bentMillis ? heard : position;
+  }
+
   private show(ahead = 0): void {
     const now = performance.now();
-    const position = this.started ? this.playout.position(now) : Infinity;
+    const position = this.started ? this.moment(now) : Infinity;
     const due = position === undefined ? undefined : this.queue.show(position + ahead);
     if (!due) return;
     for (const f of due.over) f.close();

@@ -22,6 +22,9 @@ const faster = 0.03;
 const jump = 400;
 /** When sound has come after its moment for so long, without exception, the position goes back to it, ms. */
 const lateMillis = 80;
+/** Where sound goes first: a picture that is so far behind its moment, while sound has come within so long, says nothing, ms. */
+const latePictureMillis = 150;
+const soundlessMillis = 1000;
 /** After the first arrival, and after a pause so long, a burst that catches up says nothing of the path, ms. */
 const startMillis = 500;
 
@@ -42,6 +45,7 @@ export class Playout {
   private at = 0;
   private goal = 0;
   private decided = -Infinity;
+  private soundAt = -Infinity; // when sound came last
   private lateSince = NaN; // when sound began to come after its moment without exception
 
   constructor(public latency: Latency = latencies.balanced) {}
@@ -64,12 +68,19 @@ export class Playout {
     if (first) [this.shift, this.at] = [this.goal, now];
   }
 
+  /** Notes that a picture has arrived where sound goes first: while there is sound, what comes much later does not say how far behind to play. */
+  arrivedPicture(pts: number, now: number): void {
+    if (now - this.soundAt < soundlessMillis && (this.position(now) ?? pts) - pts > latePictureMillis) return;
+    this.arrived(pts, now);
+  }
+
   /**
-   * Notes that a piece of sound has arrived, so long, that has to be there `need` ms before its moment. The position goes back slowly, and what comes after
+   * Notes that a piece of sound has arrived where sound goes first, so long, that has to be there `need` ms before its moment. The position goes back slowly, and what comes after
    * its moment meanwhile is not heard at all: when that goes on it goes back at once, for one silence in the place of ten times as much. A burst behind a
    * break is over sooner.
    */
   arrivedSound(pts: number, millis: number, now: number, need: number): void {
+    this.soundAt = now;
     this.arrived(pts, now);
     if (pts + millis >= now - this.shift + need) this.lateSince = NaN;
     else if (Number.isNaN(this.lateSince)) this.lateSince = now;
