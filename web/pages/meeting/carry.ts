@@ -6,13 +6,37 @@ export type Level = (typeof levels)[number];
 export type Size = "large" | "small" | "none";
 
 /** So many ms behind, pictures say that the path is full; so many say that even what is left is too much. */
-export const late = 700;
+const late = 500;
 const veryLate = 2000;
-/** For so long a change is left to show what it does, and for so long the path must be quiet before more is tried; that doubles each time it fails soon, ms. */
+/** Sound goes first: so many ms behind it says the one, and so many the other. */
+const soundLate = 300;
+const soundVeryLate = 600;
+/** When nothing comes less late than that for so long, a queue stands in the path, ms: what comes in a bunch after a break is over sooner. */
+const stands = 400;
+/** For so long, less while sound is late, taking less is left to show what it does; for so long the path must be quiet before more is tried, which doubles each time that it fails soon, ms. */
 const settles = 4000;
+const soundSettles = 1500;
 const quiet = 10_000;
 const fails = 10_000;
 const maxQuiet = 240_000;
+
+/** Queue tells by what arrives whether it stands in one. Times in ms, on the caller's clock. */
+class Queue {
+  private since = NaN; // all that came since then was late; anew each time that it has stood for long enough
+  private least = 0;
+
+  constructor(private readonly late: number) {}
+
+  /** Takes how late something is. Returns how late all of it was at least when it has been late for long enough. */
+  arrived(ms: number, now: number): number | undefined {
+    if (ms < this.late) this.since = NaN;
+    else if (Number.isNaN(this.since)) [this.since, this.least] = [now, ms];
+    else this.least = Math.min(this.least, ms);
+    if (!(now - this.since >= stands)) return undefined;
+    this.since = NaN;
+    return this.least;
+  }
+}
 
 /**
  * Carry decides how much of the others' pictures a path carries, from how far they come behind and from what the server had to leave out. Times in ms, on
@@ -20,8 +44,10 @@ const maxQuiet = 240_000;
  */
 export class Carry {
   private at = 0;
-  private changed = -Infinity;
+  private fellAt = -Infinity;
   private troubleAt = -Infinity;
+  private readonly pictures = new Queue(late);
+  private readonly sounds = new Queue(soundLate);
   private roseAt = -Infinity;
   private wait = quiet;
 
@@ -29,12 +55,19 @@ export class Carry {
     return levels[this.at]!;
   }
 
-  /** Takes how far pictures come behind their usual way. Returns whether the level has changed. */
+  /** Takes how far a picture of somebody's has come behind its usual way. Returns whether the level has changed. */
   behind(ms: number, now: number): boolean {
-    if (ms < late) return false;
-    if (this.at === 0 || ms >= veryLate) return this.worse(now);
+    const least = this.pictures.arrived(ms, now);
+    if (least === undefined) return false;
+    if (this.at === 0 || least >= veryLate) return this.worse(now);
     this.troubleAt = now;
     return false;
+  }
+
+  /** Takes how far a piece of somebody's sound has come behind its usual way. Returns whether the level has changed. */
+  behindSound(ms: number, now: number): boolean {
+    const least = this.sounds.arrived(ms, now);
+    return least !== undefined && (this.at === 0 || least >= soundVeryLate) && this.worse(now, soundSettles);
   }
 
   /** The server has left something out. Returns whether the level has changed. */
@@ -42,20 +75,20 @@ export class Carry {
     return this.worse(now);
   }
 
-  private worse(now: number): boolean {
+  private worse(now: number, settling = settles): boolean {
     this.troubleAt = now;
-    if (now - this.changed < settles || this.at === levels.length - 1) return false;
+    if (now - this.fellAt < settling || this.at === levels.length - 1) return false;
     if (now - this.roseAt < fails) this.wait = Math.min(maxQuiet, this.wait * 2);
     this.at++;
-    this.changed = now;
+    this.fellAt = now;
     return true;
   }
 
   /** Time passes. Returns whether the level has changed. */
   tick(now: number): boolean {
-    if (this.at === 0 || now - Math.max(this.changed, this.troubleAt) < this.wait) return false;
+    if (this.at === 0 || now - Math.max(this.fellAt, this.roseAt, this.troubleAt) < this.wait) return false;
     this.at--;
-    this.changed = this.roseAt = now;
+    this.roseAt = now;
     return true;
   }
 }
@@ -66,21 +99,18 @@ const memory = 20_000;
 /** Behind tells how much later than by the quickest way of late what arrives has come. Timestamps are the sender's. Times in ms. */
 export class Behind {
   private quickest: Array<{ at: number; way: number }> = []; // rising ways: the first is the quickest
-  /** Smoothed over some pictures. */
-  ms = 0;
 
   arrived(pts: number, now: number): number {
     const way = now - pts;
     while (this.quickest.length > 0 && this.quickest.at(-1)!.way >= way) this.quickest.pop();
     this.quickest.push({ at: now, way });
     while (this.quickest.length > 1 && this.quickest[0]!.at < now - memory) this.quickest.shift();
-    return (this.ms += (way - this.quickest[0]!.way - this.ms) / 8);
+    return way - this.quickest[0]!.way;
   }
 
   /** What follows goes another way. */
   forget(): void {
     this.quickest = [];
-    this.ms = 0;
   }
 }
 

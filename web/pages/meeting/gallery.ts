@@ -1,16 +1,14 @@
 import type { Client, Message, Options } from "@timedge/sdk";
 import { encodeSilence, levelOf, parseSample, Player, type Latency, type Quality } from "@timedge/media";
-import { Carry, levels, sizeFor, smallOf, type Level, type Shown, type Size } from "./carry.js";
+import { Behind, Carry, levels, sizeFor, smallOf, type Level, type Shown, type Size } from "./carry.js";
 import { Taking } from "./picture.js";
 import { Roster, type Member } from "./roster.js";
 import { Speaking } from "./speaking.js";
 
 /** Near enough to talk, far enough for a node that is lost not to be heard, ms. */
 const latency: Latency = { min: 150, max: 1000 };
-/** So often what comes may be given up for a path that is full, ms. */
-const resetMillis = 15_000;
-/** Pictures so far behind are given up with the connection that they wait in, ms. */
-const giveUp = 1500;
+/** When no server is there for pictures the next try is so much later, ms. */
+const retryMillis = 500;
 
 /** Somebody else, with what is needed to see and hear it. */
 export interface Other extends Member {
@@ -22,6 +20,7 @@ interface Held {
   member: Member;
   canvas: HTMLCanvasElement;
   taking: Taking;
+  soundWay: Behind;
   screen: { canvas: HTMLCanvasElement; taking: Taking } | undefined;
 }
 
@@ -44,9 +43,8 @@ export class Gallery {
   private readonly carry = new Carry();
   private readonly held = new Map<number, Held>();
   private readonly shownAs = new Map<number, { picture: Shown; screen: Shown }>();
-  private incoming: Client;
+  private incoming: Client | undefined; // undefined while it is replaced
   private changing: Promise<void> = Promise.resolve(); // of what comes in
-  private resetAt = -Infinity;
   private seen = ""; // how the members were when that was told last
   private over = false;
 
@@ -93,46 +91,56 @@ export class Gallery {
       canvas, worklet: this.o.worklet, latency, soundFirst: true,
       onSound: (planes) => this.speaking.heard(member.pub, levelOf(planes), performance.now()),
     });
-    return { member, canvas, taking: this.taking(player), screen: undefined };
+    return { member, canvas, taking: this.taking(player), soundWay: new Behind(), screen: undefined };
   }
 
   private taking(player: Player): Taking {
     return new Taking(this.incoming, player, {
       behind: (ms) => {
-        const now = performance.now();
-        if (this.carry.behind(ms, now)) this.relieve(now, ms);
+        if (this.carry.behind(ms, performance.now())) this.relieve();
       },
       dropped: () => {
-        const now = performance.now();
-        if (this.carry.dropped(now)) this.relieve(now, giveUp);
+        if (this.carry.dropped(performance.now())) this.relieve();
       },
     });
   }
 
-  /** Less is taken from now on. What has queued up already goes with the connection that it is in. */
-  private relieve(now: number, behind: number): void {
+  /**
+   * Less is taken from now on. What has queued up goes with the connection that it is in, and first of all: behind it the small pictures would come as late,
+   * and the large ones would go on queueing until then.
+   */
+  private relieve(): void {
+    const before = this.incoming;
+    this.move(undefined);
     this.choose();
-    if (behind < giveUp || now - this.resetAt < resetMillis) return;
-    this.resetAt = now;
+    if (!before) return; // another one is on its way
+    void before.close({ goodbye: false });
     this.changing = this.changing.then(async () => {
-      const next = await this.o.dial({}).catch(() => undefined);
-      if (!next) return;
-      if (this.over) return void next.close();
-      const before = this.incoming;
-      this.incoming = next;
-      for (const h of this.held.values()) {
-        h.taking.move(next);
-        h.screen?.taking.move(next);
+      while (!this.over) {
+        const next = await this.o.dial({}).catch(() => undefined);
+        if (this.over) return void next?.close();
+        if (next) return this.move(next);
+        await new Promise((resolve) => setTimeout(resolve, retryMillis));
       }
-      void before.close();
     });
+  }
+
+  private move(incoming: Client | undefined): void {
+    this.incoming = incoming;
+    for (const h of this.held.values()) {
+      h.taking.move(incoming);
+      h.screen?.taking.move(incoming);
+    }
   }
 
   /** Takes what somebody's microphone sends; of who is muted by the owner nothing is played. */
   sound(m: Message, muted: readonly string[]): void {
     const h = this.held.get(m.pub);
     if (!h) return;
-    const unheard = m.kind !== "init" && muted.includes(h.member.account) ? parseSample(m.payload) : undefined;
+    const sample = m.kind === "init" ? undefined : parseSample(m.payload);
+    const now = performance.now();
+    if (sample && this.carry.behindSound(h.soundWay.arrived(sample.pts / 1000, now), now)) this.relieve();
+    const unheard = muted.includes(h.member.account) ? sample : undefined;
     h.taking.player.message(unheard ? { ...m, payload: encodeSilence(unheard.pts) } : m); // none of it is missing
   }
 
@@ -210,6 +218,6 @@ export class Gallery {
   /** Ends the connection, after {@link stop}. */
   async close(): Promise<void> {
     await this.changing;
-    await this.incoming.close();
+    await this.incoming?.close();
   }
 }

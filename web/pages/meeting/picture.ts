@@ -100,7 +100,7 @@ export class Taking {
   private retry = 0;
   private over = false;
 
-  constructor(private client: Client, readonly player: Player, private readonly on: TakingEvents) {}
+  constructor(private client: Client | undefined, readonly player: Player, private readonly on: TakingEvents) {}
 
   /** Says which rooms there are, and which size is wanted. */
   want(size: Size, rooms: { large: RoomID; small: RoomID }): void {
@@ -109,8 +109,8 @@ export class Taking {
     this.settle();
   }
 
-  /** Goes on with another client: what the one before had on its way is given up. */
-  move(client: Client): void {
+  /** Goes on with another client; undefined: with none for now, and what is shown stays. What the one before had on its way is given up. */
+  move(client: Client | undefined): void {
     this.client = client;
     [this.current, this.coming] = [undefined, undefined];
     this.settle();
@@ -127,12 +127,11 @@ export class Taking {
       void this.current?.close();
       this.current = undefined;
       this.shown = "none";
-    } else if (!this.coming && this.current?.room !== room) void this.follow(room, this.wanted);
+    } else if (this.client && !this.coming && this.current?.room !== room) void this.follow(this.client, room, this.wanted);
   }
 
-  private async follow(room: RoomID, size: Size): Promise<void> {
+  private async follow(client: Client, room: RoomID, size: Size): Promise<void> {
     const coming: { room: RoomID; subscription: Subscription | undefined } = (this.coming = { room, subscription: undefined });
-    const client = this.client;
     let subscription: Subscription;
     try {
       subscription = await client.subscribe(room);

@@ -79,11 +79,14 @@ test("who speaks is told from who makes a noise", () => {
 test("a path that is too slow gets small pictures, then fewer, and better ones when it is quiet", () => {
   const c = new Carry();
   assert.equal(c.behind(300, 0), false);
-  assert.equal(c.behind(900, 100), true);
+  for (let now = 100; now < 400; now += 100) assert.equal(c.behind(900, now), false); // it may be over soon
+  assert.equal(c.behind(100, 400), false); // it is
+  for (let now = 500; now < 900; now += 100) assert.equal(c.behind(600, now), false);
+  assert.equal(c.behind(900, 900), true);
   assert.equal(c.level, "small");
-  for (let now = 200; now < 9000; now += 100) assert.equal(c.behind(1200, now), false); // what it has shall settle
+  for (let now = 1000; now < 8000; now += 100) assert.equal(c.behind(1200, now), false); // what it has shall settle
   assert.equal(c.level, "small");
-  assert.equal(c.behind(2500, 9000), true);
+  for (let now = 8000; now < 8800; now += 100) c.behind(2500, now);
   assert.equal(c.level, "one");
   assert.equal(c.dropped(9500), false);
   assert.equal(c.dropped(14_000), true);
@@ -97,12 +100,33 @@ test("a path that is too slow gets small pictures, then fewer, and better ones w
   assert.equal(c.tick(67_000), true);
 });
 
+test("sound that stands in a queue takes pictures away, one step after the other", () => {
+  const c = new Carry();
+  for (let now = 0; now < 10_000; now += 20) assert.equal(c.behindSound(now % 400 === 0 ? 20 : 900, now), false); // some of it is in time
+  const fell: number[] = [];
+  for (let now = 10_000; now < 20_000; now += 20) if (c.behindSound(400, now)) fell.push(now);
+  assert.equal(c.level, "small"); // whoever plays waits for it
+  for (let now = 20_000; now < 30_000; now += 20) if (c.behindSound(1200, now)) fell.push(now);
+  assert.equal(fell.length, 3, fell.join());
+  assert.ok(fell[0]! < 10_500 && fell[2]! < 24_500, fell.join());
+  assert.equal(c.level, "none");
+});
+
+test("a try that fails is over at once", () => {
+  const c = new Carry();
+  for (let now = 0; now < 500; now += 20) c.behind(900, now);
+  assert.equal(c.level, "small");
+  assert.equal(c.tick(11_000), true);
+  for (let now = 11_000; now < 12_000; now += 20) c.behind(900, now);
+  assert.equal(c.level, "small");
+});
+
 test("what queues in a path is told from the way itself", () => {
   const b = new Behind();
   for (let i = 0; i < 100; i++) b.arrived(i * 33, 5000 + i * 33 + 40 + (i % 3) * 5);
-  assert.ok(b.ms < 15);
-  for (let i = 100; i < 200; i++) b.arrived(i * 33, 5000 + i * 33 + 40 + (i - 100) * 20);
-  assert.ok(b.ms > 1700, String(b.ms));
+  assert.ok(b.arrived(3300, 5000 + 3300 + 40) < 15);
+  for (let i = 101; i < 200; i++) b.arrived(i * 33, 5000 + i * 33 + 40 + (i - 100) * 20);
+  assert.equal(b.arrived(6600, 5000 + 6600 + 40 + 2000), 2000);
   b.forget();
   assert.equal(b.arrived(7000, 9000), 0);
 });

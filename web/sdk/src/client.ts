@@ -402,9 +402,13 @@ export class Client {
     return s;
   }
 
-  /** Ends the client: it says goodbye to the rooms that it is in, so that nobody waits for it, and closes. Flush publishers before. */
-  async close(): Promise<void> {
+  /**
+   * Ends the client: it says goodbye to the rooms that it is in, so that nobody waits for it, and closes. Flush publishers before. Without `goodbye` it
+   * closes at once, and what is on its way to it is given up: on a path that is full the answers stand behind that.
+   */
+  async close({ goodbye = true } = {}): Promise<void> {
     if (this.over) return;
+    if (!goodbye) return this.end(new ClientClosedError());
     const goodbyes = [...this.subscriptions.values()].map((s) => s.close());
     await Promise.race([Promise.all(goodbyes), this.pause(1000)]);
     this.end(new ClientClosedError());
