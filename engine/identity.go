@@ -11,40 +11,39 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// authenticate finds out who a client is, and returns its account. In open mode nothing is kept: an idle subscriber
-// stays small.
-func (s *session) authenticate(m *codec.Hello) (account string, err error) {
+// authenticate finds out who a client is. In open mode nothing is kept but the name: an idle subscriber stays small.
+func (s *session) authenticate(m *codec.Hello) error {
 	e := s.loop.eng
 	if e.isGuest(m) {
-		return s.welcomeGuest(m), nil
+		s.welcomeGuest(m)
+		return nil
 	}
 	if err := auth.CheckAccount(m.Account); err != nil {
-		return "", authError(err)
+		return authError(err)
 	}
-	s.agreed = m.Caps&codec.CapToken != 0
+	s.account, s.renewal.agreed = m.Account, m.Caps&codec.CapToken != 0
 	if s.trusted || e.cfg.Auth == nil || auth.IsOpen(e.cfg.Auth) {
-		return m.Account, nil
+		return nil
 	}
 	s.loop.used += tokenSteps
 	id, err := e.cfg.Auth.Authenticate(m.Account, m.Token, s.peerAddr().Addr(), e.cfg.Clock.Wall())
 	if err != nil {
-		s.denied(m.Account, err)
-		return "", authError(err)
+		s.denied(err)
+		return authError(err)
 	}
 	s.hold(id)
-	return m.Account, nil
+	return nil
 }
 
-// denied counts and logs a client that is not the account that it says, or is not any more. The token is not part of
-// it.
-func (s *session) denied(account string, err error) {
+// denied counts and logs a client that is not who it says, or is not any more. The token is not part of it.
+func (s *session) denied(err error) {
 	s.loop.stats.denied.Add(1)
-	s.auditDenied(account, err)
+	s.auditDenied(err)
 	reason := "unknown"
 	if ae, ok := errors.AsType[*auth.Error](err); ok {
 		reason = ae.Reason
 	}
-	s.loop.eng.log.Info().Uint64("conn_id", s.id).Str("account", account).Stringer("peer_addr", s.peerAddr()).Str("reason", reason).
+	s.loop.eng.log.Info().Uint64("conn_id", s.id).Str("account", s.account).Stringer("peer_addr", s.peerAddr()).Str("reason", reason).
 		Msg("not authenticated")
 }
 
@@ -94,7 +93,7 @@ func (l *loop) identities() {
 			err = auth.ErrExpired
 		}
 		if err != nil {
-			s.denied(s.account(), err)
+			s.denied(err)
 			s.failErr(authError(err))
 			continue
 		}

@@ -46,11 +46,10 @@ func (client) open(s *session) {
 }
 
 func (client) part(s *session) *carry.Part {
-	ps := s.pushing()
-	if ps == nil {
+	if s.pushing == nil {
 		return nil
 	}
-	return ps.part
+	return s.pushing.part
 }
 
 func (client) admit(m *member, rp *room.Replay) {
@@ -66,9 +65,9 @@ func (client) admit(m *member, rp *room.Replay) {
 func (client) left(*member) {}
 
 func (client) close(s *session) {
-	if ps := s.pushing(); ps != nil {
-		ps.part.Close(s.loop.now)
-		s.rare.pushing = nil
+	if s.pushing != nil {
+		s.pushing.part.Close(s.loop.now)
+		s.pushing = nil
 	}
 	if c := s.loop.eng.cluster; c != nil && s.asked {
 		s.asked = false

@@ -258,8 +258,7 @@ var requestsCharged = []struct {
 				q.Append(b, 0, len(b.B), x.l.now)
 			}
 			b.Release()
-			x.s.blocked = true    // the socket takes nothing ...
-			x.l.poller = noPoller // ... and so would not be read
+			x.s.blocked = true // the socket takes nothing
 		})
 		return func() []codec.Control { return []codec.Control{x.subscribe(r, 0), x.unsubscribe(r)} }
 	}},

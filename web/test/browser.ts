@@ -20,6 +20,11 @@ export async function launchBare(): Promise<Browser> {
   return chromium.launch(options([]));
 }
 
+/** Starts a browser with such devices that gives a page only what its context is permitted. */
+export async function launchAsking(): Promise<Browser> {
+  return chromium.launch(options(devices.filter((d) => !d.startsWith("--use-fake-ui"))));
+}
+
 /** What a browser is started with for its microphone to hear somebody speak instead of short beeps; the sound lies in that folder. */
 export async function talker(folder: string): Promise<string[]> {
   const rate = 48000;

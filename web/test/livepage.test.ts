@@ -44,6 +44,14 @@ async function moves(page: Page): Promise<void> {
   await page.waitForFunction(other, first as string, { ...patience, polling: 200 });
 }
 
+/** What is below the picture stands beside one another. */
+function inOneRow(page: Page): Promise<boolean> {
+  return page.locator(".live .bar").first().evaluate((bar) => {
+    const boxes = [...bar.children].map((c) => c.getBoundingClientRect());
+    return Math.max(...boxes.map((b) => b.top)) < Math.min(...boxes.map((b) => b.bottom));
+  });
+}
+
 test("a broadcast, and who watches it", { timeout: 240_000 }, async () => {
   const faults: string[] = [];
   const sender = await visit(browser, `${server.url}/live`, {}, faults);
@@ -84,9 +92,14 @@ test("a broadcast, and who watches it", { timeout: 240_000 }, async () => {
   await looksWell(reader, "live: statistics, dark, Chinese");
   await reader.keyboard.press("m");
   assert.equal(await reader.getByRole("button", { name: "静音" }).getAttribute("aria-pressed"), "true");
+  assert.ok(await inOneRow(reader), "the controls, in Chinese");
   await picture(viewer, "live-watch-phone");
   await picture(reader, "live-watch-chinese");
   await picture(sender, "live-on-air");
+
+  await viewer.setViewportSize({ width: 1280, height: 800 });
+  assert.ok(await inOneRow(viewer), "the controls, in English");
+  await viewer.setViewportSize({ width: phone.width!, height: phone.height! });
 
   await sender.getByRole("button", { name: "End", exact: true }).click();
   await viewer.getByText("The broadcast has ended.").waitFor(patience);

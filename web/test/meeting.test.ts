@@ -10,8 +10,8 @@ import { dial, type Client, type RoomID } from "@timedge/sdk";
 import { parseHash } from "@timedge/sdk/e2ee";
 import { tcp } from "../sdk/src/tcp.js";
 import { dtypes, encodeWord, type Presence } from "../pages/meeting/wire.js";
-import { launch, launchBare, talker } from "./browser.js";
-import { looksWell, patience } from "./looks.js";
+import { launch, launchAsking, launchBare, talker } from "./browser.js";
+import { camera, looksWell, patience } from "./looks.js";
 import { phone, servePages, visit, type PageServer, type Visitor } from "./pages.js";
 import { path as pathTo } from "./paths.js";
 
@@ -22,7 +22,7 @@ const faults: string[] = [];
 before(async () => {
   folder = await mkdtemp(pathOf(tmpdir(), "timedge-meeting-"));
   server = await servePages();
-  browser = await launch(...(await talker(folder)));
+  browser = await launch(...(await talker(folder)), ...(await camera(folder)));
 });
 after(async () => {
   await browser?.close();
@@ -255,10 +255,12 @@ test("the owner decides who takes part", { timeout: 240_000 }, async () => {
   await dan.getByRole("button", { name: "Join" }).click();
   await tile(ann, "Dan").waitFor(patience);
   await ann.getByRole("button", { name: "Remove Bob" }).click();
+  await ann.getByRole("button", { name: "Really remove Bob?" }).click();
   await bob.getByText("The host has removed you from the meeting.").waitFor(patience);
   await tile(ann, "Bob").waitFor({ ...patience, state: "detached" });
   await looksWell(bob, "meeting-removed");
   await ann.getByRole("button", { name: "End for all" }).click();
+  await ann.getByRole("button", { name: "Really end it for all?" }).click();
   await dan.getByText("The meeting has ended.").waitFor(patience);
   const lost = await visit(browser, url, phone, []);
   await lost.waitForFunction(() => (document.querySelector("video")?.videoWidth ?? 0) > 0, undefined, patience);
@@ -330,6 +332,31 @@ test("without devices one sees and hears the others, after a click where the bro
   await page.getByRole("button", { name: "Start sound" }).waitFor({ ...patience, state: "hidden" });
   await moves(page, "Ann");
   await tile(ann, "guest-").locator(".face").waitFor(patience); // who did not choose a name has the account's
+  await tile(ann, "guest-").getByText("microphone off").waitFor({ ...patience, state: "attached" });
+  await page.getByRole("button", { name: "Microphone off" }).click();
+  await page.locator(".error", { hasText: "You can join without." }).waitFor(patience); // there is still none
+  await page.getByRole("button", { name: "Microphone off" }).waitFor(patience);
+  await ann.context().close();
+  assert.deepEqual(faults, []);
+});
+
+test("whom the browser gives no camera is heard all the same, and the other way round", { timeout: 120_000 }, async (t) => {
+  const asking = await launchAsking();
+  t.after(() => asking.close());
+  const ann = await join(`${server.url}/meeting`, "Ann");
+  const url = await link(ann);
+  for (const [permission, name, lacks, off] of [["microphone", "Bob", "There is no camera, or the browser does not give it.", "Camera off"], ["camera", "Cai", "There is no microphone, or the browser does not give it", "Microphone off"]] as const) {
+    const page = await visit(asking, url, { permissions: [permission] }, faults);
+    await page.locator(".error", { hasText: lacks }).waitFor(patience);
+    await page.locator("#meeting-name").fill(name);
+    await page.getByRole("button", { name: "Join" }).click();
+    await tile(ann, name).getByText(permission === "microphone" ? "microphone on" : "microphone off").waitFor({ ...patience, state: "attached" });
+    if (permission === "camera") await moves(ann, name);
+    await page.getByRole("button", { name: off }).waitFor(patience);
+    await page.getByRole("button", { name: off }).click();
+    await page.locator(".error:not(:empty)").waitFor(patience); // it says why not
+    await page.context().close();
+  }
   await ann.context().close();
   assert.deepEqual(faults, []);
 });

@@ -53,6 +53,8 @@ export interface Visitor {
   height?: number;
   language?: string;
   dark?: boolean;
+  /** What the browser lets it use. Default: camera and microphone. */
+  permissions?: string[];
 }
 
 export const phone: Visitor = { width: 390, height: 844 };
@@ -60,7 +62,7 @@ export const phone: Visitor = { width: 390, height: 844 };
 /** Opens a page as somebody new. What goes wrong on it fails through `faults`; `first` runs in it before its own scripts. */
 export async function visit(browser: Browser, url: string, v: Visitor = {}, faults: string[] = [], first = (): void => {}): Promise<Page> {
   const context = await browser.newContext({
-    permissions: ["camera", "microphone"], viewport: { width: v.width ?? 1280, height: v.height ?? 800 }, locale: v.language ?? "en-US", colorScheme: v.dark ? "dark" : "light",
+    permissions: v.permissions ?? ["camera", "microphone"], viewport: { width: v.width ?? 1280, height: v.height ?? 800 }, locale: v.language ?? "en-US", colorScheme: v.dark ? "dark" : "light",
   });
   await context.addInitScript(first);
   return visitIn(context, url, faults);

@@ -91,14 +91,15 @@ test("pages and clients draw on one board, and who comes late has all of it", { 
   await second.close();
   await until("the server has forgotten who left", async () => !(await reader.getByText("dave").isVisible()));
   const late = await visit(browser, link, {}, faults);
-  await late.getByText("4 strokes on the board").waitFor(patience);
+  await late.getByText("Strokes on the board: 4").waitFor(patience);
   assert.equal(await saved(late), svg(first.board.strokes()));
 
   await reader.getByRole("button", { name: "撤销" }).click();
-  await late.getByText("3 strokes on the board").waitFor(patience);
+  await late.getByText("Strokes on the board: 3").waitFor(patience);
   await late.getByRole("button", { name: "Clear" }).click();
+  await late.getByRole("button", { name: "Really clear it for all?" }).click();
   await until("the board is empty everywhere", () => first.board.strokes().length === 0);
-  await reader.getByText("白板上有 0 笔").waitFor(patience);
+  await reader.getByText("白板上的笔画：0").waitFor(patience);
   await first.close();
   await Promise.all([reader, late].map((p) => p.context().close()));
   assert.deepEqual(faults, []);
@@ -108,7 +109,7 @@ test("who comes back has what was drawn meanwhile", { timeout: 120_000 }, async 
   const { page, link } = await make();
   const stays = await join(link, "erin");
   stays.begin(1, 5, [1, 1]);
-  await page.getByText("1 strokes on the board").waitFor(patience);
+  await page.getByText("Strokes on the board: 1").waitFor(patience);
   const away = await join(link, "frank");
   await until("the newcomer has it", () => away.board.text() === stays.board.text());
   await away.close();
@@ -116,7 +117,7 @@ test("who comes back has what was drawn meanwhile", { timeout: 120_000 }, async 
   const again = await join(link, "frank");
   again.begin(2, 5, [3, 3]);
   await until("all have three strokes", () => stays.board.strokes().length === 3 && again.board.text() === stays.board.text());
-  await page.getByText("3 strokes on the board").waitFor(patience);
+  await page.getByText("Strokes on the board: 3").waitFor(patience);
   await Promise.all([stays.close(), again.close()]);
   await page.context().close();
 });

@@ -28,18 +28,32 @@ function sourceOf(stream: MediaStream, also?: () => void): Source {
   };
 }
 
-/** Opens camera and microphone, or one of them where the other is missing. It rejects with the browser's DOMException. */
+/** Reports whether the browser gives this page no such device; false where it does not say. */
+async function forbidden(name: "camera" | "microphone"): Promise<boolean> {
+  try {
+    return (await navigator.permissions.query({ name: name as PermissionName })).state === "denied";
+  } catch {
+    return false;
+  }
+}
+
+/** Opens camera and microphone, or one of them where the other is missing or forbidden. It rejects with the browser's DOMException. */
 export async function camera(w: CameraWishes): Promise<Source> {
   const video = { ...(w.camera ? { deviceId: { exact: w.camera } } : {}), width: { ideal: w.width }, height: { ideal: w.height }, frameRate: { ideal: w.fps } };
   const audio = soundOf(w.microphone, w.voice);
-  const tries: MediaStreamConstraints[] = [{ video, audio }, { video }, { audio }];
+  let tries: MediaStreamConstraints[] = [{ video, audio }, { video }, { audio }];
   let first: unknown;
-  for (const t of tries) {
+  for (let t = tries.shift(); t; t = tries.shift()) {
     try {
       return sourceOf(await navigator.mediaDevices.getUserMedia(t));
     } catch (e) {
       first ??= e;
-      if ((e as DOMException).name !== "NotFoundError" && (e as DOMException).name !== "NotReadableError") break;
+      const { name } = e as DOMException;
+      if (name === "NotAllowedError") {
+        const [noCamera, noMicrophone] = await Promise.all([forbidden("camera"), forbidden("microphone")]);
+        if (noCamera === noMicrophone) break; // who has said no is not asked again
+        tries = tries.filter((x) => !(noCamera && x.video) && !(noMicrophone && x.audio));
+      } else if (name !== "NotFoundError" && name !== "NotReadableError") break;
     }
   }
   throw first;

@@ -47,7 +47,19 @@ export function deviceChoice(id: string, label: string, changed: () => void): { 
 /** What to tell of a device that did not open. */
 export function whyNot(e: unknown): string {
   const name = (e as DOMException).name;
+  if (name === "NotReadableError" || name === "AbortError") return t("inUse");
   return name === "NotAllowedError" ? t("denied") : name === "NotFoundError" || name === "OverconstrainedError" ? t("notFound") : (e as Error).message;
+}
+
+/** What to tell of a source that lacks something; `camera`: pictures were asked for, too. */
+export function lacking(s: Source, camera = true): string {
+  return [camera && s.stream.getVideoTracks().length === 0 && t("noCamera"), s.stream.getAudioTracks().length === 0 && t("noMicrophone")].filter((x) => x !== false).join(" ");
+}
+
+/** One looks at oneself as in a mirror, but for a camera that looks the other way. */
+export function mirror(v: HTMLVideoElement, track: MediaStreamTrack | undefined): void {
+  v.srcObject = track ? new MediaStream([track]) : null;
+  v.classList.toggle("mirror", track !== undefined && track.getSettings().facingMode !== "environment");
 }
 
 /** The look before joining: one's picture, level, devices and name; of a meeting that is not yet made, `fresh`, whether it is encrypted. */
@@ -97,7 +109,8 @@ export function lobby(account: string, fresh: boolean, join: (c: Choice) => Prom
       if (over || mine !== opened) return next.stop();
       source?.stop();
       source = next;
-      video.srcObject = new MediaStream(next.stream.getVideoTracks());
+      mirror(video, next.stream.getVideoTracks()[0]);
+      wrong.textContent = lacking(next);
       stopLevel?.();
       const track = next.stream.getAudioTracks()[0];
       stopLevel = track && sounds(track, worklet, (sound) => {

@@ -61,10 +61,11 @@ export async function makeMeeting(client: Client): Promise<RoomID> {
 export class Meeting {
   owner = false;
   control: Control = { type: "control", open: true, muted: [] };
-  microphone = true;
   hand = false;
   readonly gallery: Gallery;
   private readonly sending: Sending;
+  private wantsSound = true; // the microphone is to be open
+  private hasSound = false; // there is one
   private told = "";
   private toldAt = -Infinity;
   private publisher!: Publisher;
@@ -240,15 +241,23 @@ export class Meeting {
     this.gallery.tick(now);
   }
 
-  /** Sends another microphone's sound from now on. */
+  /** The microphone is open; it is not where there is none. */
+  get microphone(): boolean {
+    return this.wantsSound && this.hasSound;
+  }
+
+  /** Sends another microphone's sound from now on, or none. */
   takeSound(track: MediaStreamTrack | undefined): void {
+    this.hasSound = track !== undefined;
     this.sending.muted = !this.microphone;
     this.sending.takeSound(track);
+    this.tell();
+    this.o.on.changed();
   }
 
   /** Opens or closes the microphone; it stays closed while the owner has muted this one. */
   setMicrophone(on: boolean): void {
-    this.microphone = on && !this.mutedByOwner;
+    this.wantsSound = on && !this.mutedByOwner;
     this.sending.muted = !this.microphone;
     this.tell();
     this.o.on.changed();

@@ -77,8 +77,10 @@ export const page: Page = (root, shell) => {
         if (over) return;
         root.replaceChildren();
         begin(text);
+        root.focus();
       };
       view = roomView(root, m, c, { link: `${location.origin}${location.pathname}#${hash()}`, encrypted: keys !== undefined, tell: shell.tell, left: () => finish(t("left")) });
+      root.focus(); // what was pressed is gone
       leave = () => {
         void m.leave();
         view?.close();

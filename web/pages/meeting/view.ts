@@ -1,12 +1,14 @@
 import { camera, devices, microphone, screen, type Source } from "@timedge/media";
 import { h, icon } from "../shell/dom.js";
+import { sure } from "../shell/sure.js";
 import { chat } from "../live/chat.js";
 import { icons } from "../live/icons.js";
 import { fit, pageOf, perPage } from "./grid.js";
 import { marks } from "./icons.js";
-import { deviceChoice, whyNot, type Choice } from "./lobby.js";
+import { deviceChoice, lacking, mirror, whyNot, type Choice } from "./lobby.js";
 import type { Other } from "./gallery.js";
 import type { Meeting } from "./meeting.js";
+import { people } from "./people.js";
 import { t } from "./words.js";
 
 const emojis = ["👍", "👏", "😂", "🎉", "❤️"];
@@ -47,6 +49,7 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
   let page = 0;
   let pages = 1;
   let unread = 0;
+  let settled = false;
   let cameraOn = c.camera && (source?.stream.getVideoTracks().length ?? 0) > 0;
   const tiles = new Map<string, Tile>();
 
@@ -99,6 +102,7 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
   /** Makes the tiles of who is here, and takes away the others'. */
   function settle(): void {
     const wanted = new Set(["0"]);
+    const news: string[] = [];
     if (!tiles.has("0")) {
       tiles.set("0", tile("0", 0, "picture", self, () => ({ name: t("you", { name: c.name }), there: cameraOn, microphone: m.microphone, hand: m.hand, silent: false, line: m.quality })));
     }
@@ -106,6 +110,7 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
       const key = String(x.pub);
       wanted.add(key);
       if (!tiles.has(key)) {
+        news.push(t("came", { name: x.presence.name }));
         tiles.set(key, tile(key, x.pub, "picture", x.canvas, () => {
           const p = find(x.pub);
           const muted = m.control.muted.includes(x.account);
@@ -120,11 +125,14 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
     }
     for (const [key, x] of tiles) {
       if (wanted.has(key)) continue;
+      if (x.kind === "picture") news.push(t("went", { name: x.element.querySelector(".name")!.textContent }));
       x.element.remove();
       tiles.delete(key);
       if (pinned === key) pinned = "";
     }
     alone.hidden = tiles.size > 1;
+    if (settled && news.length > 0) said.textContent = news.join(" ");
+    settled = true;
   }
 
   /** Puts the tiles of this page in their places, and says what of whom is shown. */
@@ -186,10 +194,11 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
     b.replaceChildren(icon(path));
   };
   const tool = (run: () => void): HTMLButtonElement => h("button", { type: "button", class: "second tool", onclick: run });
-  const mic = tool(() => m.setMicrophone(!m.microphone));
+  const mic = tool(() => void setMicrophone(!m.microphone));
   const cam = tool(() => void setCamera(!cameraOn));
   const share = tool(() => void (m.sharing ? unshare() : startSharing()));
   const hand = tool(() => m.setHand(!m.hand));
+  share.hidden = !("getDisplayMedia" in (navigator.mediaDevices ?? {})); // phones have none
 
   function showOwn(): void {
     press(mic, m.microphone, m.microphone ? icons.microphone : icons.microphoneOff, t(m.microphone ? "mute" : m.mutedByOwner ? "mutedByHost" : "unmute"));
@@ -201,22 +210,39 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
   function take(s: Source | undefined): void {
     source = s;
     for (const track of s?.stream.getTracks() ?? []) track.enabled = true;
+    for (const track of s?.stream.getTracks() ?? []) track.addEventListener("ended", () => lost(s!, track));
     const picture = s?.stream.getVideoTracks()[0];
-    self.srcObject = picture ? new MediaStream([picture]) : null;
+    mirror(self, picture);
     m.takeSound(s?.stream.getAudioTracks()[0]);
     void m.takePicture(cameraOn ? picture : undefined).catch((e: Error) => (wrong.textContent = e.message));
   }
 
+  /** A device is gone: somebody pulled it out, or took it away from the page. */
+  function lost(s: Source, track: MediaStreamTrack): void {
+    if (over || s !== source || !s.stream.getTracks().includes(track)) return;
+    s.stream.removeTrack(track);
+    wrong.textContent = t("unplugged");
+    if (track.kind === "audio") m.takeSound(undefined);
+    else void setCamera(false, wrong.textContent);
+    showOwn();
+  }
+
+  /** Opens the microphone, which may be one that was not there before. */
+  async function setMicrophone(on: boolean): Promise<void> {
+    if (on && !m.mutedByOwner && (source?.stream.getAudioTracks().length ?? 0) === 0) await reopen();
+    m.setMicrophone(on);
+  }
+
   /** Off means off: the device is let go of, and its light goes out. */
-  async function setCamera(on: boolean): Promise<void> {
-    wrong.textContent = "";
+  async function setCamera(on: boolean, why = ""): Promise<void> {
+    wrong.textContent = why;
     if (!on) {
       cameraOn = false;
       for (const track of source?.stream.getVideoTracks() ?? []) {
         track.stop();
         source!.stream.removeTrack(track);
       }
-      self.srcObject = null;
+      mirror(self, undefined);
       await m.takePicture(undefined);
     } else await reopen(true);
     showOwn();
@@ -233,6 +259,7 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
       cameraOn = s.stream.getVideoTracks().length > 0;
       take(s);
       was?.stop();
+      wrong.textContent = lacking(s, withCamera);
     } catch (e) {
       wrong.textContent = whyNot(e);
     }
@@ -264,10 +291,11 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
 
   const cameras = deviceChoice("meeting-in-camera", t("camera"), () => void reopen());
   const microphones = deviceChoice("meeting-in-microphone", t("microphone"), () => void reopen());
-  void devices().then((d) => {
+  const fill = (): void => void devices().then((d) => {
     cameras.fill(d.cameras);
     microphones.fill(d.microphones);
   }).catch(() => {});
+  fill();
 
   // What is beside the tiles
 
@@ -275,11 +303,11 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
     m.say(text);
     talk.add(t("you", { name: c.name }), text);
   });
-  const list = h("ul", { class: "members" });
+  const list = people(m, c.name, (e) => (wrong.textContent = e.message));
   const open = h("input", { type: "checkbox", id: "meeting-open", checked: true, onchange: () => void m.open(open.checked).catch((e: Error) => (wrong.textContent = e.message)) });
   const link = h("input", { id: "meeting-link", readOnly: true, class: "mono", value: o.link, onfocus: () => link.select() });
   const tampered = h("p", { class: "error", hidden: true });
-  const peoplePanel = h("section", { class: "panel" }, h("h2", {}, t("peopleTitle")), list,
+  const peoplePanel = h("section", { class: "panel" }, h("h2", {}, t("peopleTitle")), list.element,
     o.encrypted && h("p", { class: "hint lock" }, icon(icons.lock), " ", t("sealed")),
     tampered,
     h("label", { htmlFor: "meeting-link" }, t("link")),
@@ -309,6 +337,7 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
     body.dataset.side = name ?? "";
     count();
     layOut();
+    if (name === "chat" && matchMedia("(pointer: fine)").matches) talk.element.querySelector("input")?.focus(); // a phone's keyboard would cover all
   }
 
   function count(): void {
@@ -321,17 +350,6 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
     label(openers.chat, "chat", unread > 0 ? t("unread", { n: unread }) : t("chat"));
     label(openers.settings, "settings", t("settings"));
     openers.chat.classList.toggle("new", unread > 0);
-  }
-
-  function enumerate(): void {
-    open.checked = m.control.open;
-    list.replaceChildren(h("li", {}, h("span", { class: "grow" }, t("you", { name: c.name }))), ...others().map((x) => {
-      const name = x.presence.name;
-      const muted = m.control.muted.includes(x.account);
-      return h("li", {}, h("span", { class: "grow" }, name, name !== x.account && h("span", { class: "account" }, x.account)), x.presence.hand && icon(marks.hand), (m.owner ? !muted && !x.presence.microphone : muted || !x.presence.microphone) && icon(icons.microphoneOff),
-        m.owner && h("button", { type: "button", class: "quiet", title: t(muted ? "unmuteOne" : "muteOne", { name }), aria: { label: t(muted ? "unmuteOne" : "muteOne", { name }) }, onclick: () => m.mute(x.account, !muted) }, icon(muted ? icons.microphoneOff : icons.microphone)),
-        m.owner && h("button", { type: "button", class: "danger", aria: { label: t("removeOne", { name }) }, title: t("removeOne", { name }), onclick: () => void m.remove(x.account).catch((e: Error) => (wrong.textContent = e.message)) }, "✕"));
-    }));
   }
 
   const menu = h("div", { class: "row emojis", hidden: true, role: "group", aria: { label: t("react") } }, ...emojis.map((emoji) =>
@@ -368,8 +386,8 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
   const body = h("div", { class: "meeting", data: { side: "" } }, h("div", { class: "meeting-main" }, area, pager), aside);
   root.classList.add("wide");
   root.append(h("h1", { class: "sr" }, t("title")), body, menu,
-    h("div", { class: "row tools-bar", role: "toolbar", aria: { label: t("title") } }, mic, cam, share, hand, smile, openers.people, openers.chat, openers.settings,
-      h("div", { class: "row ends" }, m.owner && h("button", { type: "button", class: "danger", onclick: leave(true) }, t("endAll")), h("button", { type: "button", class: "danger", onclick: leave(false) }, t("leave")))),
+    h("div", { class: "row tools-bar", role: "group", aria: { label: t("title") } }, mic, cam, share, hand, smile, openers.people, openers.chat, openers.settings,
+      h("div", { class: "row ends" }, m.owner && sure(h("button", { type: "button", class: "danger" }, t("endAll")), t("sureEnd"), leave(true)), h("button", { type: "button", class: "danger", onclick: leave(false) }, t("leave")))),
     alone, away, wrong, said);
 
   // From time to time
@@ -390,7 +408,8 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
     if (over) return;
     settle();
     showOwn();
-    enumerate();
+    open.checked = m.control.open;
+    list.update();
     count();
     refresh();
   };
@@ -398,12 +417,19 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
   const resized = new ResizeObserver(() => layOut());
   resized.observe(area);
   const key = (e: KeyboardEvent): void => {
+    if (e.key === "Escape") return escape();
     if (e.ctrlKey || e.altKey || e.metaKey || (e.target as HTMLElement).closest("input, select, textarea")) return;
     const press = ({ m: mic, v: cam, h: hand, c: openers.chat } as Record<string, HTMLButtonElement>)[e.key.toLowerCase()];
     press?.click();
+    if (press) e.preventDefault(); // what it opens shall not get the letter
+  };
+  const escape = (): void => {
+    const opened = !menu.hidden ? smile : side && openers[side];
+    if (opened) [opened.click(), opened.focus()];
   };
   addEventListener("keydown", key);
   document.addEventListener("visibilitychange", layOut);
+  navigator.mediaDevices?.addEventListener("devicechange", fill);
 
   choose(undefined);
   if (!c.microphone) m.setMicrophone(false);
@@ -436,6 +462,7 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
       resized.disconnect();
       removeEventListener("keydown", key);
       document.removeEventListener("visibilitychange", layOut);
+      navigator.mediaDevices?.removeEventListener("devicechange", fill);
       root.classList.remove("wide");
       source?.stop();
       shared?.stop();

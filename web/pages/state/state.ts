@@ -3,6 +3,7 @@
 import type { Client } from "@timedge/sdk";
 import { h, icon } from "../shell/dom.js";
 import { words } from "../shell/i18n.js";
+import { sure } from "../shell/sure.js";
 import type { Page } from "../shell/page.js";
 import { icons } from "../live/icons.js";
 import type { Change, Stroke } from "./board.js";
@@ -33,8 +34,9 @@ const t = words({
   width: ["Width", "粗细"],
   undo: ["Undo", "撤销"],
   clear: ["Clear", "清空"],
+  sureClear: ["Really clear it for all?", "确定为所有人清空？"],
   save: ["Save", "保存"],
-  strokes: ["{n} strokes on the board", "白板上有 {n} 笔"],
+  strokes: ["Strokes on the board: {n}", "白板上的笔画：{n}"],
   people: ["Who is here", "在场的人"],
   me: ["{name} (you)", "{name}（您）"],
   connecting: ["Connecting …", "正在连接……"],
@@ -296,7 +298,7 @@ async function room(root: HTMLElement, client: Client, rooms: Rooms, me: string,
       h("div", { class: "row ends" },
         h("button", { type: "button", class: "second", onclick: () => shared.undo() }, t("undo")),
         h("button", { type: "button", class: "second", onclick: save }, t("save")),
-        h("button", { type: "button", class: "danger", onclick: () => shared.clear() }, t("clear")))), count);
+        sure(h("button", { type: "button", class: "danger" }, t("clear")), t("sureClear"), () => shared.clear()))), count);
   const scenePanel = h("div", { role: "tabpanel", id: "state-scene", hidden: true, aria: { labelledby: "state-scene-tab" } }, h("div", { class: "board scene" }, view), h("p", { class: "hint" }, t("sceneHow")));
   const panels = [["board", boardPanel], ["scene", scenePanel]] as const;
   const tabs = panels.map(([name, panel], i): HTMLButtonElement => h("button", {

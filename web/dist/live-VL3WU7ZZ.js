@@ -1,1 +1,0 @@
-import{b as a,c as b}from"./chunk-6GMJUVXK.js";import"./chunk-7QB3BOAG.js";import"./chunk-IC2GRPC3.js";import"./chunk-4VMSVFNZ.js";import"./chunk-IRNPQI3R.js";import"./chunk-IBNFLICV.js";export{b as page,a as worklet};
