@@ -2,6 +2,7 @@ package carry
 
 import (
 	"slices"
+	"unsafe"
 
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/room"
@@ -14,6 +15,40 @@ type request struct {
 	id   codec.RoomID
 	over bool
 	out  *outbound // what it claims
+
+	share *room.Share // the asker's
+	holds int         // what that counts for it
+}
+
+// askCost is what a request takes beside the lists in it, in bytes, with its entries in lists and its time-out.
+const askCost = 1 << 10
+
+// hold counts the request for its asker.
+func (q *request) hold(s *room.Share) {
+	q.share, q.holds = s, askCost
+	switch m := q.M.(type) {
+	case *codec.Subscribe:
+		q.holds += cap(m.Have)*int(unsafe.Sizeof(codec.Position{})) + 4*cap(m.Gapped)
+	case *codec.Inbox:
+		for _, names := range [][]string{m.Accept, m.Block} {
+			for _, name := range names {
+				q.holds += len(name) + 2*int(unsafe.Sizeof(name))
+			}
+		}
+	}
+	q.share.Hold(q.holds)
+}
+
+// release takes that back. Its time-out has the request for longer, and the lists no more.
+func (q *request) release() {
+	q.share.Hold(-q.holds)
+	q.holds = 0
+	switch m := q.M.(type) {
+	case *codec.Subscribe:
+		q.M = &codec.Subscribe{Req: m.Req, Room: m.Room}
+	case *codec.Inbox:
+		q.M = &codec.Inbox{Req: m.Req, Room: m.Room, Policy: m.Policy}
+	}
 }
 
 // Ask takes a request for a room that is not relayed here.
@@ -42,6 +77,7 @@ func (n *Node) ask(a Ask) {
 		return
 	}
 	n.asks[a.Session] = append(n.asks[a.Session], q)
+	q.hold(n.pool.Share(a.Account))
 	n.after(askFor, func() {
 		if !q.over {
 			n.withdraw(q)
@@ -83,6 +119,7 @@ func (n *Node) withdraw(q *request) {
 // done takes a request off its session: it is being answered, or not to be.
 func (n *Node) done(q *request) {
 	q.over = true
+	q.release()
 	qs := slices.DeleteFunc(n.asks[q.Session], func(x *request) bool { return x == q })
 	if n.asks[q.Session] = qs; len(qs) == 0 {
 		delete(n.asks, q.Session)
@@ -102,8 +139,9 @@ func (n *Node) refuse(q *request, why *room.Error) { n.answer(q, refusal(q.Req, 
 // here ends a request by sending it to where the room is: on its session's loop.
 func (n *Node) here(q *request) {
 	if !q.over {
+		a := q.Ask
 		n.done(q)
-		n.do.Here(q.Ask)
+		n.do.Here(a)
 	}
 }
 

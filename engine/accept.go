@@ -131,7 +131,10 @@ func (e *Engine) adopt(c *net.TCPConn, t transport) error {
 	}
 	if t != (transport{}) {
 		e.shakes.Add(1)
-		go e.shake(c, t, place, accepted)
+		go func() {
+			defer e.holdShake(t)()
+			e.shake(c, t, place, accepted)
+		}()
 		return nil
 	}
 	s := &session{id: e.nextID.Add(1), role: client{}, openedAt: accepted, place: place}
@@ -167,6 +170,8 @@ func (e *Engine) crowded() (why turned, text string) {
 		return turnedFull, "this node has as many connections as it may have"
 	case e.greeting.Load() >= int64(e.live().MaxHandshakes):
 		return turnedHandshakes, "too many connections are waiting to say hello"
+	case e.pool.Share(strangers).Over():
+		return turnedHandshakes, "connections that have not said hello hold as much as they may"
 	}
 	return 0, ""
 }

@@ -19,7 +19,7 @@ func (s *session) send(c codec.Control) {
 // outside is bounded where it is parsed. The answer of a request becomes a refusal; without any other frame the session
 // would go wrong, and ends.
 func (s *session) unsendable(c codec.Control, err error) {
-	s.loop.eng.log.Error().Uint64("conn_id", s.id).Str("account", s.account).Err(err).Msg("a frame could not be sent")
+	s.loop.eng.log.Error().Uint64("conn_id", s.id).Str("account", s.account()).Err(err).Msg("a frame could not be sent")
 	if req, is := answerOf(c); is {
 		s.reply(&codec.Refused{Req: req, Code: codec.CodeInternal, Text: "the answer does not fit into a frame"})
 		return

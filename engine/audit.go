@@ -79,9 +79,9 @@ func (s *session) auditAnswer(c codec.Control) {
 		return
 	}
 	take := func(req uint32) (ch change, ok bool) {
-		if s.pushing != nil {
-			if ch, ok = s.pushing.changes[req]; ok {
-				delete(s.pushing.changes, req)
+		if ps := s.pushing(); ps != nil {
+			if ch, ok = ps.changes[req]; ok {
+				delete(ps.changes, req)
 			}
 		}
 		return ch, ok
@@ -104,18 +104,20 @@ func (s *session) auditAnswer(c codec.Control) {
 }
 
 // auditDenied writes that a client is not who it says, or is not any more. Loop only.
-func (s *session) auditDenied(err error) {
+func (s *session) auditDenied(account string, err error) {
 	e, reason := s.loop.eng, "unknown"
 	if ae, ok := errors.AsType[*auth.Error](err); ok {
 		reason = ae.Reason
 	}
 	if e.cfg.Audit != nil && e.refusals.allow(e.now()) {
-		s.auditLine("not_authenticated").Str("reason", reason).Uint64("left_out", e.refusals.left.Swap(0)).Send()
+		s.auditAs(account, "not_authenticated").Str("reason", reason).Uint64("left_out", e.refusals.left.Swap(0)).Send()
 	}
 }
 
-func (s *session) auditLine(action string) *zerolog.Event {
-	return s.loop.eng.audit(action).Str("account", s.account).Uint64("conn_id", s.id).Stringer("peer_addr", s.peerAddr())
+func (s *session) auditLine(action string) *zerolog.Event { return s.auditAs(s.account(), action) }
+
+func (s *session) auditAs(account, action string) *zerolog.Event {
+	return s.loop.eng.audit(action).Str("account", account).Uint64("conn_id", s.id).Stringer("peer_addr", s.peerAddr())
 }
 
 // MarshalZerologObject implements zerolog.LogObjectMarshaler.

@@ -281,7 +281,7 @@ func (c *carrier) fail(s *session, err error) bool {
 	}
 	l.stats.failed.Add(1)
 	l.eng.limits.closed.add(codec.CodeMalformed)
-	l.eng.log.Debug().Uint64("conn_id", s.id).Str("account", s.account).Err(err).Msg("session failed")
+	l.eng.log.Debug().Uint64("conn_id", s.id).Str("account", s.account()).Err(err).Msg("session failed")
 	return true
 }
 

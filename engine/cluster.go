@@ -221,7 +221,7 @@ func (c *cluster) dial(m node.Member) {
 // enroll makes a session of an authenticated connection. It takes the connection over.
 func (c *cluster) enroll(conn *node.Link, p node.Peer, dialed bool) error {
 	e := c.e
-	s := &session{id: e.nextID.Add(1), account: p.Name}
+	s := &session{id: e.nextID.Add(1)}
 	k := &link{session: s, c: c, peer: p, dialed: dialed, proof: conn, heads: make(map[*member]codec.RoomHead)}
 	k.port = carry.NewPort(k.linkID(), p.Name, dialed, e.rooms, k)
 	s.role = k

@@ -51,7 +51,7 @@ func TestManyAreClosedInRounds(t *testing.T) {
 	until("all are in, with what they sent", func() bool {
 		n := 0
 		for _, s := range l.sessions {
-			if len(s.partial) > 8<<10 {
+			if len(s.partial()) > 8<<10 {
 				n++
 			}
 		}
@@ -64,8 +64,8 @@ func TestManyAreClosedInRounds(t *testing.T) {
 		l.relieve(reliefSessions)
 		share.Hold(-1 << 40)
 		for _, s := range l.sessions {
-			if !s.doomed || s.partial != nil {
-				t.Errorf("a session is to be closed: %v, and holds %d bytes", s.doomed, cap(s.partial))
+			if !s.doomed || s.partial() != nil {
+				t.Errorf("a session is to be closed: %v, and holds %d bytes", s.doomed, cap(s.partial()))
 				break
 			}
 		}

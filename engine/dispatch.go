@@ -169,18 +169,19 @@ func (s *session) hello(frame []byte) error {
 	if err := m.Parse(frame); err != nil {
 		return err
 	}
-	if err := s.authenticate(&m); err != nil {
+	account, err := s.authenticate(&m)
+	if err != nil {
 		return err
 	}
 	e := s.loop.eng
-	if err := s.settleIn(); err != nil {
+	if err := s.settleIn(account); err != nil {
 		return err
 	}
 	s.instance = m.Instance
 	s.phase = phaseOpen
 	s.loop.greeted(s)
 	s.send(&codec.Welcome{
-		Session: s.id, Node: e.cfg.Node, Caps: s.renewal.caps(),
+		Session: s.id, Node: e.cfg.Node, Caps: s.caps(),
 		MaxPayload: uint64(e.rooms.Config().MaxPayload), PingMillis: uint32(e.cfg.Ping.Milliseconds()),
 	})
 	if e.draining.Load() {
@@ -215,7 +216,7 @@ func (s *session) register(m *codec.Register) {
 		return
 	}
 	e := s.loop.eng
-	r, err := e.rooms.Register(s.account, m, s.loop.now)
+	r, err := e.rooms.Register(s.account(), m, s.loop.now)
 	if err != nil {
 		s.answer(m.Req, err)
 		return
@@ -247,11 +248,11 @@ func (s *session) mayPublish(m *codec.Publish) bool {
 }
 
 func (s *session) subscribe(a carry.Ask, m *codec.Subscribe) {
-	if s.identity != nil && !s.identity.MaySubscribe(m.Room) && m.Room != codec.InboxOf(s.account) {
+	if s.identity != nil && !s.identity.MaySubscribe(m.Room) && m.Room != codec.InboxOf(s.account()) {
 		s.answer(m.Req, room.ErrNotAllowed)
 		return
 	}
-	if len(s.members) >= s.loop.eng.live().MaxSubsPer {
+	if len(s.members()) >= s.loop.eng.live().MaxSubsPer {
 		s.answer(m.Req, errSessionFull)
 		return
 	}
@@ -290,7 +291,7 @@ func (s *session) join(r *room.Room, m *codec.Subscribe) error {
 		sub.mute = pub.Num
 	}
 	return sub.join(r, room.Join{
-		Account: s.account, Instance: s.instance, Counts: sub.counts, NoEcho: sub.noEcho, Mute: sub.mute, Have: m.Have,
+		Account: s.account(), Instance: s.instance, Counts: sub.counts, NoEcho: sub.noEcho, Mute: sub.mute, Have: m.Have,
 		Gapped: m.Gapped, Resumes: m.Resumes,
 	})
 }

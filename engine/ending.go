@@ -24,7 +24,7 @@ func (s *session) fail(code codec.Code, text string) {
 	l := s.loop
 	l.stats.failed.Add(1)
 	l.eng.limits.closed.add(code)
-	l.eng.log.Debug().Uint64("conn_id", s.id).Str("account", s.account).Stringer("reason", code).Str("detail",
+	l.eng.log.Debug().Uint64("conn_id", s.id).Str("account", s.account()).Stringer("reason", code).Str("detail",
 		text).Msg("session failed")
 	if s.phase == phasePreface { // the peer reads our preface before anything else
 		l.out = codec.AppendServerPreface(l.out, codec.VersionMax)
@@ -84,8 +84,8 @@ func (s *session) halfClose() {
 
 // leaveRooms ends the session's memberships and publications, as a broken connection does.
 func (s *session) leaveRooms() {
-	for len(s.members) > 0 {
-		s.members[len(s.members)-1].detach(true)
+	for all := s.members(); len(all) > 0; all = s.members() {
+		all[len(all)-1].detach(true)
 	}
 	s.role.close(s)
 }
@@ -124,8 +124,8 @@ func (s *session) onClose() {
 		l.greeted(s)
 	}
 	// each that cannot leave has left the list, at least
-	for n := len(s.members); n > 0 && !l.try(inClose, unit{}, s.leaveRooms); n-- {
-		s.members = s.members[:min(len(s.members), n-1)]
+	for n := len(s.members()); n > 0 && !l.try(inClose, unit{}, s.leaveRooms); n-- {
+		s.keep(min(len(s.members()), n-1))
 	}
 	l.try(inClose, unit{}, func() { s.role.close(s) })
 	if s.q != nil {
@@ -150,6 +150,6 @@ func (s *session) onClose() {
 		}
 	}
 	s.leave()
-	l.eng.log.Debug().Uint64("conn_id", s.id).Str("account", s.account).Stringer("peer_addr",
+	l.eng.log.Debug().Uint64("conn_id", s.id).Str("account", s.account()).Stringer("peer_addr",
 		s.peerAddr()).Msg("session closed")
 }

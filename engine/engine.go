@@ -66,9 +66,11 @@ type Engine struct {
 	refusals sieve // of the audit
 	requests requests
 	faults   faults
-	behind   atomic.Int32 // loops that are: see behindAt
+	behind   atomic.Int32 // loops that are: see behindAt; the collector likewise
 
 	operations operations
+
+	collector collector
 
 	// The ticker's: see holdings.go.
 	relief    reliefStep
@@ -87,6 +89,7 @@ func Start(cfg Config) (*Engine, error) {
 		failed: make(chan error, 1), rouse: make(chan struct{}, 1),
 	}
 	e.lives.Store(&e.cfg)
+	e.collector.use, e.collector.begin = memoryInUse, collect
 	e.ending, e.end = context.WithCancel(context.Background())
 	e.gate = newGate(handshakeShare*float64(cfg.Loops), e.ending.Done())
 	cfg.Rooms.Draw, cfg.Rooms.Clustered = e.drawRoom, cfg.Cluster != nil
@@ -448,6 +451,7 @@ func (e *Engine) close() error {
 	}
 	close(e.stop)
 	e.ticker.Wait()
+	e.collector.done.Wait()
 	return e.stopLoops()
 }
 

@@ -78,7 +78,7 @@ func (e *Engine) Descriptor(account string, instance uint64) int {
 	for _, l := range e.loops {
 		l.onLoop(func() {
 			for _, s := range l.sessions {
-				if s.account == account && s.instance == instance {
+				if s.account() == account && s.instance == instance {
 					fd = int(s.fd)
 				}
 			}
@@ -144,7 +144,7 @@ func (e *Engine) WaitingOf(loop int) (n, most int) {
 	l.onLoop(func() {
 		for _, s := range l.sessions {
 			if s.paused {
-				n, most = n+len(s.partial), max(most, len(s.partial))
+				n, most = n+len(s.partial()), max(most, len(s.partial()))
 			}
 		}
 	})
@@ -155,12 +155,49 @@ func (e *Engine) WaitingOf(loop int) (n, most int) {
 func (e *Engine) LoopOf(account string) int {
 	for i, l := range e.loops {
 		has := false
-		l.onLoop(func() { has = slices.ContainsFunc(l.sessions, func(s *session) bool { return s.account == account }) })
+		l.onLoop(func() { has = slices.ContainsFunc(l.sessions, func(s *session) bool { return s.account() == account }) })
 		if has {
 			return i
 		}
 	}
 	return -1
+}
+
+// LoopsOf returns the numbers of the loops that have sessions of the account. Of a link it is the other node's name.
+func (e *Engine) LoopsOf(account string) (loops []int) {
+	for i, l := range e.loops {
+		l.onLoop(func() {
+			if slices.ContainsFunc(l.sessions, func(s *session) bool { return s.account() == account }) {
+				loops = append(loops, i)
+			}
+		})
+	}
+	return loops
+}
+
+// SilenceWaitingLinks has a loop look at its links as if nothing had been heard for far too long of those that wait for a
+// turn. It returns how many these are, and how many of them are closed for it.
+func (e *Engine) SilenceWaitingLinks(loop int) (waiting, closed int) {
+	l := e.loops[loop]
+	l.onLoop(func() {
+		var all []*link
+		for _, k := range l.links {
+			if k.paused && !k.gone() {
+				k.heard = false
+				k.heardAt = l.now - 10*int64(linkSilence)
+				k.wokenAt.Store(k.heardAt)
+				all = append(all, k)
+			}
+		}
+		l.linksAt = l.now
+		l.tickLinks()
+		for _, k := range all {
+			if waiting++; k.doomed {
+				closed++
+			}
+		}
+	})
+	return waiting, closed
 }
 
 // HeldSessions returns how many sessions are held until the next tick.

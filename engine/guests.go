@@ -20,14 +20,15 @@ func (e *Engine) isGuest(m *codec.Hello) bool {
 	return e.cfg.Guests && m.Account == "" && len(m.Token) == 0
 }
 
-// welcomeGuest gives the session its name and rights.
-func (s *session) welcomeGuest(m *codec.Hello) {
-	s.account = fmt.Sprintf("#guest-%016x", m.Instance)
-	s.identity = &auth.Identity{Account: s.account, Rights: guestRights}
+// welcomeGuest gives the session its rights, and returns its name.
+func (s *session) welcomeGuest(m *codec.Hello) (account string) {
+	account = fmt.Sprintf("#guest-%016x", m.Instance)
+	s.identity = &auth.Identity{Account: account, Rights: guestRights}
+	return account
 }
 
 // guest reports whether the session is a guest's. Before hello it is nobody's.
-func (s *session) guest() bool { return strings.HasPrefix(s.account, "#") }
+func (s *session) guest() bool { return strings.HasPrefix(s.account(), "#") }
 
 // refusedToGuests returns the number of a request that guests may not make.
 func refusedToGuests(c codec.Control) (req uint32, refused bool) {

@@ -11,22 +11,38 @@ const (
 	sessionCost = 1536
 	tlsCost     = 8 << 10 // most of it what crypto/tls and the collector keep of the handshake
 	memberCost  = 512     // with its part of an outlet
+
+	// A connection in its handshakes: its goroutine with its stack, what libraries read and write by.
+	shakeCost    = 24 << 10
+	tlsShakeCost = 64 << 10
 )
 
 // strangers is the account of those that have not said hello. No account has that name.
 const strangers = ""
 
+// holdShake counts a connection that shakes hands, or is a browser's, until the function that it returns is called.
+func (e *Engine) holdShake(t transport) (done func()) {
+	n := shakeCost
+	if t.tls {
+		n = tlsShakeCost
+	}
+	share := e.pool.Share(strangers)
+	share.Hold(n)
+	return func() { share.Hold(-n) }
+}
+
 // enter counts a session that a loop has adopted. A node's links count for the node.
 func (s *session) enter() {
-	s.share = s.loop.eng.pool.Share(strangers)
-	if !s.role.client() {
-		s.share = s.loop.eng.pool.Share(s.account)
+	account := strangers
+	if k, is := s.role.(*link); is {
+		account = k.peer.Name
 	}
+	s.share = s.loop.eng.pool.Share(account)
 	s.share.Hold(s.cost())
 }
 
 func (s *session) cost() int {
-	n := sessionCost + cap(s.partial)
+	n := sessionCost + cap(s.partial())
 	if s.carrier != nil && s.carrier.tls != nil {
 		n += tlsCost
 	}
@@ -34,9 +50,9 @@ func (s *session) cost() int {
 }
 
 // settleIn counts a session that has said hello for its account, if that may have another.
-func (s *session) settleIn() error {
+func (s *session) settleIn(account string) error {
 	e := s.loop.eng
-	share := e.pool.Share(s.account)
+	share := e.pool.Share(account)
 	switch {
 	case share.Conns.Add(1) > int64(e.live().Limits.AccountConns):
 		share.Conns.Add(-1)
@@ -62,8 +78,8 @@ func (s *session) settleIn() error {
 // passed, and its account holds too much, or most of all that there is.
 func (s *session) greedy() bool {
 	e := s.loop.eng
-	return e.pool.Held() > e.live().MemoryBound && s.role.client() &&
-		(s.share.Over() || s.share.Held() > e.live().MemoryBound/2)
+	bound := e.memoryBound()
+	return e.pool.Held() > bound && s.role.client() && (s.share.Over() || s.share.Held() > bound/2)
 }
 
 // leave takes back what enter and settleIn counted, of a session that is closed.
@@ -73,8 +89,8 @@ func (s *session) leave() {
 		s.share = e.pool.Share(strangers)
 		s.share.Hold(s.cost())
 	}
+	s.setPartial(nil)
 	s.share.Hold(-s.cost())
-	s.partial = nil
 	if s.share.Account != strangers && s.role.client() {
 		s.share.Conns.Add(-1)
 	}
@@ -105,7 +121,8 @@ func lookAt(bound int64) int64 { return bound - bound/4 }
 
 // balance keeps what the process holds below its bound. The ticker calls it.
 func (e *Engine) balance() {
-	bound := lookAt(e.live().MemoryBound)
+	most := e.memoryBound()
+	bound := lookAt(most)
 	if e.pool.Held() <= bound && e.rooms.CacheBytes() <= int64(e.rooms.Config().CacheAll) && !e.balancing {
 		return
 	}
@@ -118,7 +135,7 @@ func (e *Engine) balance() {
 	// A step has some looks' time to show in what is held, as long as the bound is not passed. While there is some room
 	// left nobody is closed: what is new is refused, and who pushes is slowed.
 	last, looks := reliefLossless, looksPerStep
-	if e.pool.Held() > e.live().MemoryBound {
+	if e.pool.Held() > most {
 		last, looks = reliefRooms, 1
 	}
 	if e.looks++; e.relief < last && (e.relief == reliefNone || e.looks >= looks) {

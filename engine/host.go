@@ -12,7 +12,7 @@ import (
 
 // ask returns a request of the session's own client.
 func (s *session) ask(req uint32, m codec.Control) carry.Ask {
-	return carry.Ask{Session: carry.SessionID(s.id), Account: s.account, Instance: s.instance, Req: req, At: s.loop.now, M: m}
+	return carry.Ask{Session: carry.SessionID(s.id), Account: s.account(), Instance: s.instance, Req: req, At: s.loop.now, M: m}
 }
 
 // request does what the session's client asks of a room.

@@ -11,39 +11,40 @@ import (
 	"github.com/timedge/timedge/codec"
 )
 
-// authenticate finds out who a client is. In open mode nothing is kept but the name: an idle subscriber stays small.
-func (s *session) authenticate(m *codec.Hello) error {
+// authenticate finds out who a client is, and returns its account. In open mode nothing is kept: an idle subscriber
+// stays small.
+func (s *session) authenticate(m *codec.Hello) (account string, err error) {
 	e := s.loop.eng
 	if e.isGuest(m) {
-		s.welcomeGuest(m)
-		return nil
+		return s.welcomeGuest(m), nil
 	}
 	if err := auth.CheckAccount(m.Account); err != nil {
-		return authError(err)
+		return "", authError(err)
 	}
-	s.account, s.renewal.agreed = m.Account, m.Caps&codec.CapToken != 0
+	s.agreed = m.Caps&codec.CapToken != 0
 	if s.trusted || e.cfg.Auth == nil || auth.IsOpen(e.cfg.Auth) {
-		return nil
+		return m.Account, nil
 	}
 	s.loop.used += tokenSteps
 	id, err := e.cfg.Auth.Authenticate(m.Account, m.Token, s.peerAddr().Addr(), e.cfg.Clock.Wall())
 	if err != nil {
-		s.denied(err)
-		return authError(err)
+		s.denied(m.Account, err)
+		return "", authError(err)
 	}
 	s.hold(id)
-	return nil
+	return m.Account, nil
 }
 
-// denied counts and logs a client that is not who it says, or is not any more. The token is not part of it.
-func (s *session) denied(err error) {
+// denied counts and logs a client that is not the account that it says, or is not any more. The token is not part of
+// it.
+func (s *session) denied(account string, err error) {
 	s.loop.stats.denied.Add(1)
-	s.auditDenied(err)
+	s.auditDenied(account, err)
 	reason := "unknown"
 	if ae, ok := errors.AsType[*auth.Error](err); ok {
 		reason = ae.Reason
 	}
-	s.loop.eng.log.Info().Uint64("conn_id", s.id).Str("account", s.account).Stringer("peer_addr", s.peerAddr()).Str("reason", reason).
+	s.loop.eng.log.Info().Uint64("conn_id", s.id).Str("account", account).Stringer("peer_addr", s.peerAddr()).Str("reason", reason).
 		Msg("not authenticated")
 }
 
@@ -93,7 +94,7 @@ func (l *loop) identities() {
 			err = auth.ErrExpired
 		}
 		if err != nil {
-			s.denied(err)
+			s.denied(s.account(), err)
 			s.failErr(authError(err))
 			continue
 		}

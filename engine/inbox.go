@@ -15,7 +15,7 @@ import (
 
 // checkInbox checks a client's wish for its inbox, and adds what its token accepts.
 func (s *session) checkInbox(m *codec.Inbox) error {
-	if m.Room != codec.InboxOf(s.account) {
+	if m.Room != codec.InboxOf(s.account()) {
 		return room.ErrOption.With("not the number of the account's inbox")
 	}
 	for _, account := range slices.Concat(m.Accept, m.Block) {

@@ -34,7 +34,8 @@ type Limits struct {
 	AccountFrames int64 // likewise, of all sessions of an account on this node
 	AccountBytes  int64
 
-	// requests a second of one session, and ten times as many other control frames; default 10,000, below 0: no limit
+	// requests and pings a second of one session, and ten times as many other control frames; default 10,000, below 0: no
+	// limit
 	Requests int
 }
 
@@ -104,10 +105,11 @@ const (
 	limitedAccount
 	limitedRequests
 	limitedControl
+	limitedAnswers
 	limitedKinds
 )
 
-var limitedNames = [limitedKinds]string{"session", "account", "requests", "control"}
+var limitedNames = [limitedKinds]string{"session", "account", "requests", "control", "answers"}
 
 // limits is what an engine keeps of its limits' state.
 type limits struct {
@@ -218,7 +220,7 @@ func (s *session) charge(ps *pushing, frames, bytes int) {
 		m.account = nil
 	} else {
 		if m.account == nil || m.account.gone.Load() {
-			m.account = l.meter(s.account)
+			m.account = l.meter(s.account())
 		}
 		r.accountFrames.payShared(&m.account.frames, int64(frames), now)
 		r.accountBytes.payShared(&m.account.bytes, int64(bytes), now)
@@ -243,8 +245,9 @@ func (m *meter) limit(now int64) limited {
 
 // overLimit reports whether the session has pushed more than its rates allow by now, or its account holds too much.
 func (s *session) overLimit() bool {
-	return s.pushing != nil &&
-		(s.loop.eng.limits.rates.Load().pushes && s.pushing.meter.limit(s.loop.now) != limitedKinds || s.share.Over())
+	ps := s.pushing()
+	return ps != nil &&
+		(s.loop.eng.limits.rates.Load().pushes && ps.meter.limit(s.loop.now) != limitedKinds || s.share.Over())
 }
 
 // ackDue acknowledges what has arrived, unless the session is over its limit: then a later tick does.
@@ -274,7 +277,7 @@ func (s *session) mayBegin() bool {
 	l := &s.loop.eng.limits
 	if l.rates.Load().accounts {
 		if m := &s.pushes().meter; m.account == nil || m.account.gone.Load() {
-			m.account = l.meter(s.account)
+			m.account = l.meter(s.account())
 		}
 	}
 	return !s.overLimit()
@@ -296,18 +299,25 @@ const (
 // tokenTime is what a token costs, as time of the clock: to check a signature takes as long as many a request.
 const tokenTime = 100 * time.Millisecond
 
-// Who asks for more than it may is told so refusedPerTick times between two ticks. What it has sent beyond that waits,
-// and its socket is not read until the next tick: refusals cost less than what is refused, but they do cost. Who has
-// met its limit for overFor, without calm between, is closed; so is at once who has gone as far over it as it may be below
-// (spend), since of what is no request nothing is refused.
+// Who asks for more than it may is told so refusedPerTick times between two ticks, and for large requests less often.
+// What it has sent beyond that waits, and its socket is not read until the next tick: refusals cost less than what is
+// refused, but they do cost. Of other control frames nothing is refused: who sends more of them than it may waits for
+// the next tick at once. Who has been refused for overFor, without calm between, is closed; so is at once who has gone
+// as far over its limit as it may be below (spend), by pushes that are refused or where nobody can be held.
+//
+// Who does not read what it is answered is asked no more of either: while unreadAnswers wait for its socket, what it
+// has sent waits, too.
 const (
 	refusedPerTick = 32
+	refusedBytes   = 1 << 10 // of a request that is refused count as one more
 	overFor        = 10 * time.Second
 	calm           = time.Second
+	unreadAnswers  = 256 << 10
 )
 
 // hurry is how a session has gone over its rate of requests.
 type hurry struct {
+	listed      bool  // it is among the loop's hurried
 	refused     int   // since the last tick
 	first, last int64 // refusals between which there was no calm
 }
@@ -324,50 +334,86 @@ func (h *hurry) tooLong(now int64) bool {
 // errHeld says that a frame was not handled, since its session is held.
 var errHeld = errors.New("engine: the session is held until the next tick")
 
-// holdUp has the session wait for the next tick, before it handles a request, if it has been refused enough. Where a
-// loop has no poller nobody is held.
-func (s *session) holdUp() bool {
-	if s.spent <= s.loop.now || s.rare == nil || s.rare.hurry.refused < refusedPerTick || s.loop.poller == noPoller {
+// mustWait reports whether the session has to wait for the next tick, before it handles a control frame: it has been
+// refused enough, has sent more of what nothing is refused of, or does not read its answers. Where a loop has no poller
+// nobody is held.
+func (s *session) mustWait(request bool) bool {
+	if s.loop.poller == noPoller {
 		return false
 	}
-	s.paused, s.held = true, true
-	return true
+	over := s.spent > s.loop.now && (!request || s.rare != nil && s.rare.hurry.refused >= refusedPerTick)
+	return over || s.deaf()
 }
 
-// refuseHasty refuses a request of a session that is over its rate.
-func (s *session) refuseHasty(req uint32) error {
+// deaf reports whether the session's answers wait for its socket, more of them than may.
+func (s *session) deaf() bool { return s.blocked && s.q != nil && s.q.Answers() > unreadAnswers }
+
+// holdUp has the session wait for the next tick.
+func (s *session) holdUp(request bool) {
+	s.paused, s.held = true, true
+	s.hurries()
+	switch met := &s.loop.eng.limits.met; {
+	case s.deaf():
+		met[limitedAnswers].Add(1)
+	case !request:
+		met[limitedControl].Add(1)
+	}
+}
+
+// hurries has the next tick look at the session, and returns its hurry.
+func (s *session) hurries() *hurry {
 	l, h := s.loop, &s.rarely().hurry
+	if !h.listed {
+		h.listed = true
+		l.hurried = append(l.hurried, s)
+		l.eng.hot(l)
+	}
+	return h
+}
+
+// refuseHasty refuses a request, of so many bytes, of a session that is over its rate.
+func (s *session) refuseHasty(req uint32, size int) error {
+	l, h := s.loop, s.hurries()
 	if h.tooLong(l.now) {
 		l.eng.limits.met[limitedControl].Add(1)
 		return &codec.ProtocolError{Code: codec.CodeRateLimited, Text: "too many requests for too long a time"}
 	}
-	if h.refused++; h.refused == 1 {
-		l.hurried = append(l.hurried, s)
-		l.eng.hot(l)
-	}
+	h.refused += 1 + size/refusedBytes
 	l.eng.limits.met[limitedRequests].Add(1)
 	s.answer(req, errTooManyRequests)
 	return nil
 }
 
-// letGo gives those that are held another turn, and all that have hurried a number of refusals. Loop only.
+// letGo gives those that are held another turn, and all that have hurried a number of refusals. Who does not read its
+// answers is held on. Loop only.
 func (l *loop) letGo() {
-	for i, s := range l.hurried {
-		l.hurried[i] = nil
-		s.rare.hurry.refused = 0
+	kept := l.hurried[:0]
+	for _, s := range l.hurried {
+		h := &s.rare.hurry
+		h.refused = 0
+		if s.held && s.deaf() && !s.gone() {
+			kept = append(kept, s)
+			continue
+		}
+		h.listed = false
 		if s.held {
 			s.held = false
 			l.turns.add(s)
 		}
 	}
-	l.hurried = l.hurried[:0]
+	clear(l.hurried[len(kept):])
+	if l.hurried = kept; len(kept) > 0 {
+		l.eng.hot(l)
+	}
 }
 
 // throttle counts a control frame of a client. It reports whether it has refused it: a request over the limit is.
-// Whoever goes on all the same is held, or closed.
+// Whoever goes on all the same is held, or closed, and so is who sends too much of what is no request.
 func (s *session) throttle(typ byte, frame []byte) (refused bool, err error) {
 	cost, request := int64(costOther), false
 	switch typ {
+	case codec.TypePing: // it is answered
+		cost = costRequest
 	case codec.TypeToken:
 		cost, request = s.loop.eng.limits.rates.Load().requests.perSecond*int64(tokenTime)/int64(time.Second), true
 	case codec.TypeRegister, codec.TypeRemove, codec.TypeGrant, codec.TypeRevoke, codec.TypePublish, codec.TypeSubscribe,
@@ -375,7 +421,8 @@ func (s *session) throttle(typ byte, frame []byte) (refused bool, err error) {
 		codec.TypeInbox:
 		cost, request = costRequest, true
 	}
-	if request && s.holdUp() {
+	if s.mustWait(request) {
+		s.holdUp(request)
 		return false, errHeld
 	}
 	if err := s.spend(cost); err != nil || !request || s.spent <= s.loop.now {
@@ -385,7 +432,7 @@ func (s *session) throttle(typ byte, frame []byte) (refused bool, err error) {
 	if n <= 0 || req > 1<<32-1 {
 		return false, nil // whoever parses it says what is wrong
 	}
-	return true, s.refuseHasty(uint32(req))
+	return true, s.refuseHasty(uint32(req), len(frame))
 }
 
 // spend counts tenths of requests. It fails when the session has gone as far over the limit as it may be below it.

@@ -137,7 +137,7 @@ func BenchmarkCharge(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			e := &Engine{}
 			e.limits.init(&c)
-			s := &session{account: "alice", share: e.pool.Share("alice"), loop: &loop{eng: e, now: 1}}
+			s := &session{share: e.pool.Share("alice"), loop: &loop{eng: e, now: 1}}
 			ps := s.pushes()
 			b.ReportAllocs()
 			for b.Loop() {

@@ -136,8 +136,9 @@ func TestAccountsDebtOutlivesItsSessions(t *testing.T) {
 	}
 }
 
-// Requests over the rate are refused; whoever goes on all the same is closed.
+// Requests over the rate are refused. Of other frames nothing can be: they are answered when the rate allows it.
 func TestTooManyRequests(t *testing.T) {
+	t.Parallel()
 	e := start(t, func(c *engine.Config) { c.Limits.Requests = 10 })
 	w, other := login(t, e, "mallory", 1), login(t, e, "mallory", 2)
 	room := w.register(codec.Register{})
@@ -163,16 +164,77 @@ func TestTooManyRequests(t *testing.T) {
 	}
 	other.ask(stat(1, room))
 	b = nil
-	for range 300 {
-		b = enc((&codec.Ping{}).Append(b))
+	for i := range uint64(25) { // more than two seconds' worth
+		b = enc((&codec.Ping{Echo: i}).Append(b))
 	}
-	_, _ = w.c.Write(b)
-	if m := next[*codec.Error](w); m.Code != codec.CodeRateLimited {
-		t.Errorf("closed with %v", m.Code)
+	w.write(b)
+	for i := range uint64(25) {
+		if m := next[*codec.Pong](w); m.Echo != i {
+			t.Fatalf("pong %d instead of %d", m.Echo, i)
+		}
 	}
-	if n := metric(t, e, `timedge_closed_total{code="rate_limited"}`); n != 1 {
-		t.Errorf("%v closed sessions are counted", n)
+	if n := metric(t, e, `timedge_limited_total{limit="control"}`); n == 0 {
+		t.Error("the metric does not show it")
 	}
+	if n := e.HeldSessions(); n != 0 {
+		t.Errorf("%d sessions are held still", n)
+	}
+}
+
+// askDeaf sends so many pings and reads no answer, until the session is held.
+func askDeaf(t *testing.T, e *engine.Engine, n int) *wire {
+	w := narrow(t, e, "mallory", 1)
+	var b []byte
+	for i := range uint64(n) {
+		b = enc((&codec.Ping{Echo: i}).Append(b))
+	}
+	go func() { _, _ = w.c.Write(b) }()
+	for deadline := time.Now().Add(patience); e.HeldSessions() == 0; time.Sleep(time.Millisecond) { // between two looks
+		if time.Now().After(deadline) {
+			t.Fatal("nobody is held")
+		}
+	}
+	return w
+}
+
+// Who does not read what it is answered is not read either, so that its answers do not pile up; it gets all of them,
+// in order, once it reads.
+func TestAnswersThatNobodyReads(t *testing.T) {
+	t.Parallel()
+	e := start(t, quiet, func(c *engine.Config) { c.Limits.Requests = -1 })
+	const n = 200_000
+	w := askDeaf(t, e, n)
+	if held := e.Held(); held > 4<<20 { // a read, a turn's answers, and what they cost
+		t.Errorf("%d bytes are held", held)
+	}
+	if n := metric(t, e, `timedge_limited_total{limit="answers"}`); n == 0 {
+		t.Error("the metric does not show it")
+	}
+	for i := range uint64(n) {
+		if m := next[*codec.Pong](w); m.Echo != i {
+			t.Fatalf("pong %d instead of %d", m.Echo, i)
+		}
+	}
+	if n := e.HeldSessions(); n != 0 {
+		t.Errorf("%d sessions are held still", n)
+	}
+}
+
+// Who never reads its answers is as good as silent.
+func TestWhoNeverReadsItsAnswersIsClosed(t *testing.T) {
+	t.Parallel()
+	e := start(t, quiet, func(c *engine.Config) { c.Limits.Requests = -1 })
+	askDeaf(t, e, 200_000)
+	silent := func() float64 { return metric(t, e, `timedge_closed_total{code="silent"}`) }
+	for deadline := time.Now().Add(patience); silent() == 0; time.Sleep(time.Millisecond) { // its socket may take a bit more
+		if time.Now().After(deadline) {
+			t.Fatal("nobody is closed")
+		}
+		for loop := range 2 {
+			e.LookForSilence(loop, 10)
+		}
+	}
+	e.AwaitSessions(t, 0)
 }
 
 // Of who asks for far more than it may no more is refused in a tick than a little: what it has sent beyond that waits in

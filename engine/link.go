@@ -61,7 +61,7 @@ func (k *link) open(s *session) {
 // Resume implements carry.LinkHost: what has come meanwhile is handled.
 func (k *link) Resume() {
 	s, l := k.session, k.loop
-	b := s.partial
+	b := s.partial()
 	s.phase = phaseOpen
 	s.setPartial(nil)
 	l.reading = s

@@ -32,7 +32,7 @@ type loop struct {
 	closing      []*session // finished, oldest first
 	turns        turns      // paused
 	used         int        // steps of turns since the last drain
-	hurried      []*session // with requests refused since the last tick because of their rate
+	hurried      []*session // refused something since the last tick because of their rate, or held
 	expiring     bool       // more of these have had their time: itemExpire is in the mailbox
 	outlets      map[*room.Room]*outlet
 	touched      []*outlet  // outlets with batches to fan out in this drain

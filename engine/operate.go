@@ -172,7 +172,7 @@ func (e *Engine) readers(r *room.Room) []admin.Subscriber {
 			for _, m := range o.members {
 				n, ms := m.s.lag()
 				all = append(all, admin.Subscriber{
-					Session: m.s.id, Account: m.s.account, Addr: m.s.peerAddr().String(), LagBytes: n, LagMillis: ms,
+					Session: m.s.id, Account: m.s.account(), Addr: m.s.peerAddr().String(), LagBytes: n, LagMillis: ms,
 					NotTaking: m.s.blocked, OfOtherNode: !m.s.role.client(),
 				})
 			}
@@ -210,11 +210,11 @@ func (e *Engine) Sessions() []admin.Session {
 // describe is the session for people. Loop only.
 func (s *session) describe() admin.Session {
 	d := admin.Session{
-		ID: s.id, Account: s.account, Addr: s.peerAddr().String(), Transport: s.transport(), Subscriptions: len(s.members),
+		ID: s.id, Account: s.account(), Addr: s.peerAddr().String(), Transport: s.transport(), Subscriptions: len(s.members()),
 		AgeMillis: max(0, s.loop.eng.now()-s.openedAt) / int64(time.Millisecond),
 	}
-	if s.pushing != nil {
-		d.Publications = s.pushing.part.Len()
+	if ps := s.pushing(); ps != nil {
+		d.Publications = ps.part.Len()
 	}
 	d.LagBytes, d.LagMillis = s.lag()
 	return d
@@ -256,7 +256,7 @@ func (e *Engine) onSession(id uint64, f func(*session)) (found bool) {
 func (e *Engine) Session(id uint64) (d admin.SessionDetail, err error) {
 	found := e.onSession(id, func(s *session) {
 		d.Session, d.SubscribesTo = s.describe(), []string{}
-		for _, m := range s.members {
+		for _, m := range s.members() {
 			d.SubscribesTo = append(d.SubscribesTo, m.o.room.ID.String())
 		}
 	})
@@ -270,7 +270,7 @@ func (e *Engine) Session(id uint64) (d admin.SessionDetail, err error) {
 func (e *Engine) CutSession(id uint64, by string) error {
 	account := ""
 	if !e.onSession(id, func(s *session) {
-		account = s.account
+		account = s.account()
 		s.fail(codec.CodeGoingAway, "an operator has ended this session")
 		s.loop.out = s.loop.out[:0]
 	}) {

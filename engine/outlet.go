@@ -24,7 +24,7 @@ type member struct {
 	s       *session
 	o       *outlet
 	at      int32 // place in o.members; -1: not there
-	place   int32 // in s.members
+	place   int32 // in s.members()
 	req     uint32
 	mute    uint16 // no-echo: the session's own publisher number in this room; 0 if it has none
 	counts  bool
@@ -107,7 +107,7 @@ func (o *outlet) flush() {
 	l.iov = iov[:0]
 	for _, m := range o.members {
 		l.unit.s = m.s
-		if m.s.q == nil && !m.s.paced() && len(m.s.members) == 1 && !m.sub.Slow() && m.mute == 0 &&
+		if m.s.q == nil && !m.s.paced() && m.s.only[0] != nil && !m.sub.Slow() && m.mute == 0 &&
 			(o.counts == 0 || !m.counts) {
 			m.write(iov, size)
 		} else {

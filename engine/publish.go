@@ -10,7 +10,7 @@ import (
 
 // push routes a run of frames to its room. An error closes the session.
 func (client) push(s *session, run room.Run) error {
-	if e := s.loop.eng; s.share.Over() && e.pool.Held() > e.live().MemoryBound/4*5 {
+	if e := s.loop.eng; s.share.Over() && e.pool.Held() > e.memoryBound()/4*5 {
 		return room.ErrOverloaded // it has not waited for acknowledgements
 	}
 	l, ps := s.loop, s.pushes()
@@ -41,10 +41,11 @@ func (s *session) pushGap(g codec.Gap, size int) error {
 
 // published returns the client's publication in a room; nil if there is none.
 func (s *session) published(id codec.RoomID) *carry.Publication {
-	if s.pushing == nil {
+	ps := s.pushing()
+	if ps == nil {
 		return nil
 	}
-	return s.pushing.part.Of(id, s.account, s.instance)
+	return ps.part.Of(id, s.account(), s.instance)
 }
 
 // refused tells the publisher of frames that were not taken; only a broken window closes the connection.

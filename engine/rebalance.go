@@ -347,7 +347,10 @@ func (s *session) movable() bool {
 }
 
 // publishes reports whether the session publishes anything. Loop only.
-func (s *session) publishes() bool { return s.pushing != nil && s.pushing.part.Len() > 0 }
+func (s *session) publishes() bool {
+	ps := s.pushing()
+	return ps != nil && ps.part.Len() > 0
+}
 
 // clients returns how many sessions are those of clients that connect from outside.
 func (e *Engine) clients() (n int) {

@@ -69,7 +69,7 @@ func (e *Engine) fault(where place, what any, u unit) {
 	}
 	ev := e.log.Error().Stringer("where", where).Interface("panic", what).Bytes("stack", debug.Stack())
 	if u.s != nil {
-		ev = ev.Uint64("conn_id", u.s.id).Str("account", u.s.account)
+		ev = ev.Uint64("conn_id", u.s.id).Str("account", u.s.account())
 	}
 	if u.r != nil {
 		ev = ev.Stringer("room", u.r.ID)

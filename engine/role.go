@@ -46,10 +46,11 @@ func (client) open(s *session) {
 }
 
 func (client) part(s *session) *carry.Part {
-	if s.pushing == nil {
+	ps := s.pushing()
+	if ps == nil {
 		return nil
 	}
-	return s.pushing.part
+	return ps.part
 }
 
 func (client) admit(m *member, rp *room.Replay) {
@@ -65,9 +66,9 @@ func (client) admit(m *member, rp *room.Replay) {
 func (client) left(*member) {}
 
 func (client) close(s *session) {
-	if s.pushing != nil {
-		s.pushing.part.Close(s.loop.now)
-		s.pushing = nil
+	if ps := s.pushing(); ps != nil {
+		ps.part.Close(s.loop.now)
+		s.rare.pushing = nil
 	}
 	if c := s.loop.eng.cluster; c != nil && s.asked {
 		s.asked = false

@@ -154,9 +154,11 @@ func (e *Engine) shake(c *net.TCPConn, t transport, place *addrPlace, accepted i
 	if page != nil && err == nil {
 		_ = c.SetDeadline(time.Time{})
 		e.greeting.Add(-1) // it says no hello
-		if err = e.pages.give(page, func() { e.limits.addrs.leave(s.place); e.conns.Add(-1) }); err == nil {
+		done := e.holdShake(t)
+		if err = e.pages.give(page, func() { done(); e.limits.addrs.leave(s.place); e.conns.Add(-1) }); err == nil {
 			return
 		}
+		done()
 		e.greeting.Add(1) // as dismiss takes it back
 	}
 	if page == nil && err == nil {

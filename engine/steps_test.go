@@ -258,7 +258,8 @@ var requestsCharged = []struct {
 				q.Append(b, 0, len(b.B), x.l.now)
 			}
 			b.Release()
-			x.s.blocked = true // the socket takes nothing
+			x.s.blocked = true    // the socket takes nothing ...
+			x.l.poller = noPoller // ... and so would not be read
 		})
 		return func() []codec.Control { return []codec.Control{x.subscribe(r, 0), x.unsubscribe(r)} }
 	}},

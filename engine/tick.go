@@ -49,6 +49,7 @@ func (e *Engine) tick() {
 				l.post(item{kind: itemTick})
 			}
 		}
+		e.try(inSweep, e.watchMemory)
 		e.try(inSweep, e.balance)
 		if due(idleTicks) {
 			e.try(inSweep, e.pool.Sweep)
@@ -120,7 +121,7 @@ func (l *loop) tick() {
 
 // tellRefusals tells the session which of its frames were not taken.
 func (s *session) tellRefusals() {
-	if ps := s.pushing; ps != nil { // otherwise it has left meanwhile
+	if ps := s.pushing(); ps != nil { // otherwise it has left meanwhile
 		for i := range ps.refusals {
 			s.queueControl(&ps.refusals[i])
 		}
@@ -245,7 +246,7 @@ func (l *loop) pings() {
 		l.unit.s = s
 		switch {
 		case s.phase != phaseOpen || s.closing || !s.role.client():
-		case s.heard, s.paused: // who waits for a turn is not read: what it says waits, too
+		case s.heard, s.paused && !s.deaf(): // who waits for a turn is not read: what it says waits, too
 			s.heard, s.silent = false, 0
 		default:
 			switch s.silent++; {

@@ -9,18 +9,12 @@ import (
 	"github.com/timedge/timedge/room"
 )
 
-// renewal is what a session remembers of its token's end.
-type renewal struct {
-	agreed bool  // the client knows of fresh tokens
-	before int32 // ms: the client is to be warned so long before the end; 0: not any more, or never
-}
-
 // warning returns how long before the token's end the client is to be warned.
-func (r *renewal) warning() time.Duration { return time.Duration(r.before) * time.Millisecond }
+func (s *session) warning() time.Duration { return time.Duration(s.warnBefore) * time.Millisecond }
 
 // caps returns those of the client's capabilities that are in force.
-func (r *renewal) caps() uint64 {
-	if r.agreed {
+func (s *session) caps() uint64 {
+	if s.agreed {
 		return codec.CapToken
 	}
 	return 0
@@ -30,10 +24,10 @@ func (r *renewal) caps() uint64 {
 // left remains, if that is later.
 func (s *session) hold(id *auth.Identity) {
 	l, wall := s.loop, s.loop.eng.cfg.Clock.Wall()
-	s.identity, s.renewal.before = id, 0
-	if !id.Expires.IsZero() && s.renewal.agreed {
+	s.identity, s.warnBefore = id, 0
+	if !id.Expires.IsZero() && s.agreed {
 		before := min(l.eng.live().TokenWarning, id.Expires.Sub(wall)/3)
-		s.renewal.before = int32(min(max(0, before.Milliseconds()), math.MaxInt32))
+		s.warnBefore = int32(min(max(0, before.Milliseconds()), math.MaxInt32))
 	}
 	l.identityDue = min(l.identityDue, s.due(wall))
 	l.dueSoon()
@@ -46,7 +40,7 @@ func (s *session) due(wall time.Time) int64 {
 		return math.MaxInt64
 	}
 	left := s.identity.Expires.Sub(wall) // at most some centuries
-	return s.loop.now + int64(min(left-s.renewal.warning(), math.MaxInt64/4))
+	return s.loop.now + int64(min(left-s.warning(), math.MaxInt64/4))
 }
 
 // dueSoon asks for ticks when a token ends before one would come by itself.
@@ -59,25 +53,25 @@ func (l *loop) dueSoon() {
 // warn tells the client that its token is about to end, once.
 func (s *session) warn(wall time.Time) {
 	left := s.identity.Expires.Sub(wall)
-	if s.renewal.before == 0 || left > s.renewal.warning() {
+	if s.warnBefore == 0 || left > s.warning() {
 		return
 	}
-	s.renewal.before = 0
+	s.warnBefore = 0
 	s.queueControl(&codec.Expiring{Code: codec.CodeTokenExpired, WithinMillis: uint32(min(max(0, left.Milliseconds()), 1<<32-1))})
 }
 
 // token takes a fresh token for the session. What the one before allowed and is going on stays.
 func (s *session) token(m *codec.Token) error {
-	if !s.renewal.agreed {
+	if !s.agreed {
 		return &codec.ProtocolError{Code: codec.CodeUnexpected, Text: "fresh tokens were not agreed on"}
 	}
 	if s.identity == nil { // nobody was asked for a token
 		s.answer(m.Req, nil)
 		return nil
 	}
-	id, err := s.loop.eng.cfg.Auth.Authenticate(s.account, m.Token, s.peerAddr().Addr(), s.loop.eng.cfg.Clock.Wall())
+	id, err := s.loop.eng.cfg.Auth.Authenticate(s.account(), m.Token, s.peerAddr().Addr(), s.loop.eng.cfg.Clock.Wall())
 	if err != nil {
-		s.denied(err)
+		s.denied(s.account(), err)
 		s.answer(m.Req, &room.Error{Code: codec.CodeBadToken, Text: authError(err).Text})
 		return nil
 	}

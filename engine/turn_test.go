@@ -1,7 +1,9 @@
 package engine_test
 
 import (
+	"fmt"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -115,6 +117,74 @@ func TestLoopThatIsBehind(t *testing.T) {
 		}
 	}
 	e.LookForSilence(1-at, 20) // who waits for its turn is not silent, however long that takes
+	goOn()
+	for i := range n {
+		f := next[*codec.Stream](sub)
+		if f.Dtype != uint8(i%2) || f.Seq != uint64(1+i/2) {
+			t.Fatalf("frame %d is %d of stream %d", i, f.Seq, f.Dtype)
+		}
+		if i%1000 == 999 {
+			sub.send(&codec.Ack{Room: room, StreamKey: f.StreamKey, Seq: f.Seq})
+		}
+	}
+}
+
+// What another node forwards has turns, too: it makes no more wait for a loop that is behind than a client's frames
+// would, its link is not taken for a dead one meanwhile, and all of it comes, in order.
+func TestLinkIsHeldBack(t *testing.T) {
+	nodes := startClusterOf(t, func(c *engine.Config) {
+		quiet(c)
+		c.Loops = 4               // some of them without a link
+		c.Rooms.Stall = time.Hour // who waits for a loop that is stopped is not cut off
+	}, "a", "b")
+	a, b := nodes[0], nodes[1]
+	owner := login(t, a, "alice", 1)
+	room := owner.register(codec.Register{Policy: codec.PolicyLossless})
+	var sub *wire
+	at := -1
+	for i := range uint64(16) { // until one is on a loop without links
+		account := fmt.Sprint("bob", i)
+		sub = login(t, a, account, 1)
+		if at = a.LoopOf(account); !slices.Contains(a.LoopsOf("b"), at) {
+			break
+		}
+		at = -1
+	}
+	if at < 0 {
+		t.Skip("all loops have links")
+	}
+	sub.subscribe(room)
+	pub := login(t, b, "alice", 2)
+	num := pub.publish(room).Pub
+	links := a.LoopsOf("b")
+	goOn := a.Stop(at)
+	defer goOn()
+	const n = 8000
+	var frames []byte
+	for i := range n { // each frame is a run of its own
+		frames = enc((&codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: num, Dtype: uint8(i % 2)},
+			Seq: uint64(1 + i/2), Payload: []byte("x")}).Append(frames))
+	}
+	go pub.write(frames)
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) { // between two looks
+		waiting := 0
+		for _, loop := range links {
+			n, closed := a.SilenceWaitingLinks(loop)
+			if waiting += n; closed > 0 {
+				t.Fatal("a link that waits for its turn is taken for a dead one")
+			}
+		}
+		items, behind := a.Behind(at)
+		if most := engine.MostBehind(4); items > most { // the owner, two links and who else is there
+			t.Fatalf("%d items wait for the loop, bound %d", items, most)
+		}
+		if behind && waiting > 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d items wait for the loop, and %d links: the link is not held back", items, waiting)
+		}
+	}
 	goOn()
 	for i := range n {
 		f := next[*codec.Stream](sub)

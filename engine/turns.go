@@ -13,9 +13,11 @@ import (
 // requestSteps, which is about what it costs. Once that is used up an account still has leastSteps, enough for who
 // sends little, unless it has sessions that wait already: how many connections somebody has makes a round no longer.
 const (
-	turnSteps    = 1024
-	leastSteps   = 32
-	requestSteps = 8
+	turnSteps      = 256
+	leastSteps     = 32
+	requestSteps   = 8
+	subscribeSteps = 16 // and an unsubscribe
+	pingSteps      = 2
 
 	// What a request takes beside that (owe). docs/limits.md has the table.
 	tokenSteps   = 64  // to check a signature
@@ -149,7 +151,7 @@ func (s *session) pause(b []byte) bool {
 // unpause returns what waits for the session's next turn.
 func (s *session) unpause() (b []byte) {
 	if s.paused {
-		b, s.paused, s.held = s.partial, false, false
+		b, s.paused, s.held = s.partial(), false, false
 		s.setPartial(nil)
 	}
 	return b
@@ -159,6 +161,7 @@ func (s *session) unpause() (b []byte) {
 func (l *loop) await(s *session) {
 	if !s.held {
 		l.turns.add(s)
+		l.eng.hot(l) // while somebody waits the bounds on memory are looked at often
 		l.wake()
 	}
 }
@@ -243,8 +246,12 @@ func stepsOf(b []byte) int {
 		return 1
 	}
 	switch b[codec.LengthSize] {
-	case codec.TypePing, codec.TypePong, codec.TypeAck, codec.TypeGap:
+	case codec.TypePong, codec.TypeAck, codec.TypeGap:
 		return 1
+	case codec.TypePing:
+		return pingSteps
+	case codec.TypeSubscribe, codec.TypeUnsubscribe:
+		return subscribeSteps
 	}
 	return requestSteps
 }

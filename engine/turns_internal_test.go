@@ -28,7 +28,7 @@ func TestTurnsGoRound(t *testing.T) {
 		for step := 1; step <= 300; step++ {
 			if rapid.Bool().Draw(rt, "comes") {
 				account := fmt.Sprint(rapid.SampledFrom([]string{"a", "n"}).Draw(rt, "role"), rapid.IntRange(0, 4).Draw(rt, "account"))
-				s := &session{share: mem.Share(account), account: account, role: role(account)}
+				s := &session{share: mem.Share(account), role: role(account)}
 				if len(lines[account]) == 0 {
 					had[account] = step
 					if s.role.client() {
@@ -49,7 +49,7 @@ func TestTurnsGoRound(t *testing.T) {
 			}
 			both := links > 0 && clients > 0
 			s := q.next()
-			a := s.account
+			a := s.account()
 			if lines[a][0] != s {
 				rt.Fatalf("a session of %s is passed over", a)
 			}

@@ -1,5 +1,7 @@
 package room
 
+import "math"
+
 // Outcome says what a policy did to a subscription.
 type Outcome struct {
 	Frames, Bytes int  // dropped
@@ -38,17 +40,17 @@ func (q *Queue) Look(now int64) bool {
 	stale := q.findStale(now)
 	for i := len(q.active) - 1; i >= 0; i-- {
 		s := q.active[i]
+		old := s.shed == isStale
 		s.shed = 0
 		switch {
 		case s.queued == 0 && s.slow == nil:
 			q.rest(s)
-		case !q.over(s, now, stale && s.old):
+		case !q.over(s, now, stale && old):
 		case s.room.kind.cutsOff():
 			s.member.Acted(Outcome{CutOff: true})
 		default:
 			q.mark(s)
 		}
-		s.old = false
 	}
 	if len(q.sheds) > 0 {
 		q.act(now)
@@ -110,7 +112,7 @@ func (q *Queue) act(now int64) {
 		d := &q.sheds[i]
 		s := d.sub
 		if s.room.kind.keepsNewest() {
-			s.ripe = 2 * s.queued
+			s.ripe = int32(min(2*s.queued, math.MaxInt32))
 			continue
 		}
 		// A pass over the queue that found little to drop is not repeated for every frame that comes.
@@ -155,8 +157,9 @@ func (q *Queue) findStale(now int64) (any bool) {
 	}
 	i := q.head
 	for ; i < len(q.segs) && q.segs[i].at < now-least; i++ {
-		if g := &q.segs[i]; g.sub != nil && !g.replay && g.at < now-int64(g.sub.room.set.QueueAge) {
-			g.sub.old, any = true, true
+		g := &q.segs[i]
+		if g.sub != nil && g.sub.active != 0 && !g.replay && g.at < now-int64(g.sub.room.set.QueueAge) {
+			g.sub.shed, any = isStale, true
 		}
 	}
 	if i > q.head {

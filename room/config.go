@@ -1,6 +1,7 @@
 package room
 
 import (
+	"math"
 	"time"
 
 	"github.com/timedge/timedge/codec"
@@ -83,6 +84,7 @@ func (c *Config) fill() {
 	def(&c.MaxSubscribers, d.MaxSubscribers)
 	// Numbers of publishers have 16 bits, and those that left keep theirs for a while.
 	c.MaxPublishers = min(c.MaxPublishers, 1<<15-1)
+	c.CacheRoom = min(c.CacheRoom, math.MaxInt32) // a Sub counts its replay so
 }
 
 func def[T comparable](v *T, d T) {

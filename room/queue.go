@@ -13,6 +13,7 @@ type Queue struct {
 	head   int
 	bytes  int
 	replay int // of these, bytes of replays
+	own    int // and of answers and the like, which no policy touches
 	pace   pace
 
 	active    []*Sub // subscriptions that have something queued, or are slow; maybe more
@@ -49,15 +50,16 @@ func (g *seg) left() int { return int(g.end - g.pos) }
 type Sub struct {
 	room   *Room // its settings are fixed
 	queued int   // bytes in the queue
-	replay int   // of these, bytes of its replay, which the bounds leave out: the room's log has its own
-	ripe   int   // policy latest: over so many bytes a look for old messages pays
 	slow   *slow
 	member Member
-
+	replay int32 // of queued, bytes of its replay, which the bounds leave out: the room's log has its own
+	ripe   int32 // policy latest: over so many bytes a look for old messages pays
 	active int32 // place in the queue's list of active subscriptions, and one; 0: not there
-	shed   int32 // likewise in sheds
-	old    bool  // scratch of Look: stale
+	shed   int32 // likewise in sheds; isStale in between: scratch of Look
 }
+
+// isStale marks a subscription, of which no pass is going on, as one whose oldest bytes have waited for too long.
+const isStale = -1
 
 // Init prepares the account of a subscription of m to r.
 func (s *Sub) Init(r *Room, m Member) { s.room, s.member = r, m }
@@ -69,7 +71,7 @@ func (s *Sub) Slow() bool { return s.slow != nil }
 func (s *Sub) Policy() codec.Policy { return s.room.set.Policy }
 
 // live returns how many bytes wait that count against the room's bound.
-func (s *Sub) live() int { return s.queued - s.replay }
+func (s *Sub) live() int { return s.queued - int(s.replay) }
 
 // NewQueue returns an empty queue whose notices come from pool. chunk is how many bytes its socket takes at once when
 // it takes some, after taking none for a while: with a slow path that is all one sees of its pace.
@@ -80,6 +82,9 @@ func (q *Queue) SetChunk(n int) { q.chunk = n }
 
 // Bytes returns how much waits.
 func (q *Queue) Bytes() int { return q.bytes }
+
+// Answers returns how much waits that belongs to no subscription: answers to what the session has asked for.
+func (q *Queue) Answers() int { return q.own }
 
 // Overdue returns how much waits that a session should have taken by now: nothing while it keeps up, and no replays.
 func (q *Queue) Overdue(now int64) int {
@@ -140,10 +145,12 @@ func (q *Queue) add(g seg) {
 	if g.sub != nil {
 		g.sub.queued += n
 		q.attend(g.sub)
+	} else {
+		q.own += n
 	}
 	if g.replay {
 		q.replay += n
-		g.sub.replay += n
+		g.sub.replay += int32(n)
 	} else {
 		q.pace.came(n, g.at)
 	}
@@ -167,10 +174,10 @@ func (q *Queue) Push(s *Sub, b *Batch, off, end int, now int64) (out Outcome) {
 		}
 	}
 	if s.queued == 0 {
-		s.ripe = end - off
+		s.ripe = int32(end - off)
 	}
 	q.add(newSeg(b, off, off, end, now, s))
-	if (!s.room.kind.keepsNewest() || s.queued > s.ripe) && q.mayPass() {
+	if (!s.room.kind.keepsNewest() || s.queued > int(s.ripe)) && q.mayPass() {
 		out.merge(q.Check(s, now))
 	}
 	return out
@@ -259,9 +266,11 @@ func (q *Queue) Advance(n int, now int64) {
 		g.pos += int32(k)
 		if g.sub != nil {
 			g.sub.queued -= k
+		} else {
+			q.own -= k
 		}
 		if g.replay {
-			g.sub.replay -= k
+			g.sub.replay -= int32(k)
 			q.replay -= k
 		}
 		if g.pos == g.end {
@@ -294,7 +303,7 @@ func (q *Queue) account() {
 const maxIdleSegs = 64
 
 func (q *Queue) reset() {
-	q.segs, q.head, q.bytes, q.replay = q.segs[:0], 0, 0, 0
+	q.segs, q.head, q.bytes, q.replay, q.own = q.segs[:0], 0, 0, 0, 0
 	if cap(q.active) > maxIdleSegs && len(q.active) == 0 {
 		q.active = nil
 	}
@@ -334,7 +343,7 @@ func (q *Queue) Clear() {
 			g.sub.queued -= g.left()
 		}
 		if g.replay {
-			g.sub.replay -= g.left()
+			g.sub.replay -= int32(g.left())
 		}
 		list = append(list, g.b)
 		*g = seg{}

@@ -106,7 +106,7 @@ func (q *Queue) unmark() {
 
 // shedding returns what the pass does to a subscription, nil for nothing, valid until the next mark.
 func (q *Queue) shedding(s *Sub) *shedding {
-	if s == nil || s.shed == 0 || q.sheds[s.shed-1].mode == shedNone {
+	if s == nil || s.shed <= 0 || q.sheds[s.shed-1].mode == shedNone {
 		return nil
 	}
 	return &q.sheds[s.shed-1]
@@ -262,10 +262,13 @@ func (q *Queue) keeps(g *seg) {
 	if g.replay {
 		q.replay += n
 	}
+	if g.sub == nil {
+		q.own += n
+	}
 	if q.shedding(g.sub) != nil {
 		g.sub.queued += n
 		if g.replay {
-			g.sub.replay += n
+			g.sub.replay += int32(n)
 		}
 	}
 }
@@ -288,7 +291,7 @@ func (v *view) takesPlace(d *shedding, seq uint64) bool {
 
 // rewrite builds the queue anew without what goes.
 func (q *Queue) rewrite(now int64) {
-	q.bytes, q.replay, q.kept = 0, 0, q.kept[:0]
+	q.bytes, q.replay, q.own, q.kept = 0, 0, 0, q.kept[:0]
 	for i := range q.sheds {
 		if d := &q.sheds[i]; d.mode != shedNone {
 			d.sub.queued, d.sub.replay = 0, 0

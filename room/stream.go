@@ -13,19 +13,20 @@ type stream struct {
 	pub *Publisher
 
 	// Guarded by the room's mutex.
-	next     uint64      // the sequence number expected next
-	last     codec.Flags // of the frame before it; 0 after a gap
-	openSize int         // payload bytes so far of the message that goes on
-	openSeq  uint64      // its first frame
-	keyed    bool        // has had a key frame
-	log      []span      // log[head:] is contiguous, oldest first
-	head     int
-	logCost  int
-	logSize  int       // bytes of frames in it
-	groupSeq uint64    // first frame of the newest group in the log; 0 if there is none
-	inits    initRun   // the init messages in a row that a late joiner's first frame goes by
-	coming   []initRun // those that came after it, for who joins later; one run at most but in lossless rooms
-	told     uint64    // the last acknowledgement handed to the publisher's session
+	next       uint64      // the sequence number expected next
+	last       codec.Flags // of the frame before it; 0 after a gap
+	openSize   int         // payload bytes so far of the message that goes on
+	openSeq    uint64      // its first frame
+	keyed      bool        // has had a key frame
+	log        []span      // log[head:] is contiguous, oldest first
+	head       int
+	logCost    int
+	logSize    int       // bytes of frames in it
+	ungathered int       // batches added to it since small ones were gathered
+	groupSeq   uint64    // first frame of the newest group in the log; 0 if there is none
+	inits      initRun   // the init messages in a row that a late joiner's first frame goes by
+	coming     []initRun // those that came after it, for who joins later; one run at most but in lossless rooms
+	told       uint64    // the last acknowledgement handed to the publisher's session
 
 	fresh   bool // of a restored publisher, or of a mirror without subscribers: begins wherever its first frame says
 	lenient bool // of a restored publisher: its first frame may leave some out, which are lost
@@ -116,6 +117,7 @@ func (s *stream) append(b *Batch, first, last uint64, now int64) {
 	s.logCost += b.cost()
 	s.logSize += len(b.B)
 	s.pub.cached(b.cost())
+	s.appended()
 }
 
 // windowsFor is how long the windows are kept that policy.keepsWindows asks for: as long as an operator's bad day has

@@ -39,7 +39,7 @@ func TestMuchIsReleasedInTurns(t *testing.T) {
 				if i == 0 {
 					flags = codec.FlagKey
 				}
-				x.push(x.message(nil, 1, uint64(i+1), flags, 1, 1))
+				x.push(x.message(nil, 1, uint64(i+1), flags, 1, gatherSmall)) // small ones are gathered
 				x.loop.drain()
 				v.take(1 << 30)
 			}

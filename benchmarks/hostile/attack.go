@@ -127,6 +127,11 @@ var attacks = map[string]struct {
 	"stalled":  {1, (*attack).stalled, true},
 	"acks":     {1, (*attack).acks, true},
 	"deaf":     {8, (*attack).deaf, true},
+	"flutter":  {4, (*attack).flutter, true},
+	"come":     {4, (*attack).come, true},
+	"names":    {2, (*attack).names, true},
+	"pieces":   {2, (*attack).pieces, true},
+	"halves":   {4000, (*attack).halves, true},
 
 	// No attack: what the same machine's good clients notice of somebody who only pushes a lot, and keeps to all rules.
 	"innocent": {1, (*attack).innocent, true},

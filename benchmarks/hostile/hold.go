@@ -2,19 +2,17 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"time"
 
-	"github.com/timedge/timedge/client"
 	"github.com/timedge/timedge/codec"
 )
 
-// Attacks that make the server hold much, or work much for little: each in many rooms, streams or sessions of one
-// account. What they hold they hold until the attack ends.
+// Attacks that make the server hold much: each in many rooms, streams or sessions of one account. What they hold they
+// hold until the attack ends.
 
 // bad is a client that obeys nothing.
 type bad struct {
@@ -298,142 +296,64 @@ func (a *attack) grants() {
 	}
 }
 
-// have subscribes with as many positions as there may be, and unsubscribes, again and again.
-func (a *attack) have() {
+// pieces pushes without end, into rooms of many streams each, messages of which no last piece comes, those of every
+// other stream as init messages.
+func (a *attack) pieces() {
 	p := a.client()
 	if p == nil {
 		return
 	}
-	id, _, err := p.room(codec.PolicyLive)
-	if err != nil {
-		a.drop(p.c)
-		return
-	}
-	m := &codec.Subscribe{Req: 1, Room: id}
-	for i := range 4096 {
-		m.Have = append(m.Have, codec.Position{StreamKey: codec.StreamKey{Pub: uint16(i + 2), Dtype: uint8(i)}, Last: 1})
-	}
-	u := &codec.Unsubscribe{}
-	u.Req, u.Room = 2, id
-	b := enc(u.Append(enc(m.Append(nil))))
-	go func() {
-		for !a.ended() && p.send(b) == nil {
-		}
-	}()
-	p.hold()
-}
-
-// stalled is in as many rooms as a session may be, and reads nothing, while all of them are pushed into.
-func (a *attack) stalled() {
-	p, s := a.client(), a.client()
-	if p == nil || s == nil {
-		return
-	}
-	defer a.drop(s.c)
-	defer a.drop(p.c)
 	type target struct {
 		id  codec.RoomID
 		pub uint16
+		seq uint64
 	}
-	var rooms []target
-	for range 4096 {
+	var rooms []*target
+	for range 4 {
 		id, pub, err := p.room(codec.PolicyLive)
-		if err != nil || s.subscribe(id) != nil {
-			break
+		if err != nil {
+			a.drop(p.c)
+			return
 		}
-		rooms = append(rooms, target{id, pub})
+		rooms = append(rooms, &target{id: id, pub: pub})
 	}
 	go p.drain()
-	for seq := uint64(1); !a.ended(); seq++ {
+	for !a.ended() {
 		for _, r := range rooms {
-			if p.send(enc(frame(r.id, r.pub, 1, seq, codec.FlagKey, 1000).Append(nil))) != nil {
-				return
+			r.seq++
+			for dtype := range 64 {
+				flags := codec.FlagMore | codec.FlagKey
+				if dtype%2 == 1 {
+					flags = codec.FlagMore | codec.FlagInit
+				}
+				if r.seq > 1 {
+					flags |= codec.FlagCont
+				}
+				if p.send(enc(frame(r.id, r.pub, uint8(dtype), r.seq, flags, 60_000).Append(nil))) != nil || a.ended() {
+					a.drop(p.c)
+					return
+				}
 			}
 		}
 	}
+	a.drop(p.c)
 }
 
-// acks is in as many rooms as a session may be, and acknowledges as fast as it can.
-func (a *attack) acks() {
-	p := a.client()
-	if p == nil {
-		return
-	}
-	var last codec.RoomID
-	for range 4096 {
-		id, _, err := p.room(codec.PolicyLossless)
-		if err != nil || p.subscribe(id) != nil {
-			break
-		}
-		last = id
-	}
-	if last == 0 { // those before have left no memory: it is as well refused
-		a.drop(p.c)
-		return
-	}
-	var b []byte
-	for range 500 {
-		b = enc((&codec.Ack{Room: last, StreamKey: codec.StreamKey{Pub: 1}, Seq: 1}).Append(b))
-	}
-	go func() {
-		for !a.ended() && p.send(b) == nil {
-		}
-	}()
-	p.hold()
-}
-
-// deaf asks for answers and reads none.
-func (a *attack) deaf() {
-	p := a.client()
-	if p == nil {
-		return
-	}
-	defer a.drop(p.c)
-	var b []byte
-	for range 500 {
-		b = enc((&codec.Ping{Echo: 1}).Append(b))
-	}
-	for !a.ended() && p.send(b) == nil {
-	}
-}
-
-// innocent pushes as fast as its window lets it, to one subscriber that reads and acknowledges all.
-func (a *attack) innocent() {
-	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
-	go func() {
-		select {
-		case <-a.stop:
-			stop()
-		case <-ctx.Done():
-		}
-	}()
-	c, err := client.Dial(ctx, client.Options{Servers: []string{a.addr}, Account: "mallory", Token: string(a.token)})
+// halves begins the handshake of TLS and goes no further, on as many connections as there may be. It is for -over tls.
+func (a *attack) halves() {
+	c, err := dialer.Dial("tcp", a.addr)
 	if err != nil {
+		a.count("not connected")
+		time.Sleep(10 * time.Millisecond) // its pace
 		return
 	}
-	defer c.Close(context.Background())
-	room, err := c.Register(ctx, client.RoomOptions{Policy: client.PolicyLossless})
-	if err != nil {
-		return
-	}
-	sub, err := c.Subscribe(ctx, room, client.SubscribeOptions{})
-	if err != nil {
-		return
-	}
-	go func() {
-		for ctx.Err() == nil {
-			if e, err := sub.Next(ctx); err != nil {
-				return
-			} else if _, is := e.(*client.Message); is {
-				a.count("message")
-			}
-		}
-	}()
-	p, err := c.Publish(ctx, room, client.PublishOptions{})
-	if err != nil {
-		return
-	}
-	for payload := make([]byte, 1000); p.Push(ctx, 1, client.Key, payload) == nil; {
+	a.mu.Lock()
+	a.conns[c] = struct{}{}
+	a.mu.Unlock()
+	defer a.drop(c)
+	hello := make([]byte, 1000) // of a record of 16 KiB
+	copy(hello, []byte{22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc, 3, 3})
+	if _, err := c.Write(hello); err == nil && !a.ended() {
+		_, _ = io.Copy(io.Discard, c)
 	}
 }
