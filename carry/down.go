@@ -157,9 +157,9 @@ func (p *Port) Left(id codec.RoomID, m Member) {
 	}
 }
 
-func (c demoted) do(p *Port, _ int64) {
+func (c relayed) do(p *Port, _ int64) {
 	if p.members[c.room] != nil {
-		p.lh.Send(&codec.Moved{Room: c.room, To: c.to})
+		p.lh.Send(&codec.Moved{Room: c.room, To: c.by})
 	}
 }
 

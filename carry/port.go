@@ -202,10 +202,11 @@ type (
 		room          *room.Room
 		subs, awaited uint64
 	}
-	// demoted tells the other node, if it is a member of the room, that this one does not relay it any more.
-	demoted struct {
+	// relayed tells the other node, if it is a member of the room, that another relays it now: or this one, which has had
+	// it from another until now.
+	relayed struct {
 		room codec.RoomID
-		to   string
+		by   string
 	}
 )
 

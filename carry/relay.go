@@ -26,8 +26,10 @@ func (a *relay) Promote(st *codec.RoomState) {
 	n.arrived(st.Room, st.Reign())
 }
 
-// arrived ends this node's part as an edge of a room that it relays now.
+// arrived ends this node's part as an edge of a room that it relays now. Nodes that have the room by way of it begin
+// anew: what they leave is no detour any more.
 func (n *Node) arrived(id codec.RoomID, reign codec.Reign) {
+	n.tellMembers(id, n.self)
 	e := n.edges[id]
 	if e == nil {
 		return
@@ -60,11 +62,7 @@ func (a *relay) Demote(id codec.RoomID, to string) {
 		return
 	}
 	n.note(&n.ceded, Note{Text: "another node relays a room", Room: id, Peer: to})
-	for _, name := range n.shown[id] {
-		if p := n.peers[name]; p != nil && p.down != nil {
-			n.do.Tell(p.down.id, demoted{id, to})
-		}
-	}
+	n.tellMembers(id, to)
 	delete(n.shown, id)
 	r.Demote(n.now)
 	n.later = append(n.later, func() {
@@ -79,6 +77,15 @@ func (a *relay) Demote(id codec.RoomID, to string) {
 			n.core.Edge(id, false)
 		}
 	})
+}
+
+// tellMembers tells the nodes that were let into a room, if they are still there, who relays it now.
+func (n *Node) tellMembers(id codec.RoomID, relay string) {
+	for _, name := range n.shown[id] {
+		if p := n.peers[name]; p != nil && p.down != nil {
+			n.do.Tell(p.down.id, relayed{id, relay})
+		}
+	}
 }
 
 // Merge implements node.Actions.

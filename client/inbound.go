@@ -180,6 +180,16 @@ func (in *inbound) piece(frame []byte) (ev Event, keep bool, err error) {
 	if err := codec.ParseStream(frame, &f); err != nil {
 		panic("client: the reader let a malformed frame through")
 	}
+	if i := in.leftAs(f.Pub); i >= 0 {
+		st := in.departed[i].had(f.StreamKey, f.Seq)
+		if st == nil {
+			return in.back(i), true, nil
+		}
+		st.consumed = st.expected - 1
+		in.owed += len(frame)
+		in.mark(st)
+		return nil, false, nil
+	}
 	st := in.find(f.StreamKey)
 	switch {
 	case st == nil:
@@ -338,8 +348,33 @@ func (in *inbound) fault(st *inStream, expected, got uint64, text string) error 
 
 // departed is where the streams of a publisher that left a lossless room ended.
 type departed struct {
-	pub uint16
-	at  []codec.Position
+	pub     uint16
+	account string
+	streams []*inStream
+}
+
+// had returns the stream of a frame that was there before the publisher left, nil if it was not. A node that has not
+// heard of that yet, or a relay that took over, may tell of it once more.
+func (d *departed) had(key codec.StreamKey, seq uint64) *inStream {
+	for _, st := range d.streams {
+		if st.key == key && seq < st.expected {
+			return st
+		}
+	}
+	return nil
+}
+
+// back takes a publisher that had left for one that is there: something comes of it that had not come before.
+func (in *inbound) back(i int) *Joined {
+	d := in.departed[i]
+	in.departed = slices.Delete(in.departed, i, i+1)
+	p := in.publisher(d.pub)
+	p.account, p.joined, p.streams = d.account, true, d.streams
+	for _, st := range d.streams {
+		st.pub, st.first, st.skip = p, 0, true // that the rest of a message does not come has been told
+		in.streams[st.key] = st
+	}
+	return &Joined{in.room, d.pub, d.account, false}
 }
 
 // maxDeparted is how many publishers that left are remembered.
@@ -350,16 +385,14 @@ const maxDeparted = 64
 // their ends are remembered.
 func (in *inbound) forget(pub uint16, p *inPub) {
 	delete(in.pubs, pub)
-	gone := departed{pub: pub}
+	gone := departed{pub: pub, account: p.account}
 	for _, st := range p.streams {
-		if in.lossless {
-			gone.at = append(gone.at, codec.Position{StreamKey: st.key, Last: st.expected - 1})
-		}
+		gone.streams = append(gone.streams, st)
 		in.join.release(st)
 		delete(in.streams, st.key)
 	}
 	in.last = nil
-	if in.lossless && len(gone.at) > 0 {
+	if in.lossless && len(gone.streams) > 0 {
 		if len(in.departed) == maxDeparted {
 			in.departed = slices.Delete(in.departed, 0, 1)
 		}
@@ -367,8 +400,16 @@ func (in *inbound) forget(pub uint16, p *inPub) {
 	}
 }
 
-func (in *inbound) hasLeft(pub uint16) bool {
-	return slices.ContainsFunc(in.departed, func(d departed) bool { return d.pub == pub })
+func (in *inbound) hasLeft(pub uint16) bool { return in.leftAs(pub) >= 0 }
+
+// leftAs returns the place of a publisher among those that have left, -1 if it has none.
+func (in *inbound) leftAs(pub uint16) int {
+	for i := range in.departed {
+		if in.departed[i].pub == pub {
+			return i
+		}
+	}
+	return -1
 }
 
 // consume marks what take looked at last, a frame of n bytes, as done with.
@@ -467,8 +508,8 @@ func (in *inbound) positions(q *buffer) (have []codec.Position, gapped []uint32,
 		}
 	}
 	for _, d := range in.departed {
-		for _, p := range d.at {
-			last[p.StreamKey] = p.Last
+		for _, st := range d.streams {
+			last[st.key] = st.expected - 1
 		}
 	}
 	have = make([]codec.Position, 0, len(last))

@@ -376,6 +376,23 @@ func TestResumeNamesSilentPublishers(t *testing.T) {
 	})
 }
 
+// What is told once more of a publisher that has left a lossless room, by a node that has not heard of it yet, is no
+// news; what had not come before is.
+func TestToldOnceMoreOfWhoHasLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		c, p := f.connect(f.options())
+		s := subscribe(c, p, codec.PolicyLossless, 1<<20)
+		joined, left := &codec.Joined{Room: room, Pub: 1, Account: "bob"}, &codec.Left{Room: room, Pub: 1, Code: codec.CodeGone}
+		p.send(joined, frame(1, 0, "a"), frame(2, 0, "b"), left)
+		wantEvents(t, s, "joined bob", "message 1-1 a", "message 2-2 b", "left bob gone")
+		p.send(joined, frame(1, 0, "a"), frame(2, 0, "b"), left)
+		p.send(joined, frame(2, 0, "b"), frame(3, 0, "c"), left)
+		wantEvents(t, s, "joined bob", "message 3-3 c", "left bob gone")
+		_ = c.Close(t.Context())
+	})
+}
+
 func TestResumeRefused(t *testing.T) {
 	named(t, map[string]codec.Code{"for good": codec.CodeRoomUnknown, "for now": codec.CodeOverloaded},
 		func(t *testing.T, code codec.Code) {

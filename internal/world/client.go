@@ -33,7 +33,6 @@ type client struct {
 	in    framed
 	open  bool
 	since time.Duration // when the connection opened
-	left  time.Duration // when the last one ended; 0: there was none
 	gone  time.Duration // when it left for good; 0: it did not
 	dials int           // connection attempts, to tell old from new
 	heard time.Duration
@@ -145,7 +144,6 @@ func (c *client) quit() {
 func (c *client) over() {
 	c.end = nil
 	c.open = false
-	c.left = c.w.now
 	asked := c.asked
 	c.asked = make(map[uint32]*request)
 	c.me.lost()

@@ -213,6 +213,9 @@ func (p *publisher) refused(m *codec.Refused, asked time.Duration) {
 		}
 		p.tries = max(p.tries, 4)
 		p.again()
+	case m.Code == codec.CodeRevoked && p.room.mayBeRevoked(p.account, 0): // while it asked
+		p.tries = max(p.tries, 4)
+		p.again()
 	case m.Code == codec.CodeRoomUnknown, m.Code == codec.CodeNodeLost, m.Code == codec.CodeRemoved:
 		if p.done = p.w.lost(p.room, p.name, m.Code); !p.done {
 			p.again()

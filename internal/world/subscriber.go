@@ -1,6 +1,8 @@
 package world
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -19,6 +21,7 @@ type subscriber struct {
 	joins   time.Duration // when that was answered: what is pushed from then on it has not joined too late for
 	resumed bool          // it named what it had
 	away    time.Duration // the last time it was away: how long
+	outAt   time.Duration // since when it is, or was then
 	slowAt  time.Duration // when it last was slow: it stopped reading, or its connection was full
 	stalled bool
 	cutAt   time.Duration // the room may have given it up from then on, since it stopped reading; 0: no
@@ -29,11 +32,13 @@ type subscriber struct {
 	streams map[codec.StreamKey]*inStream
 	order   []codec.StreamKey
 	past    map[codec.StreamKey]uint64 // where streams ended whose publishers have left
-	joined  map[uint16]*presence
-	buried  map[uint16]*life // of those that it has heard are gone, the lives that may go on
-	highest map[wrote]*message
-	acking  bool
-	owed    int // bytes consumed and not acknowledged
+	// of a lossless room, those publishers: what is told of them is no news
+	departed map[uint16]bool
+	joined   map[uint16]*presence
+	buried   map[uint16]*life // of those that it has heard are gone, the lives that may go on
+	highest  map[wrote]*message
+	acking   bool
+	owed     int // bytes consumed and not acknowledged
 }
 
 // presence is a publisher that is there, under a number.
@@ -85,10 +90,10 @@ func (s *subscriber) come(node string) {
 func (s *subscriber) forgetAll() {
 	s.instance = mix(s.instance + 1)
 	s.streams, s.order = make(map[codec.StreamKey]*inStream), nil
-	s.past = make(map[codec.StreamKey]uint64)
+	s.past, s.departed = make(map[codec.StreamKey]uint64), make(map[uint16]bool)
 	s.joined, s.highest = make(map[uint16]*presence), make(map[wrote]*message)
 	s.buried = make(map[uint16]*life)
-	s.first, s.joins, s.over, s.tries, s.resumed, s.left, s.away = 0, 0, false, 0, false, 0, 0
+	s.first, s.joins, s.over, s.tries, s.resumed, s.outAt, s.away = 0, 0, false, 0, false, 0, 0
 }
 
 func (s *subscriber) ready() {}
@@ -101,6 +106,9 @@ func (s *subscriber) opened() {
 func (s *subscriber) lost() {
 	if s.stalled {
 		s.slowAt = s.w.now
+	}
+	if s.in {
+		s.outAt = s.w.now
 	}
 	s.in, s.asking, s.owed, s.stalled, s.cutAt = false, false, 0, false, 0
 }
@@ -128,6 +136,11 @@ func (s *subscriber) subscribe() {
 			m.Have = append(m.Have, codec.Position{StreamKey: codec.StreamKey{Pub: num}})
 		}
 	}
+	for _, k := range slices.SortedFunc(maps.Keys(s.past), compareKeys) {
+		if s.departed[k.Pub] {
+			m.Have = append(m.Have, codec.Position{StreamKey: k, Last: s.past[k] - 1})
+		}
+	}
 	s.resumed = len(m.Have) > 0
 	asked := s.w.now
 	s.ask(m, func(answer codec.Control) {
@@ -139,7 +152,7 @@ func (s *subscriber) subscribe() {
 			if s.first == 0 {
 				s.first, s.joins = asked, s.w.now
 			} else {
-				s.away = s.w.now - s.left
+				s.away = s.w.now - s.outAt
 			}
 			if m.Policy != s.room.policy {
 				s.w.fail("I10", "%s hears that %s is %v", s.name, s.room.label, m.Policy)
@@ -213,6 +226,9 @@ func (s *subscriber) control(m codec.Control) {
 
 func (s *subscriber) join(m *codec.Joined) {
 	s.w.risen(s, m.Pub)
+	if s.departed[m.Pub] {
+		return
+	}
 	p := s.joined[m.Pub]
 	switch {
 	case p == nil:
@@ -225,6 +241,9 @@ func (s *subscriber) join(m *codec.Joined) {
 }
 
 func (s *subscriber) leave(m *codec.Left) {
+	if s.departed[m.Pub] {
+		return
+	}
 	p := s.joined[m.Pub]
 	if p == nil {
 		if !s.resumed {
@@ -237,6 +256,7 @@ func (s *subscriber) leave(m *codec.Left) {
 	for _, k := range slices.Clone(s.order) {
 		if k.Pub == m.Pub { // a number that comes again begins anew
 			s.past[k] = s.streams[k].expected
+			s.departed[k.Pub] = s.room.policy == codec.PolicyLossless
 			delete(s.streams, k)
 			s.order = slices.DeleteFunc(s.order, func(o codec.StreamKey) bool { return o == k })
 		}
@@ -247,6 +267,18 @@ func (s *subscriber) leave(m *codec.Left) {
 	case codec.CodeRevoked:
 		if p.account != "" && !s.room.mayBeRevoked(p.account, 0) {
 			s.w.fail("I5", "%s hears that %s was revoked in %s, which it was not", s.name, p.account, s.room.label)
+		}
+	}
+}
+
+// returns takes a publisher that had left for one that is there: something comes of it that had not come before.
+func (s *subscriber) returns(num uint16) {
+	delete(s.departed, num)
+	s.joined[num].here = true
+	for _, k := range slices.SortedFunc(maps.Keys(s.past), compareKeys) {
+		if k.Pub == num {
+			st := s.of(k)
+			st.expected, st.resumed, st.late = s.past[k], true, false
 		}
 	}
 }
@@ -263,6 +295,13 @@ func (s *subscriber) of(k codec.StreamKey) *inStream {
 
 // stream takes a frame.
 func (s *subscriber) stream(f *codec.Stream, raw []byte) {
+	if s.departed[f.Pub] {
+		if past := s.past[f.StreamKey]; f.Seq < past {
+			s.send(&codec.Ack{Room: s.room.id, StreamKey: f.StreamKey, Seq: past - 1})
+			return
+		}
+		s.returns(f.Pub)
+	}
 	st := s.of(f.StreamKey)
 	p := s.joined[f.Pub]
 	text, ok := readStamp(f.Payload)
@@ -359,6 +398,9 @@ func (s *subscriber) headed(f *codec.Stream, st *inStream, ls *lifeStream, autho
 
 // gap takes the word that frames will not come.
 func (s *subscriber) gap(m *codec.Gap) {
+	if s.departed[m.Pub] {
+		return
+	}
 	if p := s.joined[m.Pub]; (p == nil || !p.here) && !s.resumed {
 		s.w.fail("I1", "%s gets a gap of publisher %d, who is not there", s.name, m.Pub)
 	}
@@ -401,6 +443,9 @@ func (s *subscriber) consumed(n int) {
 // closed is the end of its subscription.
 func (s *subscriber) closed(code codec.Code) {
 	was := s.in
+	if was {
+		s.outAt = s.w.now
+	}
 	s.in = false
 	switch code {
 	case codec.CodeTooSlow:
@@ -421,3 +466,7 @@ func (s *subscriber) closed(code codec.Code) {
 
 // stallMargin is how long before it stops reading a subscriber may have acknowledged for the last time.
 const stallMargin = 400 * time.Millisecond
+
+func compareKeys(a, b codec.StreamKey) int {
+	return cmp.Or(cmp.Compare(a.Pub, b.Pub), cmp.Compare(a.Dtype, b.Dtype))
+}
