@@ -3,9 +3,11 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -108,5 +110,111 @@ func TestVideoByEveryWayIn(t *testing.T) {
 			_, status := push.end()
 			expect(t, "the publisher", push, status, exitOK)
 		})
+	}
+}
+
+// forward is an HTTP proxy that opens the way for who has the password, and passes connections on to where the name that
+// is asked for would be. It returns where it is.
+func forward(t *testing.T, password string, to map[string]string) (at string, asked chan string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	asked = make(chan string, 16)
+	serve := func(near net.Conn) {
+		defer near.Close()
+		r := bufio.NewReader(near)
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		as := &http.Request{Header: http.Header{"Authorization": req.Header["Proxy-Authorization"]}}
+		if _, given, _ := as.BasicAuth(); given != password {
+			asked <- "refused"
+			_, _ = io.WriteString(near, "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+			return
+		}
+		asked <- req.Method + " " + req.RequestURI
+		far, err := net.Dial("tcp", to[req.RequestURI])
+		if err != nil {
+			_, _ = io.WriteString(near, "HTTP/1.1 502 Bad Gateway\r\n\r\n")
+			return
+		}
+		defer far.Close()
+		_, _ = io.WriteString(near, "HTTP/1.1 204 it is open\r\nVia: a test\r\n\r\n") // any 2xx is success
+		go func() { _, _ = io.Copy(far, r); _ = far.(*net.TCPConn).CloseWrite() }()
+		_, _ = io.Copy(near, far)
+	}
+	go func() {
+		for {
+			near, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go serve(near)
+		}
+	}()
+	return ln.Addr().String(), asked
+}
+
+// TestProxyOfTheEnvironment: the commands go through the HTTP proxy that the environment names, with its password, by
+// every carrier, but for names that NO_PROXY has; and nobody is told the password.
+func TestProxyOfTheEnvironment(t *testing.T) {
+	cert, key := writeCertificate(t, t.TempDir(), 1)
+	s := serve(t, "--listen-tls", "127.0.0.1:0", "--listen-ws", "127.0.0.1:0", "--listen-wss", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key)
+	to, servers := map[string]string{}, []string{}
+	for _, name := range strings.Split(s.addr, ",") {
+		scheme, addr, found := strings.Cut(name, "://")
+		if !found {
+			scheme, addr = "", name
+		}
+		// 127.0.0.1 itself is never asked for by way of a proxy; TLS wants the certificate's name.
+		host := map[string]string{"tls": "timedge.invalid", "wss": "timedge.invalid"}[scheme]
+		if host == "" {
+			host = "plain.invalid"
+		}
+		_, port, _ := net.SplitHostPort(addr)
+		name = net.JoinHostPort(host, port)
+		to[name] = addr
+		if scheme != "" {
+			name = scheme + "://" + name
+		}
+		servers = append(servers, name)
+	}
+	at, asked := forward(t, "secret", to)
+	register := func(server string, env ...string) (status int, said string) {
+		t.Helper()
+		p, err := start(env, nil, "register", "--account", "a", "--server", server)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, status = p.end()
+		return status, p.errors.String()
+	}
+	for _, server := range servers {
+		_, name, _ := strings.Cut("://"+server, "://")
+		if _, after, found := strings.Cut(name, "://"); found {
+			name = after
+		}
+		status, said := register(server, "HTTPS_PROXY=http://me:secret@"+at)
+		if got := <-asked; got != "CONNECT "+name {
+			t.Errorf("%s: the proxy was asked %q", server, got)
+		}
+		// Of TLS the proxy opens the way, and the certificate, which is for another name, is refused by the client.
+		if tls := strings.HasPrefix(server, "tls") || strings.HasPrefix(server, "wss"); tls != (status != 0) || tls && !strings.Contains(said, "certificate") {
+			t.Errorf("%s: ended with %d:\n%s", server, status, said)
+		}
+	}
+	status, said := register(servers[0], "HTTPS_PROXY=http://me:guess@"+at)
+	if got := <-asked; status == 0 || got != "refused" || !strings.Contains(said, "407") || strings.Contains(said, "guess") {
+		t.Errorf("with a wrong password: %q, ended with %d:\n%s", got, status, said)
+	}
+	if status, said = register(servers[0], "HTTPS_PROXY=http://me:secret@"+at, "NO_PROXY=plain.invalid"); status == 0 || len(asked) > 0 {
+		t.Errorf("a name of NO_PROXY: ended with %d:\n%s", status, said)
+	}
+	if status, said = register(servers[0], "HTTPS_PROXY=socks5://"+at); status == 0 || !strings.Contains(said, "http") {
+		t.Errorf("a proxy of another kind: ended with %d:\n%s", status, said)
 	}
 }

@@ -9,14 +9,13 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/timedge/timedge/client"
 	"github.com/timedge/timedge/codec"
 )
 
 // connectTime is how long a command looks for a server that answers.
-const connectTime = 5 * time.Second
+const connectTime = codec.AnswerWithin
 
 // dial connects to one of the servers.
 func (f *serverFlags) dial(ctx context.Context, std *streams) (*client.Client, error) {

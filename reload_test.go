@@ -271,6 +271,28 @@ func TestReloadEverySetting(t *testing.T) {
 			startFlow(t, s.addr).end(t)
 		})
 	}
+	t.Run("a wrong value by SIGHUP", func(t *testing.T) {
+		said := func() int {
+			b, err := os.ReadFile(logs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := 0
+			for line := range bytes.Lines(b) {
+				if bytes.Contains(line, []byte("SIGHUP")) && bytes.Contains(line, []byte("not reloaded")) {
+					n++
+				}
+			}
+			return n
+		}
+		before := said()
+		write(t, dir, "timedge.toml", "conns = 1\nlimit-requests = 1\nlisten = 'nowhere'\nidle = 'x'")
+		_ = s.cmd.Process.Signal(syscall.SIGHUP)
+		if !eventually(func() bool { return said() > before }) {
+			t.Error("nothing is said of it")
+		}
+		startFlow(t, s.addr).end(t)
+	})
 	t.Run("what takes a restart", func(t *testing.T) {
 		write(t, dir, "timedge.toml", strings.Join(append(lines, "ping = '9s'"), "\n"))
 		if status, r, body := reload(); status != http.StatusOK || !reflect.DeepEqual(r.Restart, []string{"ping"}) {

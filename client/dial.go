@@ -117,6 +117,12 @@ func (c *tlsConn) writeVector(v net.Buffers) error {
 	return err
 }
 
+// connectWithin is how long a server, or a proxy, may take to take a connection of TCP: its system does that, however
+// busy the server is.
+const connectWithin = 5 * time.Second
+
+var tcp = net.Dialer{Timeout: connectWithin}
+
 // dialTCP is the Dialer for whoever names none: TCP, by way of the HTTP proxy that the environment names
 // (HTTPS_PROXY, NO_PROXY).
 func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
@@ -125,7 +131,7 @@ func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
 		return nil, fmt.Errorf("the proxy that the environment names: %w", err)
 	}
 	if proxy == nil {
-		return new(net.Dialer).DialContext(ctx, "tcp", addr)
+		return tcp.DialContext(ctx, "tcp", addr)
 	}
 	return dialProxy(ctx, proxy, addr)
 }
@@ -141,7 +147,7 @@ func dialProxy(ctx context.Context, proxy *url.URL, addr string) (net.Conn, erro
 	case proxy.Port() == "":
 		at = net.JoinHostPort(proxy.Hostname(), "80")
 	}
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", at)
+	conn, err := tcp.DialContext(ctx, "tcp", at)
 	if err != nil {
 		return nil, fmt.Errorf("proxy %s: %w", proxy.Redacted(), err)
 	}
@@ -158,7 +164,7 @@ func dialProxy(ctx context.Context, proxy *url.URL, addr string) (net.Conn, erro
 		basic.SetBasicAuth(u.Username(), password)
 		req.Header.Set("Proxy-Authorization", basic.Header.Get("Authorization"))
 	}
-	conn, err = converse(conn, req, http.StatusOK)
+	conn, err = converse(conn, req)
 	if err != nil {
 		raw.Close()
 		return nil, fmt.Errorf("proxy %s: %w", proxy.Redacted(), err)
@@ -166,13 +172,13 @@ func dialProxy(ctx context.Context, proxy *url.URL, addr string) (net.Conn, erro
 	return conn, nil
 }
 
-// converse sends a request and reads the answer's header, which must have that status, and nothing beyond it.
-func converse(conn net.Conn, req *http.Request, status int) (net.Conn, error) {
+// converse sends a CONNECT and reads the answer's header, and nothing beyond it. Any status of success opens the way.
+func converse(conn net.Conn, req *http.Request) (net.Conn, error) {
 	resp, rest, err := ask(conn, req)
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode != status {
+	if resp.StatusCode/100 != 2 {
 		return nil, errors.New(resp.Status)
 	}
 	if len(rest) > 0 {

@@ -42,7 +42,9 @@ type Options struct {
 	// Logger is told of connections made and lost. Default: nobody.
 	Logger *slog.Logger
 
-	// DialTimeout bounds one attempt with one server, from the first packet to its welcome. Default: 5 s.
+	// DialTimeout bounds one attempt with one server, from the first packet to its welcome. Default: 15 s, for which a
+	// server that many clients come to at once may have them wait (codec.AnswerWithin): who gives up before comes again
+	// behind all others. Of that a connection of TCP takes no more than 5 s, unless there is a Dialer.
 	DialTimeout time.Duration
 	// Silence is how long a server may say nothing before the connection is given up for another; from half of it on the
 	// client pings. It is never more than twice the ping time that the server names, which is the default. Where there are
@@ -94,7 +96,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.TLS.ClientSessionCache == nil {
 		o.TLS.ClientSessionCache = tls.NewLRUClientSessionCache(0)
 	}
-	setDefault(&o.DialTimeout, 5*time.Second)
+	setDefault(&o.DialTimeout, codec.AnswerWithin)
 	setDefault(&o.BackoffMin, 100*time.Millisecond)
 	setDefault(&o.BackoffMax, 10*time.Second)
 	setDefault(&o.ReceiveBuffer, 4<<20)

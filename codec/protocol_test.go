@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The tests in this file read PROTOCOL.md and compare it with the code and the vectors.
@@ -273,7 +274,7 @@ func TestProtocolLimits(t *testing.T) {
 		"max_frame": MaxFrame, "max_handshake_frame": MaxHandshakeFrame, "stream_header": StreamHeaderSize,
 		"max_piece": MaxPiece, "default_max_payload": DefaultMaxPayload, "max_seq": MaxSeq, "max_account": MaxAccount,
 		"max_text": MaxText, "max_request": MaxRequest, "max_positions": MaxPositions, "preface": PrefaceSize, "room_text": RoomTextLen,
-		"version_min": VersionMin, "version_max": VersionMax,
+		"version_min": VersionMin, "version_max": VersionMax, "answer_within": uint64(AnswerWithin / time.Second),
 	}
 	got := map[string]uint64{}
 	for _, row := range tables(t, readProtocol(t), "name", "value", "what") {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"time"
 	"unicode/utf8"
 )
 
@@ -31,6 +32,10 @@ const (
 	// MaxRequest is the longest request frame with a list, so that a node can carry it to another.
 	MaxRequest = 60000
 )
+
+// AnswerWithin is how long a client waits for the answer to its hello, from the connection on. A server that many
+// clients come to at once has them wait for no longer than that, and closes those that would have to.
+const AnswerWithin = 15 * time.Second
 
 // The most entries of each list.
 const (

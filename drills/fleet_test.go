@@ -302,7 +302,7 @@ func (f *fleet) report(i int, room string) (rep engine.RoomReport) {
 	return rep
 }
 
-// metric returns a number of node i without labels; -1 if there is none.
+// metric returns a number of node i, by its name and labels; -1 if there is none.
 func (f *fleet) metric(i int, name string) float64 {
 	res, err := http.Get("http://" + f.nodes[i].admin + "/metrics")
 	if err != nil {

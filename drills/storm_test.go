@@ -99,8 +99,8 @@ func TestStorm(t *testing.T) {
 			accepted := w.accepted() - w.before
 			ms := func(ns int64) time.Duration { return time.Duration(ns).Round(time.Millisecond) }
 			t.Logf("storm, %s: %d clients of a node that died are back after p50 %v, p99 %v, worst %v; all stream again after %v; "+
-				"at the peak the others took %.2f processors; %.0f connections for %d clients",
-				name, clients, ms(back.P50), ms(back.P99), ms(back.Max), ms(res.Longest.Max), w.peak, accepted, clients)
+				"at the peak the others took %.2f processors; %.0f connections for %d clients%s",
+				name, clients, ms(back.P50), ms(back.P99), ms(back.Max), ms(res.Longest.Max), w.peak, accepted, clients, w.ended())
 		})
 	}
 }
@@ -129,6 +129,23 @@ func (w *survivors) accepted() (n float64) {
 		n += v
 	}
 	return n
+}
+
+// ended tells how many connections they ended before these streamed, by what they count them as.
+func (w *survivors) ended() (all string) {
+	for _, series := range []string{
+		`timedge_turned_away_total{reason="handshakes"}`, `timedge_turned_away_total{reason="connections"}`,
+		`timedge_closed_total{code="hello_timeout"}`, "timedge_handshakes_failed_total",
+	} {
+		n := 0.0
+		for _, i := range w.nodes {
+			n += max(0, w.f.metric(i, series))
+		}
+		if n > 0 {
+			all += fmt.Sprintf("; %s %.0f", series, n)
+		}
+	}
+	return all
 }
 
 // watch looks at what they take until the storm is over.

@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
 
@@ -181,14 +179,6 @@ func (e *Engine) counted() {
 	e.accepted.Add(1)
 	e.conns.Add(1)
 	e.greeting.Add(1)
-}
-
-// balancer reports whether a connection comes from where PROXY headers are believed.
-func (e *Engine) balancer(from net.Addr) bool {
-	t, ok := from.(*net.TCPAddr)
-	return ok && slices.ContainsFunc(e.cfg.ProxyFrom, func(p netip.Prefix) bool {
-		return p.Contains(t.AddrPort().Addr().Unmap().WithZone(""))
-	})
 }
 
 // dismiss takes back what admit counted.

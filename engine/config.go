@@ -76,6 +76,9 @@ type Config struct {
 	Limits       Limits // on how much in a time
 }
 
+// helloTimeout is Config.HelloTimeout by default.
+const helloTimeout = 2 * time.Second
+
 // Check returns all that is wrong with a configuration, as far as it can be told without listening.
 func (c Config) Check() error { return c.fill() }
 
@@ -90,7 +93,7 @@ func (c *Config) fill() error {
 		c.Clock = clock.System
 	}
 	def(&c.Loops, runtime.GOMAXPROCS(0))
-	def(&c.HelloTimeout, 2*time.Second)
+	def(&c.HelloTimeout, helloTimeout)
 	def(&c.Ping, 20*time.Second)
 	def(&c.MaxConns, min(20_000, descriptors()-spareDescriptors))
 	def(&c.MaxHandshakes, 4096)

@@ -58,14 +58,25 @@ func authError(err error) *codec.ProtocolError {
 
 // peerAddr is where the client is, as far as this node can know: what a balancer says, or where the connection comes
 // from.
-func (s *session) peerAddr() netip.AddrPort {
+func (s *session) peerAddr() netip.AddrPort { return s.addrOver(s.conn) }
+
+// addrOver is peerAddr of a session that has no connection yet but c.
+func (s *session) addrOver(c interface{ RemoteAddr() net.Addr }) netip.AddrPort {
 	if s.rare != nil && s.rare.peer != nil {
 		return *s.rare.peer
 	}
-	if t, ok := s.conn.RemoteAddr().(*net.TCPAddr); ok {
-		return t.AddrPort()
+	return addrOf(c.RemoteAddr())
+}
+
+// addrOf returns an address of TCP as people write it: one of IPv4 that came in by a socket for IPv6 is of IPv4. It is
+// the zero value if a is no address of TCP.
+func addrOf(a net.Addr) netip.AddrPort {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
 	}
-	return netip.AddrPort{}
+	addr := t.AddrPort()
+	return netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
 }
 
 // identitiesEvery is how often sessions are looked at for tokens that were taken back, identitiesLeast how often at

@@ -53,11 +53,10 @@ func (a *addrLimiter) reload(r rate, atOnce int, exempt []netip.Prefix) {
 // take counts a connection of an address, or says why there may be none. One that may not be costs the address nothing.
 // The place is to be given back by leave; nil if the address is not limited.
 func (a *addrLimiter) take(from net.Addr, now int64) (place *addrPlace, why turned, text string) {
-	t, ok := from.(*net.TCPAddr)
-	if !ok {
+	addr := addrOf(from).Addr().WithZone("")
+	if !addr.IsValid() {
 		return nil, 0, ""
 	}
-	addr := t.AddrPort().Addr().Unmap().WithZone("")
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, p := range a.exempt {

@@ -1,20 +1,16 @@
 package engine
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"time"
 
 	"github.com/gobwas/ws"
-	"github.com/pires/go-proxyproto"
 	"golang.org/x/sys/unix"
 
 	"github.com/timedge/timedge/codec"
@@ -45,10 +41,7 @@ func (t transport) scheme() string {
 	return ""
 }
 
-const (
-	maxRequest    = 8 << 10 // bytes of an HTTP request for WebSocket
-	maxProxyBytes = 16 + 4096
-)
+const maxRequest = 8 << 10 // bytes of an HTTP request for WebSocket
 
 // SubProtocol is the WebSocket subprotocol of clients.
 const SubProtocol = "timedge.v1"
@@ -62,6 +55,7 @@ type shaking struct {
 	from   time.Duration // what enter has returned of that
 	served bool          // it has had one
 	heard  bool          // something was read
+	early  []byte        // was read before, behind a PROXY header: the socket's next bytes
 
 	until  time.Time     // the deadline, but for waited
 	waited time.Duration // for a place: it counts as nobody's time
@@ -70,7 +64,7 @@ type shaking struct {
 // Read waits for bytes, and then for a place to handle them.
 func (c *shaking) Read(b []byte) (int, error) {
 	c.rest()
-	n, err := c.TCPConn.Read(b)
+	n, err := c.next(b)
 	if err != nil {
 		return n, err
 	}
@@ -79,7 +73,7 @@ func (c *shaking) Read(b []byte) (int, error) {
 		return n, nil
 	}
 	came := time.Now()
-	if c.from, err = c.gate.enter(c.served); err != nil {
+	if c.from, err = c.gate.enter(c.served, maxGateWait-c.waited); err != nil {
 		return 0, err
 	}
 	c.placed = true
@@ -90,6 +84,16 @@ func (c *shaking) Read(b []byte) (int, error) {
 		}
 	}
 	c.served = true
+	return n, nil
+}
+
+// next reads what comes next: what came with a PROXY header first. It needs a place no less than what comes later.
+func (c *shaking) next(b []byte) (int, error) {
+	if len(c.early) == 0 {
+		return c.TCPConn.Read(b)
+	}
+	n := copy(b, c.early)
+	c.early = c.early[n:]
 	return n, nil
 }
 
@@ -179,7 +183,7 @@ func (e *Engine) shake(c *net.TCPConn, t transport, place *addrPlace, accepted i
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			e.limits.closed.add(codec.CodeHelloTimeout)
 		}
-		e.log.Debug().Err(err).Stringer("peer_addr", s.clientAddr(c)).Msg("handshake failed")
+		e.log.Debug().Err(err).Stringer("peer_addr", s.addrOver(c)).Msg("handshake failed")
 	}
 }
 
@@ -207,11 +211,10 @@ func (e *Engine) handshakes(c *net.TCPConn, t transport, s *session, until time.
 		k.early = early
 	}
 	if t.tls {
-		early := k.early
-		k.early = nil
-		records, rest, _, err := record.ServerAfter(sock, early, e.cfg.TLS)
+		sock.early, k.early = k.early, nil
+		records, rest, _, err := record.Server(sock, e.cfg.TLS)
 		if err != nil {
-			if !sock.heard && len(early) == 0 {
+			if !sock.heard {
 				err = silence(err)
 			}
 			return nil, fmt.Errorf("TLS: %w", err)
@@ -247,77 +250,6 @@ func silence(err error) error {
 		return errSilence
 	}
 	return err
-}
-
-// readProxy reads the PROXY header that a balancer begins with, takes the client's address from it, and returns what
-// was read too far. The client is held to the limits of its own address, the balancer is not.
-func (e *Engine) readProxy(c *net.TCPConn, s *session) (early []byte, err error) {
-	h, early, err := proxyHeader(c)
-	if err != nil {
-		return nil, err
-	}
-	if h.Command.IsLocal() { // the balancer speaks for itself
-		return early, nil
-	}
-	from, ok := h.SourceAddr.(*net.TCPAddr)
-	if !ok {
-		return early, nil // a client whose address the balancer does not know, or of no network
-	}
-	addr := from.AddrPort()
-	s.rarely().peer = &addr
-	place, why, text := e.limits.addrs.take(from, e.now())
-	if text != "" {
-		e.turned[why].Add(1)
-		return nil, errTurnedAway
-	}
-	s.place = place
-	return early, nil
-}
-
-// proxyHeader reads a PROXY header, and returns what was read too far.
-func proxyHeader(c io.Reader) (h *proxyproto.Header, early []byte, err error) {
-	r := bufio.NewReaderSize(c, maxProxyBytes)
-	n, err := proxyLength(r)
-	if err != nil {
-		return nil, nil, err
-	}
-	head, err := r.Peek(n)
-	if err != nil {
-		return nil, nil, fmt.Errorf("PROXY header: %w", err)
-	}
-	if h, err = proxyproto.Read(bufio.NewReader(bytes.NewReader(head))); err != nil {
-		return nil, nil, fmt.Errorf("PROXY header: %w", err)
-	}
-	_, _ = r.Discard(n)
-	rest, _ := r.Peek(r.Buffered())
-	return h, bytes.Clone(rest), nil
-}
-
-// proxyLength returns how many bytes the header that r begins with takes. It reads as far as it must to know that.
-func proxyLength(r *bufio.Reader) (int, error) {
-	b, err := r.Peek(1)
-	if err != nil {
-		return 0, silence(err)
-	}
-	if b[0] == proxyproto.SIGV2[0] {
-		if b, err = r.Peek(16); err != nil {
-			return 0, fmt.Errorf("PROXY header: %w", err)
-		}
-		return 16 + int(binary.BigEndian.Uint16(b[14:])), nil
-	}
-	const longest = 107 // of version 1
-	for n := 1; n <= longest; n++ {
-		if b, err = r.Peek(n); err != nil {
-			return 0, fmt.Errorf("PROXY header: %w", err)
-		}
-		if k := min(n, len(proxyproto.SIGV1)); !bytes.Equal(b[:k], proxyproto.SIGV1[:k]) {
-			return 0, proxyproto.ErrNoProxyProtocol
-		}
-		if b[n-1] == '\n' {
-			return n, nil
-		}
-	}
-	return 0, proxyproto.ErrVersion1HeaderTooLong
 }
 
 // upgrade answers a request for WebSocket.
@@ -383,15 +315,4 @@ func readRequest(c io.Reader, early []byte) (head, rest []byte, err error) {
 			return nil, nil, fmt.Errorf("WebSocket: %w", err)
 		}
 	}
-}
-
-// clientAddr is where the client of a connection is.
-func (s *session) clientAddr(c net.Conn) netip.AddrPort {
-	if s.rare != nil && s.rare.peer != nil {
-		return *s.rare.peer
-	}
-	if t, ok := c.RemoteAddr().(*net.TCPAddr); ok {
-		return t.AddrPort()
-	}
-	return netip.AddrPort{}
 }

@@ -133,13 +133,7 @@ var errVersion = errors.New("TLS: a version below 1.3")
 // Server makes the handshake of a server over a socket; cfg is from Config. It blocks as sock does. rest was read too
 // far.
 func Server(sock net.Conn, cfg *tls.Config) (c *Conn, rest []byte, s tls.ConnectionState, err error) {
-	return ServerAfter(sock, nil, cfg)
-}
-
-// ServerAfter is Server for a socket of which some has been read before.
-func ServerAfter(sock net.Conn, early []byte, cfg *tls.Config) (
-	c *Conn, rest []byte, s tls.ConnectionState, err error) {
-	t := &tap{Conn: sock, read: early}
+	t := &tap{Conn: sock}
 	return t.shake(tls.Server(t, cfg), true)
 }
 

@@ -9,14 +9,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/tools/loadgen/target"
 )
 
 // Where a service has several nodes, or one is to be killed, a connection that breaks, or over which nothing is heard,
 // is made again with the next node, and its wire goes on where it was.
 
-// giveUp is how long a connection may be away. It is then lost, which fails the run.
-const giveUp = 15 * time.Second
+// giveUp is how long a connection may be away: as long as two attempts may take. It is then lost, which fails the run.
+const giveUp = 2 * codec.AnswerWithin
 
 var errSilent = errors.New("nothing was heard from the server")
 

@@ -15,10 +15,10 @@ import (
 	"net/http"
 	"net/netip"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/internal/record"
 )
 
@@ -47,10 +47,10 @@ type Conn struct {
 	rest []byte // of the WebSocket, read with the answer to the request
 }
 
-// Dial connects and shakes hands. It returns a descriptor that does not block, and is the caller's. It blocks for 10
-// s at most. Some servers say a line of their protocol before TLS.
+// Dial connects and shakes hands. It returns a descriptor that does not block, and is the caller's. It blocks for as long
+// as a client waits for a server (codec.AnswerWithin) at most. Some servers say a line of their protocol before TLS.
 func Dial(to netip.AddrPort, kind Kind, receive int, line bool) (fd int, c *Conn, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), codec.AnswerWithin)
 	defer cancel()
 	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
 		if receive == 0 {

@@ -1,5 +1,5 @@
 import { sha256 } from "@noble/hashes/sha2.js";
-import { EncodeError, encodeControl, type Control, type Fields } from "./codec.js";
+import { answerWithin, EncodeError, encodeControl, type Control, type Fields } from "./codec.js";
 import { codes, mayRetry, policies, ProtocolError } from "./codes.js";
 import { Connection } from "./connection.js";
 import { ClientClosedError, ClosedError, ConnectionError } from "./errors.js";
@@ -98,7 +98,7 @@ export class Client {
   private async attempt(server: string): Promise<Connection> {
     const hello = { account: this.o.account, token: await this.token(), instance: this.instance, caps: capToken };
     const link = new Connection(server, this.dialer, hello);
-    const timeout = setTimeout(() => link.close(), this.o.dialTimeout ?? 5000);
+    const timeout = setTimeout(() => link.close(), this.o.dialTimeout ?? answerWithin);
     try {
       this.welcome = await link.welcome;
     } finally {

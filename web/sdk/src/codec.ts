@@ -10,6 +10,7 @@ export const maxPiece = maxFrame - streamHeader;
 export const maxSeq = 2 ** 48 - 1;
 export const prefaceSize = 8;
 export const version = 1;
+export const answerWithin = 15_000; // ms
 
 export const flagKey = 0x01;
 export const flagInit = 0x02;

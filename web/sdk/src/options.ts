@@ -16,7 +16,7 @@ export interface Options {
   dialer?: Dialer;
   /** Told of connections made and lost. */
   onState?: (s: State) => void;
-  /** How long one attempt may take, ms. Default: 5000. */
+  /** How long one attempt may take, ms. Default: 15000, for which a server that many come to at once may have them wait; who gives up before comes again behind all others. */
   dialTimeout?: number;
   /** How long a server may say nothing before another is tried, ms. Default, and at most: twice the server's ping time. */
   silence?: number;
