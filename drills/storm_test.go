@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -49,6 +50,7 @@ func (f *fleet) certificate() (cert, key string) {
 // how long it took until every one of them had its stream again, what it cost at its peak, and how many connections it
 // took: as many as clients if there was no second wave.
 func TestStorm(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(runtime.NumCPU() + 4)) // the generator's loops wait in system calls
 	for _, kind := range []over.Kind{over.Plain, over.TLS} {
 		name := map[over.Kind]string{over.Plain: "plain", over.TLS: "TLS"}[kind]
 		t.Run(name, func(t *testing.T) {

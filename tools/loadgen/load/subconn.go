@@ -117,17 +117,28 @@ type shaken struct {
 	s    *subscriber
 	fd   int
 	over *over.Conn
+	rest []byte // of its first words, sealed
 	err  error
 }
 
-// shake connects on a goroutine of its own, as handshakes block.
+// shake connects on a goroutine of its own, as handshakes block. The first words follow at once: a loop that has
+// thousands of connections to make would keep the server waiting for them.
 func (l *subLoop) shake(s *subscriber, receive int) {
 	s.heard, s.pinged, s.state, s.sealed = s.begun, true, connecting, s.sealed[:0]
 	l.dials++
-	to := s.addr()
+	to, words := s.addr(), slices.Clone(s.wire.Open(s.out[:0]))
 	go func() {
 		fd, c, err := over.Dial(to, l.cfg.Over, receive, l.cfg.Target == "nats" && l.cfg.Over == over.TLS)
-		l.shaken <- shaken{s, fd, c, err}
+		var rest []byte
+		if err == nil {
+			if rest, err = c.Seal(nil, words); err == nil {
+				rest, err = send(fd, rest)
+			}
+			if err != nil {
+				_ = unix.Close(fd)
+			}
+		}
+		l.shaken <- shaken{s, fd, c, rest, err}
 		l.poll.wake()
 	}()
 }
@@ -150,8 +161,7 @@ func (l *subLoop) adoptShaken() {
 			}
 			s.fd, s.over, s.state = c.fd, c.over, greeting
 			l.place(s)
-			s.out = s.wire.Open(s.out)
-			if !l.flush(s) {
+			if s.sealed = append(s.sealed, c.rest...); !l.flush(s) {
 				continue
 			}
 			if err := l.poll.add(s.fd, s.slot, s.generation, unix.EPOLLIN); err != nil {

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -47,6 +48,24 @@ type Conn struct {
 	rest []byte // of the WebSocket, read with the answer to the request
 }
 
+// beginning has a value for each connection that is about to say its first word. A client has a processor to itself, but
+// for a generator's: if all of them connected first, and computed their first words then, the last would be late by as
+// long as all of them take together, and a server that waits for each from its connection on would take it for a silent
+// one.
+var beginning = make(chan struct{}, 64)
+
+// beginner is a socket that tells when the first word is said.
+type beginner struct {
+	net.Conn
+	said func()
+}
+
+func (b *beginner) Write(p []byte) (int, error) {
+	n, err := b.Conn.Write(p)
+	b.said()
+	return n, err
+}
+
 // Dial connects and shakes hands. It returns a descriptor that does not block, and is the caller's. It blocks for as long
 // as a client waits for a server (codec.AnswerWithin) at most. Some servers say a line of their protocol before TLS.
 func Dial(to netip.AddrPort, kind Kind, receive int, line bool) (fd int, c *Conn, err error) {
@@ -60,6 +79,9 @@ func Dial(to netip.AddrPort, kind Kind, receive int, line bool) (fd int, c *Conn
 			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, receive)
 		})
 	}}
+	beginning <- struct{}{}
+	said := sync.OnceFunc(func() { <-beginning })
+	defer said()
 	sock, err := d.DialContext(ctx, "tcp", to.String())
 	if err != nil {
 		return -1, nil, err
@@ -72,7 +94,7 @@ func Dial(to netip.AddrPort, kind Kind, receive int, line bool) (fd int, c *Conn
 			return -1, nil, err
 		}
 	}
-	if c, err = Shake(sock, kind); err != nil {
+	if c, err = Shake(&beginner{sock, said}, kind); err != nil {
 		return -1, nil, err
 	}
 	raw, err := sock.(*net.TCPConn).SyscallConn()
