@@ -1,1 +1,0 @@
-import{b as a,c as b}from"./chunk-ETI73WID.js";import"./chunk-7QB3BOAG.js";import"./chunk-5QVDKHSK.js";import"./chunk-HC3UTYZP.js";import"./chunk-KDOP2FDQ.js";import"./chunk-IBNFLICV.js";export{b as page,a as worklet};
