@@ -185,7 +185,7 @@ func (in *inbound) piece(frame []byte) (ev Event, keep bool, err error) {
 		if st == nil {
 			return in.back(i), true, nil
 		}
-		st.consumed = st.expected - 1
+		st.consumed = f.Seq // what the server has sent, though more was consumed
 		in.owed += len(frame)
 		in.mark(st)
 		return nil, false, nil
@@ -371,6 +371,7 @@ func (in *inbound) back(i int) *Joined {
 	p := in.publisher(d.pub)
 	p.account, p.joined, p.streams = d.account, true, d.streams
 	for _, st := range d.streams {
+		st.consumed = st.expected - 1
 		st.pub, st.first, st.skip = p, 0, true // that the rest of a message does not come has been told
 		in.streams[st.key] = st
 	}

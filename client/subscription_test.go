@@ -383,7 +383,8 @@ func TestToldOnceMoreOfWhoHasLeft(t *testing.T) {
 		f := newFake(t)
 		c, p := f.connect(f.options())
 		s := subscribe(c, p, codec.PolicyLossless, 1<<20)
-		joined, left := &codec.Joined{Room: room, Pub: 1, Account: "bob"}, &codec.Left{Room: room, Pub: 1, Code: codec.CodeGone}
+		joined := &codec.Joined{Room: room, Pub: 1, Account: "bob"}
+		left := &codec.Left{Room: room, Pub: 1, Code: codec.CodeGone}
 		p.send(joined, frame(1, 0, "a"), frame(2, 0, "b"), left)
 		wantEvents(t, s, "joined bob", "message 1-1 a", "message 2-2 b", "left bob gone")
 		p.send(joined, frame(1, 0, "a"), frame(2, 0, "b"), left)

@@ -296,8 +296,8 @@ func (s *subscriber) of(k codec.StreamKey) *inStream {
 // stream takes a frame.
 func (s *subscriber) stream(f *codec.Stream, raw []byte) {
 	if s.departed[f.Pub] {
-		if past := s.past[f.StreamKey]; f.Seq < past {
-			s.send(&codec.Ack{Room: s.room.id, StreamKey: f.StreamKey, Seq: past - 1})
+		if f.Seq < s.past[f.StreamKey] {
+			s.send(&codec.Ack{Room: s.room.id, StreamKey: f.StreamKey, Seq: f.Seq})
 			return
 		}
 		s.returns(f.Pub)
