@@ -135,6 +135,9 @@ type Stream struct {
 	Dtype     uint8  `json:"dtype"`
 	Next      uint64 `json:"next"` // the number of the frame expected next
 	LogBytes  int    `json:"log_bytes"`
+	Arrived   uint64 `json:"arrived"` // the number up to which all has arrived with those whom its publisher waits for
+	// WaitsFor names, for people, who has acknowledged least of what has not arrived.
+	WaitsFor []string `json:"waits_for,omitempty"`
 }
 
 // Publisher is one publisher of a room.

@@ -121,8 +121,8 @@ type LinkHost interface {
 type Member interface {
 	// Ack takes the other node's word that its subscribers have a stream up to seq.
 	Ack(key codec.StreamKey, seq uint64, now int64)
-	// Tally says how many subscribers it serves, and how many of a lossless room it awaits back.
-	Tally(subs, awaited int, now int64)
+	// Tally says how many subscribers it serves, and what has become of clients of a lossless room there.
+	Tally(subs int, clients []codec.ClientMove, now int64)
 	// Leave ends the membership. If another follows at once the seat stays for that, with what it has acknowledged.
 	Leave(followed bool)
 }

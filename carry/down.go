@@ -58,7 +58,7 @@ func (p *Port) fromEdge(m codec.Control, now int64) error {
 		}
 	case *codec.Tally:
 		if sub := p.members[m.Room]; sub != nil {
-			sub.Tally(int(min(m.Subscribers, 1<<31)), int(min(m.Awaited, 1<<31)), now)
+			sub.Tally(int(min(m.Subscribers, 1<<31)), m.Clients, now)
 		}
 	case *codec.Digest:
 		return p.compare(m)

@@ -32,7 +32,6 @@ type edge struct {
 	least   least      // what these have
 	seats   int        // of those who waited, how many have not taken their seats yet
 	told    uint64     // the tally
-	awaits  uint64     // with told: how many were awaited back
 
 	asks []*request  // requests to be sent
 	outs []*outbound // publishers

@@ -19,6 +19,7 @@ type seat struct{}
 
 func (*seat) Admit(*room.Replay) {}
 func (*seat) Cut(codec.Code)     {}
+func (*seat) Elsewhere([]uint64) {}
 func (*seat) Acted(room.Outcome) {}
 
 // A session in its account's inbox is answered when the inbox's relay knows that somebody may be there, also where a

@@ -233,15 +233,15 @@ func (n *Node) Seated(id codec.RoomID, now int64) {
 // wherever. A relay that has been asked for the mirror and has had no tally since takes it that somebody may be.
 func (e *edge) attends() bool { return e.phase == fed && e.told != 0 && e.told < unheard }
 
-// tally tells the relay how many subscribers the mirror has or awaits back, if that has changed and nobody is on the
-// way to a seat.
+// tally tells the relay how many subscribers the mirror has, and who they are if it drops nothing, as far as that has
+// changed and nobody is on the way to a seat.
 func (n *Node) tally(e *edge) {
 	if e.mirror == nil || !e.whole || e.at == nil || e.phase == away || e.told == unheard || e.seats > 0 {
 		return
 	}
-	subs, awaited := uint64(e.mirror.Subscribers()), uint64(e.mirror.Awaited())
-	if subs != e.told || awaited != e.awaits {
-		e.told, e.awaits = subs, awaited
-		n.do.Tell(e.at.id, tally{e.mirror, subs, awaited})
+	subs, moves := uint64(e.mirror.Subscribers()), e.mirror.Moves(e.told == untold)
+	if subs != e.told || len(moves) > 0 {
+		e.told = subs
+		n.do.Tell(e.at.id, tally{e.mirror, subs, moves})
 	}
 }

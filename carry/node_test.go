@@ -207,9 +207,9 @@ func (w *wire) Admit(_ uint32, _ *room.Room, j room.Join, _ codec.RoomHead) (Mem
 
 type sub struct{ left bool }
 
-func (*sub) Ack(codec.StreamKey, uint64, int64) {}
-func (*sub) Tally(int, int, int64)              {}
-func (s *sub) Leave(bool)                       { s.left = true }
+func (*sub) Ack(codec.StreamKey, uint64, int64)   {}
+func (*sub) Tally(int, []codec.ClientMove, int64) {}
+func (s *sub) Leave(bool)                         { s.left = true }
 
 // holder is a session that holds an outbound.
 type holder struct{ cut []codec.Code }

@@ -196,11 +196,12 @@ type (
 		m   *codec.Mirror
 		why error
 	}
-	// tally tells the other node how many subscribers this one has of a room, and how many it awaits back, behind what
-	// they have acknowledged.
+	// tally tells the other node how many subscribers this one has of a room, and what has become of its clients, behind
+	// what they have acknowledged.
 	tally struct {
-		room          *room.Room
-		subs, awaited uint64
+		room  *room.Room
+		subs  uint64
+		moves []codec.ClientMove
 	}
 	// relayed tells the other node, if it is a member of the room, that another relays it now: or this one, which has had
 	// it from another until now.

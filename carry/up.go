@@ -64,6 +64,10 @@ func (p *Port) fromRelay(m codec.Control, now int64) error {
 		for _, num := range p.nums[m.Room] {
 			p.outs[lane{m.Room, num}].out.Count(*m)
 		}
+	case *codec.Elsewhere:
+		if f := p.feeds[m.Room]; f != nil && f.room != nil {
+			f.room.Elsewhere(uint64(f.ticket), m.Marks)
+		}
 	case *codec.Mirrored:
 		p.mirrored(m, now)
 	case *codec.Published:
@@ -222,7 +226,12 @@ func (c tally) do(p *Port, _ int64) {
 	if deserted { // who has come and left between two tallies was there
 		p.lh.Send(&codec.Tally{Room: c.room.ID, Subscribers: 1})
 	}
-	p.lh.Send(&codec.Tally{Room: c.room.ID, Subscribers: c.subs, Awaited: c.awaited})
+	for moves := range slices.Chunk(c.moves, codec.MaxMoves) {
+		p.lh.Send(&codec.Tally{Room: c.room.ID, Subscribers: c.subs, Clients: moves})
+	}
+	if len(c.moves) == 0 {
+		p.lh.Send(&codec.Tally{Room: c.room.ID, Subscribers: c.subs})
+	}
 	if deserted {
 		c.room.Vacated()
 	}

@@ -27,17 +27,23 @@ import (
 // serveCluster starts nodes of the test's own and returns when each has links to all others.
 func serveCluster(t testing.TB, n int) (addrs []string, shutdown []func()) {
 	t.Helper()
-	key := node.NewKey()
-	var nodes []*engine.Engine
+	_, addrs, shutdown = startCluster(t, n, engine.Config{Log: zerolog.Nop()})
+	return addrs, shutdown
+}
+
+// startCluster is serveCluster of nodes that can be asked.
+func startCluster(t testing.TB, n int, cfg engine.Config) (nodes []*engine.Engine, addrs []string, shutdown []func()) {
+	t.Helper()
+	key, log := node.NewKey(), cfg.Log
+	cfg.Listen, cfg.Loops, cfg.DrainSpread = []string{"127.0.0.1:0"}, 2, 10*time.Millisecond
 	for i := range n {
 		c := &engine.ClusterConfig{Bind: "127.0.0.1:0", Keys: node.Keys{key}}
 		for _, e := range nodes {
 			c.Join = append(c.Join, e.ClusterAddr())
 		}
-		e, err := engine.Start(engine.Config{
-			Listen: []string{"127.0.0.1:0"}, Loops: 2, Log: zerolog.Nop(), DrainSpread: 10 * time.Millisecond,
-			Node: fmt.Sprint("n", i), Cluster: c,
-		})
+		cfg.Node, cfg.Cluster = fmt.Sprint("n", i), c
+		cfg.Log = log.With().Str("at", cfg.Node).Logger()
+		e, err := engine.Start(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,7 +57,7 @@ func serveCluster(t testing.TB, n int) (addrs []string, shutdown []func()) {
 		}))
 		t.Cleanup(shutdown[i])
 	}
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for _, e := range nodes {
 		for linked := 0; linked < n; time.Sleep(5 * time.Millisecond) { // between two looks
 			if time.Now().After(deadline) {
@@ -71,7 +77,7 @@ func serveCluster(t testing.TB, n int) (addrs []string, shutdown []func()) {
 			}
 		}
 	}
-	return addrs, shutdown
+	return nodes, addrs, shutdown
 }
 
 // nextFrom is nextMessage of an inbox.

@@ -80,7 +80,7 @@ const (
 	tagLives = 2 // of state
 	tagReign = 2 // of mirror
 
-	tagAwaited = 4 // of tally
+	tagMoves = 4 // of tally
 )
 
 // Have says what a node has of the streams of a room, before the Mirror with the same number, whose own list is empty

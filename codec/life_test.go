@@ -1,7 +1,9 @@
 package codec
 
 import (
+	"encoding/binary"
 	"reflect"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -84,16 +86,33 @@ func TestReign(t *testing.T) {
 	}
 }
 
-// TestAwaited: the optional field of tally says how many are awaited back, and is not there if nobody is.
-func TestAwaited(t *testing.T) {
-	for _, m := range []Tally{{Room: 1, Subscribers: 3}, {Room: 1, Subscribers: 3, Awaited: 2}} {
+// TestTally: the optional field of tally says who has come and gone, and is not there if nobody has. What cannot be read
+// of it is left out.
+func TestTally(t *testing.T) {
+	moves := []ClientMove{{7, PresenceHere}, {1<<64 - 1, PresenceAwaited}, {9, PresenceGone}, {3, 200}}
+	for _, m := range []Tally{
+		{Room: 1, Subscribers: 3}, {Room: 1, Clients: moves}, {Room: 1, Subscribers: 3, Clients: slices.Repeat(moves, MaxMoves/4)},
+	} {
 		b, err := m.Append(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := Tally{Awaited: 9}
-		if err := got.Parse(b); err != nil || got != m {
+		got := Tally{Clients: []ClientMove{{1, 1}}}
+		if err := got.Parse(b); err != nil || !reflect.DeepEqual(got, m) {
 			t.Errorf("%+v, %v; wanted %+v", got, err, m)
+		}
+	}
+	many := Tally{Room: 1, Clients: make([]ClientMove, MaxMoves+1)}
+	if _, err := many.Append(nil); err == nil {
+		t.Error("more clients than a tally names")
+	}
+	for name, value := range map[string][]byte{"cut": {2, 0, 0, 0, 0, 0, 0, 0, 7, 2}, "endless": {0xff, 0xff, 3}, "empty": {}} {
+		b := enc((&Tally{Room: 1, Subscribers: 3}).Append(nil))
+		b = append(append(b, tagMoves, byte(len(value))), value...)
+		binary.BigEndian.PutUint16(b, uint16(len(b)-LengthSize))
+		got := Tally{}
+		if err := got.Parse(b); err != nil || len(got.Clients) != 0 || got.Subscribers != 3 {
+			t.Errorf("%s: parsed %+v, %v", name, got, err)
 		}
 	}
 }

@@ -2,20 +2,21 @@ package codec
 
 // Types of the frames that only links between nodes carry. PROTOCOL.md, section "Links".
 const (
-	TypeAs       = 0x40 // edge -> relay: a request on behalf of an account, answered as the request is
-	TypeMirror   = 0x41 // edge -> relay: subscribe a node to a room, answered by mirrored
-	TypeMirrored = 0x42
-	TypeState    = 0x43 // relay -> standby, holder -> relay: what a room is, answered by ok
-	TypeMoved    = 0x44 // asked node -> edge: it does not relay the room; who does
-	TypeDrop     = 0x45 // either way: a publisher's part on this link has ended
-	TypeTally    = 0x46 // edge -> relay: how many subscribers it serves
-	TypeDigest   = 0x47 // edge -> relay: all rooms that it mirrors from there
-	TypeInspect  = 0x48 // any -> any: what do you know, answered by report
-	TypeReport   = 0x49
-	TypeHave     = 0x4a // edge -> relay: positions, before mirror
-	TypeChange   = 0x4b // relay -> standby: what has changed of a state
-	TypePack     = 0x4c // either way: many frames about rooms
-	TypeOperate  = 0x4d // any -> any: what an operator wants of a node, answered by report
+	TypeAs        = 0x40 // edge -> relay: a request on behalf of an account, answered as the request is
+	TypeMirror    = 0x41 // edge -> relay: subscribe a node to a room, answered by mirrored
+	TypeMirrored  = 0x42
+	TypeState     = 0x43 // relay -> standby, holder -> relay: what a room is, answered by ok
+	TypeMoved     = 0x44 // asked node -> edge: it does not relay the room; who does
+	TypeDrop      = 0x45 // either way: a publisher's part on this link has ended
+	TypeTally     = 0x46 // edge -> relay: how many subscribers it serves
+	TypeDigest    = 0x47 // edge -> relay: all rooms that it mirrors from there
+	TypeInspect   = 0x48 // any -> any: what do you know, answered by report
+	TypeReport    = 0x49
+	TypeHave      = 0x4a // edge -> relay: positions, before mirror
+	TypeChange    = 0x4b // relay -> standby: what has changed of a state
+	TypePack      = 0x4c // either way: many frames about rooms
+	TypeOperate   = 0x4d // any -> any: what an operator wants of a node, answered by report
+	TypeElsewhere = 0x4e // relay -> edge: clients that subscribe at other nodes now
 )
 
 // Flags of Mirror.
@@ -79,6 +80,8 @@ func NewLink(typ byte) Control {
 		return new(Pack)
 	case TypeOperate:
 		return new(Operate)
+	case TypeElsewhere:
+		return new(Elsewhere)
 	}
 	return nil
 }
@@ -263,13 +266,32 @@ func (m *Drop) Parse(b []byte) error {
 	return r.done()
 }
 
-// Tally tells the relay how many subscribers of a room the edge serves, and of a lossless room how many have lost their
-// connections there and are awaited back: their places are kept for them.
+// Tally tells the relay how many subscribers of a room the edge serves, and of a lossless room who they are, and who has
+// lost the connection there and is awaited back: their places are kept for them.
 type Tally struct {
 	Room        RoomID
 	Subscribers uint64
-	Awaited     uint64 // optional
+	Clients     []ClientMove // what has become of whom since the last tally for the same Mirror; optional, at most MaxMoves
 }
+
+// ClientMove is what has become of a client of a lossless room at a node.
+type ClientMove struct {
+	Mark uint64 // see ClientMark
+	Now  Presence
+}
+
+// Presence is what a client of a lossless room is to a node.
+type Presence uint8
+
+// The presences. A later version may have more.
+const (
+	PresenceGone    Presence = iota // it has no place there
+	PresenceAwaited                 // it has lost its connection: its place is kept
+	PresenceHere                    // it subscribes there
+)
+
+// MaxMoves is how many clients a tally names at most.
+const MaxMoves = 6000
 
 // Type returns TypeTally.
 func (*Tally) Type() byte { return TypeTally }
@@ -279,8 +301,15 @@ func (m *Tally) Append(dst []byte) ([]byte, error) {
 	w := begin(dst, TypeTally)
 	w.room(m.Room)
 	w.varint(m.Subscribers)
-	if m.Awaited != 0 {
-		w.field(tagAwaited, func(v *writer) { v.varint(m.Awaited) })
+	if len(m.Clients) > 0 {
+		w.field(tagMoves, func(v *writer) {
+			if v.list(len(m.Clients), MaxMoves) {
+				for _, c := range m.Clients {
+					v.u64(c.Mark)
+					v.u8(uint8(c.Now))
+				}
+			}
+		})
 	}
 	return w.end()
 }
@@ -288,15 +317,49 @@ func (m *Tally) Append(dst []byte) ([]byte, error) {
 // Parse implements Control.
 func (m *Tally) Parse(b []byte) error {
 	r := body(b)
-	m.Room, m.Subscribers, m.Awaited = r.room(), r.varint(), 0
+	m.Room, m.Subscribers, m.Clients = r.room(), r.varint(), nil
 	r.fields(func(tag uint64, value []byte) bool {
-		v := reader{b: value}
-		if n := v.varint(); tag == tagAwaited && v.err == nil {
-			m.Awaited = n
+		if tag == tagMoves {
+			v := reader{b: value}
+			for n := v.count(9, MaxMoves); n > 0; n-- {
+				m.Clients = append(m.Clients, ClientMove{v.u64(), Presence(v.u8())})
+			}
 		}
-		return tag == tagAwaited
+		return tag == tagMoves
 	})
 	return r.err
+}
+
+// Elsewhere tells an edge that clients of a lossless room subscribe at other nodes: it keeps no places for those of them
+// that it awaits back.
+type Elsewhere struct {
+	Room  RoomID
+	Marks []uint64 // at most MaxMoves; see ClientMark
+}
+
+// Type returns TypeElsewhere.
+func (*Elsewhere) Type() byte { return TypeElsewhere }
+
+// Append implements Control.
+func (m *Elsewhere) Append(dst []byte) ([]byte, error) {
+	w := begin(dst, TypeElsewhere)
+	w.room(m.Room)
+	if w.list(len(m.Marks), MaxMoves) {
+		for _, mark := range m.Marks {
+			w.u64(mark)
+		}
+	}
+	return w.end()
+}
+
+// Parse implements Control.
+func (m *Elsewhere) Parse(b []byte) error {
+	r := body(b)
+	m.Room, m.Marks = r.room(), nil
+	for n := r.count(8, MaxMoves); n > 0 && r.err == nil; n-- {
+		m.Marks = append(m.Marks, r.u64())
+	}
+	return r.done()
 }
 
 // Digest names all rooms that the edge mirrors by this link, so that interest that either side has lost is repaired.

@@ -133,7 +133,7 @@ func setFields(v reflect.Value, fields map[string]any) error {
 				continue
 			}
 			x, ok := fields[snake(f.Name)]
-			optional := []string{"Gapped", "Renew", "To", "Life", "Mark", "Seen", "Reign", "Keep", "Resumes", "Awaited"}
+			optional := []string{"Gapped", "Renew", "To", "Life", "Mark", "Seen", "Reign", "Keep", "Resumes", "Clients"}
 			if !ok && slices.Contains(optional, f.Name) {
 				continue // each has a test of its own: TestGapped, TestRenew, TestSendTo, TestLives, TestReign, TestKeep ...
 			}

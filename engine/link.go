@@ -180,7 +180,18 @@ func (m *member) Ack(key codec.StreamKey, seq uint64, now int64) {
 }
 
 // Tally implements carry.Member.
-func (m *member) Tally(subs, awaited int, now int64) { m.o.room.Tally(m, subs, awaited, now) }
+func (m *member) Tally(subs int, clients []codec.ClientMove, now int64) {
+	m.o.room.Tally(m, subs, clients, now)
+}
+
+// Elsewhere implements room.Member.
+func (m *member) Elsewhere(marks []uint64) {
+	m.o.loop.post(item{kind: itemDo, do: func() {
+		if !m.ended {
+			m.s.queueControl(&codec.Elsewhere{Room: m.o.room.ID, Marks: marks})
+		}
+	}})
+}
 
 // Leave implements carry.Member.
 func (m *member) Leave(followed bool) { m.detach(followed) }

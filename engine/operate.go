@@ -121,7 +121,9 @@ func (e *Engine) Room(ctx context.Context, id codec.RoomID) (admin.RoomDetail, e
 		known = true
 		d.Room = describe(r, e.now())
 		for _, s := range r.Streams() {
-			d.Streams = append(d.Streams, admin.Stream{Publisher: s.Pub, Account: s.Account, Dtype: s.Dtype, Next: s.Next, LogBytes: s.LogBytes})
+			d.Streams = append(d.Streams, admin.Stream{
+				Publisher: s.Pub, Account: s.Account, Dtype: s.Dtype, Next: s.Next, LogBytes: s.LogBytes, Arrived: s.Arrived, WaitsFor: s.WaitsFor,
+			})
 		}
 		d.Readers = e.readers(r)
 		if e.cluster == nil {

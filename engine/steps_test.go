@@ -151,6 +151,7 @@ type nobody struct{ _ byte } // not empty: members are told apart by their addre
 
 func (*nobody) Admit(rp *room.Replay) { rp.Release() }
 func (*nobody) Cut(codec.Code)        {}
+func (*nobody) Elsewhere([]uint64)    {}
 func (*nobody) Acted(room.Outcome)    {}
 
 // requestsCharged are what a client may ask for: each makes one round's frames.

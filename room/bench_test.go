@@ -18,9 +18,10 @@ func (taker) Post(b *Batch) {
 // nobody is a member that nothing is done for.
 type nobody struct{ _ byte } // not empty: members are told apart by their addresses
 
-func (*nobody) Admit(rp *Replay) { rp.Release() }
-func (*nobody) Cut(codec.Code)   {}
-func (*nobody) Acted(Outcome)    {}
+func (*nobody) Admit(rp *Replay)   { rp.Release() }
+func (*nobody) Cut(codec.Code)     {}
+func (*nobody) Elsewhere([]uint64) {}
+func (*nobody) Acted(Outcome)      {}
 
 // renumber writes new sequence numbers into the frames of a run, and returns the run.
 func renumber(t testing.TB, frames []byte, next uint64) Run {

@@ -152,6 +152,8 @@ type viewer struct {
 	dropped int // by looks
 	cuts    []codec.Code
 
+	elsewhere []uint64 // of a link: clients that have come to other nodes
+
 	tap     func(frame []byte, typ byte) // is given every frame, too; may be nil
 	fail    func(format string, args ...any)
 	broken  map[codec.Position]bool // the last frames before gaps of the publisher
@@ -171,6 +173,9 @@ type viewed struct {
 	resumed  bool // nothing has come since a resume, which may be within a message
 	script   []string
 }
+
+// Elsewhere implements Member.
+func (v *viewer) Elsewhere(marks []uint64) { v.elsewhere = append(v.elsewhere, marks...) }
 
 // Acted implements Member.
 func (v *viewer) Acted(out Outcome) {

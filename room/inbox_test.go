@@ -234,7 +234,7 @@ func TestInboxSomebodyComesBackElsewhere(t *testing.T) {
 		t.Run(policy.String(), func(t *testing.T) {
 			x := newInboxBench(t, policy)
 			v := x.viewer(Join{Link: "n2"})
-			x.room.Tally(v, 1, 0, x.now)
+			x.room.Tally(v, 1, nil, x.now)
 			if err := x.send("bob"); err != nil {
 				t.Fatal(err)
 			}
@@ -287,14 +287,14 @@ func TestInboxWithALink(t *testing.T) {
 	if err := x.send("bob"); err != nil {
 		t.Fatalf("a link that has not said anything yet: %v", err)
 	}
-	x.room.Tally(node, 0, 0, x.now)
+	x.room.Tally(node, 0, nil, x.now)
 	if err := x.send("bob"); err != nil {
 		t.Fatalf("who sends already: %v", err)
 	}
 	if _, _, err := x.room.Publish(&fakeHolder{}, "bob", 2, false); !errors.Is(err, ErrAway) {
 		t.Fatalf("nobody is behind the link: %v", err)
 	}
-	x.room.Tally(node, 2, 0, x.now)
+	x.room.Tally(node, 2, nil, x.now)
 	x.at(x.now + int64(time.Minute))
 	if len(x.hold.cuts) != 0 {
 		t.Errorf("cut off: %v", x.hold.cuts)
@@ -449,8 +449,8 @@ func TestInboxIsLeftWithWhatHadArrived(t *testing.T) {
 					join = Join{Link: "n3"}
 				}
 				v := x.viewer(join)
-				x.room.Tally(idle, 0, 0, x.now)
-				x.room.Tally(v, 1, 0, x.now)
+				x.room.Tally(idle, 0, nil, x.now)
+				x.room.Tally(v, 1, nil, x.now)
 				if err := x.send("bob"); err != nil {
 					t.Fatal(err)
 				}
@@ -466,7 +466,7 @@ func TestInboxIsLeftWithWhatHadArrived(t *testing.T) {
 				want := uint64(2)
 				if where == "elsewhere" {
 					ack(v, 2)
-					x.room.Tally(v, 0, 0, x.now)
+					x.room.Tally(v, 0, nil, x.now)
 					ack(v, 3) // of a node that nobody is behind any more
 				} else {
 					if policy == codec.PolicyLossless {

@@ -207,9 +207,8 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	default:
 		r.seats.sit(seat)
 	}
-	// now that the seat counts: who gives up another has all that are there counted
-	if r.seats != nil && j.Link == "" && j.before() && !sat {
-		r.seats.returned("", 1)
+	if seat != nil && j.Link == "" { // now that the seat counts
+		r.seats.came([]uint64{seat.mark}, seat)
 	}
 	if !slices.Contains(r.outlets, o) {
 		r.outlets = append(r.outlets, o)
@@ -305,7 +304,7 @@ func (r *Room) Unsubscribe(o Outlet, member Member, counts, last, gone bool, now
 	}
 	if n, link := r.links[member]; link {
 		if r.seats != nil && r.seats.byMember[member] != nil {
-			r.seats.byMember[member].served = max(n, 0) + r.seats.byMember[member].awaits
+			r.seats.byMember[member].served = max(n, 0)
 		}
 		r.tallied -= max(n, 0)
 		delete(r.links, member)
@@ -337,36 +336,27 @@ func (r *Room) full() bool {
 	return r.kind.elsewhere(r.total, r.toldOf)+r.subs+r.tallied >= r.set.MaxSubs
 }
 
-// Tally says how many subscribers the node of a link serves, and how many of a lossless room it awaits back.
-func (r *Room) Tally(member Member, subs, awaited int, now int64) {
+// Tally says how many subscribers the node of a link serves, and what has become of clients of a lossless room there.
+func (r *Room) Tally(member Member, subs int, clients []codec.ClientMove, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	old, ok := r.links[member]
 	if !ok || r.ended != 0 {
 		return
 	}
-	var seat *seat
-	back := 0 // who came back to the places that they had there
-	if r.seats != nil {
-		seat = r.seats.byMember[member]
+	if old != subs {
+		r.links[member] = subs
+		r.tallied += subs - max(old, 0)
+		if subs < old {
+			r.parted(member)
+		}
+		r.attend(now)
+		r.recount = true
+		r.changed()
 	}
-	if seat != nil {
-		back, seat.awaits = max(0, seat.awaits-awaited), awaited
+	if r.seats != nil && r.seats.byMember[member] != nil {
+		r.seats.named(r.seats.byMember[member], clients, old == untold)
 	}
-	if old == subs {
-		return
-	}
-	r.links[member] = subs
-	r.tallied += subs - max(old, 0)
-	if subs < old {
-		r.parted(member)
-	}
-	if seat != nil {
-		r.seats.returned(seat.node, subs-max(old, 0)-back)
-	}
-	r.attend(now)
-	r.recount = true
-	r.changed()
 }
 
 // Subscribers returns how many subscribers this node has, those that links tally included; Tallied how many of them

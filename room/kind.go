@@ -78,7 +78,7 @@ func (p policy) lookAfter(l *seating, r *Room, s *seat, now int64) {
 }
 
 // bequeaths reports whether the seat of a node that is gone goes over to the subscribers that it had.
-func (p policy) bequeaths(s *seat) bool { return p.lossless() && s.served > 0 }
+func (p policy) bequeaths(s *seat) bool { return p.lossless() && s.missed() }
 
 // What a slow subscriber's queue does (Queue).
 

@@ -47,8 +47,9 @@ const (
 	publisherCost = 704 // with its session's part of it
 	streamCost    = 400
 	grantCost     = 96 // beside the account's name
-	seatCost      = 448
+	seatCost      = 544
 	placeCost     = 136
+	clientCost    = 40
 
 	// batchOverhead is what a batch costs beside its buffer: the struct, the buffer's, an entry in a log, in a mailbox and
 	// in a list of what is on its way.

@@ -166,6 +166,9 @@ type modelSub struct {
 	acted   func(Outcome)
 }
 
+// Elsewhere implements Member.
+func (s *modelSub) Elsewhere([]uint64) {}
+
 // Acted implements Member.
 func (s *modelSub) Acted(out Outcome) { s.acted(out) }
 

@@ -302,8 +302,8 @@ func TestOccupiedEnds(t *testing.T) {
 		}},
 		{"at another node", func(x *bench) func() {
 			link := x.viewer(Join{Link: "n2"})
-			x.room.Tally(link, 3, 0, x.now)
-			return func() { x.room.Tally(link, 0, 0, x.now) }
+			x.room.Tally(link, 3, nil, x.now)
+			return func() { x.room.Tally(link, 0, nil, x.now) }
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -12,13 +12,15 @@ type seat struct {
 	at     int    // place in the list
 	node   string // of a link: the node at its other end
 	member Member // nil while its connection is away
+	mark   uint64 // of a client: its codec.ClientMark
 	mute   uint16 // publisher whose streams it does not get; 0: none
 	late   bool   // lagged, does not count; not in lossless rooms
 	cut    bool   // cut off; the seat is there until its subscriber has left the room
-	awaits int    // of a link: the subscribers that its node awaits back, in a lossless room
-	served int    // of a link that is away: the subscribers that its node had, or awaited back
-	// and that node is gone: the seat is theirs, until as many have come back; lossless rooms only
-	orphan bool
+	// of a link in a lossless room: the clients that its node has named, who subscribe there or are awaited back; nil if it
+	// has named none
+	clients map[uint64]codec.Presence
+	served  int  // of a link that is away: how many subscribers its node had
+	orphan  bool // and that node is gone: the seat is theirs, until they have come elsewhere; lossless rooms only
 	// when it last acknowledged something, or had nothing to acknowledge, or its connection broke
 	moved  int64
 	places map[codec.StreamKey]*place // of every stream that it gets
@@ -40,7 +42,7 @@ type place struct {
 
 // account counts what the seat takes. No-op for one that is gone.
 func (s *seat) account() {
-	n := seatCost + placeCost*(len(s.places)+len(s.has))
+	n := seatCost + placeCost*(len(s.places)+len(s.has)) + clientCost*len(s.clients)
 	s.share.Hold(n - s.holds)
 	s.holds = n
 }

@@ -15,19 +15,23 @@ import (
 // arrived when every loop has taken it and every seat that counts has acknowledged it; a seat that owes a batch for too
 // long does not count until it has caught up.
 type seating struct {
+	room     *Room
 	pool     *Pool
 	crowd    *atomic.Int32 // how many seats there are
 	seats    []*seat
+	nodes    []*seat // of these, those of links
 	byWho    map[who][]*seat
-	byMember map[Member]*seat // those whose subscriber is connected
-	hold     int64            // until then, by time, nothing counts as arrived; 0: no hold
+	byMark   map[uint64][]*seat  // of clients: see presence.go
+	moves    map[uint64]struct{} // clients of whom a mirror's relay is to be told
+	byMember map[Member]*seat    // those whose subscriber is connected
+	hold     int64               // until then, by time, nothing counts as arrived; 0: no hold
 }
 
 // seated returns the room's seating, making it if need be. Room's mutex.
 func (r *Room) seated() *seating {
 	if r.seats == nil {
-		r.seats = &seating{pool: r.table.pool, crowd: &r.crowd, byWho: make(map[who][]*seat),
-			byMember: make(map[Member]*seat)}
+		r.seats = &seating{room: r, pool: r.table.pool, crowd: &r.crowd, byWho: make(map[who][]*seat),
+			byMark: make(map[uint64][]*seat), byMember: make(map[Member]*seat)}
 		r.table.watch(r)
 	}
 	return r.seats
@@ -54,6 +58,12 @@ func (l *seating) take(s *seat, j *Join, now int64) *seat {
 		l.seats = append(l.seats, s)
 		l.crowd.Store(int32(len(l.seats)))
 		l.byWho[s.who] = append(l.byWho[s.who], s)
+		if j.Link == "" {
+			s.mark = codec.ClientMark(l.room.ID, j.Account, j.Instance)
+			l.byMark[s.mark] = append(l.byMark[s.mark], s)
+		} else {
+			l.nodes = append(l.nodes, s)
+		}
 	}
 	if s.member != nil {
 		s.member.Cut(codec.CodeReplaced)
@@ -65,7 +75,8 @@ func (l *seating) take(s *seat, j *Join, now int64) *seat {
 		}
 		clear(s.places)
 		clear(s.has)
-		s.awaits = 0
+	} else {
+		l.note(s.mark)
 	}
 	s.member, s.moved, s.late, s.cut = j.Member, now, false, false
 	l.byMember[j.Member] = s
@@ -312,6 +323,8 @@ func (l *seating) leave(member Member, gone bool, now int64) {
 	s.member, s.moved = nil, now
 	if !gone || s.cut {
 		l.remove(s)
+	} else {
+		l.parts(s)
 	}
 }
 
@@ -321,10 +334,15 @@ func (l *seating) remove(gone *seat) {
 	l.seats[n] = nil
 	l.seats = l.seats[:n]
 	l.crowd.Store(int32(n))
-	if same := slices.DeleteFunc(l.byWho[gone.who], func(s *seat) bool { return s == gone }); len(same) > 0 {
-		l.byWho[gone.who] = same
+	without(l.byWho, gone.who, gone)
+	if gone.node == "" {
+		without(l.byMark, gone.mark, gone)
+		l.note(gone.mark)
 	} else {
-		delete(l.byWho, gone.who)
+		l.nodes = slices.DeleteFunc(l.nodes, func(s *seat) bool { return s == gone })
+		for mark := range gone.clients {
+			l.note(mark)
+		}
 	}
 	gone.share.Hold(-gone.holds)
 	gone.share, gone.holds = nil, 0
@@ -337,6 +355,15 @@ func (l *seating) remove(gone *seat) {
 	}
 	for i, key := range keys {
 		l.unseat(gone, gone.places[key], streams[i])
+	}
+}
+
+// without takes a seat out of an index.
+func without[K comparable](index map[K][]*seat, key K, gone *seat) {
+	if same := slices.DeleteFunc(index[key], func(s *seat) bool { return s == gone }); len(same) > 0 {
+		index[key] = same
+	} else {
+		delete(index, key)
 	}
 }
 
@@ -425,43 +452,6 @@ func (l *seating) vacate(r *Room, node string) {
 			s.orphan = true
 		default:
 			l.remove(s)
-		}
-	}
-}
-
-// Awaited returns how many subscribers of a lossless room have lost their connections, here or at nodes that get the
-// room by way of this one, and are awaited back: their places are kept.
-func (r *Room) Awaited() (n int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.seats == nil || !r.kind.lossless() {
-		return 0
-	}
-	for _, s := range r.seats.seats {
-		switch {
-		case s.member != nil:
-			n += s.awaits
-		case s.node != "":
-			n += s.served
-		default:
-			n++
-		}
-	}
-	return n
-}
-
-// returned says that n subscribers have come to a node who may be some that lost theirs: the same node, if that was
-// gone for this one only, or any other. Who they are only their new nodes know.
-func (l *seating) returned(node string, n int) {
-	for _, same := range []bool{true, false} {
-		for i := len(l.seats) - 1; i >= 0 && n > 0; i-- {
-			if s := l.seats[i]; s.orphan && (s.node == node) == same {
-				back := min(n, s.served)
-				n -= back
-				if s.served -= back; s.served == 0 {
-					l.remove(s)
-				}
-			}
 		}
 	}
 }

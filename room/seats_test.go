@@ -364,64 +364,6 @@ func TestLosslessModel(t *testing.T) {
 	})
 }
 
-// The subscribers of a node that is gone keep its place in a lossless room: until as many have come, here or to other
-// nodes, or the stall time is over.
-func TestLosslessPlaceOfANodeThatIsGone(t *testing.T) {
-	for _, come := range []bool{true, false} {
-		x := losslessBench(t)
-		gone, other := x.viewer(Join{Link: "edge"}), x.viewer(Join{Account: "other"})
-		x.room.Tally(gone, 2, 0, x.now)
-		x.script(1, "1", "2", "3", "4")
-		x.loop.drain()
-		gone.take(1 << 30)
-		other.take(1 << 30)
-		x.ack(gone, 2)
-		x.ack(other, 4)
-		x.loop.unsubscribe(gone, true)
-		for range 2 {
-			x.table.Vacate("edge")
-		}
-		x.wantAcked(2)
-		node := x.back(Join{Link: "edge", New: true}, 4) // the node, restarted; one who has had everything asks there first
-		node.stream(x.key(1)).expected = 3
-		x.wantScript(node, 1, "3 4")
-		x.wantAcked(2)
-		if come {
-			v := x.back(Join{Account: "v"}, 3)
-			x.wantScript(v, 1, "4")
-			x.ack(v, 4)
-			x.wantAcked(2)
-			x.room.Tally(node, 1, 0, x.now)
-		} else {
-			x.at(x.now + 10e9 + 1)
-		}
-		x.wantAcked(4)
-		if n := len(x.room.seats.seats); come && n != 3 || !come && n != 2 {
-			t.Errorf("%d seats are left", n)
-		}
-	}
-}
-
-// A subscriber of a lossless room has lost its connection when its node goes, too: its place is kept as those are of
-// the subscribers that the node had.
-func TestLosslessPlaceOfWhoIsBetweenTwoNodes(t *testing.T) {
-	x := losslessBench(t)
-	edge := x.viewer(Join{Link: "edge"})
-	x.room.Tally(edge, 1, 0, x.now)
-	x.script(1, "1", "2", "3", "4")
-	x.loop.drain()
-	edge.take(1 << 30)
-	x.ack(edge, 2)
-	x.room.Tally(edge, 0, 1, x.now)
-	x.loop.unsubscribe(edge, true)
-	x.table.Vacate("edge")
-	x.wantAcked(2)
-	v := x.back(Join{Account: "v"}, 2)
-	x.wantScript(v, 1, "3 4")
-	x.ack(v, 4)
-	x.wantAcked(4)
-}
-
 // An edge that leaves a lossless room's relay for another, and comes back because that one had no right to it, goes on
 // where it was, though it counted no more meanwhile.
 func TestLosslessEdgeLeavesAndComesBack(t *testing.T) {

@@ -139,7 +139,9 @@ func (m *subscription) Ack(key codec.StreamKey, seq uint64, now int64) {
 }
 
 // Tally implements carry.Member.
-func (m *subscription) Tally(subs, awaited int, now int64) { m.o.room.Tally(m, subs, awaited, now) }
+func (m *subscription) Tally(subs int, clients []codec.ClientMove, now int64) {
+	m.o.room.Tally(m, subs, clients, now)
+}
 
 // Leave implements carry.Member.
 func (m *subscription) Leave(followed bool) { m.detach(followed) }

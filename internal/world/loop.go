@@ -105,6 +105,15 @@ func (m *subscription) Admit(rp *room.Replay) {
 	m.o.l.box.post(func() { m.o.flush(); m.admit(rp) })
 }
 
+// Elsewhere implements room.Member.
+func (m *subscription) Elsewhere(marks []uint64) {
+	m.o.l.box.post(func() {
+		if !m.ended {
+			m.s.Send(&codec.Elsewhere{Room: m.o.room.ID, Marks: marks})
+		}
+	})
+}
+
 // Cut implements room.Member.
 func (m *subscription) Cut(code codec.Code) {
 	m.o.l.box.post(func() { m.o.flush(); m.cut(code) })
