@@ -49,7 +49,7 @@ func startCluster(t testing.TB, n int, cfg engine.Config) (nodes []*engine.Engin
 		}
 		nodes, addrs = append(nodes, e), append(addrs, e.Addrs()[0].String())
 		shutdown = append(shutdown, sync.OnceFunc(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // on a busy machine it takes long
 			defer cancel()
 			if err := e.Shutdown(ctx); err != nil {
 				t.Error(err)

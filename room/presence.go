@@ -75,7 +75,7 @@ func (l *seating) came(marks []uint64, at *seat) {
 				its = append(its, mark)
 			}
 		}
-		if l.forgo(s, its); s.orphan && !s.missed() {
+		if l.forgo(s, its); s.member == nil && !s.missed() {
 			l.remove(s)
 		}
 	}
@@ -124,7 +124,8 @@ func (l *seating) named(s *seat, clients []codec.ClientMove, first bool) {
 	l.came(here, s)
 }
 
-// parts follows a broken connection: for who subscribes elsewhere no place is kept.
+// parts follows a broken connection: no place is kept for who subscribes elsewhere, and none for a node behind whose link
+// nobody is missed.
 func (l *seating) parts(s *seat) {
 	if s.node == "" {
 		if l.note(s.mark); l.stands(s.mark, s) == codec.PresenceHere {
@@ -137,7 +138,9 @@ func (l *seating) parts(s *seat) {
 			delete(s.clients, mark)
 		}
 	}
-	s.account()
+	if s.account(); l.room.kind.lossless() && !s.missed() {
+		l.remove(s)
+	}
 }
 
 // missed reports whether subscribers may have been behind a link that is gone: those that it has named and that are not

@@ -200,6 +200,49 @@ func TestMirrorTellsOfItsClients(t *testing.T) {
 	node.take(1 << 30)
 }
 
+// A node behind whose broken link nobody is missed holds nobody up: all have gone elsewhere, or none was there.
+func TestBrokenLinkBehindWhichNobodyIs(t *testing.T) {
+	for name, leave := range map[string]func(x *bench, a, b *viewer){
+		"who was there has left":      func(x *bench, a, _ *viewer) { x.room.Tally(a, 0, x.moves(gone, "v"), x.now) },
+		"who was there is elsewhere":  func(x *bench, _, b *viewer) { x.room.Tally(b, 2, x.moves(here, "v"), x.now) },
+		"who was there is at a third": func(x *bench, a, _ *viewer) { x.viewer(Join{Account: "v"}); x.room.Tally(a, 0, nil, x.now) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			x, a, b := relayOfTwo(t)
+			leave(x, a, b)
+			x.loop.unsubscribe(a, true)
+			for _, s := range x.room.seats.seats {
+				if s.node == "a" {
+					t.Errorf("%v has a seat still", s)
+				}
+			}
+			for _, v := range x.loop.members {
+				v.take(1 << 30)
+			}
+		})
+	}
+}
+
+// A relay that becomes a mirror serves nobody behind the links that it has sent away, and says so.
+func TestDemotedRelayServesItsOwn(t *testing.T) {
+	x, a, b := relayOfTwo(t)
+	own := x.viewer(Join{Account: "own"})
+	x.room.Demote(x.now)
+	if n := x.room.Subscribers(); n != 1 {
+		t.Errorf("%d subscribers, want its own alone", n)
+	}
+	if moves := x.room.Moves(true); !slices.Equal(moves, x.moves(here, "own")) {
+		t.Errorf("it tells of %v", moves)
+	}
+	x.loop.drain()
+	if n := x.room.Subscribers(); n != 1 || len(a.cuts) != 1 || len(b.cuts) != 1 {
+		t.Errorf("%d subscribers when the links are gone; cuts %v and %v", n, a.cuts, b.cuts)
+	}
+	own.take(1 << 30)
+	a.take(1 << 30)
+	b.take(1 << 30)
+}
+
 // TestPresenceModel lets clients wander between a relay and two nodes, which notice late that they are gone, and nodes go
 // and come back. Who has not left has a place; while it subscribes anywhere none is kept for it; and none for nobody.
 func TestPresenceModel(t *testing.T) {

@@ -223,7 +223,11 @@ func (r *Room) Demote(now int64) {
 			s.told = codec.MaxSeq // what arrives without the links' seats is no news for the publisher
 		}
 	}
-	r.total, r.totalPubs, r.toldOf = int32(r.subs+r.tallied), r.count().Publishers, int32(r.subs+r.tallied)
+	r.total, r.totalPubs, r.toldOf = int32(r.subs+r.tallied), r.count().Publishers, int32(r.subs)
+	for m := range r.links { // it serves them no more: their subscribers are the new relay's to count, and to wait for
+		r.links[m] = 0
+	}
+	r.tallied = 0
 	if r.seats == nil {
 		return
 	}
