@@ -199,7 +199,6 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 		}
 	}
 	r.forgotten(rp, have)
-	r.attend(now) // now that the member is waited for
 	switch {
 	case seat == nil:
 	case sat || j.Link != "" || r.seats.hold != 0:
@@ -207,7 +206,8 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	default:
 		r.seats.sit(seat)
 	}
-	if seat != nil && j.Link == "" { // now that the seat counts
+	r.attend(now) // now that the member is waited for: it may count all seats anew
+	if seat != nil && j.Link == "" {
 		r.seats.came([]uint64{seat.mark}, seat)
 	}
 	if !slices.Contains(r.outlets, o) {

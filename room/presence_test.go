@@ -1,6 +1,7 @@
 package room
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
@@ -243,6 +244,53 @@ func TestDemotedRelayServesItsOwn(t *testing.T) {
 	b.take(1 << 30)
 }
 
+// counted checks that each stream's count of its slowest seats is what looking at all of them gives. Where it says that
+// more stand there than do, nothing arrives any more.
+func (x *bench) counted() {
+	x.t.Helper()
+	if x.room.seats == nil {
+		return
+	}
+	for _, p := range x.room.pubs {
+		for _, st := range p.streams {
+			if low, n := x.room.seats.lowest(st); st.atLow > 0 && (low != st.low || n != st.atLow) {
+				x.t.Fatalf("stream %v: %d seats are said to stand at %d; %d do, at %d", st.key, st.atLow, st.low, n, low)
+			}
+		}
+	}
+}
+
+// An inbox has come to this node, and what is sent to it waits for its owner, who comes at last, and has it.
+func TestInboxWhoseOwnerComesLate(t *testing.T) {
+	for _, j := range []Join{{Account: "alice"}, {Link: "n2"}} {
+		x := newInboxBench(t, codec.PolicyLossless)
+		if err := x.send("bob"); !errors.Is(err, ErrAway) {
+			t.Fatal(err)
+		}
+		first := x.viewer(Join{Account: "alice"})
+		if err := x.send("bob"); err != nil {
+			t.Fatal(err)
+		}
+		x.loop.unsubscribe(first, false)
+		x.script(1, "1", "2", "3")
+		x.wantAcked(0)
+		v := x.viewer(j)
+		if j.Link != "" {
+			x.room.Tally(v, 1, nil, x.now)
+		}
+		x.counted()
+		v.take(1 << 30)
+		x.ack(v, 3)
+		x.wantAcked(3)
+		x.script(1, "4")
+		x.loop.drain()
+		x.ack(v, 4)
+		x.wantAcked(4)
+		v.take(1 << 30)
+		first.q.Clear()
+	}
+}
+
 // TestPresenceModel lets clients wander between a relay and two nodes, which notice late that they are gone, and nodes go
 // and come back. Who has not left has a place; while it subscribes anywhere none is kept for it; and none for nobody.
 func TestPresenceModel(t *testing.T) {
@@ -303,6 +351,7 @@ func TestPresenceModel(t *testing.T) {
 				}
 			}
 			x.loop.drain()
+			x.counted()
 			for _, name := range clients {
 				var says []codec.Presence // of each place
 				if l := x.room.seats; l != nil {
