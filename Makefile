@@ -108,7 +108,7 @@ test-browser: bin/timedge ## Broadcast and watch in a real browser, briefly (see
 
 .PHONY: pictures
 pictures: bin/timedge ## Take the pictures of the pages for README and docs anew, at a desktop's and a phone's width
-	@.ci/need node=nodejs npm=npm chromium=chromium ffmpeg=ffmpeg /usr/share/fonts/truetype/wqy/wqy-microhei.ttc=fonts-wqy-microhei
+	@.ci/need node=nodejs npm=npm chromium=chromium ffmpeg=ffmpeg /usr/share/fonts/truetype/wqy/wqy-microhei.ttc=fonts-wqy-microhei /usr/share/fonts/truetype/noto/NotoColorEmoji.ttf=fonts-noto-color-emoji
 	@cd web && npm ci --no-audit --no-fund --silent && TIMEDGE=$(CURDIR)/bin/timedge PICTURES=$(CURDIR)/docs/images $(QUIET) npm run --silent test-browser
 
 .PHONY: web

@@ -19,7 +19,7 @@ let wanted = "";
 export async function camera(folder: string): Promise<string[]> {
   if (!pictures) return [];
   const clip = join(folder, "camera.mjpeg");
-  await promisify(execFile)("ffmpeg", `-loglevel error -y -f lavfi -i mandelbrot=size=1280x720:rate=30:start_scale=0.9 -t 8 -c:v mjpeg -q:v 4 -pix_fmt yuvj420p ${clip}`.split(" "));
+  await promisify(execFile)("ffmpeg", `-loglevel error -y -f lavfi -i mandelbrot=size=640x360:rate=30:start_scale=0.9 -t 8 -c:v mjpeg -q:v 4 -pix_fmt yuvj420p ${clip}`.split(" "));
   return [`--use-file-for-fake-video-capture=${clip}`];
 }
 
