@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import puppeteer, { type ElementHandle } from "puppeteer-core";
 import { launch } from "./browser.js";
+import { push, sent } from "./ffmpeg.js";
 import { servePages, visit } from "./pages.js";
 
 const executable = ["/usr/bin/firefox-esr", "/usr/bin/firefox"].find((p) => existsSync(p));
@@ -40,6 +41,30 @@ test("Firefox watches", { timeout: 200_000, skip: executable ? false : "there is
   } finally {
     await firefox.close();
     await browser.close();
+    await server.stop();
+  }
+});
+
+test("Firefox plays what comes from outside", { timeout: 200_000, skip: executable ? false : "there is no firefox-esr" }, async () => {
+  const server = await servePages();
+  const firefox = await puppeteer.launch({ browser: "firefox", executablePath: executable!, headless: true, extraPrefsFirefox: { "media.autoplay.default": 0 } });
+  const p = await push(`${server.url.replace("http", "ws")}/`, sent.ts);
+  try {
+    const page = await firefox.newPage();
+    const faults: string[] = [];
+    page.on("pageerror", (e) => faults.push(String(e)));
+    await page.goto(`${server.url}/live#${p.room}`);
+    const look = `document.querySelector("canvas").toDataURL()`;
+    await page.waitForFunction(`document.querySelector(".stage")?.dataset.state === "live" && document.querySelector("canvas").width === 320`, { timeout: 60_000 });
+    const first = await page.evaluate(look);
+    await page.waitForFunction(`${look} !== ${JSON.stringify(first)}`, { timeout: 60_000, polling: 200 });
+    await page.keyboard.press("s");
+    await new Promise((resolve) => setTimeout(resolve, 5000)); // for figures over some seconds
+    console.log("figures: Firefox, from outside:", await page.evaluate(`[...document.querySelectorAll(".figures div")].map((d) => d.innerText.replace("\\n", " ")).join("; ")`));
+    assert.deepEqual(faults, []);
+  } finally {
+    await p.stop();
+    await firefox.close();
     await server.stop();
   }
 });

@@ -8,6 +8,7 @@ import { launch, site, type Site } from "./browser.js";
 import { push, sent, stopAll, type Pushed } from "./ffmpeg.js";
 import { looksWell } from "./looks.js";
 import { phone, servePages, visit, type PageServer } from "./pages.js";
+import { tap } from "./tap.js";
 
 export let pages: Site;
 export let server: TestServer;
@@ -33,8 +34,8 @@ const patience = { timeout: 60_000 };
 /** The picture of the page's canvas moves. */
 async function moves(page: Page): Promise<void> {
   const other = (before: string): string | false => {
-    const c = document.querySelector("canvas")!;
-    const now = c.width === 320 ? c.toDataURL("image/png") : "";
+    const c = document.querySelector("canvas");
+    const now = c?.width === 320 ? c.toDataURL("image/png") : "";
     return now !== before && now;
   };
   const first = await (await page.waitForFunction(other, "", { ...patience, polling: 200 })).jsonValue();
@@ -87,6 +88,30 @@ export function byElement(name: keyof typeof codecs): void {
     await viewer.getByText("The broadcast has ended.").waitFor(patience);
     assert.deepEqual(faults.filter((f) => !f.includes("Opener-Policy header has been ignored")), []); // which browsers say of every page by plain http
     await Promise.all([viewer, late].map((v) => v.context().close()));
+  });
+}
+
+/** A media element goes on behind a gap. */
+export function elementOverGap(): void {
+  test("a media element goes on at a key picture when its page was away for longer than the server keeps what goes by", { timeout: 180_000 }, async () => {
+    const p = await pushed("ts");
+    const way = await tap(own.url);
+    const viewer = await visit(browser, `${way.url.replace("127.0.0.1", "live.test")}/live#${p.room}`);
+    await viewer.getByText("LIVE", { exact: true }).waitFor(patience);
+    await moves(viewer);
+    await viewer.locator("h1").click();
+    await viewer.keyboard.press("s");
+    way.refusing = true;
+    way.breakAll();
+    const sentBefore = p.left.size;
+    while (p.left.size < sentBefore + 120) await new Promise((resolve) => setTimeout(resolve, 100)); // four groups
+    way.refusing = false;
+    await viewer.locator(".figures div", { hasText: "Gaps told by the server" }).filter({ hasText: /\d/ }).waitFor(patience);
+    await moves(viewer);
+    await viewer.locator("dd", { hasText: "a media element (MSE)" }).waitFor(patience);
+    await viewer.context().close();
+    await p.stop();
+    way.close();
   });
 }
 

@@ -3,12 +3,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { push, sent } from "./ffmpeg.js";
-import { browser, byDecoders, byElement, pages, saysWhatNot, server } from "./outsidecases.js";
+import { browser, byDecoders, byElement, elementOverGap, pages, saysWhatNot, server } from "./outsidecases.js";
 
 byDecoders("mp4");
 byDecoders("webm");
 byElement("mp4");
 byElement("webm");
+elementOverGap();
 saysWhatNot();
 
 const patience = { timeout: 120_000 };

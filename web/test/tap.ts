@@ -9,6 +9,8 @@ export interface Tap {
   changing: number;
   /** How many messages it has changed. */
   changed: number;
+  /** While it is set nobody gets through. */
+  refusing: boolean;
   recorded(): Buffer;
   /** What pages have sent, by connection. */
   sent(): Buffer[];
@@ -23,6 +25,7 @@ export async function tap(to: string): Promise<Tap> {
   const bySender: Buffer[][] = [];
   const pairs = new Set<Socket>();
   const listener = createServer((near) => {
+    if (t.refusing) return void near.destroy();
     const far = connect(port, "127.0.0.1");
     let sent = Buffer.alloc(0); // of a WebSocket, what is not yet taken apart
     let upgraded = false;
@@ -63,7 +66,7 @@ export async function tap(to: string): Promise<Tap> {
     }
   });
   await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
-  const t: Tap = { url: `http://127.0.0.1:${(listener.address() as AddressInfo).port}`, changing: 0, changed: 0, recorded: () => Buffer.concat(pieces), sent: () => bySender.map((b) => Buffer.concat(b)), breakAll: () => pairs.forEach((s) => s.destroy()), close() {
+  const t: Tap = { url: `http://127.0.0.1:${(listener.address() as AddressInfo).port}`, changing: 0, changed: 0, refusing: false, recorded: () => Buffer.concat(pieces), sent: () => bySender.map((b) => Buffer.concat(b)), breakAll: () => pairs.forEach((s) => s.destroy()), close() {
     listener.close();
     t.breakAll();
   } };
