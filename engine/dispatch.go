@@ -104,6 +104,7 @@ func (client) dispatch(s *session, typ byte, frame []byte) error {
 		s.unsubscribe(m)
 	case *codec.Publish:
 		if s.mayPublish(m) {
+			s.oweFor(m.Room)
 			s.request(m.Req, m)
 		}
 	case *codec.Remove:
@@ -113,6 +114,7 @@ func (client) dispatch(s *session, typ byte, frame []byte) error {
 	case *codec.Revoke:
 		s.request(m.Req, m)
 	case *codec.Unpublish:
+		s.oweFor(m.Room)
 		s.request(m.Req, m)
 	case *codec.Stat:
 		s.request(m.Req, m)
@@ -141,11 +143,18 @@ func extraSteps(c codec.Control) int {
 	case *codec.Subscribe:
 		return len(m.Have)
 	case *codec.Inbox:
-		return (len(m.Accept) + len(m.Block)) / perStep
+		return (len(m.Accept) + len(m.Block)) / namesPerStep
 	case *codec.Token:
 		return tokenSteps
 	}
 	return 0
+}
+
+// oweFor counts what it takes to find a publisher among all that a room knows.
+func (s *session) oweFor(id codec.RoomID) {
+	if r, err := s.loop.eng.rooms.Get(id); err == nil {
+		_ = s.owe(r.Known() / knownPerStep) // who owes too much is closed for the next frame
+	}
 }
 
 // beginning returns the request's number and whether it would begin something.
@@ -304,7 +313,7 @@ func (m *member) join(r *room.Room, j room.Join) error {
 	m.s.enlist(m)
 	m.o.seats++
 	j.Member = m
-	_ = m.s.owe(r.Crowd() / crowdPerStep) // who owes too much is closed for the next frame
+	_ = m.s.owe(r.Crowd()/crowdPerStep + r.Known()) // who owes too much is closed for the next frame
 	err := r.Subscribe(m.o, j, l.now)
 	if err != nil { // the room does not know of it: undo by hand
 		m.ended = true

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -154,6 +155,14 @@ func (*nobody) Cut(codec.Code)        {}
 func (*nobody) Elsewhere([]uint64)    {}
 func (*nobody) Acted(room.Outcome)    {}
 
+// noHolder is a publisher's session that is not there.
+type noHolder struct{ _ byte }
+
+func (*noHolder) Peer() string                   { return "" }
+func (*noHolder) Cut(room.Pusher, codec.Code)    {}
+func (*noHolder) AckNow(room.Pusher)             {}
+func (*noHolder) Count(room.Pusher, codec.Count) {}
+
 // requestsCharged are what a client may ask for: each makes one round's frames.
 var requestsCharged = []struct {
 	name string
@@ -280,6 +289,30 @@ var requestsCharged = []struct {
 			return []codec.Control{&codec.Publish{Req: 1, Room: r.ID}, m}
 		}
 	}},
+	{"publish and unpublish where many have", func(x *stepsBench) func() []codec.Control {
+		r := x.register(codec.PolicyLive)
+		again := func() []codec.Control {
+			m := &codec.Unpublish{}
+			m.Req, m.Room = 2, r.ID
+			return []codec.Control{&codec.Publish{Req: 1, Room: r.ID}, m}
+		}
+		for range 2 * x.l.eng.rooms.Config().MaxPublishers {
+			x.handle(again()...)
+		}
+		return again
+	}},
+	{"subscribe to 1,000 publishers", func(x *stepsBench) func() []codec.Control {
+		r := x.register(codec.PolicyLive)
+		if err := r.Grant("alice", codec.Everyone); err != nil {
+			x.b.Fatal(err)
+		}
+		for i := range 1000 {
+			if _, _, err := r.Publish(new(noHolder), fmt.Sprint("p", i), uint64(i), false); err != nil {
+				x.b.Fatal(err)
+			}
+		}
+		return func() []codec.Control { return []codec.Control{x.subscribe(r, 0), x.unsubscribe(r)} }
+	}},
 	{"grant and revoke", func(x *stepsBench) func() []codec.Control {
 		return func() []codec.Control {
 			g, r := &codec.Grant{}, &codec.Revoke{}
@@ -287,6 +320,14 @@ var requestsCharged = []struct {
 			r.Req, r.Room, r.Account = 2, x.room, "bob"
 			return []codec.Control{g, r}
 		}
+	}},
+	{"an inbox of 2,048 names", func(x *stepsBench) func() []codec.Control {
+		m := &codec.Inbox{Req: 1, Room: codec.InboxOf("alice")}
+		for i := range 1024 {
+			m.Accept = append(m.Accept, fmt.Sprintf("accept-%018d", i))
+			m.Block = append(m.Block, fmt.Sprintf("block-%019d", i))
+		}
+		return func() []codec.Control { return []codec.Control{m} }
 	}},
 	{"stat", func(x *stepsBench) func() []codec.Control {
 		return func() []codec.Control {

@@ -21,8 +21,10 @@ const (
 
 	// What a request takes beside that (owe). docs/limits.md has the table.
 	tokenSteps   = 64  // to check a signature
-	perStep      = 4   // parts of a replay, names of an inbox request, in a step; a position of a subscribe is one
+	namesPerStep = 2   // names of an inbox request
+	perStep      = 4   // parts of a replay in a step; a position of a subscribe is one
 	crowdPerStep = 128 // subscribers of a lossless room in a step of an acknowledgement, a subscribe or an unsubscribe
+	knownPerStep = 64  // publishers of a room in a step of a publish or an unpublish; one in a step of a subscribe
 )
 
 // turns are the paused sessions of a loop. Accounts take turns, and the sessions of an account in their order. Each

@@ -127,6 +127,13 @@ func (r *Room) postControl(kind BatchKind, c codec.Control) {
 // Crowd returns how many places of subscribers acknowledgements wait for: what an acknowledgement costs grows with it.
 func (r *Room) Crowd() int { return int(r.crowd.Load()) }
 
+// Known returns how many publishers the room knows, with those that left a short while ago: who comes is told of them.
+func (r *Room) Known() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.pubs)
+}
+
 // Publish makes h the holder of a publisher number for (account, instance). Publishing again, from the same session or
 // another, takes the number and its streams over, and asks h at once to acknowledge what has arrived. It returns the
 // streams that the room knows of it.
