@@ -206,9 +206,9 @@ func (c *Cluster) gossip() *memberlist.Config {
 	// process at once.
 	mc.ProbeInterval, mc.ProbeTimeout = 90*time.Millisecond, 45*time.Millisecond
 	mc.SuspicionMult, mc.SuspicionMaxTimeoutMult = 1, 1
-	mc.GossipInterval = 40 * time.Millisecond // what has to be known at once goes by links, and by TCP: see introduce
-	mc.PushPullInterval = 10 * time.Second    // what repairs views where UDP does not pass
-	mc.UDPBufferSize = 1200                   // with its headers within IPv6's least MTU, 1280
+	mc.GossipInterval = mc.ProbeInterval   // one wake for both; what has to be known at once goes by links and TCP: see introduce
+	mc.PushPullInterval = 10 * time.Second // what repairs views where UDP does not pass
+	mc.UDPBufferSize = 1200                // with its headers within IPv6's least MTU, 1280
 	mc.TCPTimeout = 2 * time.Second
 	mc.DeadNodeReclaimTime = time.Millisecond // a node restarted under its name may come back at another address
 	mc.Delegate, mc.Events, mc.Alive, mc.Conflict = (*delegate)(c), (*events)(c), (*aliveFilter)(c), (*conflicts)(c)

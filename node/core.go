@@ -76,24 +76,23 @@ type question struct {
 
 // entry is what a node knows of a room.
 type entry struct {
-	state   *codec.RoomState // the newest it has; nil for a room that it only mirrors
-	rev     uint64           // rises with every change of state
-	relay   bool             // this node relays it, or keeps its tombstone
-	offered bool             // the relay has asked this node to take over
-	peers   []peer           // who has been sent the state, or sent it
-	owed    []debt           // who returned a copy and waits to hear that it is safe
-	waits   []wait           // changes to be answered, in order
+	state *codec.RoomState // the newest it has; nil for a room that it only mirrors
+	rev   uint64           // rises with every change of state
+	peers []peer           // who has been sent the state, or sent it
+	owed  []debt           // who returned a copy and waits to hear that it is safe
+	waits []wait           // changes to be answered, in order
+	log   []change         // how state came about, back to a rev that some peers have; only while this node relays the room
 
-	log []change // how state came about, back to a rev that some peers have; only while this node relays the room
+	on     []spot // the shelves that it is on
+	heard  int    // so many losses it has heard of
+	target place  // where this node's sessions are attached; none if it relays the room
+	hint   place  // who relays it, by the last word of somebody who should know
 
-	on      []spot // the shelves that it is on
-	heard   int    // so many losses it has heard of
-	live    bool   // somebody publishes into it, or this node has sessions of it
-	relayed bool   // it is counted in backlog.relayed
-
-	edge   bool  // this node has sessions of the room
-	target place // where they are attached; none if this node relays the room
-	hint   place // who relays it, by the last word of somebody who should know
+	relay   bool // this node relays it, or keeps its tombstone
+	offered bool // the relay has asked this node to take over
+	edge    bool // this node has sessions of the room
+	live    bool // somebody publishes into it, or this node has sessions of it
+	relayed bool // it is counted in backlog.relayed
 }
 
 // peer is another process that may have a copy.
@@ -150,8 +149,12 @@ func (c *Core) View() *View { return c.view }
 
 // Chain returns the room's relay and standbys by name. It is empty while all members drain.
 func (c *Core) Chain(room codec.RoomID) []string {
+	return c.appendChain(nil, room)
+}
+
+// appendChain is Chain for who has the memory.
+func (c *Core) appendChain(names []string, room codec.RoomID) []string {
 	var members [1 + Standbys]ring.Member
-	var names []string
 	for _, m := range c.ring.AppendChain(members[:0], uint64(room), 1+Standbys) {
 		names = append(names, m.Name)
 	}

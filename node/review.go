@@ -27,13 +27,13 @@ type backlog struct {
 
 // shelf is a list of rooms, in the order in which they came.
 type shelf struct {
+	name  string // of the process; "": it is that of all rooms
 	rooms []codec.RoomID
 	left  int // rooms[:left] are still to be settled
 }
 
 // spot is a room's place on a shelf.
 type spot struct {
-	name string // whose shelf it is; "" for that of all rooms
 	*shelf
 	at int
 }
@@ -137,22 +137,22 @@ func (c *Core) hear(e *entry) {
 func (c *Core) entry(id codec.RoomID) *entry {
 	e := c.at(id)
 	if e == nil {
-		e = &entry{heard: c.before + len(c.losses)}
+		e = &entry{heard: c.before + len(c.losses), on: make([]spot, 0, 1+1+Standbys)}
 		c.rooms[id] = e
-		e.put(id, "", &c.all)
+		e.put(id, &c.all)
 	}
 	return e
 }
 
 // put puts a room on a shelf.
-func (e *entry) put(id codec.RoomID, name string, s *shelf) {
-	e.on = append(e.on, spot{name, s, len(s.rooms)})
+func (e *entry) put(id codec.RoomID, s *shelf) {
+	e.on = append(e.on, spot{s, len(s.rooms)})
 	s.rooms = append(s.rooms, id)
 }
 
 // take takes a room from the k-th shelf that it is on.
 func (c *Core) take(e *entry, k int) {
-	name, s, at := e.on[k].name, e.on[k].shelf, e.on[k].at
+	s, at := e.on[k].shelf, e.on[k].at
 	e.on = slices.Delete(e.on, k, k+1)
 	last := len(s.rooms) - 1
 	if at != last { // which takes its place, and may be looked at twice
@@ -163,7 +163,7 @@ func (c *Core) take(e *entry, k int) {
 	s.rooms = s.rooms[:last]
 	s.left = min(s.left, last)
 	if last == 0 && s != &c.all {
-		delete(c.of, name)
+		delete(c.of, s.name)
 	}
 }
 
@@ -201,10 +201,10 @@ func (c *Core) shelve(id codec.RoomID, e *entry, chain []string) {
 		}
 		s := c.of[name]
 		if s == nil {
-			s = new(shelf)
+			s = &shelf{name: name}
 			c.of[name] = s
 		}
-		e.put(id, name, s)
+		e.put(id, s)
 	}
 }
 

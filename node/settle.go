@@ -10,7 +10,8 @@ import (
 // settle does for one room what its chain asks for: take it over, copy it to who needs it, attach to who has it. It is
 // called after everything that happened, and does nothing the second time.
 func (c *Core) settle(id codec.RoomID, e *entry) {
-	chain := c.Chain(id)
+	var names [1 + Standbys]string
+	chain := c.appendChain(names[:0], id)
 	if e.state != nil {
 		if !e.relay && len(chain) > 0 && chain[0] == c.me.name && (e.offered || !c.alive(writer(e.state))) {
 			c.promote(e)
@@ -69,7 +70,9 @@ func (c *Core) replicate(id codec.RoomID, e *entry, chain []string) {
 	}
 	for len(e.waits) > 0 && e.waits[0].rev <= safe {
 		w := e.waits[0]
-		e.waits = e.waits[1:]
+		if e.waits = e.waits[1:]; len(e.waits) == 0 {
+			e.waits = nil // or it would hold what was to be called
+		}
 		w.done(true)
 	}
 	if !complete {
@@ -86,6 +89,9 @@ func (c *Core) replicate(id codec.RoomID, e *entry, chain []string) {
 		e.peers = slices.DeleteFunc(e.peers, func(p peer) bool { return p.name == d.to.name }) // it drops its copy now
 		return true
 	})
+	if len(e.owed) == 0 {
+		e.owed = nil
+	}
 }
 
 // giveBack is the part of everyone else who has a copy. It sees to it that what it knows is known to the relay, or, if
@@ -253,6 +259,13 @@ func (e *entry) peer(at place) *peer {
 			return &e.peers[i]
 		}
 	}
+	if n := len(e.peers); n == cap(e.peers) { // most have one, the writer of their copy, or the standbys
+		room := 1
+		if e.relay || n > 0 {
+			room = max(Standbys, 2*n)
+		}
+		e.peers = append(make([]peer, 0, room), e.peers...)
+	}
 	e.peers = append(e.peers, peer{place: at})
 	return &e.peers[len(e.peers)-1]
 }
@@ -277,24 +290,23 @@ func (c *Core) aim(e *entry, chain []string) place {
 
 // Got takes a room's state from another node: from its relay, from one that thinks it is, or from one that has a copy.
 // flags are those of the frame. The answer is Ack: a copy that is given back is answered when it is safe, all others at
-// once.
+// once. The Core keeps the state, which must not change afterwards.
 func (c *Core) Got(from string, st *codec.RoomState, flags uint8, req uint32) {
 	sender := c.find(from)
 	if sender == (place{}) || sender == c.me {
 		return
 	}
-	in := *st
-	in.Grants = sortGrants(st.Grants)
+	in := sortedState(st)
 	e := c.entry(st.Room)
 	if flags&codec.StateReturn == 0 {
 		c.do.Ack(from, req)
 	}
-	reigns := writer(&in) == sender // or thinks so
+	reigns := writer(in) == sender // or thinks so
 	handover := reigns && flags&codec.StateHandover != 0
 	if e.relay {
-		c.gotAsRelay(e, &in, reigns, handover)
+		c.gotAsRelay(e, in, reigns, handover)
 	} else {
-		c.gotAsStandby(e, &in, handover)
+		c.gotAsStandby(e, in, handover)
 	}
 	if flags&codec.StateReturn != 0 { // noted only now: if this copy brings a newer reign, others must hear of it, its giver knows
 		e.owed = slices.DeleteFunc(e.owed, func(d debt) bool { return d.to.name == from })
@@ -304,9 +316,9 @@ func (c *Core) Got(from string, st *codec.RoomState, flags uint8, req uint32) {
 	if reigns { // it counts on this copy, whatever it has answered before
 		c.keep(e)
 	}
-	if equal(e.state, &in) {
+	if equal(e.state, in) {
 		p.acked = e.rev
-	} else if reignOrder(e.state, &in) > 0 && (reigns || !e.relay) {
+	} else if reignOrder(e.state, in) > 0 && (reigns || !e.relay) {
 		p.tell, p.sent, p.acked = true, 0, 0 // it may have had this reign, and dropped it
 		e.owed = slices.DeleteFunc(e.owed, func(d debt) bool { return d.to.name == from && !e.relay })
 	}
@@ -314,7 +326,8 @@ func (c *Core) Got(from string, st *codec.RoomState, flags uint8, req uint32) {
 }
 
 func (c *Core) gotAsRelay(e *entry, in *codec.RoomState, reigns, handover bool) {
-	mine, m := e.state, merge(e.state, in)
+	mine, both := e.state, *merge(e.state, in)
+	m := &both // to be changed
 	chain := c.Chain(in.Room)
 	first := len(chain) > 0 && chain[0] == c.me.name
 	// Nobody's idleness ends a room that lives here.

@@ -180,7 +180,7 @@ func (p *proc) shelved() {
 	for name, s := range c.of {
 		on += len(s.rooms)
 		for at, id := range s.rooms {
-			if e := c.rooms[id]; e == nil || !slices.Contains(e.on, spot{name, s, at}) {
+			if e := c.rooms[id]; e == nil || !slices.Contains(e.on, spot{s, at}) {
 				p.w.fail("%s: room %d of the shelf of %s is not there", p.me.Name, at, name)
 			}
 		}

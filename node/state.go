@@ -29,11 +29,15 @@ func reignOrder(a, b *codec.RoomState) int { return a.Reign().Compare(b.Reign())
 // the beholder: while one half of a cluster saw nothing of the room, somebody may have pushed in the other.
 func final(c codec.Code) bool { return c != 0 && c != codec.CodeIdle }
 
-// merge returns what follows from two states of a room. It changes neither, and the order of the two does not matter.
+// merge returns what follows from two states of a room, which may be one of them. It changes neither, and the order of
+// the two does not matter.
 func merge(a, b *codec.RoomState) *codec.RoomState {
 	hi, lo := a, b
 	if Newer(b, a) {
 		hi, lo = b, a
+	}
+	if holds(hi, lo) {
+		return hi
 	}
 	m := *hi
 	m.Grants = mergeGrants(hi.Grants, lo.Grants)
@@ -46,6 +50,14 @@ func merge(a, b *codec.RoomState) *codec.RoomState {
 		m.Ended = lo.Ended
 	}
 	return &m
+}
+
+// holds reports whether the newer of two states has all that the other could add to it.
+func holds(hi, lo *codec.RoomState) bool {
+	untold := func(p codec.PublisherState) bool { return p.Life.Epoch == 0 } // see tellLives
+	return hi.NextPub >= lo.NextPub && (!final(lo.Ended) || hi.Ended == lo.Ended) &&
+		(len(lo.Grants) == 0 || slices.Equal(hi.Grants, lo.Grants)) && slices.Equal(hi.Seen, lo.Seen) &&
+		(len(lo.Publishers) == 0 || !slices.ContainsFunc(hi.Publishers, untold))
 }
 
 // mergeGrants merges two lists that are sorted by account. The higher version wins; of two alike, a grant and a
@@ -67,6 +79,18 @@ func mergeGrants(a, b []codec.GrantState) []codec.GrantState {
 		}
 	}
 	return append(append(out, a...), b...)
+}
+
+// sortedState brings a state from elsewhere into the form that merge needs: a copy, unless it has that already.
+func sortedState(st *codec.RoomState) *codec.RoomState {
+	for i := 1; i < len(st.Grants); i++ {
+		if st.Grants[i-1].Account >= st.Grants[i].Account {
+			in := *st
+			in.Grants = sortGrants(st.Grants)
+			return &in
+		}
+	}
+	return st
 }
 
 // sortGrants brings a list from elsewhere into the form that mergeGrants needs. It returns a copy.
@@ -137,7 +161,7 @@ func mergeSeen(a, b []codec.Life) []codec.Life {
 }
 
 func equal(a, b *codec.RoomState) bool {
-	return a.RoomHead == b.RoomHead && slices.Equal(a.Grants, b.Grants) && slices.EqualFunc(a.Publishers, b.Publishers, alike)
+	return a == b || a.RoomHead == b.RoomHead && slices.Equal(a.Grants, b.Grants) && slices.EqualFunc(a.Publishers, b.Publishers, alike)
 }
 
 // setGrants returns a list, sorted by account, with changes made to it, the last for each account counting. The list
