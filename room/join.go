@@ -130,6 +130,8 @@ func (r *Room) Subscribe(o Outlet, j Join, now int64) error {
 	if j.Link == "" && r.part {
 		return ErrNotRelay // as yet: it does not hold what the relay has
 	}
+	r.calm(now)
+	r.rouse()
 	r.ofOthers(&j)
 	var seat *seat
 	if r.kind.seats(j.Link != "") {

@@ -46,29 +46,31 @@ type Room struct {
 	watched int // place among the watched; that list's lock
 
 	mu       guard
-	lost     bool       // it was given up after a panic: see guard.go
 	ended    codec.Code // why the room ended; 0 while it lives
+	nextPub  uint16
+	lost     bool // it was given up after a panic: see guard.go
+	vacant   bool // an inbox's: none is there now, and what comes does not arrive; see parted
+	recount  bool // the count changed since it was last told
+	marked   bool // the table's next sweep will tell it
+	settling bool // the logs keep everything, until keeps
+	counted  bool // for the owner's and the table's number of rooms
+	part     bool // a mirror's: it does not hold yet what the relay has, and nobody is admitted
 	grants   map[string]grant
 	granted  int          // of these, granted
 	grantRev uint64       // the highest version of a grant
 	pubs     []*Publisher // with those that left a short while ago, for who resumes
-	nextPub  uint16
 	outlets  []Outlet
 	subs     int
 	// an inbox's: since when none of the owner's sessions is there; 0: one is. With Settings.Occupied: when somebody was
 	// there last
 	gone     int64
-	vacant   bool           // an inbox's: none is there now, and what comes does not arrive; see parted
 	watchers int            // subscribers and publishers that asked for counts
-	recount  bool           // the count changed since it was last told
-	marked   bool           // the table's next sweep will tell it
 	links    map[Member]int // of members that are links, what they tally; untold at first
 	tallied  int            // all of it
 	seats    *seating       // nil while nobody has a seat
 	settles  int64          // a room that has come from another node settles until then
-	settling bool           // the logs keep everything, ...
-	keeps    int64          // ... until then
-	counted  bool           // for the owner's and the table's number of rooms
+	keeps    int64          // settling ends then
+	held     int64          // until when the room is held if somebody comes before; 0: it is not: see deserted
 	holds    int            // what the owner's share counts for it
 	delta    Delta          // what has changed since Changes was called last; see noted
 	epoch    uint32         // of this node's reign; 0: it has none
@@ -77,7 +79,6 @@ type Room struct {
 	crowd atomic.Int32 // how many have a seat; read without the mutex
 
 	// A mirror's, fed by a link to the room's relay.
-	part       bool   // it does not hold yet what the relay has: nobody is admitted
 	feed       uint64 // the newest that feeds it, see Feed
 	total      int32  // subscribers, by the relay's word
 	toldOf     int32  // how many of them were this node's
@@ -216,6 +217,7 @@ func (r *Room) publish(h Holder, account string, instance uint64, counts, renew 
 
 // add makes a publisher under a number that is free, and announces it. Room's mutex.
 func (r *Room) add(num uint16, w who, life codec.Life, mark uint64) *Publisher {
+	r.rouse()
 	p := &Publisher{Num: num, Room: r, room: r, who: w, life: life, mark: mark, share: r.table.pool.Share(w.account)}
 	p.admit()
 	p.nudgeAt.Store(r.kind.nudge(r.table.conf().Window))
@@ -373,6 +375,7 @@ func (r *Room) sweep(now int64) (end codec.Code) {
 	if r.kind.attends() {
 		r.attend(now)
 	}
+	r.calm(now)
 	r.occupy(now)
 	r.outlived(now)
 	if end = r.kind.expired(r, now); end != 0 {

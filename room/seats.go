@@ -425,7 +425,11 @@ func (l *seating) stall(r *Room, s *seat, now int64) {
 func (r *Room) Hold(until int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.ended == 0 {
+	switch {
+	case r.ended != 0:
+	case r.deserted():
+		r.held = until
+	default:
 		r.seated().hold = until
 		r.seats.updateAll(r)
 	}
@@ -435,6 +439,7 @@ func (r *Room) Hold(until int64) {
 func (r *Room) Unhold() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.held = 0
 	if r.seats != nil && r.seats.hold != 0 {
 		r.seats.hold = 0
 		r.seats.updateAll(r)

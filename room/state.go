@@ -97,7 +97,9 @@ func (t *Table) Restore(st *codec.RoomState, now int64) (*Room, error) {
 // than a late joiner.
 func (r *Room) keepAll(until int64) {
 	r.settling, r.keeps = true, until
-	r.table.watch(r)
+	if !r.deserted() {
+		r.table.watch(r)
+	}
 }
 
 // mix spreads a number over all bits (the finalizer of splitmix64).
