@@ -38,8 +38,9 @@ type Node struct {
 	ended map[codec.RoomID]int64 // tombstones, and since when
 
 	shown  map[codec.RoomID][]string // who was let into rooms that are here, and may still be there
+	ceding []cession                 // rooms that others relay now: see cede
 	gained tidings                   // for the log
-	ceded  tidings
+	lost   tidings
 
 	digestAt int64
 }
@@ -87,7 +88,9 @@ func (n *Node) enter(now int64) {
 }
 
 func (n *Node) leave() {
-	n.settle()
+	for n.cede(); len(n.later) > 0; n.cede() {
+		n.settle()
+	}
 	n.do.flush()
 	switch {
 	case !n.core.Pending():

@@ -203,8 +203,8 @@ type (
 		subs  uint64
 		moves []codec.ClientMove
 	}
-	// relayed tells the other node, if it is a member of the room, that another relays it now: or this one, which has had
-	// it from another until now.
+	// relayed tells the other node, if it is a member of the room, that this one relays it now, which has had it from
+	// another until now.
 	relayed struct {
 		room codec.RoomID
 		by   string

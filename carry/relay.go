@@ -16,6 +16,7 @@ func (a *relay) node() *Node { return (*Node)(a) }
 // link does so here now.
 func (a *relay) Promote(st *codec.RoomState) {
 	n := a.node()
+	n.cede()
 	r, err := n.rooms.Restore(st, n.now)
 	if err != nil {
 		n.do.Note(Note{Text: "a room could not be taken over", Warn: true, Room: st.Room, Err: err})
@@ -29,7 +30,7 @@ func (a *relay) Promote(st *codec.RoomState) {
 // arrived ends this node's part as an edge of a room that it relays now. Nodes that have the room by way of it begin
 // anew: what they leave is no detour any more.
 func (n *Node) arrived(id codec.RoomID, reign codec.Reign) {
-	n.tellMembers(id, n.self)
+	n.tellMembers(id)
 	e := n.edges[id]
 	if e == nil {
 		return
@@ -53,37 +54,65 @@ func (n *Node) arrived(id codec.RoomID, reign codec.Reign) {
 	}
 }
 
-// Demote implements node.Actions. Those links that are members are told who relays the room now, before they are sent
-// away.
+// Demote implements node.Actions. What follows comes with that of other rooms: see cede.
 func (a *relay) Demote(id codec.RoomID, to string) {
 	n := a.node()
 	r, err := n.rooms.Get(id)
 	if err != nil {
 		return
 	}
-	n.note(&n.ceded, Note{Text: "another node relays a room", Room: id, Peer: to})
-	n.tellMembers(id, to)
-	delete(n.shown, id)
-	r.Demote(n.now)
-	n.later = append(n.later, func() {
-		if !n.rooms.Forget(r) { // somebody is in it, or has come this moment
-			e := n.edge(id)
-			e.mirror, e.whole, e.wanted = r, true, true
-			if st := n.core.State(id); st != nil && e.reign.Before(st.Reign()) {
-				e.reign = st.Reign()
-			}
-			n.drive(e)
-		} else if n.edges[id] == nil {
-			n.core.Edge(id, false)
-		}
-	})
+	n.note(&n.lost, Note{Text: "another node relays a room", Room: id, Peer: to})
+	n.ceding = append(n.ceding, cession{r, to})
 }
 
-// tellMembers tells the nodes that were let into a room, if they are still there, who relays it now.
-func (n *Node) tellMembers(id codec.RoomID, relay string) {
+// cession is a room that another node relays now.
+type cession struct {
+	room *room.Room
+	to   string
+}
+
+// cede does what follows of rooms that other nodes relay now. Each link is told of all those that it was let into, in
+// as few frames as hold them, before any of them sends its members away.
+func (n *Node) cede() {
+	if len(n.ceding) == 0 {
+		return
+	}
+	rooms := n.ceding
+	n.ceding = nil
+	for _, c := range rooms {
+		for _, name := range n.shown[c.room.ID] {
+			if p := n.peers[name]; p != nil && p.down != nil {
+				n.about(p, p.down, &codec.Moved{Room: c.room.ID, To: c.to})
+			}
+		}
+		delete(n.shown, c.room.ID)
+	}
+	n.do.flush()
+	for _, c := range rooms {
+		c.room.Demote(n.now)
+		n.later = append(n.later, func() { n.ceded(c.room) })
+	}
+}
+
+// ceded forgets a room that another node relays now, or has it go on as a mirror.
+func (n *Node) ceded(r *room.Room) {
+	if !n.rooms.Forget(r) { // somebody is in it, or has come this moment
+		e := n.edge(r.ID)
+		e.mirror, e.whole, e.wanted = r, true, true
+		if st := n.core.State(r.ID); st != nil && e.reign.Before(st.Reign()) {
+			e.reign = st.Reign()
+		}
+		n.drive(e)
+	} else if n.edges[r.ID] == nil {
+		n.core.Edge(r.ID, false)
+	}
+}
+
+// tellMembers tells the nodes that were let into a room, if they are still there, that this one relays it now.
+func (n *Node) tellMembers(id codec.RoomID) {
 	for _, name := range n.shown[id] {
 		if p := n.peers[name]; p != nil && p.down != nil {
-			n.do.Tell(p.down.id, relayed{id, relay})
+			n.do.Tell(p.down.id, relayed{id, n.self})
 		}
 	}
 }
@@ -91,6 +120,7 @@ func (n *Node) tellMembers(id codec.RoomID, relay string) {
 // Merge implements node.Actions.
 func (a *relay) Merge(st *codec.RoomState) {
 	n := a.node()
+	n.cede()
 	r, err := n.rooms.Get(st.Room)
 	switch {
 	case err != nil:

@@ -207,7 +207,7 @@ func (p *publisher) again() {
 
 func (p *publisher) refused(m *codec.Refused, asked time.Duration) {
 	switch {
-	case m.Code == codec.CodeNotGranted:
+	case m.Code == codec.CodeNotGranted, m.Code == codec.CodeRevoked: // the latter who was taken until this moment
 		if p.room.granted(p.account, asked) && !p.w.books.doubted(p.room.settled(p.account), p.w.now) {
 			p.w.fail("I5", "%s has been granted to publish into %s and is refused", p.name, p.room.label)
 		}
