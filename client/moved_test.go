@@ -319,7 +319,8 @@ func TestReconnectAtOnce(t *testing.T) {
 	})
 }
 
-// A server that says nothing any more is left, soon if it or the options say so, and at once for another.
+// A server that says nothing any more is left, soon if it or the options say so, and when another one answers: that is
+// connected to when three quarters of the silence are over.
 func TestSilence(t *testing.T) {
 	for _, c := range []struct {
 		ping    uint32 // ms
@@ -338,6 +339,8 @@ func TestSilence(t *testing.T) {
 				f.ping = c.ping
 				o := f.options()
 				o.Servers, o.Silence = []string{"one", "two"}, c.option
+				var phases []string
+				o.OnState = func(s State) { phases = append(phases, s.Phase.String()) }
 				cl, p := f.connect(o)
 				sub := subscribe(cl, p, codec.PolicyLive, 0)
 				go func() { // frozen: the system takes what comes
@@ -345,12 +348,12 @@ func TestSilence(t *testing.T) {
 					}
 				}()
 				for range 20 { // not while it says anything
-					time.Sleep(c.silence * 3 / 4)
+					time.Sleep(c.silence / 2)
 					p.send(&codec.Pong{})
 				}
 				start := time.Now()
 				next := f.accept()
-				if took := time.Since(start); took < c.silence || took > c.silence*5/4 {
+				if took := time.Since(start); took < c.silence*3/4 || took > c.silence*7/8 {
 					t.Errorf("left after %v, want %v", took, c.silence)
 				}
 				if next.addr == p.addr {
@@ -359,9 +362,59 @@ func TestSilence(t *testing.T) {
 				next.subscribed(codec.PolicyLive, 0)
 				next.send(&codec.Joined{Room: room, Pub: 1, Account: "bob"})
 				wantEvents(t, sub, "resumed", "joined bob")
+				synctest.Wait()
+				want := "connecting connected disconnected connecting connected"
+				if got := strings.Join(phases, " "); got != want {
+					t.Errorf("was told %s", got)
+				}
 			})
 		})
 	}
+}
+
+// A server that says something while another is being connected to is kept, and the other one let go. Where there is no
+// other, all of the silence is waited for.
+func TestSilentForAMoment(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFake(t)
+		o := f.options()
+		o.Servers, o.Silence = []string{"one", "two"}, time.Second
+		c, p := f.connect(o)
+		sub := subscribe(c, p, codec.PolicyLive, 0)
+		go func() {
+			for p.fill() == nil {
+			}
+		}()
+		other := <-f.conns
+		other.readHello()
+		p.send(&codec.Pong{})
+		synctest.Wait()
+		other.write(codec.AppendServerPreface(nil, 1))
+		other.send(&codec.Welcome{Session: 1, Node: other.addr, MaxPayload: f.maxPayload, PingMillis: f.ping})
+		if other.fill() == nil {
+			t.Error("the other connection is used")
+		}
+		p.send(&codec.Joined{Room: room, Pub: 1, Account: "bob"})
+		wantEvents(t, sub, "joined bob")
+		if n := c.Stats().Connections; n != 1 {
+			t.Errorf("%d connections", n)
+		}
+	})
+	bubble(t, func(t *testing.T) {
+		f := newFake(t)
+		o := f.options()
+		o.Silence = time.Second
+		_, p := f.connect(o)
+		go func() {
+			for p.fill() == nil {
+			}
+		}()
+		start := time.Now()
+		f.accept()
+		if took := time.Since(start); took < o.Silence {
+			t.Errorf("given up after %v", took)
+		}
+	})
 }
 
 // A frozen server still takes connections: while there are others it is given no longer than the silence allowed.

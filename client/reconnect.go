@@ -28,12 +28,9 @@ func (c *Client) run(ctx context.Context, l *link) error {
 			c.mu.Lock()
 			cause := l.err
 			c.mu.Unlock()
-			c.tell(Disconnected, l, cause)
-			if final(cause) {
+			if c.lost(l, cause); final(cause) {
 				return cause
 			}
-			c.tell(Connecting, nil, nil)
-			log.Warn("connection lost", "server", l.server, "reason", cause.Error())
 			next, err = c.reconnect(ctx, l, cause, time.Since(since))
 		}
 		if err != nil {
@@ -42,6 +39,16 @@ func (c *Client) run(ctx context.Context, l *link) error {
 		l = next
 		c.attach(l)
 	}
+}
+
+// lost tells that a connection was lost, and whether another is looked for.
+func (c *Client) lost(l *link, cause error) {
+	c.tell(Disconnected, l, cause)
+	if final(cause) {
+		return
+	}
+	c.tell(Connecting, nil, nil)
+	c.opts.Logger.Warn("connection lost", "server", l.server, "reason", cause.Error())
 }
 
 // attach makes a new connection the one in use and takes up again on it what is going on: publishers, subscriptions,
@@ -92,12 +99,14 @@ func (c *Client) detach() {
 	}
 }
 
-// serve watches over a connection until it breaks, or until the server asks to leave and another connection is there.
-// It returns that other one, or the error that ends the client.
+// serve watches over a connection until it breaks, or until another one is there because the server asks to leave or
+// says nothing any more. It returns that other one, or the error that ends the client.
 func (c *Client) serve(ctx context.Context, l *link) (*link, error) {
 	t := time.NewTicker(max(c.silence(l)/silentTicks, 1))
 	defer t.Stop()
 	silent := 0 // ticks in a row
+	var spare spare
+	defer spare.end()
 	for {
 		select {
 		case <-ctx.Done():
@@ -106,6 +115,20 @@ func (c *Client) serve(ctx context.Context, l *link) (*link, error) {
 			return nil, nil
 		case m := <-l.away:
 			return c.leave(ctx, l, m)
+		case next := <-spare.found:
+			spare.found = nil
+			if next == nil {
+				continue
+			}
+			if silent < lookAfter || l.heard.Load() || l.paused.Load() { // it lives after all
+				next.conn.Close()
+				continue
+			}
+			cause := &ConnectionError{l.server, codec.CodeSilent, "heard nothing, and another server answers"}
+			l.fail(cause)
+			c.lost(l, cause)
+			c.rounds++
+			return next, nil
 		case <-t.C:
 			if silent++; l.heard.Swap(false) {
 				silent = 0
@@ -117,6 +140,9 @@ func (c *Client) serve(ctx context.Context, l *link) (*link, error) {
 				l.fail(&ConnectionError{l.server, codec.CodeSilent, "heard nothing"})
 				return nil, nil
 			}
+			if silent == lookAfter {
+				spare.look(ctx, c, l.server)
+			}
 			// While nothing is read the server's pings are not answered: pings of our own show that we live.
 			if silent >= silentTicks/2 {
 				c.mu.Lock()
@@ -127,8 +153,46 @@ func (c *Client) serve(ctx context.Context, l *link) (*link, error) {
 	}
 }
 
-// silentTicks is how many parts the longest silence has. From the middle of it on the server is pinged.
-const silentTicks = 8
+// silentTicks is how many parts the longest silence has. From the middle of it on the server is pinged; after lookAfter
+// of them another one is connected to beside it, and whichever of the two says something first is used.
+const (
+	silentTicks = 16
+	lookAfter   = silentTicks * 3 / 4
+)
+
+// spare is a connection that is made while the one in use says nothing. The zero value is none.
+type spare struct {
+	found chan *link // brings the connection, nil if there is none to be had; nil: nobody looks for one
+	stop  context.CancelFunc
+}
+
+// look tries the servers, but for the silent one, once each.
+func (s *spare) look(ctx context.Context, c *Client, silent string) {
+	servers := without(order(c.opts.Servers, ""), silent)
+	if s.found != nil || len(servers) == 0 {
+		return
+	}
+	ctx, s.stop = context.WithCancel(ctx)
+	found := make(chan *link, 1)
+	s.found = found
+	go func() {
+		l, _ := c.round(ctx, servers)
+		found <- l
+	}()
+}
+
+// end gives up what is being made, and waits until nothing is left of it.
+func (s *spare) end() {
+	if s.stop != nil {
+		s.stop()
+	}
+	if s.found == nil {
+		return
+	}
+	if l := <-s.found; l != nil {
+		l.conn.Close()
+	}
+}
 
 // maxSilence is how long a server may say nothing, whatever ping time it names.
 const maxSilence = 2 * time.Minute
