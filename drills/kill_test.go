@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -344,7 +345,8 @@ func TestRelayOfManyRoomsKilled(t *testing.T) {
 }
 
 func relayOfRoomsKilled(t *testing.T, idle int) {
-	f := newFleet(t, 3)
+	flag, file := operatorFile(t)
+	f := newFleet(t, 3, flag, file)
 	var all sync.WaitGroup
 	const at = 16
 	for k := range at {
@@ -378,6 +380,7 @@ func relayOfRoomsKilled(t *testing.T, idle int) {
 				v.pause.Store(0)
 			}
 		}
+		profiled := f.profiles(fmt.Sprintf("takeover-%d-%d", idle, k))
 		broke := f.breaks(0)
 		f.kill(0)
 		took = append(took, <-broke)
@@ -391,6 +394,7 @@ func relayOfRoomsKilled(t *testing.T, idle int) {
 				g.gaps = append(g.gaps, time.Duration(v.pause.Load()))
 			}
 		}
+		profiled()
 		if k+1 < *kills {
 			f.start(0)
 			f.await(3)
@@ -404,6 +408,24 @@ func relayOfRoomsKilled(t *testing.T, idle int) {
 	slices.Sort(took)
 	t.Logf("relay of %d rooms killed: %v; its connections broke %v after the signal in the median, %v at worst", idle, &g,
 		took[len(took)/2].Round(100*time.Microsecond), took[len(took)-1].Round(100*time.Microsecond))
+}
+
+// profiles has all nodes but the first profile their processors for some seconds, if a flag says so; wait returns when
+// they have.
+func (f *fleet) profiles(name string) (wait func()) {
+	var all sync.WaitGroup
+	if *cpuProfiles == "" {
+		return all.Wait
+	}
+	for i, n := range f.nodes[1:] {
+		all.Go(func() {
+			if err := f.profile(i+1, "profile?seconds=5", filepath.Join(*cpuProfiles, name+"-"+n.name+".pb.gz")); err != nil {
+				f.t.Error(err)
+			}
+		})
+	}
+	time.Sleep(500 * time.Millisecond) // they have begun
+	return all.Wait
 }
 
 // breaks connects to a node, and returns how long it takes from now until that connection breaks.

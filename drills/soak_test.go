@@ -2,6 +2,7 @@ package drills
 
 import (
 	"flag"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -51,28 +52,44 @@ func (f *fleet) heaps(name string) {
 	if *soakHeaps == "" {
 		return
 	}
-	for _, n := range f.nodes {
-		req, err := http.NewRequestWithContext(f.t.Context(), "GET", "http://"+n.admin+"/debug/pprof/heap?gc=1", nil)
-		if err != nil {
-			f.t.Fatal(err)
-		}
-		req.Header.Set("Authorization", "Bearer "+soakToken)
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			f.t.Fatal(err)
-		}
-		b, err := io.ReadAll(res.Body)
-		res.Body.Close()
-		if err != nil || res.StatusCode != http.StatusOK {
-			f.t.Fatalf("the heap of %s: %s, %v", n.name, res.Status, err)
-		}
-		if err := os.WriteFile(filepath.Join(*soakHeaps, name+"-"+n.name+".pb.gz"), b, 0o600); err != nil {
+	for i, n := range f.nodes {
+		if err := f.profile(i, "heap?gc=1", filepath.Join(*soakHeaps, name+"-"+n.name+".pb.gz")); err != nil {
 			f.t.Fatal(err)
 		}
 	}
 }
 
-const soakToken = "the-operator-of-the-soak"
+// profile writes what node i, which knows operatorToken, says of itself under /debug/pprof/ to a file.
+func (f *fleet) profile(i int, page, file string) error {
+	n := f.nodes[i]
+	req, err := http.NewRequestWithContext(f.t.Context(), "GET", "http://"+n.admin+"/debug/pprof/"+page, nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+operatorToken)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s of %s: %s, %w", page, n.name, res.Status, err)
+	}
+	return os.WriteFile(file, b, 0o600)
+}
+
+const operatorToken = "the-operator-of-the-drills"
+
+// operatorFile returns an argument for nodes that are to know operatorToken.
+func operatorFile(t *testing.T) (flag, file string) {
+	t.Helper()
+	file = filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(operatorToken), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return "--admin-token-file", file
+}
 
 // Rooms of mixed kinds on three nodes, and a random bad day again and again, for as long as one likes: nothing is lost
 // without a word, nothing comes twice, and what the processes hold does not grow.
@@ -83,11 +100,8 @@ func TestSoak(t *testing.T) {
 	}
 	rng := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("-soakseed=%d", seed)
-	token := filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(token, []byte(soakToken), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	f := newFleet(t, 3, "--admin-token-file", token)
+	flag, file := operatorFile(t)
+	f := newFleet(t, 3, flag, file)
 	var ss crowd
 	for k := range *soakRooms {
 		kind := kinds[k%len(kinds)]

@@ -76,7 +76,7 @@ func (g *Gatherer) begin() bool {
 	metrics.Read(sample)
 	now := sample[0].Value.Uint64() + sample[1].Value.Uint64()
 	g.rested++
-	if grown := now >= g.reached+g.reached/4+least; !grown && (g.reached == 0 || g.rested < again) {
+	if grown := now >= g.reached+least; !grown && (g.reached == 0 || g.rested < again) {
 		return false
 	}
 	g.reached, g.rested = now, 0
