@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -34,12 +35,15 @@ func (g *figures) add(s *stream) {
 
 // String gives the pauses' percentiles. That nothing was lost or came twice has been checked by then.
 func (g *figures) String() string {
+	return fmt.Sprintf("%d viewers, %d frames delivered: 0 lost, 0 twice; longest pause %s", len(g.gaps), g.frames, g.pauses())
+}
+
+func (g *figures) pauses() string {
 	slices.Sort(g.gaps)
 	at := func(q float64) time.Duration {
 		return g.gaps[min(len(g.gaps)-1, int(q*float64(len(g.gaps))))].Round(100 * time.Microsecond)
 	}
-	return fmt.Sprintf("%d viewers, %d frames delivered: 0 lost, 0 twice; longest pause p50 %v, p99 %v, worst %v",
-		len(g.gaps), g.frames, at(0.5), at(0.99), g.gaps[len(g.gaps)-1].Round(100*time.Microsecond))
+	return fmt.Sprintf("p50 %v, p99 %v, worst %v", at(0.5), at(0.99), at(1))
 }
 
 const pace = 2 * time.Millisecond
@@ -370,30 +374,35 @@ func relayOfRoomsKilled(t *testing.T, idle int) {
 			s.reach(n)
 		}
 	}
-	var g figures
-	var took []time.Duration // from the kill until the system has closed what the process had open, which nobody hears of before
-	for k := range *kills {
-		f.until("all rooms are where they belong", func() bool { return f.metric(0, "timedge_rooms") >= float64(idle+len(ss)) })
-		reach(500)
+	pauses := func(g *figures) { // since the last call
 		for _, s := range ss {
 			for _, v := range s.subs {
-				v.pause.Store(0)
+				if d := time.Duration(v.pause.Swap(0)); g != nil {
+					g.gaps = append(g.gaps, d)
+				}
 			}
 		}
+	}
+	var before, g, after figures // before the kill, when the streams move, and while all other rooms do
+	var took []time.Duration     // from the kill until the system has closed what the process had open, which nobody hears of before
+	for k := range *kills {
+		f.until("all rooms are where they belong", func() bool { return f.metric(0, "timedge_rooms") >= float64(idle+len(ss)) })
+		pauses(nil)
+		reach(500)
+		pauses(&before)
 		profiled := f.profiles(fmt.Sprintf("takeover-%d-%d", idle, k))
+		all, large := f.resident(0)
 		broke := f.breaks(0)
 		f.kill(0)
 		took = append(took, <-broke)
+		t.Logf("a relay with %d MiB in memory, %d of them in large pages: its connections broke after %v", all, large, took[k].Round(100*time.Microsecond))
 		reach(100)
+		pauses(&g)
 		f.until("the others have taken over", func() bool {
 			time.Sleep(200 * time.Millisecond) // reading the metrics of so many rooms takes time from the streams
 			return f.metric(1, "timedge_rooms")+f.metric(2, "timedge_rooms") >= float64(idle+len(ss))
 		})
-		for _, s := range ss {
-			for _, v := range s.subs {
-				g.gaps = append(g.gaps, time.Duration(v.pause.Load()))
-			}
-		}
+		pauses(&after)
 		profiled()
 		if k+1 < *kills {
 			f.start(0)
@@ -408,6 +417,7 @@ func relayOfRoomsKilled(t *testing.T, idle int) {
 	slices.Sort(took)
 	t.Logf("relay of %d rooms killed: %v; its connections broke %v after the signal in the median, %v at worst", idle, &g,
 		took[len(took)/2].Round(100*time.Microsecond), took[len(took)-1].Round(100*time.Microsecond))
+	t.Logf("likewise, in a second without a kill: %v; while all other rooms were taken over: %v", before.pauses(), after.pauses())
 }
 
 // profiles has all nodes but the first profile their processors for some seconds, if a flag says so; wait returns when
@@ -426,6 +436,16 @@ func (f *fleet) profiles(name string) (wait func()) {
 	}
 	time.Sleep(500 * time.Millisecond) // they have begun
 	return all.Wait
+}
+
+// resident returns how many MiB node i has in memory, and of these in large pages; 0 where the system does not say.
+func (f *fleet) resident(i int) (all, large int) {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", f.nodes[i].cmd.Process.Pid))
+	for line := range strings.Lines(string(b)) {
+		_, _ = fmt.Sscanf(line, "Rss: %d kB", &all)
+		_, _ = fmt.Sscanf(line, "AnonHugePages: %d kB", &large)
+	}
+	return all >> 10, large >> 10
 }
 
 // breaks connects to a node, and returns how long it takes from now until that connection breaks.
