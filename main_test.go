@@ -15,6 +15,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv("GORACE") == "" {
+		// What is built with the race detector sleeps for a second before it exits, and the tests start some hundred processes.
+		_ = os.Setenv("GORACE", "atexit_sleep_ms=0")
+	}
 	testscript.Main(m, map[string]func(){"timedge": main})
 }
 
@@ -33,7 +37,7 @@ const lifetime = 2 * time.Minute
 func start(env []string, stdin io.Reader, args ...string) (*process, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lifetime)
 	p := &process{cmd: exec.CommandContext(ctx, "timedge", args...), cancel: cancel}
-	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=/", "TIMEDGE_WEB=off"}, env...)
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=/", "TIMEDGE_WEB=off", "GORACE=" + os.Getenv("GORACE")}, env...)
 	p.cmd.Stdin, p.cmd.Stderr = stdin, &p.errors
 	pipe, err := p.cmd.StdoutPipe()
 	if err != nil {

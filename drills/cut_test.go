@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -161,10 +162,25 @@ func (f *fleet) turnedAway(program, key, join, why string) {
 	}
 }
 
+// newer is where newerProgram has built it, once.
+var newer struct {
+	sync.Mutex
+	path string
+}
+
 // newerProgram returns this program with one change: between nodes it speaks the next version.
 func newerProgram(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
+	newer.Lock()
+	defer newer.Unlock()
+	if newer.path == "" {
+		newer.path = buildNewer(t, filepath.Dir(program))
+	}
+	return newer.path
+}
+
+func buildNewer(t *testing.T, dir string) string {
+	t.Helper()
 	source, err := filepath.Abs("../node/handshake.go")
 	if err != nil {
 		t.Fatal(err)
@@ -188,11 +204,11 @@ func newerProgram(t *testing.T) string {
 	if err := os.WriteFile(filepath.Join(dir, "overlay"), overlay, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	newer := filepath.Join(dir, "timedge")
-	if out, err := exec.Command("go", "build", "-overlay", filepath.Join(dir, "overlay"), "-o", newer, "..").CombinedOutput(); err != nil {
+	path := filepath.Join(dir, "timedge-newer")
+	if out, err := exec.Command("go", "build", "-overlay", filepath.Join(dir, "overlay"), "-o", path, "..").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	return newer
+	return path
 }
 
 // What the owner revoked stays revoked, and what it removed stays removed, whoever is killed afterwards.

@@ -127,8 +127,8 @@ func TestLawAdditionMovesItsShare(t *testing.T) {
 	})
 }
 
-// No member leads more than 10 % above or below its share of 100,000 rooms, with 3 to 100 members. (Few numbers above
-// 10 are tried: all hold, but take a minute under the race detector.)
+// No member leads more than 10 % above or below its share of 100,000 rooms, with 3 to 100 members. The race detector has
+// no part in that, and takes ten times as long: it sees a few.
 //
 // The rooms are the same in each run. Drawn anew they would break this bound at 100 members in one run of seven even if
 // placement were perfectly even, since chance alone gives a member 1,000 +- 32 rooms; TestLawPartitionsAreShared does
@@ -141,7 +141,11 @@ func TestLawBalance(t *testing.T) {
 	for i := range partitions {
 		partitions[i] = partition(random.Uint64())
 	}
-	for n := 3; n <= 100; n++ {
+	step := 1
+	if raceEnabled {
+		step = 97
+	}
+	for n := 3; n <= 100; n += step {
 		r := New(members(n))
 		led := make([]int, n)
 		for _, p := range partitions {
