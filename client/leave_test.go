@@ -25,17 +25,14 @@ import (
 	"github.com/timedge/timedge/room"
 )
 
-// patient is how long nodes wait for a subscriber that has lost its connection, where nobody is to be waited for.
-var patient = room.Config{Stall: time.Hour}
-
 // The nodes leave one after the other while a file is pushed into a lossless room, and while one is sent to an account:
-// the publisher's, the subscriber's and the relay among them. Nobody is waited for who has gone on with another node.
-// When nothing has come for a minute the test says what everybody waits for.
+// the publisher's, the subscriber's and the relay among them. When nothing has come for a minute the test says what
+// everybody waits for.
 func TestNodesLeave(t *testing.T) {
 	for _, to := range []string{"room", "inbox"} {
 		t.Run(to, func(t *testing.T) {
 			var x leaving
-			nodes, addrs, shutdown := startCluster(t, 3, engine.Config{Rooms: patient, Log: x.logger()})
+			nodes, addrs, shutdown := startCluster(t, 3, engine.Config{Log: x.logger()})
 			x.nodes, x.alice, x.bob = nodes, x.dial(t, "alice", addrs), x.dial(t, "bob", addrs)
 			ctx := t.Context()
 			var in interface {
@@ -105,6 +102,9 @@ func TestNodesLeave(t *testing.T) {
 		})
 	}
 }
+
+// patient is how long nodes wait for a subscriber that has lost its connection, where nobody is to be waited for.
+var patient = room.Config{Stall: time.Hour}
 
 // A subscriber of a lossless room that goes on with another node, while the one before lives, is not waited for there:
 // whichever of them relays the room, or neither.
