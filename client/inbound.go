@@ -65,6 +65,8 @@ type inStream struct {
 	dropped     uint64
 	interrupted uint64 // as in a Gap
 
+	had uint64 // of a publisher that had left and is back: up to here it may come once more
+
 	gapped bool // a gap came, and no message since but init messages: the server may have waited for a key message
 }
 
@@ -196,6 +198,11 @@ func (in *inbound) piece(frame []byte) (ev Event, keep bool, err error) {
 		return nil, false, ErrTooManyStreams
 	case st.dropped != 0:
 		return in.settle(st), true, nil
+	case f.Seq < st.expected && f.Seq <= st.had:
+		st.consumed = f.Seq
+		in.owed += len(frame)
+		in.mark(st)
+		return nil, false, nil
 	case f.Seq < st.expected:
 		return nil, false, in.fault(st, st.expected, f.Seq, "a frame that was there already")
 	case f.Seq > st.expected:
@@ -371,7 +378,7 @@ func (in *inbound) back(i int) *Joined {
 	p := in.publisher(d.pub)
 	p.account, p.joined, p.streams = d.account, true, d.streams
 	for _, st := range d.streams {
-		st.consumed = st.expected - 1
+		st.consumed, st.had = st.expected-1, st.expected-1
 		st.pub, st.first, st.skip = p, 0, true // that the rest of a message does not come has been told
 		in.streams[st.key] = st
 	}

@@ -34,6 +34,7 @@ type subscriber struct {
 	past    map[codec.StreamKey]uint64 // where streams ended whose publishers have left
 	// of a lossless room, those publishers: what is told of them is no news
 	departed map[uint16]bool
+	returned map[uint16]bool // something has come since of these: what had come before that is no news still
 	joined   map[uint16]*presence
 	buried   map[uint16]*life // of those that it has heard are gone, the lives that may go on
 	highest  map[wrote]*message
@@ -90,7 +91,7 @@ func (s *subscriber) come(node string) {
 func (s *subscriber) forgetAll() {
 	s.instance = mix(s.instance + 1)
 	s.streams, s.order = make(map[codec.StreamKey]*inStream), nil
-	s.past, s.departed = make(map[codec.StreamKey]uint64), make(map[uint16]bool)
+	s.past, s.departed, s.returned = make(map[codec.StreamKey]uint64), make(map[uint16]bool), make(map[uint16]bool)
 	s.joined, s.highest = make(map[uint16]*presence), make(map[wrote]*message)
 	s.buried = make(map[uint16]*life)
 	s.first, s.joins, s.over, s.tries, s.resumed, s.outAt, s.away = 0, 0, false, 0, false, 0, 0
@@ -274,6 +275,7 @@ func (s *subscriber) leave(m *codec.Left) {
 // returns takes a publisher that had left for one that is there: something comes of it that had not come before.
 func (s *subscriber) returns(num uint16) {
 	delete(s.departed, num)
+	s.returned[num] = true
 	s.joined[num].here = true
 	for _, k := range slices.SortedFunc(maps.Keys(s.past), compareKeys) {
 		if k.Pub == num {
@@ -295,12 +297,14 @@ func (s *subscriber) of(k codec.StreamKey) *inStream {
 
 // stream takes a frame.
 func (s *subscriber) stream(f *codec.Stream, raw []byte) {
-	if s.departed[f.Pub] {
-		if f.Seq < s.past[f.StreamKey] {
+	if past, is := s.past[f.StreamKey]; s.departed[f.Pub] || is && s.returned[f.Pub] {
+		if f.Seq < past {
 			s.send(&codec.Ack{Room: s.room.id, StreamKey: f.StreamKey, Seq: f.Seq})
 			return
 		}
-		s.returns(f.Pub)
+		if s.departed[f.Pub] {
+			s.returns(f.Pub)
+		}
 	}
 	st := s.of(f.StreamKey)
 	p := s.joined[f.Pub]
