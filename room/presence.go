@@ -54,8 +54,8 @@ func (l *seating) note(mark uint64) {
 	}
 }
 
-// came says that clients subscribe at a seat, or behind it, or, where that is nil, at another node: the places are given
-// up that are kept for them at others, and nodes that await them are told.
+// came says that clients subscribe at a seat, or behind it, or, where that is nil, at another node: the places are
+// given up that are kept for them at others, and nodes that await them are told.
 func (l *seating) came(marks []uint64, at *seat) {
 	for _, mark := range marks {
 		for _, s := range slices.Clone(l.byMark[mark]) {
@@ -124,8 +124,8 @@ func (l *seating) named(s *seat, clients []codec.ClientMove, first bool) {
 	l.came(here, s)
 }
 
-// parts follows a broken connection: no place is kept for who subscribes elsewhere, and none for a node behind whose link
-// nobody is missed.
+// parts follows a broken connection: no place is kept for who subscribes elsewhere, and none for a node behind whose
+// link nobody is missed.
 func (l *seating) parts(s *seat) {
 	if s.node == "" {
 		if l.note(s.mark); l.stands(s.mark, s) == codec.PresenceHere {
@@ -175,8 +175,8 @@ func (r *Room) Moves(all bool) (moves []codec.ClientMove) {
 	return moves
 }
 
-// Elsewhere takes the relay's word, by the newest feed of a mirror, that clients subscribe at other nodes: no places are
-// kept for them here. Who is connected stays.
+// Elsewhere takes the relay's word, by the newest feed of a mirror, that clients subscribe at other nodes: no places
+// are kept for them here. Who is connected stays.
 func (r *Room) Elsewhere(feed uint64, marks []uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

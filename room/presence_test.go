@@ -57,8 +57,8 @@ func (x *bench) told(link *viewer, accounts ...string) {
 	link.elsewhere = nil
 }
 
-// Who has come to another node, or to the relay, is not waited for at the one before as soon as that has noticed that the
-// connection broke, or is gone: it is told, and gives the place up.
+// Who has come to another node, or to the relay, is not waited for at the one before as soon as that has noticed that
+// the connection broke, or is gone: it is told, and gives the place up.
 func TestWhoHasMovedOnIsNotWaitedFor(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -204,9 +204,12 @@ func TestMirrorTellsOfItsClients(t *testing.T) {
 // A node behind whose broken link nobody is missed holds nobody up: all have gone elsewhere, or none was there.
 func TestBrokenLinkBehindWhichNobodyIs(t *testing.T) {
 	for name, leave := range map[string]func(x *bench, a, b *viewer){
-		"who was there has left":      func(x *bench, a, _ *viewer) { x.room.Tally(a, 0, x.moves(gone, "v"), x.now) },
-		"who was there is elsewhere":  func(x *bench, _, b *viewer) { x.room.Tally(b, 2, x.moves(here, "v"), x.now) },
-		"who was there is at a third": func(x *bench, a, _ *viewer) { x.viewer(Join{Account: "v"}); x.room.Tally(a, 0, nil, x.now) },
+		"who was there has left":     func(x *bench, a, _ *viewer) { x.room.Tally(a, 0, x.moves(gone, "v"), x.now) },
+		"who was there is elsewhere": func(x *bench, _, b *viewer) { x.room.Tally(b, 2, x.moves(here, "v"), x.now) },
+		"who was there is at a third": func(x *bench, a, _ *viewer) {
+			x.viewer(Join{Account: "v"})
+			x.room.Tally(a, 0, nil, x.now)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			x, a, b := relayOfTwo(t)
@@ -291,8 +294,9 @@ func TestInboxWhoseOwnerComesLate(t *testing.T) {
 	}
 }
 
-// TestPresenceModel lets clients wander between a relay and two nodes, which notice late that they are gone, and nodes go
-// and come back. Who has not left has a place; while it subscribes anywhere none is kept for it; and none for nobody.
+// TestPresenceModel lets clients wander between a relay and two nodes, which notice late that they are gone, and
+// nodes go and come back. Who has not left has a place; while it subscribes anywhere none is kept for it; and none
+// for nobody.
 func TestPresenceModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		x := openBench(rt, Config{Window: 1 << 20}, codec.Register{Policy: codec.PolicyLossless})

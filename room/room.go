@@ -23,8 +23,8 @@ type Member interface {
 	Admit(replay *Replay)
 	// Cut ends the membership after all that was posted before.
 	Cut(code codec.Code)
-	// Elsewhere has the node of a link told that clients of its have come to other nodes, under the room's mutex. The marks
-	// are the callee's.
+	// Elsewhere has the node of a link told that clients of its have come to other nodes, under the room's mutex. The
+	// marks are the callee's.
 	Elsewhere(marks []uint64)
 	// Acted does what the outcome of the room's policy asks for. Its loop calls it, without the room's mutex.
 	Acted(out Outcome)

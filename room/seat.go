@@ -16,8 +16,8 @@ type seat struct {
 	mute   uint16 // publisher whose streams it does not get; 0: none
 	late   bool   // lagged, does not count; not in lossless rooms
 	cut    bool   // cut off; the seat is there until its subscriber has left the room
-	// of a link in a lossless room: the clients that its node has named, who subscribe there or are awaited back; nil if it
-	// has named none
+	// of a link in a lossless room: the clients that its node has named, who subscribe there or are awaited back; nil if
+	// it has named none
 	clients map[uint64]codec.Presence
 	served  int  // of a link that is away: how many subscribers its node had
 	orphan  bool // and that node is gone: the seat is theirs, until they have come elsewhere; lossless rooms only

@@ -13,11 +13,12 @@ import (
 	"github.com/timedge/timedge/client/media/footage"
 )
 
-var allInputs = flag.Bool("inputs", false, "cut all inputs, instead of those on which push once fell short and every second other")
+var allInputs = flag.Bool("inputs", false,
+	"cut all inputs, instead of those on which push once fell short and every second other")
 
 // TestInputs cuts the inputs there are: those on which push once fell short, of the others every second, or all with
-// -inputs, as "make drill" has it. The units are the input; somebody who joins at any key unit gets what decodes without
-// a complaint; the times go from 0 to the end without a leap. It takes short forms; the drills take all of it.
+// -inputs, as "make drill" has it. The units are the input; who joins at any key unit gets what decodes without a
+// complaint; the times go from 0 to the end without a leap. It takes short forms; the drills take all of it.
 func TestInputs(t *testing.T) {
 	needFFmpeg(t)
 	inputs := slices.Clone(footage.Inputs[:footage.Shown])
