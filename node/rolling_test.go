@@ -10,7 +10,7 @@ import (
 )
 
 var (
-	rollingRooms = flag.Int("rolling.rooms", 2_000, "rooms of TestRolling's cluster; 1,000,000 need some 6 GB")
+	rollingRooms = flag.Int("rolling.rooms", 2_000, "rooms of TestRolling's cluster; each needs some 7 kB")
 	rollingNodes = flag.Int("rolling.nodes", 10, "its nodes")
 )
 
