@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"net"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -46,4 +47,50 @@ func TestHealthz(t *testing.T) {
 	if code, text := ask(); code != 200 {
 		t.Errorf("it turns again: %d %s", code, text)
 	}
+}
+
+// A node says why it gets no new clients, every reason, and is ready again once none is left.
+func TestReadyz(t *testing.T) {
+	t.Parallel()
+	e, err := Start(Config{Listen: []string{"127.0.0.1:0"}, Loops: 1, Node: "test", MaxConns: 1, Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := e.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+	}()
+	const full, drains = "over limits: 1 connections of 1", "draining: an operator has asked for it"
+	wants := func(when string, reasons ...string) {
+		t.Helper()
+		want, code := strings.Join(reasons, "\n"), 503
+		if len(reasons) == 0 {
+			want, code = "ready", 200
+		}
+		for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+			w := httptest.NewRecorder()
+			e.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/readyz", nil))
+			if w.Code == code && strings.TrimSpace(w.Body.String()) == want {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%s: %d %s, want %d %s", when, w.Code, w.Body, code, want)
+			}
+		}
+	}
+	wants("at first")
+	conn, err := net.Dial("tcp", e.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wants("full", full)
+	e.leaving.Store(true) // as Drain does, which a node by itself refuses; testdata/script/drain.txtar has all of it
+	wants("full, and drained", drains, full)
+	conn.Close()
+	wants("drained", drains)
+	e.leaving.Store(false)
+	wants("at last")
 }
