@@ -11,23 +11,31 @@ import (
 	"github.com/rs/zerolog"
 )
 
+// alone starts a node on its own, which ends with the test.
+func alone(t *testing.T, cfg Config) *Engine {
+	t.Helper()
+	cfg.Listen, cfg.Node, cfg.Log = []string{"127.0.0.1:0"}, "test", zerolog.Nop()
+	e, err := Start(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := e.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return e
+}
+
 // A loop that does not turn is found out, by its number, and the others are not blamed; one that turns again is well.
 func TestHealthz(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("a loop must have stood still for some seconds")
 	}
-	e, err := Start(Config{Listen: []string{"127.0.0.1:0"}, Loops: 3, Node: "test", Log: zerolog.Nop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := e.Shutdown(ctx); err != nil {
-			t.Error(err)
-		}
-	}()
+	e := alone(t, Config{Loops: 3})
 	ask := func() (int, string) {
 		w := httptest.NewRecorder()
 		e.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/healthz", nil))
@@ -52,17 +60,7 @@ func TestHealthz(t *testing.T) {
 // A node says why it gets no new clients, every reason, and is ready again once none is left.
 func TestReadyz(t *testing.T) {
 	t.Parallel()
-	e, err := Start(Config{Listen: []string{"127.0.0.1:0"}, Loops: 1, Node: "test", MaxConns: 1, Log: zerolog.Nop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := e.Shutdown(ctx); err != nil {
-			t.Error(err)
-		}
-	}()
+	e := alone(t, Config{Loops: 1, MaxConns: 1})
 	const full, drains = "over limits: 1 connections of 1", "draining: an operator has asked for it"
 	wants := func(when string, reasons ...string) {
 		t.Helper()

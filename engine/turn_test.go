@@ -94,12 +94,7 @@ func TestLoopThatIsBehind(t *testing.T) {
 	goOn := e.Stop(at)
 	defer goOn()
 	const n = 60_000
-	var b []byte
-	for i := range n { // each frame is a run of its own
-		b = enc((&codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: num, Dtype: uint8(i % 2)},
-			Seq: uint64(1 + i/2), Payload: []byte("x")}).Append(b))
-	}
-	go pub.write(b)
+	go pub.write(singles(room, num, n))
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) { // between two looks
 		waits, most := e.WaitingOf(1 - at)
 		items, behind := e.Behind(at)
@@ -160,12 +155,7 @@ func TestLinkIsHeldBack(t *testing.T) {
 	goOn := a.Stop(at)
 	defer goOn()
 	const n = 8000
-	var frames []byte
-	for i := range n { // each frame is a run of its own
-		frames = enc((&codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: num, Dtype: uint8(i % 2)},
-			Seq: uint64(1 + i/2), Payload: []byte("x")}).Append(frames))
-	}
-	go pub.write(frames)
+	go pub.write(singles(room, num, n))
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) { // between two looks
 		waiting := 0
 		for _, loop := range links {
@@ -195,4 +185,13 @@ func TestLinkIsHeldBack(t *testing.T) {
 			sub.send(&codec.Ack{Room: room, StreamKey: f.StreamKey, Seq: f.Seq})
 		}
 	}
+}
+
+// singles returns n frames of a publisher, by turns of two streams, so that each is a run of its own.
+func singles(room codec.RoomID, num uint16, n int) (b []byte) {
+	for i := range n {
+		b = enc((&codec.Stream{Room: room, StreamKey: codec.StreamKey{Pub: num, Dtype: uint8(i % 2)},
+			Seq: uint64(1 + i/2), Payload: []byte("x")}).Append(b))
+	}
+	return b
 }

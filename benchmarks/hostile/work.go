@@ -29,6 +29,11 @@ func (a *attack) have() {
 	u := &codec.Unsubscribe{}
 	u.Req, u.Room = 2, id
 	b := enc(u.Append(enc(m.Append(nil))))
+	a.repeat(p, b)
+}
+
+// repeat sends the same bytes until the attack ends, and keeps the connection.
+func (a *attack) repeat(p *bad, b []byte) {
 	go func() {
 		for !a.ended() && p.send(b) == nil {
 		}
@@ -88,11 +93,7 @@ func (a *attack) acks() {
 	for range 500 {
 		b = enc((&codec.Ack{Room: last, StreamKey: codec.StreamKey{Pub: 1}, Seq: 1}).Append(b))
 	}
-	go func() {
-		for !a.ended() && p.send(b) == nil {
-		}
-	}()
-	p.hold()
+	a.repeat(p, b)
 }
 
 // deaf asks for answers and reads none.
@@ -127,11 +128,7 @@ func (a *attack) flutter() {
 	for range 200 {
 		b = enc(u.Append(enc((&codec.Subscribe{Req: 1, Room: id}).Append(b))))
 	}
-	go func() {
-		for !a.ended() && p.send(b) == nil {
-		}
-	}()
-	p.hold()
+	a.repeat(p, b)
 }
 
 // come publishes and leaves again, as one client after the other, before a subscriber that is told of each.
@@ -153,11 +150,7 @@ func (a *attack) come() {
 	for range 200 {
 		b = enc((&codec.Publish{Req: 1, Room: id}).Append(enc(u.Append(b))))
 	}
-	go func() {
-		for !a.ended() && p.send(b) == nil {
-		}
-	}()
-	p.hold()
+	a.repeat(p, b)
 }
 
 // names accepts and blocks as many accounts as an inbox takes, again and again.
@@ -172,11 +165,7 @@ func (a *attack) names() {
 		m.Block = append(m.Block, fmt.Sprintf("block-%019d", i))
 	}
 	b := enc(m.Append(nil))
-	go func() {
-		for !a.ended() && p.send(b) == nil {
-		}
-	}()
-	p.hold()
+	a.repeat(p, b)
 }
 
 // innocent pushes as fast as its window lets it, to one subscriber that reads and acknowledges all.
