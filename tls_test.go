@@ -3,16 +3,10 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -24,32 +18,15 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/timedge/timedge/internal/record"
+	"github.com/timedge/timedge/internal/testcert"
 )
 
 // writeCertificate makes a certificate for 127.0.0.1 that is its own authority.
 func writeCertificate(t *testing.T, dir string, serial int64) (cert, key string) {
 	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "timedge test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &k.PublicKey, k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		t.Fatal(err)
-	}
 	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for path, b := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: pkcs8}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(b), 0o600); err != nil {
-			t.Fatal(err)
-		}
+	if err := testcert.Write(testcert.New(serial), cert, key); err != nil {
+		t.Fatal(err)
 	}
 	return cert, key
 }
@@ -84,7 +61,7 @@ func TestCertificateIsTakenUpWhenItChanges(t *testing.T) {
 	certs.end().Collect(collected)
 	if left := 0.0; (<-collected).Write(&end) != nil {
 		t.Error("no metric of its end")
-	} else if left = end.Gauge.GetValue() - float64(time.Now().Unix()); left < 0 || left > 3600 { // it lasts an hour
+	} else if left = end.Gauge.GetValue() - float64(time.Now().Unix()); left < 0 || left > 86400 { // it lasts a day
 		t.Errorf("its end is said to be in %v s", left)
 	}
 	times := make(map[string]time.Time)

@@ -5,13 +5,7 @@ package client_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"math/big"
 	weak "math/rand/v2"
 	"net"
 	"testing"
@@ -22,29 +16,14 @@ import (
 	"github.com/timedge/timedge/client"
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/engine"
+	"github.com/timedge/timedge/internal/testcert"
 )
 
 // serveCarried starts a server that listens in every way, and returns its names and what its certificate is held to.
 func serveCarried(t testing.TB, change ...func(*tls.Config)) (servers []string, trust *tls.Config) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "timedge test"},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore:   time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	authority, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	cert := testcert.New(1)
+	cfg := &tls.Config{Certificates: []tls.Certificate{cert}}
 	for _, f := range change {
 		f(cfg)
 	}
@@ -63,9 +42,7 @@ func serveCarried(t testing.TB, change ...func(*tls.Config)) (servers []string, 
 			t.Error(err)
 		}
 	})
-	trust = &tls.Config{RootCAs: x509.NewCertPool()}
-	trust.RootCAs.AddCert(authority)
-	return e.Servers(), trust
+	return e.Servers(), &tls.Config{RootCAs: testcert.Pool(cert)}
 }
 
 // TestClientsByEveryName: whatever way a publisher and a subscriber come in, messages of all sizes arrive, both ways.

@@ -1,22 +1,16 @@
 package drills
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"flag"
 	"fmt"
-	"math/big"
-	"net"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/timedge/timedge/internal/testcert"
 	"github.com/timedge/timedge/tools/loadgen/load"
 	"github.com/timedge/timedge/tools/loadgen/over"
 )
@@ -26,24 +20,12 @@ var storm = flag.Int("storm", 300, "clients of the node that dies in drills of s
 // certificate writes a certificate for loopback, and its key.
 func (f *fleet) certificate() (cert, key string) {
 	f.t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
+	dir := f.t.TempDir()
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	if err := testcert.Write(testcert.New(1), cert, key); err != nil {
 		f.t.Fatal(err)
 	}
-	x := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "timedge"}, NotAfter: time.Now().Add(24 * time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, x, x, k.Public(), k)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return f.file("cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))),
-		f.file("key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})))
+	return cert, key
 }
 
 // A node dies that has two thirds of all clients: all of them connect to the other two at once. Nothing is lost. It says

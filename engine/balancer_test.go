@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/binary"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/engine"
+	"github.com/timedge/timedge/internal/testcert"
 )
 
 // program finds a program that a test needs; where CI runs it must be there.
@@ -112,18 +112,13 @@ func (l *lines) await(t *testing.T, parts ...string) {
 // keyPair writes a server's certificate and key into one file, as HAProxy wants them.
 func keyPair(t *testing.T) (file string, pool *x509.CertPool) {
 	t.Helper()
-	cert, pool := certificate(t)
-	der, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]})
-	b = append(b, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})...)
+	cert := testcert.New(1)
+	shown, key := testcert.PEM(cert)
 	file = filepath.Join(t.TempDir(), "both.pem")
-	if err := os.WriteFile(file, b, 0o600); err != nil {
+	if err := os.WriteFile(file, append(shown, key...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return file, pool
+	return file, testcert.Pool(cert)
 }
 
 // streamThrough sends a stream to a client that comes in at addr by some way, and looks for the client's own address

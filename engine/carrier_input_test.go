@@ -2,12 +2,7 @@ package engine
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"math/big"
 	weak "math/rand/v2"
 	"net"
 	"testing"
@@ -16,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/timedge/timedge/internal/record"
+	"github.com/timedge/timedge/internal/testcert"
 )
 
 // below is what a test's client has below TLS: the socket, and after the handshake a buffer.
@@ -40,18 +36,7 @@ type stack struct {
 	sent   *below
 }
 
-var testCertificate = func() tls.Certificate {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		panic(err)
-	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
-	if err != nil {
-		panic(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}()
+var testCertificate = testcert.New(1)
 
 // newStack shakes hands for WebSocket within TLS.
 func newStack(t testing.TB) *stack {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/engine"
+	"github.com/timedge/timedge/internal/testcert"
 )
 
 // carried is a server that listens in every way, and how to reach it in each.
@@ -35,7 +36,8 @@ var ways = []string{"plain", "tls", "ws", "wss", "plain/proxy", "tls/proxy", "ws
 
 func startCarried(t testing.TB, change ...func(*engine.Config)) *carried {
 	t.Helper()
-	cert, pool := certificate(t)
+	cert := testcert.New(1)
+	pool := testcert.Pool(cert)
 	two := []string{"127.0.0.1:0", "127.0.0.1:0" + engine.ProxyOption}
 	e := start(t, append([]func(*engine.Config){func(c *engine.Config) {
 		c.Listen, c.ListenTLS, c.ListenWS, c.ListenWSS, c.ListenWeb, c.ListenWebTLS = two, two, two, two, two, two

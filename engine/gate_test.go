@@ -2,14 +2,9 @@ package engine
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"runtime"
 	"strings"
@@ -359,18 +354,9 @@ func TestGateWaitIsNobodysTime(t *testing.T) {
 	if testing.Short() {
 		t.Skip("somebody waits for some seconds")
 	}
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	x := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, x, x, k.Public(), k)
-	if err != nil {
-		t.Fatal(err)
-	}
 	const hello = 3 * time.Second
 	e, err := Start(Config{
-		ListenTLS: []string{"127.0.0.1:0"}, TLS: &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: k}}},
+		ListenTLS: []string{"127.0.0.1:0"}, TLS: &tls.Config{Certificates: []tls.Certificate{testCertificate}},
 		Loops: 1, Node: "test", Log: zerolog.Nop(), HelloTimeout: hello,
 	})
 	if err != nil {

@@ -2,14 +2,8 @@ package engine_test
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"io"
-	"math/big"
 	"net"
 	"runtime"
 	"sync/atomic"
@@ -18,31 +12,8 @@ import (
 
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/engine"
+	"github.com/timedge/timedge/internal/testcert"
 )
-
-// certificate makes one for 127.0.0.1 that is its own authority.
-func certificate(t testing.TB) (tls.Certificate, *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "timedge test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(cert)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
-}
 
 func withTLS(cert tls.Certificate) func(*engine.Config) {
 	return func(c *engine.Config) {
@@ -62,7 +33,8 @@ func dialTLS(t testing.TB, e *engine.Engine, cfg *tls.Config) *wire {
 }
 
 func TestTLSClientsShareRoomsWithPlainOnes(t *testing.T) {
-	cert, pool := certificate(t)
+	cert := testcert.New(1)
+	pool := testcert.Pool(cert)
 	e := start(t, withTLS(cert))
 	plain := login(t, e, "alice", 1)
 	room := plain.register(calm) // all frames arrive, however busy the machine is
@@ -92,7 +64,8 @@ func TestTLSClientsShareRoomsWithPlainOnes(t *testing.T) {
 }
 
 func TestTLSTurnsAwayWhatIsNotTLS13(t *testing.T) {
-	cert, pool := certificate(t)
+	cert := testcert.New(1)
+	pool := testcert.Pool(cert)
 	e := start(t, withTLS(cert), func(c *engine.Config) { c.HelloTimeout = patience })
 	quick := start(t, withTLS(cert), func(c *engine.Config) { c.HelloTimeout = 200 * time.Millisecond })
 	addr := e.Addrs()[1].String()
@@ -138,7 +111,8 @@ func TestTLSTurnsAwayWhatIsNotTLS13(t *testing.T) {
 func BenchmarkTLS(b *testing.B) {
 	for _, transport := range []string{"plain", "tls"} {
 		b.Run("transport="+transport+"/payload=1024", func(b *testing.B) {
-			cert, pool := certificate(b)
+			cert := testcert.New(1)
+			pool := testcert.Pool(cert)
 			e := start(b, withTLS(cert))
 			w := login(b, e, "alice", 1)
 			room := w.register(codec.Register{Policy: codec.PolicyLive, QueueBytes: 64 << 20, QueueMillis: 60_000})

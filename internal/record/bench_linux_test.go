@@ -7,15 +7,14 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"math/big"
 	"net"
 	"runtime"
 	"testing"
 	"time"
 
 	"github.com/timedge/timedge/internal/clock"
+	"github.com/timedge/timedge/internal/testcert"
 )
 
 // BenchmarkSeal seals a message for one connection after the other, as a room's fan-out does, beside crypto/tls. With
@@ -114,12 +113,7 @@ func BenchmarkHandshake(b *testing.B) {
 		{name: "key=RSA-2048/resumed", key: rsaKey, resumed: true},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-			der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, c.key.Public(), c.key)
-			if err != nil {
-				b.Fatal(err)
-			}
-			server := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: c.key}}}
+			server := &tls.Config{Certificates: []tls.Certificate{testcert.For(c.key, 1)}}
 			client := clientConfig()
 			if c.resumed {
 				client.ServerName, client.ClientSessionCache = "x", tls.NewLRUClientSessionCache(1)

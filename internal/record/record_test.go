@@ -2,32 +2,17 @@ package record
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
-	"math/big"
 	weak "math/rand/v2"
 	"net"
 	"testing"
-	"time"
+
+	"github.com/timedge/timedge/internal/testcert"
 )
 
-var serverConfig = func() *tls.Config {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		panic(err)
-	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
-	if err != nil {
-		panic(err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
-}()
+var serverConfig = &tls.Config{Certificates: []tls.Certificate{testcert.New(1)}}
 
 // clientConfig is for a client that looks at no certificate.
 func clientConfig() *tls.Config {

@@ -30,7 +30,8 @@ var layers = []layer{
 	{path: "internal/settings", foreign: []string{"github.com/BurntSushi/toml"}},
 	{path: "internal/doctor"},
 	{path: "internal/heap"},
-	{path: "internal/beside"}, // of tests
+	{path: "internal/beside"},   // of tests
+	{path: "internal/testcert"}, // likewise, and of benchmarks
 	{path: "internal/record", foreign: []string{"golang.org/x/crypto/chacha20poly1305"}},
 	{path: "ring", foreign: []string{"github.com/cespare/xxhash/v2"}},
 	{path: "auth", project: []string{"codec"}, foreign: []string{
@@ -75,7 +76,7 @@ var layers = []layer{
 	{path: "drills"},   // likewise
 	{path: "tools/ringsim", project: []string{"ring"}},
 	{path: "tools", project: []string{"client", "codec", "engine", "internal/record"}, foreign: []string{"*"}},
-	{path: "benchmarks", project: []string{"client", "codec", "engine", "tools"}, foreign: []string{"*"}},
+	{path: "benchmarks", project: []string{"client", "codec", "engine", "internal/testcert", "tools"}, foreign: []string{"*"}},
 	// The command line may import all that there is.
 	{path: "", project: []string{"codec", "auth", "ring", "room", "node", "engine", "client", "client/media", "e2ee", "tim", "web", "internal/settings", "internal/doctor", "internal/heap", "admin"}, foreign: []string{"*"}},
 }

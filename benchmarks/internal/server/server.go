@@ -5,18 +5,11 @@ package server
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"debug/buildinfo"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -25,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/timedge/timedge/internal/testcert"
 	"github.com/timedge/timedge/tools/loadgen/over"
 )
 
@@ -214,7 +208,7 @@ const certFile, keyFile = "cert.pem", "key.pem"
 // listenOver adds flags for a listener with a carrier, and returns where it is. Its certificate is its own authority.
 func (s *Settings) listenOver(kind string, plain int) (map[over.Kind]string, error) {
 	cert, key := filepath.Join(s.Dir, certFile), filepath.Join(s.Dir, keyFile)
-	if err := WriteCertificate(cert, key); err != nil {
+	if err := testcert.Write(testcert.New(1), cert, key); err != nil {
 		return nil, err
 	}
 	port, err := freePort()
@@ -249,28 +243,6 @@ func (s *Settings) listenOver(kind string, plain int) (map[over.Kind]string, err
 		return nil, fmt.Errorf("%s: not with %s here", kind, s.Over)
 	}
 	return map[over.Kind]string{s.Over: at}, nil
-}
-
-// WriteCertificate writes a certificate for 127.0.0.1, with a key of ECDSA P-256.
-func WriteCertificate(certFile, keyFile string) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "benchmark"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
-	if err != nil {
-		return err
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	err = os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
-	return errors.Join(err, os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), 0o644))
 }
 
 func limitCommand(port int, s Settings) (*exec.Cmd, error) {

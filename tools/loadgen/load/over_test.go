@@ -2,35 +2,22 @@ package load
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"math/big"
 	"testing"
 	"time"
 
 	"github.com/timedge/timedge/engine"
+	"github.com/timedge/timedge/internal/testcert"
 	"github.com/timedge/timedge/tools/loadgen/over"
 )
 
 // TestOverCarriers runs loads of every kind by every carrier: each byte is compared, and a slow link gets its announced
 // gaps.
 func TestOverCarriers(t *testing.T) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
 	here := []string{"127.0.0.1:0"}
 	e, err := engine.Start(engine.Config{
 		Loops: 2, Listen: here, ListenTLS: here, ListenWS: here, ListenWSS: here,
-		TLS: &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}},
+		TLS: &tls.Config{Certificates: []tls.Certificate{testcert.New(1)}},
 	})
 	if err != nil {
 		t.Fatal(err)
