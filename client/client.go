@@ -16,9 +16,9 @@ type Client struct {
 	opts     Options
 	instance uint64 // the same over all connections: with the account it says who publishes
 	stop     context.CancelFunc
-	done     chan struct{} // closed when all goroutines have ended
-	rounds   int           // run's own: rounds of the servers since a connection last stood for a while
-	dialing  bool          // Dial has not returned
+	done     chan struct{}  // closed when all goroutines have ended
+	rounds   int            // run's own: rounds of the servers since a connection last stood for a while
+	attempts sync.WaitGroup // goroutines that connect
 
 	unfinished quota // of messages of which pieces have come
 	stats      counters
@@ -57,13 +57,15 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 		c.instance = newInstance()
 	}
 	c.unfinished.limit = int64(max(o.AssemblyBuffer, o.MaxPayload))
-	c.dialing = true
 	c.tell(Connecting, nil, nil)
-	l, err := c.round(ctx, order(o.Servers, ""))
+	search := c.search(ctx)
+	search.first = true
+	l, err := search.round(order(o.Servers, ""), o.DialTimeout)
+	search.end()
 	if err != nil {
+		c.attempts.Wait()
 		return nil, err
 	}
-	c.dialing = false
 	run, stop := context.WithCancel(context.Background())
 	c.stop = stop
 	c.attach(l)
@@ -71,6 +73,7 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 		defer close(c.done)
 		err := c.run(run, l)
 		c.finish(err)
+		c.attempts.Wait()
 		c.tell(Ended, nil, err)
 	}()
 	return c, nil

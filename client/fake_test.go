@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,8 +26,10 @@ type fake struct {
 	down       func(addr string) bool // which servers do not answer; nil: none
 	ping       uint32                 // ping time in a welcome, ms
 	maxPayload uint64                 // in a welcome
-	tried      []string               // addresses, in the order in which the client tried them
-	at         []time.Time            // and when
+
+	mu    sync.Mutex
+	tried []string    // addresses, in the order in which the client tried them
+	at    []time.Time // and when
 }
 
 func newFake(t *testing.T) *fake {
@@ -36,7 +39,9 @@ func newFake(t *testing.T) *fake {
 var errDown = errors.New("nobody listens")
 
 func (f *fake) dial(ctx context.Context, addr string) (net.Conn, error) {
+	f.mu.Lock()
 	f.tried, f.at = append(f.tried, addr), append(f.at, time.Now())
+	f.mu.Unlock()
 	if f.down != nil && f.down(addr) {
 		return nil, errDown
 	}

@@ -19,6 +19,7 @@ type link struct {
 	c       *Client
 	conn    net.Conn
 	server  string
+	first   bool // it is Dial that waits for the welcome
 	welcome codec.Welcome
 	rest    []byte // what came behind the welcome
 
@@ -71,10 +72,10 @@ func (l *link) maxPayload() int {
 // largest returns the largest message that is taken from the server, whatever it says of itself.
 func (l *link) largest() int { return min(l.maxPayload(), l.c.opts.MaxPayload) }
 
-// open connects to a server and says hello, within a limit. It returns a *ConnectionError if the server answers with an
-// error.
-func (c *Client) open(ctx context.Context, server string, limit time.Duration) (*link, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+// open connects to a server and says hello, for the first time or again. It returns a *ConnectionError if the server
+// answers with an error.
+func (c *Client) open(ctx context.Context, server string, first bool) (*link, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.DialTimeout)
 	defer cancel()
 	token, err := c.token(ctx)
 	if err != nil {
@@ -86,7 +87,7 @@ func (c *Client) open(ctx context.Context, server string, limit time.Duration) (
 	}
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	l := &link{
-		c: c, conn: conn, server: server,
+		c: c, conn: conn, server: server, first: first,
 		wake: make(chan struct{}, 1), broken: make(chan struct{}),
 		away: make(chan codec.GoAway, 1), expires: make(chan time.Duration, 1),
 		subs: make(map[RoomID]*Subscription),
@@ -103,6 +104,7 @@ func (c *Client) open(ctx context.Context, server string, limit time.Duration) (
 		return nil, fmt.Errorf("client: connect to %s: %w", server, err)
 	}
 	limitUnsent(conn)
+	l.first = false
 	return l, nil
 }
 

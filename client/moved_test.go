@@ -3,6 +3,7 @@ package client
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -320,7 +321,7 @@ func TestReconnectAtOnce(t *testing.T) {
 }
 
 // A server that says nothing any more is left, soon if it or the options say so, and when another one answers: that is
-// connected to when three quarters of the silence are over.
+// connected to when five eighths of the silence are over.
 func TestSilence(t *testing.T) {
 	for _, c := range []struct {
 		ping    uint32 // ms
@@ -353,7 +354,7 @@ func TestSilence(t *testing.T) {
 				}
 				start := time.Now()
 				next := f.accept()
-				if took := time.Since(start); took < c.silence*3/4 || took > c.silence*7/8 {
+				if took := time.Since(start); took < c.silence*5/8 || took > c.silence*3/4 {
 					t.Errorf("left after %v, want %v", took, c.silence)
 				}
 				if next.addr == p.addr {
@@ -372,8 +373,7 @@ func TestSilence(t *testing.T) {
 	}
 }
 
-// A server that says something while another is being connected to is kept, and the other one let go. Where there is no
-// other, all of the silence is waited for.
+// A server that says something while another is being connected to is kept, and the other one let go.
 func TestSilentForAMoment(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFake(t)
@@ -400,46 +400,114 @@ func TestSilentForAMoment(t *testing.T) {
 			t.Errorf("%d connections", n)
 		}
 	})
+}
+
+// Behind one address there may be several servers: it is asked again while the silent one is still waited for. It is
+// used when it answers, and asked once only.
+func TestSilentBehindOneAddress(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFake(t)
 		o := f.options()
 		o.Silence = time.Second
-		_, p := f.connect(o)
+		c, p := f.connect(o)
+		sub := subscribe(c, p, codec.PolicyLive, 0)
 		go func() {
 			for p.fill() == nil {
 			}
 		}()
 		start := time.Now()
-		f.accept()
-		if took := time.Since(start); took < o.Silence {
-			t.Errorf("given up after %v", took)
+		next := <-f.conns
+		if took := time.Since(start); took < o.Silence*5/8 || took > o.Silence*3/4 {
+			t.Errorf("asked again after %v", took)
+		}
+		next.readHello()
+		time.Sleep(5 * time.Second)
+		next.write(codec.AppendServerPreface(nil, 1))
+		next.send(&codec.Welcome{Session: 2, Node: "other", MaxPayload: f.maxPayload, PingMillis: f.ping})
+		next.subscribed(codec.PolicyLive, 0)
+		wantEvents(t, sub, "resumed")
+		if len(f.tried) != 2 {
+			t.Errorf("%d connections", len(f.tried))
 		}
 	})
 }
 
-// A frozen server still takes connections: while there are others it is given no longer than the silence allowed.
+// A frozen server's system still takes connections. It is waited for, as any that many clients come to may be, but the
+// next one is asked soon.
 func TestFrozenInRound(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		f := newFake(t)
-		o := f.options()
-		o.Servers, o.Silence = []string{"one", "two", "three"}, time.Second
-		c, p := f.connect(o)
-		pub := publish(c, p, codec.MaxFrame, PublishOptions{})
-		start := time.Now()
-		p.close()
-		frozen := <-f.conns
-		frozen.readHello()
-		next := f.accept()
-		if took := time.Since(start); took > o.Silence {
-			t.Errorf("took %v", took)
-		}
-		if got := strings.Join([]string{p.addr, frozen.addr, next.addr}, " "); frozen.addr == p.addr ||
-			next.addr == frozen.addr {
-			t.Errorf("order %s", got)
-		}
-		next.published(1, codec.MaxFrame)
-		synctest.Wait()
-		push(t, pub, 1, "x")
-		wantFrames(next, "1:1 x")
-	})
+	for name, c := range map[string]struct{ silence, step time.Duration }{
+		"as the options say": {time.Second, time.Second / 4},
+		"a long silence":     {time.Minute, connectWithin},
+		"by default":         {0, connectWithin},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				f := newFake(t)
+				o := f.options()
+				o.Servers, o.Silence = []string{"one", "two", "three"}, c.silence
+				cl, p := f.connect(o)
+				pub := publish(cl, p, codec.MaxFrame, PublishOptions{})
+				start := time.Now()
+				p.close()
+				frozen := <-f.conns
+				frozen.readHello()
+				next := f.accept()
+				if took := time.Since(start); took != c.step {
+					t.Errorf("took %v, want %v", took, c.step)
+				}
+				if got := strings.Join([]string{p.addr, frozen.addr, next.addr}, " "); frozen.addr == p.addr || next.addr == frozen.addr {
+					t.Errorf("order %s", got)
+				}
+				next.published(1, codec.MaxFrame)
+				synctest.Wait()
+				push(t, pub, 1, "x")
+				wantFrames(next, "1:1 x")
+				if frozen.fill() == nil {
+					t.Error("the frozen one is kept")
+				}
+			})
+		})
+	}
+}
+
+// While one server says nothing the others, who refused at first, are asked again and again; and it is used when it
+// answers before them. Nobody is asked twice at once.
+func TestSilentServerWhileOthersRefuse(t *testing.T) {
+	for _, thaws := range []bool{false, true} {
+		t.Run(fmt.Sprintf("thaws %v", thaws), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				f := newFake(t)
+				o := f.options()
+				o.Servers, o.Silence = []string{"one", "two", "three"}, time.Second
+				_, p := f.connect(o)
+				var back atomic.Bool
+				silent := map[string]string{"one": "two", "two": "three", "three": "one"}[p.addr]
+				f.down = func(addr string) bool { return addr != silent && !back.Load() }
+				p.close()
+				frozen := <-f.conns
+				frozen.readHello()
+				time.Sleep(5 * time.Second)
+				if thaws {
+					frozen.write(codec.AppendServerPreface(nil, 1))
+					frozen.send(&codec.Welcome{Session: 1, Node: silent, MaxPayload: f.maxPayload, PingMillis: f.ping})
+					frozen.send(&codec.Ping{Echo: 9})
+					if m := want[*codec.Pong](frozen); m.Echo != 9 {
+						t.Errorf("answered %d", m.Echo)
+					}
+				} else {
+					back.Store(true)
+					f.accept()
+				}
+				asked := 0
+				for _, addr := range f.tried {
+					if addr == silent {
+						asked++
+					}
+				}
+				if asked != 1 || len(f.tried) < 6 {
+					t.Errorf("asked %v", f.tried)
+				}
+			})
+		})
+	}
 }

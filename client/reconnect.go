@@ -106,7 +106,7 @@ func (c *Client) serve(ctx context.Context, l *link) (*link, error) {
 	defer t.Stop()
 	silent := 0 // ticks in a row
 	var spare spare
-	defer spare.end()
+	defer spare.stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -124,9 +124,7 @@ func (c *Client) serve(ctx context.Context, l *link) (*link, error) {
 				next.conn.Close()
 				continue
 			}
-			cause := &ConnectionError{l.server, codec.CodeSilent, "heard nothing, and another server answers"}
-			l.fail(cause)
-			c.lost(l, cause)
+			c.left(l, "heard nothing, and another server answers")
 			c.rounds++
 			return next, nil
 		case <-t.C:
@@ -137,8 +135,12 @@ func (c *Client) serve(ctx context.Context, l *link) (*link, error) {
 				silent = min(silent, silentTicks/2) // nothing is read, so nothing can be heard
 			}
 			if silent >= silentTicks {
-				l.fail(&ConnectionError{l.server, codec.CodeSilent, "heard nothing"})
-				return nil, nil
+				if spare.found == nil {
+					l.fail(&ConnectionError{l.server, codec.CodeSilent, "heard nothing"})
+					return nil, nil
+				}
+				c.left(l, "heard nothing")
+				return spare.instead(c, l.server)
 			}
 			if silent == lookAfter {
 				spare.look(ctx, c, l.server)
@@ -154,44 +156,17 @@ func (c *Client) serve(ctx context.Context, l *link) (*link, error) {
 }
 
 // silentTicks is how many parts the longest silence has. From the middle of it on the server is pinged; after lookAfter
-// of them another one is connected to beside it, and whichever of the two says something first is used.
+// of them another one is looked for, and whichever of the two says something first is used.
 const (
 	silentTicks = 16
-	lookAfter   = silentTicks * 3 / 4
+	lookAfter   = silentTicks * 5 / 8
 )
 
-// spare is a connection that is made while the one in use says nothing. The zero value is none.
-type spare struct {
-	found chan *link // brings the connection, nil if there is none to be had; nil: nobody looks for one
-	stop  context.CancelFunc
-}
-
-// look tries the servers, but for the silent one, once each.
-func (s *spare) look(ctx context.Context, c *Client, silent string) {
-	servers := without(order(c.opts.Servers, ""), silent)
-	if s.found != nil || len(servers) == 0 {
-		return
-	}
-	ctx, s.stop = context.WithCancel(ctx)
-	found := make(chan *link, 1)
-	s.found = found
-	go func() {
-		l, _ := c.round(ctx, servers)
-		found <- l
-	}()
-}
-
-// end gives up what is being made, and waits until nothing is left of it.
-func (s *spare) end() {
-	if s.stop != nil {
-		s.stop()
-	}
-	if s.found == nil {
-		return
-	}
-	if l := <-s.found; l != nil {
-		l.conn.Close()
-	}
+// left gives up a connection that says nothing.
+func (c *Client) left(l *link, text string) {
+	cause := &ConnectionError{l.server, codec.CodeSilent, text}
+	l.fail(cause)
+	c.lost(l, cause)
 }
 
 // maxSilence is how long a server may say nothing, whatever ping time it names.
@@ -222,15 +197,17 @@ func (c *Client) leave(ctx context.Context, l *link, m codec.GoAway) (*link, err
 	}
 	elsewhere := order(m.Addrs, "")
 	servers := append(elsewhere[:min(len(elsewhere), maxElsewhere)], order(c.opts.Servers, l.server)...)
+	search := c.search(ctx)
 	var next *link
 	err := error(nil)
 	if c.rounds == 0 { // the pause was above
-		next, err = c.round(ctx, servers)
+		next, err = search.round(servers, c.answerTime())
 		c.rounds++
 	}
 	if next == nil && !final(err) {
-		next, err = c.connect(ctx, servers)
+		next, err = search.until(servers)
 	}
+	search.end()
 	if err != nil {
 		return nil, err
 	}
@@ -263,63 +240,15 @@ func (c *Client) reconnect(ctx context.Context, l *link, cause error, stood time
 	if errors.As(cause, new(*ConnectionError)) {
 		first = without(servers, l.server)
 	}
+	search := c.search(ctx)
+	defer search.end()
 	if len(first) > 0 && (c.rounds == 0 || stood >= steady) {
-		next, err := c.round(ctx, first)
-		if c.rounds++; err == nil {
-			return next, nil
-		}
-		if final(err) {
-			return nil, err
+		next, err := search.round(first, c.answerTime())
+		if c.rounds++; next != nil || final(err) {
+			return next, err
 		}
 	}
-	return c.connect(ctx, servers)
-}
-
-// connect goes round the servers until one of them takes the client, with a pause before each round.
-func (c *Client) connect(ctx context.Context, servers []string) (*link, error) {
-	for {
-		if err := pause(ctx, nil, c.jitter(c.rounds)); err != nil {
-			return nil, err
-		}
-		l, err := c.round(ctx, servers)
-		c.rounds++
-		if err == nil {
-			return l, nil
-		}
-		if final(err) {
-			return nil, err
-		}
-		if ctx.Err() != nil {
-			return nil, ErrClosed
-		}
-		c.opts.Logger.Warn("no server to be had", "reason", err.Error())
-		servers = order(c.opts.Servers, "")
-	}
-}
-
-// round tries each server once. It returns the errors of all if none takes the client, and at once the one error that
-// is final.
-func (c *Client) round(ctx context.Context, servers []string) (*link, error) {
-	var errs []error
-	for i, s := range servers {
-		limit := c.opts.DialTimeout
-		if own := c.opts.Silence; own > 0 && i < len(servers)-1 {
-			limit = min(limit, own) // a frozen server's system still takes connections
-		}
-		l, err := c.open(ctx, s, limit)
-		if err == nil {
-			return l, nil
-		}
-		var no *ConnectionError
-		if final(err) && errors.As(err, &no) {
-			return nil, no
-		}
-		errs = append(errs, err)
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	return nil, errors.Join(errs...)
+	return search.until(servers)
 }
 
 // jitter returns a random time before the n-th attempt, n from 0: full jitter, as in "Exponential Backoff And Jitter"

@@ -38,7 +38,7 @@ func (l *link) said(m *codec.Error) error {
 	e := &ConnectionError{l.server, m.Code, m.Text}
 	switch m.Code {
 	case codec.CodeAuthFailed, codec.CodeTokenExpired, codec.CodeTokenRevoked:
-		if l.c.opts.TokenSource != nil && !l.c.dialing {
+		if l.c.opts.TokenSource != nil && !l.first {
 			return &staleToken{e}
 		}
 	}

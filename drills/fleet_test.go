@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -38,7 +39,7 @@ var (
 const patience = time.Minute
 
 // silence is how long the clients of a drill bear a node that says nothing. Pauses below 300 ms are none of their
-// business; one that is frozen they have left, for another that answers, when three quarters of it are over.
+// business; one that is frozen they have left, for another that answers, when five eighths of it are over.
 const silence = 800 * time.Millisecond
 
 var program string
@@ -351,9 +352,10 @@ func (f *fleet) clientOf(nodes []int, account string) *client.Client {
 		Servers: servers, Account: account, Silence: silence,
 		Logger: slog.New(slog.NewJSONHandler(f.said, nil)).With("client", f.clients),
 		Dialer: func(ctx context.Context, addr string) (net.Conn, error) {
-			if !begun.Swap(true) {
-				addr = servers[0]
+			if addr != servers[0] && !begun.Load() {
+				return nil, errors.New("not at home")
 			}
+			begun.Store(true)
 			return new(net.Dialer).DialContext(ctx, "tcp", addr)
 		},
 	})
