@@ -7,6 +7,7 @@ import { everyone, type InboxOptions, type Info, type Options, type PublishOptio
 import { Publisher } from "./publisher.js";
 import { Requests } from "./requests.js";
 import { formatRoom, parseRoom, type RoomID } from "./room.js";
+import { SilenceWatch, silenceOf } from "./silence.js";
 import { Subscription } from "./subscription.js";
 import { webSocket, type Dialer } from "./transport.js";
 
@@ -28,6 +29,7 @@ export class Client {
   private welcome: Fields = {};
   private over: Error | undefined;
   private stopped = false;
+  private readonly ending = new AbortController(); // gives up what is being connected to
   private wake: (() => void) | undefined;
   private left = ""; // server that the connection was lost with, which is tried last
 
@@ -44,6 +46,7 @@ export class Client {
    */
   static async dial(o: Options): Promise<Client> {
     const c = new Client(o);
+    c.state({ phase: "connecting" });
     const link = await c.round();
     void c.run(link);
     return c;
@@ -70,20 +73,19 @@ export class Client {
     this.o.onState?.(s);
   }
 
-  /** Tries each server once. */
-  private async round(): Promise<Connection> {
-    this.state({ phase: "connecting" });
+  /** Tries each server once, in random order: the one lost last at the end, or, with `signal`, which gives the attempt up, not at all. */
+  private async round(signal?: AbortSignal): Promise<Connection> {
     const order = shuffle(this.servers.filter((s) => s !== this.left));
-    if (this.servers.includes(this.left)) order.push(this.left);
+    if (!signal && this.servers.includes(this.left)) order.push(this.left);
     const errors: string[] = [];
-    for (const server of order) {
+    for (const [i, server] of order.entries()) {
       try {
-        return await this.attempt(server);
+        return await this.attempt(server, i < order.length - 1, signal);
       } catch (e) {
         if (e instanceof ProtocolError && !mayRetry(e.code) && e.code !== codes.token_expired && e.code !== codes.token_revoked) {
           throw new ConnectionError(server, e.code, e.message);
         }
-        if (this.stopped) throw new ClientClosedError();
+        if (this.stopped || signal?.aborted) throw new ClientClosedError();
         errors.push(`${server}: ${(e as Error).message}`);
       }
     }
@@ -95,37 +97,44 @@ export class Client {
     return new TextEncoder().encode(t);
   }
 
-  private async attempt(server: string): Promise<Connection> {
+  private async attempt(server: string, others: boolean, signal?: AbortSignal): Promise<Connection> {
     const hello = { account: this.o.account, token: await this.token(), instance: this.instance, caps: capToken };
+    if (signal?.aborted || this.stopped) throw new ClientClosedError();
     const link = new Connection(server, this.dialer, hello);
-    const timeout = setTimeout(() => link.close(), this.o.dialTimeout ?? answerWithin);
+    const within = this.o.dialTimeout ?? answerWithin;
+    const timeout = setTimeout(() => link.close(), others ? Math.min(within, this.o.silence || Infinity) : within); // a frozen server's system still takes connections
+    const abort = (): void => link.close();
+    for (const s of [signal, this.ending.signal]) s?.addEventListener("abort", abort);
     try {
-      this.welcome = await link.welcome;
+      await link.welcome;
     } finally {
       clearTimeout(timeout);
+      for (const s of [signal, this.ending.signal]) s?.removeEventListener("abort", abort);
     }
     return link;
   }
 
   private async run(link: Connection): Promise<void> {
     for (let tries = 0; ; ) {
-      const why = await this.serve(link);
-      if (this.stopped) return;
-      this.state({ phase: "disconnected", why: why.message });
       this.left = link.server;
+      const { why, next: other } = await this.serve(link);
+      if (this.stopped) return other?.close();
+      this.state({ phase: "disconnected", why: why.message });
       if (why instanceof ProtocolError && !mayRetry(why.code) && why.code >= 100 && why.code < 300 && why.code !== codes.token_expired && why.code !== codes.token_revoked && why.code !== codes.silent) {
         return this.end(new ConnectionError(link.server, why.code, why.message));
       }
-      for (let next: Connection | undefined; !next; ) {
+      this.state({ phase: "connecting" });
+      for (let next = other; ; ) {
         try {
-          next = await this.round();
+          link = next ?? (await this.round());
           tries = 0;
-          link = next;
+          break;
         } catch (e) {
           if (this.stopped) return;
           if (e instanceof ConnectionError) return this.end(e);
           await this.pause(backoff(tries++, this.o.backoffMin ?? 100, this.o.backoffMax ?? 10_000));
           if (this.stopped) return;
+          this.state({ phase: "connecting" });
         }
       }
     }
@@ -141,29 +150,24 @@ export class Client {
     });
   }
 
-  /** Uses a connection until it is over, and returns why it is. */
-  private serve(link: Connection): Promise<Error> {
+  /** Uses a connection until it is over, and returns why it is; and another one, if the server says nothing any more and that one answers. */
+  private serve(link: Connection): Promise<{ why: Error; next?: Connection | undefined }> {
     return new Promise((resolve) => {
       this.link = link;
-      const ping = this.welcome.ping_millis as number;
-      const silence = Math.min(this.o.silence ?? Infinity, 2 * ping);
-      let pinged = false;
-      const timer = setInterval(() => {
-        const quiet = performance.now() - link.heardAt;
-        if (quiet > silence) link.close();
-        else if (quiet <= silence / 2) pinged = false;
-        else if (!pinged) {
-          pinged = true;
-          link.send(encodeControl("ping", { echo: BigInt(Math.floor(performance.now())) }));
-        }
-      }, Math.max(10, silence / 8));
+      this.welcome = link.terms;
+      let next: Connection | undefined;
+      const look = async (signal: AbortSignal): Promise<Connection | undefined> => (this.servers.some((s) => s !== link.server) ? this.round(signal).catch(() => undefined) : undefined);
+      const watch = new SilenceWatch(link, silenceOf(this.welcome.ping_millis as number, this.o.silence), look, (other) => {
+        next = other;
+        link.close(codes.silent, other ? "heard nothing, and another server answers" : "heard nothing");
+      });
       link.listen({
         control: (m) => this.control(m, link),
         stream: (f) => this.subscriptions.get(f.room)?.stream(f),
         closed: (code, text) => {
-          clearInterval(timer);
+          watch.stop();
           this.down();
-          resolve(code ? new ProtocolError(code, text) : new Error(text));
+          resolve({ why: code ? new ProtocolError(code, text) : new Error(text), next });
         },
       });
       this.state({ phase: "connected", server: link.server, node: this.welcome.node as string });
@@ -256,7 +260,9 @@ export class Client {
 
   private askRoom(s: Subscription): void {
     const link = this.link;
-    const { have, gapped, resumes } = s.have();
+    const where = s.have();
+    if (!where) return;
+    const { have, gapped, resumes } = where;
     const ext = new Map<number, Uint8Array>();
     if (gapped.length > 0) ext.set(2, varints(gapped));
     if (resumes) ext.set(6, new Uint8Array());
@@ -421,6 +427,7 @@ export class Client {
     for (const p of [...this.publishers.values()]) p.end(why);
     for (const s of [...this.subscriptions.values()]) s.end(why);
     this.wake?.();
+    this.ending.abort();
     this.link?.close();
   }
 }

@@ -19,7 +19,10 @@ const messageBytes = 64 << 10;
  */
 export class Connection implements Receiver {
   readonly welcome: Promise<Fields>;
-  heardAt = performance.now();
+  /** The server's welcome, once it is there. */
+  terms: Fields = {};
+  /** Something has come since this was last unset. */
+  heard = true;
   private readonly transport: Transport;
   private settle!: { resolve(w: Fields): void; reject(e: Error): void };
   private handler: Handler | undefined;
@@ -44,7 +47,7 @@ export class Connection implements Receiver {
   }
 
   received(bytes: Uint8Array): void {
-    this.heardAt = performance.now();
+    this.heard = true;
     const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength); // the slices of Node's Buffer are no copies
     let b = this.rest.length === 0 ? plain : join([this.rest, plain]);
     try {
@@ -90,7 +93,7 @@ export class Connection implements Receiver {
       listen(handler);
       for (const f of early) f();
     };
-    this.settle.resolve(m.fields);
+    this.settle.resolve((this.terms = m.fields));
   }
 
   closed(why: string): void {
@@ -131,10 +134,10 @@ export class Connection implements Receiver {
     if (size > 0) this.transport.send(join(batch));
   }
 
-  /** Sends what is there, and closes. */
-  close(): void {
+  /** Sends what is there, and closes; the handler is told why. */
+  close(code = 0, why = "closed here"): void {
     this.flush();
-    this.end(0, "closed here");
+    this.end(code, why);
   }
 }
 

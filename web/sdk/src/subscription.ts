@@ -1,6 +1,7 @@
 import type { Fields, StreamFrame } from "./codec.js";
 import { codes, gapReason, mayRetry, policies, type GapReason, type Policy } from "./codes.js";
 import type { Connection } from "./connection.js";
+import { Departures } from "./departed.js";
 import { ClosedError, RefusedError, StreamError } from "./errors.js";
 import { InStream } from "./instream.js";
 import type { Kind } from "./publisher.js";
@@ -65,9 +66,16 @@ const eventBytes = 200;
 const maxStreams = 1 << 16;
 const maxWindow = 16 << 20;
 
+/** How many streams, and publishers of which nothing has come, a client names when it comes back (codec/PROTOCOL.md, "Limits"). */
+const maxPositions = 4096;
+
 interface Held {
   event: Event;
   size: number;
+  /** Whose message or gap it is, as it came. */
+  stream?: InStream | undefined;
+  /** Takes back what the event has changed here. Of those that come and go in a lossless room only. */
+  undo?: (() => void) | undefined;
 }
 
 /**
@@ -79,6 +87,7 @@ export class Subscription implements AsyncIterable<Event> {
   policy: Policy = "live";
   private readonly streams = new Map<number, InStream>();
   private readonly publishers = new Map<number, string>();
+  private readonly departed = new Departures(); // lossless
   private readonly skipping = new Set<number>(); // streams of which the next key message is waited for
   private queue: Held[] = [];
   private size = 0;
@@ -90,8 +99,8 @@ export class Subscription implements AsyncIterable<Event> {
   private answered = false;
   private draining = false;
   private window = 0;
-  private consumed: Message | Gap | undefined; // lossless: what the caller took last, and has not come back for
-  private owed = new Map<number, { seq: number; bytes: number }>();
+  private consumed: Held | undefined; // lossless: what the caller took last, and has not come back for
+  private readonly owed = new Map<InStream, number>(); // up to where each is consumed, and not acknowledged
   private owedBytes = 0;
   private opening!: { resolve(s: Subscription): void; reject(e: Error): void };
   /** @internal */ readonly opened: Promise<Subscription>;
@@ -118,7 +127,7 @@ export class Subscription implements AsyncIterable<Event> {
     const held = this.queue.shift();
     if (held) {
       this.size -= held.size;
-      return this.hand(held.event);
+      return this.hand(held);
     }
     this.settle();
     if (this.over) {
@@ -168,35 +177,40 @@ export class Subscription implements AsyncIterable<Event> {
     this.end(new ClosedError(this.room, codes.left));
   }
 
-  private hand(e: Event): Event {
-    if (this.policy === "lossless" && (e.type === "message" || e.type === "gap")) this.consumed = e;
-    return e;
+  private hand(h: Held): Event {
+    if (this.policy === "lossless" && h.stream) this.consumed = h;
+    return h.event;
   }
 
   /** Notes that the caller is done with what it took last. */
   private consume(): void {
-    const e = this.consumed;
-    if (!e) return;
+    const { event: e, stream: s } = this.consumed ?? {};
     this.consumed = undefined;
-    const seq = e.type === "message" ? e.last : e.to;
-    const bytes = e.type === "message" ? e.payload.length + 20 * (e.last - e.first + 1) : 0;
-    this.owed.set(keyOf(e.pub, e.dtype), { seq, bytes });
+    if (e?.type === "message") this.done(s!, s!.upTo(e.last), e.payload.length + 20 * (e.last - e.first + 1));
+    if (e?.type === "gap") this.done(s!, s!.upTo(e.to), 0);
+  }
+
+  /** Notes that a stream is consumed up to a frame, by so many bytes. */
+  private done(s: InStream, seq: number, bytes: number): void {
+    s.consumed = Math.max(s.consumed, seq);
+    this.owed.set(s, seq);
     this.owedBytes += bytes;
     if (this.owedBytes >= this.window / 8) this.settle();
   }
 
   /** Acknowledges what the caller has consumed. */
   private settle(): void {
-    for (const [key, { seq }] of this.owed) this.host.acknowledge(this, key >> 8, key & 0xff, seq);
+    if (!this.link) return; // the next one begins with it
+    for (const [s, seq] of this.owed) this.host.acknowledge(this, s.pub, s.dtype, seq);
     this.owed.clear();
     this.owedBytes = 0;
   }
 
-  private emit(event: Event, size = 0): void {
+  private emit(event: Event, size = 0, more: Pick<Held, "stream" | "undo"> = {}): void {
     if (this.over) return;
+    const held: Held = { event, size: size + eventBytes, ...more };
     const w = this.waiting.shift();
-    if (w) return w.resolve(this.hand(event));
-    const held = { event, size: size + eventBytes };
+    if (w) return w.resolve(this.hand(held));
     if (this.policy !== "latest" || !this.replaces(held)) this.queue.push(held);
     this.size += held.size;
     if (this.policy === "lossless") {
@@ -299,15 +313,47 @@ export class Subscription implements AsyncIterable<Event> {
 
   // What the client tells.
 
-  /** @internal The positions to go on from: frames that arrived, which of them ended a gap, and whether it was in the room before. */
-  have(): { have: Fields[]; gapped: number[]; resumes: boolean } {
+  /**
+   * @internal The positions to go on from: frames that arrived, which of them ended a gap, and whether it was in the room before. A publisher of whom nothing
+   * has come is position 0 of stream 0: only so the server tells when that has left. Undefined: there are more than can be named, and the subscription has ended.
+   */
+  have(): { have: Fields[]; gapped: number[]; resumes: boolean } | undefined {
+    const lossless = this.policy === "lossless";
+    if (lossless) this.rewind();
     const have: Fields[] = [];
     const gapped: number[] = [];
-    for (const s of this.streams.values()) {
-      if (s.gapped) gapped.push(have.length);
+    const silent = new Set(this.publishers.keys());
+    for (const s of [...this.departed.streams(), ...this.streams.values()]) {
+      if (s.expected === 1) continue;
+      if (!lossless && (s.gapped || this.skipping.has(keyOf(s.pub, s.dtype)))) gapped.push(have.length);
       have.push({ pub: s.pub, dtype: s.dtype, last: s.expected - 1 });
+      silent.delete(s.pub);
     }
+    if (have.length > maxPositions) {
+      this.flooded();
+      return undefined;
+    }
+    for (const pub of silent) if (have.length < maxPositions) have.push({ pub, dtype: 0, last: 0 });
     return { have, gapped, resumes: this.answered };
+  }
+
+  /** Takes back what waits for the caller: in a lossless room a position is an acknowledgement, too, and the server sends what is behind it again. */
+  private rewind(): void {
+    const kept: Held[] = [];
+    const staying = new Set<number>(); // publishers of whom a message is kept, pieces of which are acknowledged
+    for (const h of this.queue.reverse()) {
+      const e = h.event;
+      if (e.type === "message" && e.first <= h.stream!.consumed) staying.add(e.pub);
+      if ("pub" in e && staying.has(e.pub)) kept.push(h);
+      else if (h.stream && (e.type === "message" || e.type === "gap")) {
+        this.assembled -= h.stream.held;
+        if (e.type === "message") h.stream.rewind(e.first);
+        else h.stream.rewind(e.from, e.interrupted);
+      } else if (h.undo) h.undo();
+      else kept.push(h);
+    }
+    this.queue = kept.reverse();
+    this.size = kept.reduce((n, h) => n + h.size, 0);
   }
 
   /** @internal */
@@ -318,6 +364,10 @@ export class Subscription implements AsyncIterable<Event> {
     this.window = m.window as number;
     this.tries = 0;
     this.answered = true;
+    if (this.policy === "lossless") {
+      for (const s of this.streams.values()) if (s.consumed > 0) this.owed.set(s, s.consumed); // the server may have missed it
+      this.settle();
+    }
     if (again) this.emit({ type: "resumed", room: this.room });
     this.opening.resolve(this);
   }
@@ -332,18 +382,31 @@ export class Subscription implements AsyncIterable<Event> {
 
   /** @internal */
   stream(f: StreamFrame): void {
+    const gone = this.departed.get(f.pub);
+    const before = gone?.streams.find((s) => s.dtype === f.dtype && f.seq < s.expected);
+    if (before) return this.again(before, f);
+    if (gone) this.back(f.pub);
     const s = this.streamOf(f.pub, f.dtype);
+    if (f.seq <= s.had && f.seq < s.expected) return this.again(s, f);
     const expected = s.expected;
-    const before = s.held;
+    const held = s.held;
     const got = s.take(f, this.bounds.payload);
-    this.assembled += s.held - before;
+    this.assembled += s.held - held;
+    if (got === undefined && this.policy === "lossless" && s.upTo(s.consumed) > s.consumed) this.done(s, s.upTo(s.consumed), f.payload.length + 20);
     if (got === false) return this.emit({ type: "fault", room: this.room, error: new StreamError(this.room, f.pub, f.dtype, expected, f.seq) });
     if (this.assembled > this.bounds.assembly) return this.dropLargest();
     if (got && this.skipping.has(keyOf(f.pub, f.dtype))) {
       if (got.kind === "key") this.skipping.delete(keyOf(f.pub, f.dtype));
       else if (got.kind === "delta") return this.tellSkipped(f.pub, f.dtype, got.first, got.last);
     }
-    if (got) this.emit({ type: "message", room: this.room, publisher: this.publishers.get(f.pub) ?? "", pub: f.pub, dtype: f.dtype, ...got }, got.payload.length);
+    if (got) this.emit({ type: "message", room: this.room, publisher: this.publishers.get(f.pub) ?? "", pub: f.pub, dtype: f.dtype, ...got }, got.payload.length, { stream: s });
+  }
+
+  /** Acknowledges a frame that had come before: what the server has sent, though more was consumed. */
+  private again(s: InStream, f: StreamFrame): void {
+    if (f.seq > s.consumed) return; // its first coming waits for the caller
+    if (this.owed.size === 0) queueMicrotask(() => this.settle());
+    this.done(s, f.seq, f.payload.length + 20);
   }
 
   private tellSkipped(pub: number, dtype: number, from: number, to: number): void {
@@ -363,12 +426,13 @@ export class Subscription implements AsyncIterable<Event> {
   /** @internal */
   gap(m: Fields): void {
     const [pub, dtype, from, to] = [m.pub as number, m.dtype as number, m.from as number, m.to as number];
+    if (this.departed.get(pub)) return; // the answer to a position that was an acknowledgement
     const s = this.streamOf(pub, dtype);
     const expected = s.expected;
     this.assembled -= s.held;
     const { interrupted, inOrder } = s.skip(from, to);
     if (!inOrder) this.emit({ type: "fault", room: this.room, error: new StreamError(this.room, pub, dtype, expected, from) });
-    this.emit({ type: "gap", room: this.room, publisher: this.publishers.get(pub) ?? "", pub, dtype, from, to, reason: gapReason(m.reason as number), interrupted });
+    this.emit({ type: "gap", room: this.room, publisher: this.publishers.get(pub) ?? "", pub, dtype, from, to, reason: gapReason(m.reason as number), interrupted }, 0, { stream: s });
   }
 
   private streamOf(pub: number, dtype: number): InStream {
@@ -381,21 +445,60 @@ export class Subscription implements AsyncIterable<Event> {
 
   /** @internal */
   joined(pub: number, account: string): void {
+    if (this.departed.get(pub)) return; // what a node says that has not heard of it yet
+    const known = this.publishers.get(pub) === account;
     this.publishers.set(pub, account);
-    this.emit({ type: "joined", room: this.room, pub, account });
+    this.emit({ type: "joined", room: this.room, pub, account }, 0, this.undoing(() => {
+      if (!known) this.drop(pub);
+    }));
+  }
+
+  /** A publisher that had left is there: something comes of it that had not come before. */
+  private back(pub: number): void {
+    const d = this.departed.get(pub)!;
+    this.departed.delete(pub);
+    for (const s of d.streams) {
+      s.had = s.expected - 1;
+      this.streams.set(keyOf(pub, s.dtype), s);
+    }
+    this.publishers.set(pub, d.account);
+    this.emit({ type: "joined", room: this.room, pub, account: d.account }, 0, this.undoing(() => {
+      this.drop(pub);
+      this.departed.add(pub, d);
+    }));
   }
 
   /** @internal */
   left(pub: number, code: number): void {
+    if (this.departed.get(pub)) return;
+    const known = this.publishers.has(pub);
     const account = this.publishers.get(pub) ?? "";
+    const streams = this.drop(pub);
+    if (this.policy === "lossless" && streams.length > 0) this.departed.add(pub, { account, streams });
+    this.emit({ type: "left", room: this.room, pub, account, code }, 0, this.undoing(() => {
+      this.departed.delete(pub);
+      for (const s of streams) this.streams.set(keyOf(pub, s.dtype), s);
+      if (known) this.publishers.set(pub, account);
+    }));
+  }
+
+  private undoing(undo: () => void): Pick<Held, "undo"> {
+    return this.policy === "lossless" ? { undo } : {};
+  }
+
+  /** Forgets a publisher, whose number means nobody now, and returns its streams. */
+  private drop(pub: number): InStream[] {
     this.publishers.delete(pub);
+    const streams: InStream[] = [];
     for (const [key, s] of this.streams) {
       if (s.pub !== pub) continue;
       this.assembled -= s.held;
+      s.end();
+      streams.push(s);
       this.streams.delete(key);
       this.skipping.delete(key);
     }
-    this.emit({ type: "left", room: this.room, pub, account, code });
+    return streams;
   }
 
   /** @internal */

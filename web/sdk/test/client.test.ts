@@ -119,6 +119,21 @@ test("large payloads travel in pieces, beside small ones", async () => {
   await pub.close();
 });
 
+test("a message larger than the window of a lossless room arrives", async () => {
+  const [alice, bob] = [await connect("alice"), await connect("bob")];
+  const room = await alice.register({ policy: "lossless" });
+  const sub = await bob.subscribe(room);
+  const pub = await alice.publish(room);
+  const large = new Uint8Array(9_000_000).map((_, i) => i % 251);
+  assert.ok(pub.windowSize < large.length, `a window of ${pub.windowSize} bytes`);
+  const arrived = pub.push(1, "delta", large).then(() => pub.flush());
+  assert.equal(Buffer.compare((await nextMessage(sub)).payload, large), 0);
+  const end = sub.next(); // tells that it was consumed
+  await arrived;
+  await sub.close();
+  assert.equal(await end, undefined);
+});
+
 test("a lossless room waits for its slowest reader, and nobody for who has left", async () => {
   const [alice, bob, carol] = [await connect("alice"), await connect("bob"), await connect("carol")];
   const room = await alice.register({ policy: "lossless" });

@@ -50,19 +50,28 @@ function payload(index: number, size: number): Uint8Array {
 const pause = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 /** Reads a room until it has all that was pushed; leaves it and comes back now and then. */
-async function read(client: Client, room: RoomID, policy: Policy, model: Model, random: (n: number) => number, done: () => boolean): Promise<{ messages: number; gaps: number }> {
+async function read(client: Client, room: RoomID, policy: Policy, model: Model, random: (n: number) => number, done: () => boolean, subscribed: () => void): Promise<{ messages: number; gaps: number }> {
   const told = { messages: 0, gaps: 0 };
   for (;;) {
     const subscription = await client.subscribe(room);
+    subscribed();
     const next = new Map<string, number>(); // frames expected
     const names = new Map<number, string>();
+    const gone = new Set<string>(); // accounts; they come once each
     const leave = policy === "lossless" || done() ? Infinity : 20 + random(200);
     const all = (): boolean => done() && [...model.streams].every(([s, list]) => next.get(s) === list.at(-1)!.last + 1);
     for (let events = 0; events < leave && !all(); events++) {
       const e = await subscription.next();
       assert.ok(e, "the subscription has ended");
       if (random(8) === 0) await pause();
+      if (random(100) === 0) for (let i = 0; i < 50; i++) await pause();
       if (e.type === "joined") names.set(e.pub, e.account);
+      if (e.type === "joined") assert.ok(!gone.has(e.account), `${e.account} is told of once more`);
+      if (e.type === "left") {
+        assert.ok(!gone.has(e.account), `${e.account} leaves once more`);
+        gone.add(e.account);
+        if (policy === "lossless") for (const [s, list] of model.streams) if (s.startsWith(`${e.account}/`)) assert.equal(next.get(s), list.at(-1)!.last + 1, `${s} is not whole`);
+      }
       if (e.type === "fault") throw e.error;
       if (e.type !== "message" && e.type !== "gap") continue;
       const stream = `${names.get(e.pub)}/${e.dtype}`;
@@ -103,6 +112,16 @@ async function write(publisher: Publisher, account: string, model: Model, random
   await publisher.flush();
 }
 
+/** Those who come, push a little, and leave. */
+async function guests(connect: (account: string) => Promise<Client>, room: RoomID, model: Model, random: (n: number) => number): Promise<void> {
+  for (let i = 0; i < 12; i++) {
+    const c = await connect(`g${i}`);
+    const p = await c.publish(room);
+    await write(p, `g${i}`, model, random, 8);
+    await p.close();
+  }
+}
+
 async function round(ws: string, policy: Policy, random: (n: number) => number): Promise<void> {
   const proxies: Proxy[] = [];
   const clients: Client[] = [];
@@ -122,9 +141,15 @@ async function round(ws: string, policy: Policy, random: (n: number) => number):
     const publishers = await Promise.all(writers.map(async (a) => (await connect(a)).publish(room)));
     const readers = await Promise.all(["r1", "r2", "r3"].map(connect));
     let done = false;
+    let there = 0;
+    let allThere!: () => void;
+    const beginning = new Promise<void>((resolve) => (allThere = resolve));
     const told = await Promise.all([
-      ...readers.map((c) => read(c, room, policy, model, random, () => done)),
-      Promise.all(publishers.map((p, i) => write(p, writers[i]!, model, random, 150))).then(async () => {
+      ...readers.map((c) => read(c, room, policy, model, random, () => done, () => void (++there === readers.length && allThere()))),
+      Promise.all([
+        ...publishers.map((p, i) => write(p, writers[i]!, model, random, 150)),
+        ...(policy === "lossless" ? [beginning.then(() => guests(connect, room, model, random))] : []), // in others who comes late has never heard of them
+      ]).then(async () => {
         done = true;
         const last = await owner.publish(room); // who has read all before the writers knew is woken by this
         await last.push(1, "key", payload(model.push("owner/1", "key", 10), 10));
