@@ -7,11 +7,18 @@ import { everyone, type InboxOptions, type Info, type Options, type PublishOptio
 import { Publisher } from "./publisher.js";
 import { Requests } from "./requests.js";
 import { formatRoom, parseRoom, type RoomID } from "./room.js";
-import { SilenceWatch, silenceOf } from "./silence.js";
+import { Search } from "./search.js";
+import { SilenceWatch, silenceOf, type Spare } from "./silence.js";
 import { Subscription } from "./subscription.js";
 import { webSocket, type Dialer } from "./transport.js";
 
 const capToken = 1n;
+
+/** How long a connection must have stood for the next one to be tried without a pause, ms. */
+const steadyMillis = 1000;
+
+/** How long a client that is closed waits for the answers to its goodbyes, ms. */
+const goodbyeMillis = 1000;
 
 /**
  * Client is one connection to one server at a time, and what is done over it: requests, a Publisher and a Subscription for each room. It
@@ -29,9 +36,8 @@ export class Client {
   private welcome: Fields = {};
   private over: Error | undefined;
   private stopped = false;
-  private readonly ending = new AbortController(); // gives up what is being connected to
-  private wake: (() => void) | undefined;
-  private left = ""; // server that the connection was lost with, which is tried last
+  private searching: Search | undefined;
+  private rounds = 0; // of the servers, since a connection last stood for a while
 
   private constructor(private readonly o: Options) {
     this.servers = typeof o.servers === "string" ? [o.servers] : [...o.servers];
@@ -47,9 +53,13 @@ export class Client {
   static async dial(o: Options): Promise<Client> {
     const c = new Client(o);
     c.state({ phase: "connecting" });
-    const link = await c.round();
-    void c.run(link);
-    return c;
+    const search = c.search();
+    try {
+      void c.run(await search.round(c.order(), o.dialTimeout ?? answerWithin));
+      return c;
+    } finally {
+      search.end();
+    }
   }
 
   /** Who the client is; "" for a guest. */
@@ -73,23 +83,17 @@ export class Client {
     this.o.onState?.(s);
   }
 
-  /** Tries each server once, in random order: the one lost last at the end, or, with `signal`, which gives the attempt up, not at all. */
-  private async round(signal?: AbortSignal): Promise<Connection> {
-    const order = shuffle(this.servers.filter((s) => s !== this.left));
-    if (!signal && this.servers.includes(this.left)) order.push(this.left);
-    const errors: string[] = [];
-    for (const [i, server] of order.entries()) {
-      try {
-        return await this.attempt(server, i < order.length - 1, signal);
-      } catch (e) {
-        if (e instanceof ProtocolError && !mayRetry(e.code) && e.code !== codes.token_expired && e.code !== codes.token_revoked) {
-          throw new ConnectionError(server, e.code, e.message);
-        }
-        if (this.stopped || signal?.aborted) throw new ClientClosedError();
-        errors.push(`${server}: ${(e as Error).message}`);
-      }
-    }
-    throw new Error(errors.join("; "));
+  /** Looks for a server; there is one search at a time beside that of a silent connection. */
+  private search(): Search {
+    const [min, max] = [this.o.backoffMin ?? 100, this.o.backoffMax ?? 10_000];
+    return (this.searching = new Search((server, signal) => this.attempt(server, signal), {
+      dial: this.o.dialTimeout ?? answerWithin, silence: this.o.silence, pause: (n) => backoff(n, min, max),
+    }));
+  }
+
+  /** The servers in random order, one of them last. */
+  private order(last = ""): string[] {
+    return shuffle([...this.servers]).sort((a, b) => Number(a === last) - Number(b === last));
   }
 
   private async token(): Promise<Uint8Array> {
@@ -97,69 +101,82 @@ export class Client {
     return new TextEncoder().encode(t);
   }
 
-  private async attempt(server: string, others: boolean, signal?: AbortSignal): Promise<Connection> {
+  private async attempt(server: string, signal: AbortSignal): Promise<Connection> {
     const hello = { account: this.o.account, token: await this.token(), instance: this.instance, caps: capToken };
-    if (signal?.aborted || this.stopped) throw new ClientClosedError();
+    if (signal.aborted) throw new ClientClosedError();
     const link = new Connection(server, this.dialer, hello);
-    const within = this.o.dialTimeout ?? answerWithin;
-    const timeout = setTimeout(() => link.close(), others ? Math.min(within, this.o.silence || Infinity) : within); // a frozen server's system still takes connections
-    const abort = (): void => link.close();
-    for (const s of [signal, this.ending.signal]) s?.addEventListener("abort", abort);
+    const giveUp = (): void => link.close();
+    const timeout = setTimeout(giveUp, this.o.dialTimeout ?? answerWithin);
+    signal.addEventListener("abort", giveUp);
     try {
       await link.welcome;
+    } catch (e) {
+      throw final(e as Error) ? new ConnectionError(server, (e as ProtocolError).code, (e as Error).message) : e;
     } finally {
       clearTimeout(timeout);
-      for (const s of [signal, this.ending.signal]) s?.removeEventListener("abort", abort);
+      signal.removeEventListener("abort", giveUp);
     }
     return link;
   }
 
   private async run(link: Connection): Promise<void> {
-    for (let tries = 0; ; ) {
-      this.left = link.server;
-      const { why, next: other } = await this.serve(link);
-      if (this.stopped) return other?.close();
+    for (;;) {
+      const since = performance.now();
+      const { why, spare } = await this.serve(link);
+      if (this.stopped) return spare?.search.end();
       this.state({ phase: "disconnected", why: why.message });
-      if (why instanceof ProtocolError && !mayRetry(why.code) && why.code >= 100 && why.code < 300 && why.code !== codes.token_expired && why.code !== codes.token_revoked && why.code !== codes.silent) {
-        return this.end(new ConnectionError(link.server, why.code, why.message));
-      }
+      if (final(why)) return this.end(new ConnectionError(link.server, (why as ProtocolError).code, why.message));
       this.state({ phase: "connecting" });
-      for (let next = other; ; ) {
-        try {
-          link = next ?? (await this.round());
-          tries = 0;
-          break;
-        } catch (e) {
-          if (this.stopped) return;
-          if (e instanceof ConnectionError) return this.end(e);
-          await this.pause(backoff(tries++, this.o.backoffMin ?? 100, this.o.backoffMax ?? 10_000));
-          if (this.stopped) return;
-          this.state({ phase: "connecting" });
-        }
+      try {
+        link = await this.reconnect(link, spare, why, performance.now() - since);
+      } catch (e) {
+        if (!this.stopped) this.end(e as Error);
+        return;
       }
     }
   }
 
-  private pause(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const t = setTimeout(resolve, ms);
-      this.wake = () => {
-        clearTimeout(t);
-        resolve();
-      };
-    });
+  /**
+   * Follows the loss of a connection, which stood for a while, ms. The servers are tried at once, the one lost last, and not before a pause if it closed the
+   * connection by a word of its own, or is silent. What was begun while it was silent goes on.
+   */
+  private async reconnect(link: Connection, spare: Spare | undefined, why: Error, stood: number): Promise<Connection> {
+    if (stood >= (this.o.backoffMax ?? 10_000)) this.rounds = 0;
+    const search = (this.searching = spare?.search ?? this.search());
+    const order = (): string[] => this.order(link.server);
+    try {
+      if (spare) {
+        this.rounds++;
+        return (await spare.found) ?? (await search.until(order, this.rounds));
+      }
+      const first = why instanceof ProtocolError ? order().filter((s) => s !== link.server) : order();
+      if (first.length > 0 && (this.rounds === 0 || stood >= steadyMillis)) {
+        this.rounds++;
+        const next = await search.round(first).catch((e: Error) => {
+          if (e instanceof ConnectionError || this.stopped) throw e;
+        });
+        if (next) return next;
+      }
+      return await search.until(order, this.rounds++);
+    } finally {
+      search.end();
+    }
   }
 
-  /** Uses a connection until it is over, and returns why it is; and another one, if the server says nothing any more and that one answers. */
-  private serve(link: Connection): Promise<{ why: Error; next?: Connection | undefined }> {
+  /** Uses a connection until it is over, and returns why it is; and the search for another one, if the server says nothing any more. */
+  private serve(link: Connection): Promise<{ why: Error; spare?: Spare | undefined }> {
     return new Promise((resolve) => {
       this.link = link;
       this.welcome = link.terms;
-      let next: Connection | undefined;
-      const look = async (signal: AbortSignal): Promise<Connection | undefined> => (this.servers.some((s) => s !== link.server) ? this.round(signal).catch(() => undefined) : undefined);
-      const watch = new SilenceWatch(link, silenceOf(this.welcome.ping_millis as number, this.o.silence), look, (other) => {
-        next = other;
-        link.close(codes.silent, other ? "heard nothing, and another server answers" : "heard nothing");
+      let spare: Spare | undefined;
+      // The silent one comes last: a balancer of that name may have others behind it, and the server itself may have lost but the connection.
+      const look = (): Spare => {
+        const search = this.search();
+        return { search, found: search.round(this.order(link.server)).catch(() => undefined) };
+      };
+      const watch = new SilenceWatch(link, silenceOf(this.welcome.ping_millis as number, this.o.silence), look, (s) => {
+        spare = s;
+        link.close(codes.silent, "heard nothing");
       });
       link.listen({
         control: (m) => this.control(m, link),
@@ -167,7 +184,7 @@ export class Client {
         closed: (code, text) => {
           watch.stop();
           this.down();
-          resolve({ why: code ? new ProtocolError(code, text) : new Error(text), next });
+          resolve({ why: code ? new ProtocolError(code, text) : new Error(text), spare });
         },
       });
       this.state({ phase: "connected", server: link.server, node: this.welcome.node as string });
@@ -416,7 +433,9 @@ export class Client {
     if (this.over) return;
     if (!goodbye) return this.end(new ClientClosedError());
     const goodbyes = [...this.subscriptions.values()].map((s) => s.close());
-    await Promise.race([Promise.all(goodbyes), this.pause(1000)]);
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    await Promise.race([Promise.all(goodbyes), new Promise((resolve) => (timer = setTimeout(resolve, goodbyeMillis)))]);
+    clearTimeout(timer);
     this.end(new ClientClosedError());
   }
 
@@ -426,8 +445,7 @@ export class Client {
     this.requests.close(why);
     for (const p of [...this.publishers.values()]) p.end(why);
     for (const s of [...this.subscriptions.values()]) s.end(why);
-    this.wake?.();
-    this.ending.abort();
+    this.searching?.end();
     this.link?.close();
   }
 }
@@ -469,6 +487,11 @@ function varints(list: readonly number[]): Uint8Array {
     out.push(v);
   }
   return Uint8Array.from(out);
+}
+
+/** Reports whether an error is the server's word that connecting again is of no use. */
+function final(e: Error): boolean {
+  return e instanceof ProtocolError && !mayRetry(e.code) && e.code !== codes.token_expired && e.code !== codes.token_revoked && e.code !== codes.silent;
 }
 
 function backoff(tries: number, min: number, max: number): number {

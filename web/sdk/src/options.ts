@@ -18,7 +18,12 @@ export interface Options {
   onState?: (s: State) => void;
   /** How long one attempt may take, ms. Default: 15000, for which a server that many come to at once may have them wait; who gives up before comes again behind all others. */
   dialTimeout?: number;
-  /** How long a server may say nothing before another is tried, ms. Default, and at most: twice the server's ping time. */
+  /**
+   * How long a server may say nothing before the connection is given up, ms; from half of it on the client pings. When five eighths of it are over another server is
+   * connected to, also by the same name where there is no other, and used at once if the silent one has still said nothing. Default, and at most: twice the server's
+   * ping time. About 1000 has a frozen server found out soon. While servers are tried, the next one is asked after a quarter of it, 5 s at most, beside one that has
+   * taken the connection and says nothing.
+   */
   silence?: number;
   /** Bounds on the random wait before going round the servers again, ms. Defaults: 100 and 10000. */
   backoffMin?: number;

@@ -1,11 +1,12 @@
 import { encodeControl } from "./codec.js";
 import type { Connection } from "./connection.js";
+import type { Search } from "./search.js";
 
-/** How many parts the longest silence has. From the middle of it on the server is pinged; after lookAfter of them another one is connected to beside it, and whichever of the two says something first is used. */
+/** How many parts the longest silence has. From the middle of it on the server is pinged; after lookAfter of them another one is looked for, and whichever of the two says something first is used. */
 const silentTicks = 16;
-const lookAfter = (silentTicks * 3) / 4;
+const lookAfter = (silentTicks * 5) / 8;
 /** A tick that comes late counts for so many at most: a page that was frozen itself has not listened. */
-const lateTicks = silentTicks / 4;
+const lateTicks = silentTicks / 8;
 
 /** How long a server may say nothing, whatever ping time it names, ms. */
 const maxSilence = 120_000;
@@ -15,18 +16,26 @@ export function silenceOf(pingMillis: number, own?: number): number {
   return Math.min(maxSilence, 2 * pingMillis || Infinity, own || Infinity);
 }
 
+/** A search that goes on while the connection in use says nothing. */
+export interface Spare {
+  search: Search;
+  /** Undefined: a round brought none. */
+  found: Promise<Connection | undefined>;
+}
+
 /** Watches over a connection until it is over or stopped, and leaves it when the server says nothing any more. */
 export class SilenceWatch {
   private readonly timer: ReturnType<typeof setInterval>;
   private silent = 0; // ticks in a row
   private last = performance.now();
-  private looking: AbortController | undefined;
+  private spare: Spare | undefined;
+  private over = false;
 
   /**
-   * `limit`: how long the server may say nothing, ms. `look` connects to another one; it resolves to undefined if there is none to be had. `leave` is called
-   * once, with that other one if it answers before the limit.
+   * `limit`: how long the server may say nothing, ms. `look` begins to look for another connection; `leave` is called once, with that search if it has
+   * found one or still goes on.
    */
-  constructor(private readonly link: Connection, limit: number, private readonly look: (signal: AbortSignal) => Promise<Connection | undefined>, private readonly leave: (next?: Connection) => void) {
+  constructor(private readonly link: Connection, limit: number, private readonly look: () => Spare, private readonly leave: (spare?: Spare) => void) {
     const tick = Math.max(10, limit / silentTicks);
     this.timer = setInterval(() => this.tick(tick), tick);
   }
@@ -35,29 +44,36 @@ export class SilenceWatch {
     const now = performance.now();
     const ticks = Math.min(lateTicks, Math.max(1, Math.round((now - this.last) / length)));
     this.last = now;
+    const before = this.silent;
     if (this.link.heard) [this.silent, this.link.heard] = [0, false];
     else this.silent += ticks;
-    if (this.silent >= silentTicks) {
-      this.stop();
-      return this.leave();
-    }
-    if (this.silent >= lookAfter && this.silent - ticks < lookAfter && !this.looking) void this.lookAround();
+    if (this.silent >= silentTicks) return this.part();
+    if (before < lookAfter && this.silent >= lookAfter && !this.spare) void this.lookAround();
     if (this.silent >= silentTicks / 2) this.link.send(encodeControl("ping", { echo: BigInt(Math.floor(now)) }));
   }
 
   private async lookAround(): Promise<void> {
-    const looking = (this.looking = new AbortController());
-    const next = await this.look(looking.signal);
-    this.looking = undefined;
-    if (!next) return;
-    if (looking.signal.aborted || this.silent < lookAfter || this.link.heard) return next.close(); // it lives after all
-    this.stop();
-    this.leave(next);
+    const { search, found } = (this.spare = this.look());
+    const next = await found;
+    if (this.over) return;
+    if (next && this.silent >= lookAfter && !this.link.heard) return this.part();
+    next?.close(); // it lives after all
+    search.end();
+    this.spare = undefined;
+  }
+
+  private part(): void {
+    this.over = true;
+    clearInterval(this.timer);
+    this.leave(this.spare);
   }
 
   /** Stops watching, and gives up what is being connected to. */
   stop(): void {
+    if (this.over) return;
+    this.over = true;
     clearInterval(this.timer);
-    this.looking?.abort();
+    this.spare?.search.end();
+    void this.spare?.found.then((next) => next?.close());
   }
 }

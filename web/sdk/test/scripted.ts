@@ -72,7 +72,16 @@ export class Peer {
 /** Servers whose connections the test is given, in the order in which they are made. */
 export class Scripted {
   readonly peers: Peer[] = [];
+  /** All that were dialed. */
+  readonly tried: string[] = [];
+  /** Those whom nobody reaches. */
+  refuse = new Set<string>();
   readonly dialer: Dialer = (server, receiver) => {
+    this.tried.push(server);
+    if (this.refuse.has(server)) {
+      queueMicrotask(() => receiver.closed("nobody listens"));
+      return { send: () => {}, close: () => {} };
+    }
     const p = new Peer(server, receiver);
     this.peers.push(p);
     queueMicrotask(() => receiver.opened());

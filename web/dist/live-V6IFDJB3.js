@@ -1,1 +1,0 @@
-import{b as a,c as b}from"./chunk-VYMQ6SVT.js";import"./chunk-7QB3BOAG.js";import"./chunk-PXUMAICC.js";import"./chunk-4SQYDRCI.js";import"./chunk-A7AUN7EK.js";import"./chunk-IBNFLICV.js";export{b as page,a as worklet};
