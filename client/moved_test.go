@@ -402,8 +402,8 @@ func TestSilentForAMoment(t *testing.T) {
 	})
 }
 
-// Behind one address there may be several servers: it is asked again while the silent one is still waited for. It is
-// used when it answers, and asked once only.
+// Behind one address there may be several servers: it is asked again while the silent one is still waited for, and
+// again if that says nothing either, a few times. The first to answer is used.
 func TestSilentBehindOneAddress(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFake(t)
@@ -421,12 +421,17 @@ func TestSilentBehindOneAddress(t *testing.T) {
 			t.Errorf("asked again after %v", took)
 		}
 		next.readHello()
-		time.Sleep(5 * time.Second)
+		frozen := <-f.conns
+		frozen.readHello()
+		if took := time.Since(start); took > 3*o.Silence {
+			t.Errorf("asked once more after %v", took)
+		}
+		time.Sleep(8 * time.Second)
 		next.write(codec.AppendServerPreface(nil, 1))
 		next.send(&codec.Welcome{Session: 2, Node: "other", MaxPayload: f.maxPayload, PingMillis: f.ping})
 		next.subscribed(codec.PolicyLive, 0)
 		wantEvents(t, sub, "resumed")
-		if len(f.tried) != 2 {
+		if len(f.tried) != 1+maxAsked {
 			t.Errorf("%d connections", len(f.tried))
 		}
 	})
@@ -436,7 +441,7 @@ func TestSilentBehindOneAddress(t *testing.T) {
 // next one is asked soon.
 func TestFrozenInRound(t *testing.T) {
 	for name, c := range map[string]struct{ silence, step time.Duration }{
-		"as the options say": {time.Second, time.Second / 4},
+		"as the options say": {time.Second, time.Second / 2},
 		"a long silence":     {time.Minute, connectWithin},
 		"by default":         {0, connectWithin},
 	} {
@@ -455,8 +460,8 @@ func TestFrozenInRound(t *testing.T) {
 				if took := time.Since(start); took != c.step {
 					t.Errorf("took %v, want %v", took, c.step)
 				}
-				if got := strings.Join([]string{p.addr, frozen.addr, next.addr}, " "); frozen.addr == p.addr || next.addr == frozen.addr {
-					t.Errorf("order %s", got)
+				if frozen.addr == p.addr || next.addr == frozen.addr {
+					t.Errorf("order %s, %s, %s", p.addr, frozen.addr, next.addr)
 				}
 				next.published(1, codec.MaxFrame)
 				synctest.Wait()
@@ -471,7 +476,7 @@ func TestFrozenInRound(t *testing.T) {
 }
 
 // While one server says nothing the others, who refused at first, are asked again and again; and it is used when it
-// answers before them. Nobody is asked twice at once.
+// answers before them.
 func TestSilentServerWhileOthersRefuse(t *testing.T) {
 	for _, thaws := range []bool{false, true} {
 		t.Run(fmt.Sprintf("thaws %v", thaws), func(t *testing.T) {
@@ -504,7 +509,7 @@ func TestSilentServerWhileOthersRefuse(t *testing.T) {
 						asked++
 					}
 				}
-				if asked != 1 || len(f.tried) < 6 {
+				if asked > maxAsked || len(f.tried) < 6 {
 					t.Errorf("asked %v", f.tried)
 				}
 			})

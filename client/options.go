@@ -50,8 +50,8 @@ type Options struct {
 	// When five eighths of it are over another server is connected to, also by the same name where there is no other, and
 	// used at once if the silent one has still said nothing. It is never more than twice the ping time that the server
 	// names, which is the default. About 1 s has a frozen server found out soon. While servers are tried, the next one is
-	// asked after a quarter of it, 5 s at most, beside one that has taken the connection and says nothing; without it after
-	// 5 s. Whoever answers first is used.
+	// asked after half of it, beside one that has taken the connection and says nothing, and all of them again after
+	// all of it; 5 s at most, which it is without it. Whoever answers first is used.
 	Silence time.Duration
 	// BackoffMin and BackoffMax bound the wait before going round the servers again: before the n-th round a random time
 	// between 0 and min(BackoffMax, BackoffMin * 2^n). The first round after a connection is lost begins at once, with the

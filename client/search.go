@@ -13,15 +13,19 @@ import (
 // A search looks for a server that takes the client. It asks one after the other, and the next one already when one has
 // failed or has said nothing for a step: a frozen server's system still takes connections. Who was asked may go on to
 // answer, and the first one is used. So a server that says nothing costs a step, and one that many clients come to at
-// once has nobody give up and come again behind all others. It belongs to one goroutine at a time.
+// once has nobody give up and come again behind all others. Each round asks those again, too, who say nothing: a
+// balancer of that name may lead elsewhere. It belongs to one goroutine at a time.
 type search struct {
 	c       *Client
 	first   bool // for Dial
 	ctx     context.Context
 	end     context.CancelFunc // lets go of all that were asked
 	answers chan attempt
-	asked   map[string]bool // has not answered
+	asked   map[string]int // attempts that have not come to an end; never 0
 }
+
+// maxAsked is how many attempts with one server may go on at once.
+const maxAsked = 3
 
 // attempt is what became of one server.
 type attempt struct {
@@ -31,7 +35,7 @@ type attempt struct {
 }
 
 func (c *Client) search(ctx context.Context) *search {
-	s := &search{c: c, answers: make(chan attempt), asked: make(map[string]bool)}
+	s := &search{c: c, answers: make(chan attempt), asked: make(map[string]int)}
 	s.ctx, s.end = context.WithCancel(ctx)
 	return s
 }
@@ -39,22 +43,22 @@ func (c *Client) search(ctx context.Context) *search {
 // step returns how long a server is waited for before the next one is asked, too.
 func (c *Client) step() time.Duration {
 	if own := c.opts.Silence; own > 0 {
-		return min(own/4, connectWithin)
+		return min(own/2, connectWithin)
 	}
 	return connectWithin
 }
 
-// answerTime returns how long those are waited for who say nothing, before the others are asked again.
+// answerTime returns how long those are waited for who say nothing, before all are asked again.
 func (c *Client) answerTime() time.Duration {
 	if own := c.opts.Silence; own > 0 {
-		return min(own, c.opts.DialTimeout)
+		return min(own, connectWithin)
 	}
-	return c.opts.DialTimeout
+	return connectWithin
 }
 
 // ask begins to connect to a server.
 func (s *search) ask(server string) {
-	s.asked[server] = true
+	s.asked[server]++
 	s.c.attempts.Go(func() {
 		l, err := s.c.open(s.ctx, server, s.first)
 		select {
@@ -71,7 +75,9 @@ func (s *search) ask(server string) {
 func (s *search) wait(over <-chan time.Time) (*link, error) {
 	select {
 	case a := <-s.answers:
-		delete(s.asked, a.server)
+		if s.asked[a.server]--; s.asked[a.server] == 0 {
+			delete(s.asked, a.server)
+		}
 		var no *ConnectionError
 		if final(a.err) && errors.As(a.err, &no) {
 			return nil, no
@@ -87,13 +93,13 @@ func (s *search) wait(over <-chan time.Time) (*link, error) {
 // silent names those who have not answered.
 func (s *search) silent() string { return strings.Join(slices.Sorted(maps.Keys(s.asked)), ", ") }
 
-// round asks each server once that is not being asked already, and returns the first to answer. It returns the errors of
-// all if none takes the client, and at once one that is final. Where only some have failed, so that they could be asked
-// again, it waits no longer than patience for those who say nothing.
+// round asks each server once and returns the first to answer. It returns the errors of all if none takes the client,
+// and at once one that is final. It waits no longer than patience for those who say nothing; they may still answer
+// afterwards.
 func (s *search) round(servers []string, patience time.Duration) (*link, error) {
 	var errs []error
 	for _, server := range servers {
-		if s.asked[server] {
+		if s.asked[server] == maxAsked {
 			continue
 		}
 		s.ask(server)
@@ -108,11 +114,8 @@ func (s *search) round(servers []string, patience time.Duration) (*link, error) 
 			return nil, errors.Join(errs...)
 		}
 	}
-	var over <-chan time.Time
+	over := time.After(patience)
 	for len(s.asked) > 0 && s.ctx.Err() == nil {
-		if len(errs) > 0 && over == nil {
-			over = time.After(patience)
-		}
 		l, err := s.wait(over)
 		if l != nil || final(err) {
 			return l, err
@@ -126,8 +129,8 @@ func (s *search) round(servers []string, patience time.Duration) (*link, error) 
 	return nil, errors.Join(errs...)
 }
 
-// until goes round the servers until one takes the client, with a pause before each round, in which those may answer who
-// were asked before. The error is final, or ErrClosed.
+// until goes round the servers until one takes the client, with a pause before each round, in which those may answer
+// who were asked before. The error is final, or ErrClosed.
 func (s *search) until(servers []string) (*link, error) {
 	c := s.c
 	for {
