@@ -143,7 +143,15 @@ test("three nodes under load, one of them killed, and what operators do", { time
   await page.getByRole("button", { name: "Let push" }).click();
   await page.getByText("Done: Let push a/guest").waitFor(patience);
   await looksWell(page, "console-room");
-  await page.getByRole("button", { name: "Close the room" }).click();
+  const asked = await page.getByRole("button", { name: "Close the room" }).evaluate((b) => {
+    for (const press of [b, "dialog .danger", "dialog .danger"]) { // a double click whose second half falls onto the answer, and one more
+      const on = typeof press === "string" ? document.querySelector(press)! : b;
+      on.dispatchEvent(new PointerEvent("pointerdown", { bubbles: true }));
+      (on as HTMLElement).click();
+    }
+    return { open: document.querySelectorAll("dialog[open]").length, focus: document.activeElement!.textContent };
+  });
+  assert.deepEqual(asked, { open: 1, focus: "Cancel" });
   await looksWell(page, "console-asked");
   await page.getByRole("dialog").getByRole("button", { name: "Close the room" }).click();
   await page.getByText(`There is no room ${flow.rooms[1]!}.`).waitFor(patience);

@@ -6,6 +6,7 @@ import type { Browser, Page } from "playwright-core";
 import { flagCont, frameLength, isStream, parseStream, prefaceSize } from "../sdk/src/codec.js";
 import { parseHeader } from "../sdk/src/e2ee/sframe.js";
 import { launch } from "./browser.js";
+import { insist } from "./looks.js";
 import { servePages, visit, type PageServer } from "./pages.js";
 import { tap } from "./tap.js";
 
@@ -115,8 +116,7 @@ test("no nonce is used twice: over broken connections, a page that is loaded ane
   const cai = await meet(url, "Cai");
   await sees(cai, "Ann");
   await ann.getByRole("button", { name: /People/ }).click();
-  await ann.getByRole("button", { name: "Remove Cai" }).first().click();
-  await ann.getByRole("button", { name: "Really remove Cai?" }).click();
+  await insist(ann, "Remove Cai", "Really remove Cai?");
   await bob.waitForFunction(() => location.hash.endsWith(".1"), undefined, patience);
   await sees(bob, "Ann");
   await Promise.all([ann, bob, cai].map((p) => p.context().close()));
@@ -143,6 +143,43 @@ test("no nonce is used twice: over broken connections, a page that is loaded ane
   }
   console.log(`# ${sealed.size} messages of ${sessions.size} keys, ${again} of them sent again, as they were`);
   assert.ok(sealed.size > 100 && sessions.size >= 8);
+});
+
+test("a removal is finished by the page that comes back, whenever the one that began it went away", { timeout: 240_000 }, async () => {
+  for (const answered of [false, true]) {
+    const way = await tap(server.url);
+    const ann = await meet(`${way.url}/meeting`, "Ann", true);
+    await ann.waitForFunction(() => location.hash.includes("&key="), undefined, patience);
+    const url = ann.url();
+    const [bob, cai] = [await meet(url.replace(way.url, server.url), "Bob"), await meet(url.replace(way.url, server.url), "Cai")];
+    for (const who of ["Bob", "Cai"]) await ann.locator(".tile.picture", { hasText: who }).waitFor(patience);
+    await ann.getByRole("button", { name: /People/ }).click();
+    if (answered) way.deaf = true; // what she asks arrives, and she hears nothing of it
+    else {
+      way.refusing = true;
+      way.breakAll();
+    }
+    await insist(ann, "Remove Cai", "Really remove Cai?");
+    await ann.waitForFunction(() => Object.keys(sessionStorage).some((k) => k.endsWith(".removal") && sessionStorage.getItem(k) !== ""), undefined, patience);
+    if (answered) await cai.getByText("The host has removed you from the meeting.").waitFor(patience);
+    await ann.goto("about:blank"); // her line is no good, so nobody hears a goodbye
+    way.breakAll();
+    way.refusing = way.deaf = false;
+    await ann.goto(url);
+    await ann.locator("#meeting-name").fill("Ann", patience);
+    await ann.locator("main form button[type=submit]").click();
+    await cai.getByText("The host has removed you from the meeting.").waitFor(patience);
+    for (const page of [ann, bob]) await page.waitForFunction(() => location.hash.endsWith(".1"), undefined, patience);
+    assert.equal(new URL(bob.url()).hash, new URL(ann.url()).hash);
+    await bob.getByRole("button", { name: /Chat/ }).click();
+    await bob.getByLabel("Say something").fill("Still here");
+    await bob.keyboard.press("Enter");
+    await ann.getByRole("button", { name: /Chat/ }).click();
+    await ann.getByText("Still here").waitFor(patience);
+    await ann.waitForFunction(() => Object.keys(sessionStorage).every((k) => !k.endsWith(".removal") || sessionStorage.getItem(k) === ""), undefined, patience);
+    await Promise.all([ann, bob, cai].map((p) => p.context().close()));
+    way.close();
+  }
 });
 
 test("an encrypted meeting is for who has its key", { timeout: 240_000 }, async () => {
@@ -174,8 +211,7 @@ test("an encrypted meeting is for who has its key", { timeout: 240_000 }, async 
   await ann.locator(".tile.picture", { hasText: "Cai" }).waitFor(patience);
   await cai.locator(".tile.picture", { hasText: "Ann" }).waitFor(patience);
   await ann.getByRole("button", { name: /People/ }).click();
-  await ann.getByRole("button", { name: "Remove Bob of the secret kitchen" }).click();
-  await ann.getByRole("button", { name: "Really remove Bob of the secret kitchen?" }).click();
+  await insist(ann, "Remove Bob of the secret kitchen", "Really remove Bob of the secret kitchen?");
   await bob.getByText("The host has removed you from the meeting.").waitFor(patience);
   for (const page of [ann, cai]) await page.waitForFunction(() => location.hash.endsWith(".1"), undefined, patience);
   assert.equal(cai.url(), ann.url());

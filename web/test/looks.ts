@@ -6,7 +6,7 @@ import { mkdir, readFile, readdir } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import type { Page } from "playwright-core";
+import type { Locator, Page } from "playwright-core";
 
 /** For waits that end by themselves unless something is wrong. */
 export const patience = { timeout: 60_000 };
@@ -21,6 +21,42 @@ export async function camera(folder: string): Promise<string[]> {
   const clip = join(folder, "camera.mjpeg");
   await promisify(execFile)("ffmpeg", `-loglevel error -y -f lavfi -i mandelbrot=size=640x360:rate=30:start_scale=0.9 -t 8 -c:v mjpeg -q:v 4 -pix_fmt yuvj420p ${clip}`.split(" "));
   return [`--use-file-for-fake-video-capture=${clip}`];
+}
+
+/**
+ * Presses a button that asks before it acts in the ways of a hand that means one press: twice, again and again, with the second press begun at once and held, with
+ * a key held down. What it asks has to be unanswered then.
+ */
+export async function asksApart(button: Locator): Promise<void> {
+  const words = await button.innerText();
+  const said = await button.evaluate(async (b) => {
+    const down = (): boolean => b.dispatchEvent(new PointerEvent("pointerdown", { bubbles: true }));
+    const key = (repeat: boolean): boolean => b.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", repeat, bubbles: true, cancelable: true }));
+    const said: string[] = [];
+    for (let i = 0; i < 4; i++) {
+      down();
+      (b as HTMLElement).click();
+      said.push(b.textContent!);
+    }
+    down();
+    while (b.getAttribute("aria-disabled") === "true") await new Promise((resolve) => setTimeout(resolve, 10));
+    (b as HTMLElement).click(); // it is let go only now
+    said.push(b.textContent!);
+    if (key(false)) (b as HTMLElement).click();
+    for (let i = 0; i < 4; i++) if (key(true)) (b as HTMLElement).click();
+    said.push(b.textContent!);
+    return said;
+  });
+  assert.ok(said.every((s) => s !== words) && new Set(said).size === 1, `${words}: ${said.join(" / ")}`);
+}
+
+/** Presses a button that asks before it acts, and answers. */
+export async function insist(page: Page, name: string, question: string): Promise<void> {
+  const [button, answer] = [page.getByRole("button", { name, exact: true }).first(), page.getByRole("button", { name: question })];
+  for (let done = false; !done; ) { // a question is over by itself after some seconds
+    if (await button.isVisible()) await button.click();
+    done = await answer.click({ timeout: 3000 }).then(() => true, () => false);
+  }
 }
 
 /** What axe finds wrong: of all its rules, or of these. */

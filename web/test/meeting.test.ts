@@ -11,7 +11,7 @@ import { parseHash } from "@timedge/sdk/e2ee";
 import { tcp } from "../sdk/src/tcp.js";
 import { dtypes, encodeWord, type Presence } from "../pages/meeting/wire.js";
 import { launch, launchAsking, launchBare, talker } from "./browser.js";
-import { camera, looksWell, patience } from "./looks.js";
+import { asksApart, camera, insist, looksWell, patience } from "./looks.js";
 import { phone, servePages, visit, type PageServer, type Visitor } from "./pages.js";
 import { path as pathTo } from "./paths.js";
 
@@ -254,13 +254,13 @@ test("the owner decides who takes part", { timeout: 240_000 }, async () => {
   await ann.getByLabel("Whoever has the link may join").check();
   await dan.getByRole("button", { name: "Join" }).click();
   await tile(ann, "Dan").waitFor(patience);
-  await ann.getByRole("button", { name: "Remove Bob" }).click();
-  await ann.getByRole("button", { name: "Really remove Bob?" }).click();
+  await asksApart(ann.getByRole("button", { name: "Remove Bob" }));
+  await insist(ann, "Remove Bob", "Really remove Bob?");
   await bob.getByText("The host has removed you from the meeting.").waitFor(patience);
   await tile(ann, "Bob").waitFor({ ...patience, state: "detached" });
   await looksWell(bob, "meeting-removed");
-  await ann.getByRole("button", { name: "End for all" }).click();
-  await ann.getByRole("button", { name: "Really end it for all?" }).click();
+  await asksApart(ann.getByRole("button", { name: "End for all" }));
+  await insist(ann, "End for all", "Really end it for all?");
   await dan.getByText("The meeting has ended.").waitFor(patience);
   const lost = await visit(browser, url, phone, []);
   await lost.waitForFunction(() => (document.querySelector("video")?.videoWidth ?? 0) > 0, undefined, patience);

@@ -10,7 +10,7 @@ import { svg } from "../pages/state/ink.js";
 import { poseOf } from "../pages/state/scene.js";
 import { parseRooms, Shared, type SharedEvents } from "../pages/state/shared.js";
 import { launch } from "./browser.js";
-import { looksWell, patience } from "./looks.js";
+import { asksApart, insist, looksWell, patience } from "./looks.js";
 import { phone, servePages, visit, type PageServer } from "./pages.js";
 
 let server: PageServer;
@@ -96,8 +96,9 @@ test("pages and clients draw on one board, and who comes late has all of it", { 
 
   await reader.getByRole("button", { name: "撤销" }).click();
   await late.getByText("Strokes on the board: 3").waitFor(patience);
-  await late.getByRole("button", { name: "Clear" }).click();
-  await late.getByRole("button", { name: "Really clear it for all?" }).click();
+  await asksApart(late.getByRole("button", { name: "Clear" }));
+  assert.equal(first.board.strokes().length, 3);
+  await insist(late, "Clear", "Really clear it for all?");
   await until("the board is empty everywhere", () => first.board.strokes().length === 0);
   await reader.getByText("白板上的笔画：0").waitFor(patience);
   await first.close();

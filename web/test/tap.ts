@@ -11,6 +11,8 @@ export interface Tap {
   changed: number;
   /** While it is set nobody gets through. */
   refusing: boolean;
+  /** While it is set pages are told nothing: it is thrown away. */
+  deaf: boolean;
   recorded(): Buffer;
   /** What pages have sent, by connection. */
   sent(): Buffer[];
@@ -58,7 +60,7 @@ export async function tap(to: string): Promise<Tap> {
           t.changed++;
         }
       }
-      near.write(b);
+      if (!t.deaf) near.write(b);
     });
     for (const [a, z] of [[near, far], [far, near]] as const) {
       a.on("close", () => z.destroy());
@@ -66,7 +68,7 @@ export async function tap(to: string): Promise<Tap> {
     }
   });
   await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
-  const t: Tap = { url: `http://127.0.0.1:${(listener.address() as AddressInfo).port}`, changing: 0, changed: 0, refusing: false, recorded: () => Buffer.concat(pieces), sent: () => bySender.map((b) => Buffer.concat(b)), breakAll: () => pairs.forEach((s) => s.destroy()), close() {
+  const t: Tap = { url: `http://127.0.0.1:${(listener.address() as AddressInfo).port}`, changing: 0, changed: 0, refusing: false, deaf: false, recorded: () => Buffer.concat(pieces), sent: () => bySender.map((b) => Buffer.concat(b)), breakAll: () => pairs.forEach((s) => s.destroy()), close() {
     listener.close();
     t.breakAll();
   } };

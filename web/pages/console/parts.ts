@@ -2,6 +2,7 @@
 
 import { h } from "../shell/dom.js";
 import { bytes, language, words } from "../shell/i18n.js";
+import { apart } from "../shell/sure.js";
 
 export const t = words({
   name: ["timedge console", "timedge 控制台"],
@@ -219,17 +220,25 @@ export function mark(state: string): HTMLElement {
   return h("span", { class: `mark ${good ? "good" : bad ? "bad" : "warn"}` }, state.replaceAll("_", " "));
 }
 
-/** Asks before something that cannot be taken back; resolves to whether to do it. */
+/**
+ * Asks before something that cannot be taken back; resolves to whether to do it. No key or double click that was meant for the button that asks is an answer: the
+ * focus is where nothing is done, and the other button takes nothing at first.
+ */
 export function sure(question: string, action: string): Promise<boolean> {
   return new Promise((resolve) => {
-    const dialog = h("dialog", { aria: { label: question } }, h("form", { method: "dialog" },
+    const yes: HTMLButtonElement = h("button", { type: "button", class: "danger", onclick: () => {
+      if (answer.meant()) dialog.close("yes");
+    } }, action);
+    const answer = apart(yes);
+    const dialog: HTMLDialogElement = h("dialog", { aria: { label: question } }, h("form", { method: "dialog" },
       h("p", {}, question),
-      h("div", { class: "row" }, h("button", { class: "danger", value: "yes" }, action), h("button", { class: "second", value: "" }, t("cancel")))));
+      h("div", { class: "row" }, yes, h("button", { class: "second", value: "", autofocus: true }, t("cancel")))));
     dialog.addEventListener("close", () => {
       dialog.remove();
       resolve(dialog.returnValue === "yes");
     });
     document.body.append(dialog);
     dialog.showModal();
+    answer.begin();
   });
 }

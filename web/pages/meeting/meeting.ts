@@ -3,6 +3,7 @@ import { ClosedError, everyone, RefusedError, type Client, type Event, type Opti
 import { dtypes as media, encodeText, parseText, type PictureCodec, type Quality } from "@timedge/media";
 import { levels } from "./carry.js";
 import { Gallery } from "./gallery.js";
+import { keepRemoval, type Keep, type Removal } from "./removal.js";
 import { beat } from "./roster.js";
 import { Sending } from "./sending.js";
 import { dtypes, encodeWord, parseWord, type Control, type Presence } from "./wire.js";
@@ -26,10 +27,11 @@ export interface MeetingOptions {
   worklet: string;
   quality: Quality;
   codec?: PictureCodec | undefined;
-  /** Where what the owner has said is kept over a reload, by room. */
-  keep: { get(room: RoomID): string | null; set(room: RoomID, text: string): void };
+  keep: Keep;
   /** Of an encrypted meeting: those that the clients seal and open with. */
   keys?: Keys | undefined;
+  /** What the page before this one began, with the secret that `keys` have: it is finished first. */
+  removal?: Removal | undefined;
   on: MeetingEvents;
 }
 
@@ -75,6 +77,8 @@ export class Meeting {
   private ownerName = "";
   private member: SecretMember | undefined;
   private strange = 0;
+  private readonly removed = new Set<string>(); // accounts; what they say may still be here
+  private removing: Promise<unknown> = Promise.resolve(); // one after the other: each has the next secret
   private readonly timer: ReturnType<typeof setInterval>;
   private over = false;
 
@@ -102,9 +106,10 @@ export class Meeting {
       clients.push(outgoing, incoming);
       m = new Meeting(o, hall, outgoing, incoming);
       [m.publisher, m.ownerName, m.owner] = [publisher, info.owner, info.owner === o.account];
-      const kept = m.owner ? parseWord(new TextEncoder().encode(o.keep.get(o.room) ?? "")) : undefined;
+      const kept = m.owner ? parseWord(new TextEncoder().encode(o.keep.get(o.room, "control") ?? "")) : undefined;
       if (kept?.type === "control") m.control = kept;
       if (o.keys) m.member = await SecretMember.create();
+      if (m.owner && o.removal) await m.carryOut(o.removal);
       m.events = await hall.subscribe(o.room, { noEcho: true });
       void m.listen();
       m.tell();
@@ -185,7 +190,7 @@ export class Meeting {
   private rotate(next: Keys["link"]): void {
     const keys = this.o.keys!;
     keys.rotate(next);
-    setTimeout(() => keys.forget(), oldSecretMillis);
+    setTimeout(() => keys.link.epoch === next.epoch && keys.forget(), oldSecretMillis);
     this.told = "";
     this.tell();
     this.sending.again();
@@ -301,7 +306,7 @@ export class Meeting {
   private command(c: Partial<Control>): void {
     this.control = { ...this.control, ...c };
     this.controlledAt = performance.now();
-    this.o.keep.set(this.o.room, JSON.stringify(this.control));
+    this.o.keep.set(this.o.room, "control", JSON.stringify(this.control));
     this.push(dtypes.control, "key", encodeWord(this.control));
     if (Object.keys(c).length > 0) this.o.on.changed();
   }
@@ -322,14 +327,34 @@ export class Meeting {
   }
 
   /** Removes an account: the server takes nothing from it any more, and of what is encrypted it has the key no more. */
-  async remove(account: string): Promise<void> {
-    await this.hall.revoke(this.o.room, account);
-    const keys = this.o.keys;
-    if (!keys) return;
-    const stay = this.gallery.roster.members(performance.now()).filter((m) => m.account !== account && m.presence.key);
-    const { next, message } = await nextKey(keys, this.o.room, stay.map((m) => keyOf(m.presence)));
-    this.push(dtypes.secret, "delta", message); // sealed under the secret that there still is
-    this.rotate(next);
+  remove(account: string): Promise<void> {
+    const done = this.removing.then(() => this.removeNow(account));
+    this.removing = done.catch(() => {});
+    return done;
+  }
+
+  private async removeNow(account: string): Promise<void> {
+    const { keys, keep, room } = this.o;
+    if (!keys) return this.hall.revoke(room, account);
+    this.removed.add(account);
+    const stay = this.gallery.roster.members(performance.now()).filter((m) => !this.removed.has(m.account) && m.presence.key);
+    const removal = { account, before: keys.link, ...(await nextKey(keys, room, stay.map((m) => keyOf(m.presence)))) };
+    keepRemoval(keep, room, removal);
+    await this.carryOut(removal);
+  }
+
+  /** Has the server cut somebody off, and the others take up the next secret. A page that goes away in its middle does it anew when it is back. */
+  private async carryOut(r: Removal): Promise<void> {
+    const { keep, room } = this.o;
+    try {
+      await this.hall.revoke(room, r.account);
+    } catch (e) {
+      if (e instanceof RefusedError) keepRemoval(keep, room, undefined);
+      throw e;
+    }
+    this.push(dtypes.secret, "delta", r.message); // sealed under the secret that there still is
+    this.rotate(r.next);
+    void this.publisher.flush().then(() => keepRemoval(keep, room, undefined), () => {});
   }
 
   // The end

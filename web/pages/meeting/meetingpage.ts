@@ -7,11 +7,13 @@ import type { Page } from "../shell/page.js";
 import { worklet } from "../live/live.js";
 import { lobby, type Choice } from "./lobby.js";
 import { makeMeeting, Meeting, type MeetingEvents } from "./meeting.js";
+import { unfinished, type Keep } from "./removal.js";
 import { room as roomView } from "./view.js";
 import { t } from "./words.js";
 
 const kept = "timedge.meeting.";
-const keep = { get: (room: RoomID) => sessionStorage.getItem(kept + room), set: (room: RoomID, text: string) => sessionStorage.setItem(kept + room, text) };
+const place = (room: RoomID, what: string): string => `${kept}${room}${what === "control" ? "" : `.${what}`}`;
+const keep: Keep = { get: (room, what) => sessionStorage.getItem(place(room, what)), set: (room, what, text) => sessionStorage.setItem(place(room, what), text) };
 
 export const page: Page = (root, shell) => {
   let over = false;
@@ -22,7 +24,8 @@ export const page: Page = (root, shell) => {
     root.append(h("h1", {}, t("title")), h("p", { class: "error" }, t("insecureKey")));
     return () => {};
   }
-  let keys = link?.key && new Keys(link.key);
+  let removal = link?.key && unfinished(keep, link.room, link.key);
+  let keys = link?.key && new Keys(removal?.before ?? link.key);
   const hash = (): string => formatHash({ room: room!, ...(keys ? { key: keys.link } : {}) });
   if (!link && shell.hash.includes("&key=")) {
     root.append(h("h1", {}, t("title")), h("p", { class: "error" }, t("locked")));
@@ -67,7 +70,8 @@ export const page: Page = (root, shell) => {
       const onFault = (_: Message, fault: string): void => {
         if (fault === "forged" || fault === "replayed") view?.tampered(++tampered);
       };
-      const m = await Meeting.join({ dial: async (o) => (keys ? encrypted(await shell.dial(o), keys, { onFault }) : shell.dial(o)), room, account: shell.account(), name: c.name, worklet, quality: c.quality, keep, keys, on });
+      const m = await Meeting.join({ dial: async (o) => (keys ? encrypted(await shell.dial(o), keys, { onFault }) : shell.dial(o)), room, account: shell.account(), name: c.name, worklet, quality: c.quality, keep, keys, removal, on });
+      removal = undefined;
       if (over) return void m.leave();
       looking.close(true);
       root.replaceChildren();

@@ -1,1 +1,0 @@
-function s(t,o,u){let[r,n]=[t.textContent,t.getAttribute("aria-label")],e=0,l=i=>{t.textContent=i??r,n!==null&&t.setAttribute("aria-label",i??n)};return t.onclick=()=>{if(e!==0)return clearTimeout(e),e=0,l(null),u();l(o),e=window.setTimeout(()=>{e=0,l(null)},4e3)},t}export{s as a};
