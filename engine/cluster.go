@@ -252,40 +252,43 @@ func (c *cluster) on(f func()) bool {
 	}
 }
 
+// heirsFor is how long a leaving node waits for somebody to take its rooms. On a machine that is overloaded, members
+// that are well count as dead for a moment.
+const heirsFor = 5 * time.Second
+
 // handOver gives all rooms that this node relays to others, and reports whether it could: not if there is nobody, or
-// not in time.
+// not in time. A node that has lost the others a while ago waits for them.
 func (c *cluster) handOver(ctx context.Context) bool {
-	others := false
-	core := c.node.Core()
-	c.on(func() {
-		for _, m := range core.View().Members {
-			others = others || m.Name != c.self && !m.Draining && !core.Unreachable(m.Name)
-		}
-	})
-	if !others {
-		return false
-	}
-	if err := c.member.Drain(); err != nil {
-		c.log.Warn().Err(err).Msg("the others may not know that this node leaves")
-	}
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
-	for {
-		left, heirs := 0, false
-		if !c.on(func() {
-			left = core.Relayed()
-			for _, m := range core.View().Members {
-				heirs = heirs || m.Name != c.self && !m.Draining
-			}
-		}) {
+	told := false
+	for alone := int64(0); ; { // since when there is no heir; 0: there is one
+		var left, heirs, fellows int
+		if !c.on(func() { left, heirs, fellows = c.fellows() }) {
 			return false
 		}
-		if left == 0 {
+		switch now := c.e.now(); {
+		case heirs > 0 && !told:
+			told, alone = true, 0
+			if err := c.member.Drain(); err != nil {
+				c.log.Warn().Err(err).Msg("the others may not know that this node leaves")
+			}
+			continue
+		case told && left == 0:
 			c.log.Info().Msg("all rooms are handed over")
 			return true
-		}
-		if !heirs {
+		case heirs > 0:
+			alone = 0
+		case !told && (fellows == 0 || c.e.rooms.Len() == 0):
+			return false
+		case fellows == 0:
 			c.log.Warn().Int("rooms", left).Msg("the other nodes leave, too: nobody is there to take the rooms")
+			return false
+		case alone == 0:
+			alone = now
+			c.log.Warn().Int("rooms", left).Dur("for", heirsFor).Msg("the other nodes are out of reach; waiting for one to take the rooms")
+		case now-alone > int64(heirsFor):
+			c.log.Warn().Int("rooms", left).Msg("no other node has come back to take the rooms")
 			return false
 		}
 		select {
@@ -295,6 +298,22 @@ func (c *cluster) handOver(ctx context.Context) bool {
 			return false
 		}
 	}
+}
+
+// fellows counts the rooms that this node relays, the nodes that could take them now, and beside these those that
+// could when they are within reach again. The goroutine's.
+func (c *cluster) fellows() (relayed, heirs, fellows int) {
+	core := c.node.Core()
+	for _, m := range core.View().Members {
+		switch {
+		case m.Name == c.self || m.Draining:
+		case core.Unreachable(m.Name):
+			fellows++
+		default:
+			heirs++
+		}
+	}
+	return core.Relayed(), heirs, fellows + c.member.Lost()
 }
 
 // leave says goodbye to the cluster and ends the goroutine.

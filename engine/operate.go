@@ -340,13 +340,6 @@ func (e *Engine) Undrain(by string) error {
 
 // others returns how many nodes could take rooms over.
 func (c *cluster) others() (n int) {
-	c.on(func() {
-		core := c.node.Core()
-		for _, m := range core.View().Members {
-			if m.Name != c.self && !m.Draining && !core.Unreachable(m.Name) {
-				n++
-			}
-		}
-	})
+	c.on(func() { _, n, _ = c.fellows() })
 	return n
 }

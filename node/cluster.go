@@ -96,19 +96,22 @@ func NewView(ms []Member) *View { return newView(slices.Clone(ms)) }
 
 // Cluster is this process's membership.
 type Cluster struct {
-	cfg   Config
-	list  *memberlist.Memberlist
-	trans *transport
-	net   network
-	creds atomic.Pointer[Credentials]
-	keys  *memberlist.Keyring // of gossip
-	birth uint64
-	begun time.Time
-	quiet repeats
+	cfg    Config
+	list   *memberlist.Memberlist
+	trans  *transport
+	net    network
+	creds  atomic.Pointer[Credentials]
+	keys   *memberlist.Keyring // of gossip
+	birth  uint64
+	begun  time.Time
+	quiet  repeats
+	rumors rumors
 
 	mu       sync.Mutex
 	members  map[string]Member
 	doubted  map[string]Member // of these, those that memberlist counts as dead: see opinion.go
+	claims   map[string]Member // those that memberlist counts as alive and that have not answered yet: see hearsay.go
+	met      map[Peer]int      // processes that have answered and are being asked to take this one in
 	draining bool
 	search
 	changed chan struct{} // capacity 1: the members changed since the last view
@@ -132,7 +135,8 @@ func Join(cfg Config) (*Cluster, error) {
 	}
 	c := &Cluster{
 		cfg: cfg, net: cfg.net, begun: time.Now(), members: make(map[string]Member), doubted: make(map[string]Member),
-		search:  search{lost: make(map[string]absentee), missing: make(map[string]string)},
+		claims: make(map[string]Member), met: make(map[Peer]int),
+		search:  search{lost: make(map[string]absentee), missing: make(map[string]string), accepted: len(cfg.Join) == 0},
 		changed: make(chan struct{}, 1), joined: make(chan struct{}), stop: make(chan struct{}),
 	}
 	if c.net == nil {
@@ -152,9 +156,13 @@ func Join(cfg Config) (*Cluster, error) {
 	within, cancel := context.WithTimeout(c.life, lookupFor)
 	defer cancel()
 	var err error
-	if c.trans, err = newTransport(within, c.net, cfg.Bind, cfg.Advertise, cfg.Log, c.greet); err != nil {
+	keys := cfg.Keys.gossip()
+	c.keys, _ = memberlist.NewKeyring(keys, keys[0]) // they are of the right length
+	if c.trans, err = newTransport(within, c.net, cfg.Bind, cfg.Advertise, c.keys, cfg.Log); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
+	c.trans.onLink, c.trans.odd = c.greet, c.nonsense
+	c.trans.begin()
 	if c.trans.told.Addr().IsLoopback() {
 		cfg.Log.Warn().Stringer("addr", c.trans.told).Msg("the other nodes are told a loopback address, at which only those on this machine reach it; " +
 			"see --advertise")
@@ -199,8 +207,6 @@ func (c *Cluster) await(asked <-chan struct{}, n int) {
 func (c *Cluster) gossip() *memberlist.Config {
 	mc := memberlist.DefaultLANConfig()
 	mc.Name, mc.Transport = c.cfg.Name, c.trans
-	keys := c.cfg.Keys.gossip()
-	c.keys, _ = memberlist.NewKeyring(keys, keys[0]) // they are of the right length
 	mc.Keyring = c.keys
 	// A death is known in 0.35 to 0.6 s instead of 6 to 7 (simulated), a second opinion included; links know a killed
 	// process at once.
@@ -360,31 +366,10 @@ func (c *Cluster) tell() {
 	}
 }
 
-// memberLives takes what memberlist says of a member.
-func (c *Cluster) memberLives(n *memberlist.Node) {
-	m := Member{Name: n.Name, Addr: n.Address()}
-	if len(n.Meta) >= 10 {
-		m.Draining = n.Meta[1]&1 != 0
-		m.Birth = binary.BigEndian.Uint64(n.Meta[2:])
-	}
-	if len(n.Meta) > 10 {
-		m.Level = n.Meta[10]
-	}
-	c.mu.Lock()
-	c.lostOrFound(n, true)
-	delete(c.doubted, n.Name)
-	old, was := c.members[n.Name]
-	c.members[n.Name] = m
-	c.mu.Unlock()
-	if !was || old != m {
-		c.viewChanged()
-	}
-}
-
 // remove takes a member out of the view.
 func (c *Cluster) remove(n *memberlist.Node) {
 	c.mu.Lock()
-	c.lostOrFound(n, false)
+	c.lose(n)
 	delete(c.members, n.Name)
 	c.mu.Unlock()
 	c.viewChanged()
@@ -450,7 +435,11 @@ type aliveFilter Cluster
 // NotifyAlive implements memberlist.AliveDelegate.
 func (a *aliveFilter) NotifyAlive(n *memberlist.Node) error {
 	if len(n.Meta) > 0 && n.Meta[0] == LinkVersion {
-		return nil
+		err := sensible(n)
+		if err != nil {
+			(*Cluster)(a).nonsense(&net.TCPAddr{IP: n.Addr, Port: int(n.Port)}, err)
+		}
+		return err
 	}
 	if _, ok := a.quiet.allow("version "+n.Name+n.Address(), time.Now()); !ok {
 		return ErrVersion

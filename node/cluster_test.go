@@ -299,7 +299,7 @@ func TestOtherVersion(t *testing.T) {
 		"newer":   {[]byte{LinkVersion + 1}, ErrVersion},
 		"nothing": {nil, ErrVersion},
 	} {
-		if err := f.NotifyAlive(memberOf(c.meta)); !errors.Is(err, c.err) {
+		if err := f.NotifyAlive(nodeOf(c.meta)); !errors.Is(err, c.err) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -331,6 +331,6 @@ func TestJoinOtherVersion(t *testing.T) {
 	}
 }
 
-func memberOf(meta []byte) *memberlist.Node {
+func nodeOf(meta []byte) *memberlist.Node {
 	return &memberlist.Node{Name: "x", Addr: net.IPv4(127, 0, 0, 1), Port: 1, Meta: meta}
 }

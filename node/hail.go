@@ -44,10 +44,16 @@ func hail(ctx context.Context, keys Keys, addr, name string, within time.Duratio
 	}
 	from := way.LocalAddr().(*net.UDPAddr).IP.String()
 	_ = way.Close()
-	t, err := newTransport(ctx, system{}, net.JoinHostPort(from, "0"), "", zerolog.Nop(), func(c net.Conn) { _ = c.Close() })
+	derived := keys.gossip()
+	ring, err := memberlist.NewKeyring(derived, derived[0])
 	if err != nil {
 		return 0, 0, err
 	}
+	t, err := newTransport(ctx, system{}, net.JoinHostPort(from, "0"), "", ring, zerolog.Nop())
+	if err != nil {
+		return 0, 0, err
+	}
+	t.begin()
 	m := &measured{transport: t}
 	mc := memberlist.DefaultLANConfig()
 	mc.Name, mc.Transport, mc.Alive, mc.LogOutput = name, m, loner(name), io.Discard
@@ -57,11 +63,7 @@ func hail(ctx context.Context, keys Keys, addr, name string, within time.Duratio
 	mc.ProbeInterval = time.Hour    // of who is not there
 	mc.GossipInterval = time.Hour   // likewise
 	mc.PushPullInterval = time.Hour // likewise
-	derived := keys.gossip()
-	if mc.Keyring, err = memberlist.NewKeyring(derived, derived[0]); err != nil {
-		_ = t.Shutdown()
-		return 0, 0, err
-	}
+	mc.Keyring = ring
 	list, err := memberlist.Create(mc)
 	if err != nil {
 		_ = t.Shutdown()

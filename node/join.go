@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -40,9 +39,6 @@ const (
 	maxLost = 1024
 	// startWait is how long Join waits for an answer of those that it was told of.
 	startWait = 500 * time.Millisecond
-	// rivalFor is how long another process under this node's name may go on before this one gives up: one that was killed
-	// is known to be dead within a second.
-	rivalFor = 3 * time.Second
 	// lookupFor bounds a lookup, dialFor a connection.
 	lookupFor = 5 * time.Second
 	dialFor   = time.Second
@@ -64,11 +60,9 @@ type search struct {
 	said    string              // what the log said last
 	saidAt  time.Time
 
-	rival      string // address of another process under this node's name
-	rivalAt    time.Time
-	rivalSince time.Time
-	accepted   bool // the others have taken this node in
-	failed     bool // OnFail was called
+	rival    Member // another process under this node's name, while that is being decided: see hearsay.go
+	accepted bool   // the others have taken this node in, or it has nobody to ask
+	failed   bool   // OnFail was called
 }
 
 // absentee is a member that died.
@@ -190,7 +184,7 @@ func (c *Cluster) askEntry(entry string) string {
 				return
 			}
 			if literal && (errors.Is(err, ErrStranger) || errors.Is(err, ErrVersion)) {
-				c.hopeless(&joinError{addr, err}, false)
+				c.hopeless(&joinError{addr, err})
 			}
 			why := plain(err)
 			if !literal {
@@ -237,26 +231,14 @@ func (c *Cluster) askAddr(addr string) error {
 	if accepted && c.isMember(is) {
 		return nil
 	}
-	asked := time.Now()
+	defer c.meeting(peer)()
 	if _, err := c.list.Join([]string{addr}); err != nil {
 		return err
 	}
 	c.mu.Lock()
-	rival := ""
-	if c.rivalAt.Before(asked) {
-		c.rivalSince = time.Time{}
-	} else {
-		rival = c.rival
-		if c.rivalSince.IsZero() {
-			c.rivalSince = time.Now()
-		}
-	}
-	lasts := rival != "" && time.Since(c.rivalSince) > rivalFor
+	contested := c.rival != Member{}
 	c.mu.Unlock()
-	if lasts {
-		c.hopeless(fmt.Errorf("cluster: a node named %s runs at %s already; a name is for one node only", c.cfg.Name, rival), true)
-	}
-	if rival != "" || !c.isMember(is) {
+	if contested || !c.isMember(is) {
 		return errNotTaken
 	}
 	c.mu.Lock()
@@ -321,15 +303,13 @@ func (c *Cluster) call(ctx context.Context, addr string) (Peer, error) {
 	return Peer{}, err
 }
 
-// hopeless says what time does not mend. It counts only while nobody has taken this node in; and while it knows nobody,
-// unless it does.
-func (c *Cluster) hopeless(err error, knows bool) {
+// hopeless says what time does not mend. It counts only while this node knows nobody.
+func (c *Cluster) hopeless(err error) {
 	c.mu.Lock()
-	say := !c.accepted && !c.failed && (knows || len(c.members) <= 1)
-	c.failed = c.failed || say
+	alone := !c.accepted && len(c.members) <= 1
 	c.mu.Unlock()
-	if say {
-		c.cfg.OnFail(err)
+	if alone {
+		c.fail(err)
 	}
 }
 
@@ -381,10 +361,26 @@ func (c *Cluster) Missing() []string {
 	return c.absent()
 }
 
-// lostOrFound notes a member that is one no more, or is one again. Who has left was draining (memberlist's Node does
-// not say how it ended). c.mu held.
-func (c *Cluster) lostOrFound(n *memberlist.Node, alive bool) {
-	if alive || c.members[n.Name].Draining {
+// Lost returns how many members have died not long ago and not come back.
+func (c *Cluster) Lost() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, a := range c.lost {
+		if time.Since(a.since) < lostMissing {
+			n++
+		}
+	}
+	return n
+}
+
+// lose notes a member that is one no more. Who has left was draining (memberlist's Node does not say how it ended).
+// c.mu held.
+func (c *Cluster) lose(n *memberlist.Node) {
+	m, was := c.members[n.Name]
+	if !was {
+		return
+	}
+	if m.Draining {
 		delete(c.lost, n.Name)
 		delete(c.missing, n.Name)
 		return
@@ -400,18 +396,6 @@ func (c *Cluster) lostOrFound(n *memberlist.Node, alive bool) {
 	c.done.Add(1)
 	name := n.Name
 	go c.guard(func() { c.seekLost(name, a) })
-}
-
-// conflicts hears of nodes of one name at two addresses. memberlist calls it under its lock: note and leave.
-type conflicts Cluster
-
-// NotifyConflict implements memberlist.ConflictDelegate.
-func (s *conflicts) NotifyConflict(_, other *memberlist.Node) {
-	if other.Name == s.cfg.Name {
-		s.mu.Lock()
-		s.rival, s.rivalAt = other.Address(), time.Now()
-		s.mu.Unlock()
-	}
 }
 
 // plain says what is wrong without ports and addresses that differ from time to time.

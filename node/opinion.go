@@ -74,6 +74,7 @@ func (c *Cluster) lives(m Member) bool {
 // memberDied takes memberlist's verdict. It runs under memberlist's lock.
 func (c *Cluster) memberDied(n *memberlist.Node) {
 	c.mu.Lock()
+	delete(c.claims, n.Name)
 	m, is := c.members[n.Name]
 	ask := is && !m.Draining && len(c.members) < opinionMax && m.Addr == n.Address() && !c.stopped()
 	if ask {

@@ -23,8 +23,10 @@ type transport struct {
 	tcp     net.Listener
 	udp     net.PacketConn
 	told    netip.AddrPort // the address that others are told
+	keys    *memberlist.Keyring
 	log     zerolog.Logger
-	onLink  func(net.Conn) // called on a goroutine of its own
+	onLink  func(net.Conn)                 // called on a goroutine of its own
+	odd     func(from net.Addr, err error) // hears of what a member says that means nothing; any goroutine
 	packets chan *memberlist.Packet
 	streams chan net.Conn
 	stop    chan struct{}
@@ -45,7 +47,7 @@ const (
 	maxUnproved = 64 << 10
 )
 
-func newTransport(ctx context.Context, n network, bind, advertise string, log zerolog.Logger, onLink func(net.Conn)) (*transport, error) {
+func newTransport(ctx context.Context, n network, bind, advertise string, keys *memberlist.Keyring, log zerolog.Logger) (*transport, error) {
 	tcp, udp, err := n.listen(bind)
 	if err != nil {
 		return nil, err
@@ -56,13 +58,18 @@ func newTransport(ctx context.Context, n network, bind, advertise string, log ze
 		return nil, errors.Join(err, tcp.Close(), udp.Close())
 	}
 	t := &transport{
-		net: n, tcp: tcp, udp: udp, told: told, log: log, onLink: onLink, places: make(map[netip.Prefix][]*guest),
+		net: n, tcp: tcp, udp: udp, told: told, keys: keys, log: log, places: make(map[netip.Prefix][]*guest),
+		onLink: func(c net.Conn) { _ = c.Close() }, odd: func(net.Addr, error) {},
 		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn), stop: make(chan struct{}),
 	}
+	return t, nil
+}
+
+// begin has what comes be taken, now that onLink and odd are set.
+func (t *transport) begin() {
 	t.done.Add(2)
 	go t.accept()
 	go t.receive()
-	return t, nil
 }
 
 func (t *transport) accept() {
@@ -198,18 +205,11 @@ func (t *transport) sort(c *guest) {
 		return
 	}
 	select {
-	case t.streams <- pc:
+	case t.streams <- &gossiped{Conn: pc, keys: t.keys, odd: t.odd}:
 	case <-t.stop:
 		_ = c.Close()
 	}
 }
-
-const (
-	// sealed begins a sealed stream of memberlist's (encryptMsg in its net.go), then comes the length of what is sealed, 4
-	// bytes.
-	sealed     = 10
-	sealedHead = 5
-)
 
 // peeked gives back the bytes that were read to find out what the connection is.
 type peeked struct {
@@ -247,6 +247,10 @@ func (t *transport) receive() {
 		if err != nil || n < 1 {
 			continue
 		}
+		if err := checkSealed(t.keys.GetKeys(), b[:n], nil); err != nil {
+			t.odd(from, err)
+			continue
+		}
 		select {
 		case t.packets <- &memberlist.Packet{Buf: bytes.Clone(b[:n]), From: from, Timestamp: now}:
 		case <-t.stop:
@@ -262,11 +266,11 @@ func (t *transport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
 
 // WriteTo implements memberlist.Transport.
 func (t *transport) WriteTo(b []byte, addr string) (time.Time, error) {
-	a, err := net.ResolveUDPAddr("udp", addr)
+	a, err := netip.ParseAddrPort(addr) // never a name, which would be looked up
 	if err != nil {
 		return time.Time{}, err
 	}
-	_, err = t.udp.WriteTo(b, a)
+	_, err = t.udp.WriteTo(b, net.UDPAddrFromAddrPort(a))
 	return time.Now(), err
 }
 
@@ -281,7 +285,7 @@ func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
-	return &bounded{c, sealedHead + maxUnproved}, nil // memberlist unseals the answer when it is there
+	return &gossiped{Conn: c, keys: t.keys, odd: t.odd}, nil
 }
 
 // StreamCh implements memberlist.Transport.
