@@ -97,9 +97,23 @@ func (id *Identity) Current() (*Identity, error) {
 // spaces and commas, and neither "*", which means all accounts, nor beginning with "#". Such a name needs no quoting in
 // files, flags and logs.
 func CheckAccount(name string) error {
-	if name == "" || len(name) > codec.MaxAccount || name == "*" || name[0] == '#' || !utf8.ValidString(name) ||
-		strings.ContainsFunc(name, func(r rune) bool { return r == ',' || unicode.IsSpace(r) || !unicode.IsPrint(r) }) {
+	if name == "" || len(name) > codec.MaxAccount || name == "*" || name[0] == '#' || !printable(name) {
 		return ErrAccount
 	}
 	return nil
+}
+
+// printable reports whether a name is UTF-8 that can be printed, without spaces and commas. A request may hold thousands
+// of names, nearly all of them ASCII.
+func printable(name string) bool {
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c >= utf8.RuneSelf:
+			return utf8.ValidString(name) && !strings.ContainsFunc(name,
+				func(r rune) bool { return r == ',' || unicode.IsSpace(r) || !unicode.IsPrint(r) })
+		case c <= ' ', c == ',', c == 0x7f:
+			return false
+		}
+	}
+	return true
 }

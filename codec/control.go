@@ -153,6 +153,14 @@ func body(b []byte) reader {
 	return reader{b: b[LengthSize+1:]}
 }
 
+// RoomOfRequest returns the room that a subscribe or an unsubscribe, a whole frame, is about, without parsing the rest.
+func RoomOfRequest(frame []byte) (id RoomID, ok bool) {
+	r := body(frame)
+	r.varint32()
+	id = RoomID(r.u64())
+	return id, r.err == nil
+}
+
 // done skips the optional fields that end the frame and returns the first fault.
 func (r *reader) done() error {
 	r.fields(nil)

@@ -36,6 +36,9 @@ func (s *session) dispatch(typ byte, frame []byte) error {
 }
 
 func (client) dispatch(s *session, typ byte, frame []byte) error {
+	if s.waitsForLeave(typ, frame) {
+		return errHeld
+	}
 	if refused, err := s.throttle(typ, frame); refused || err != nil {
 		return err
 	}
@@ -265,7 +268,7 @@ func (s *session) subscribe(a carry.Ask, m *codec.Subscribe) {
 		s.answer(m.Req, errSessionFull)
 		return
 	}
-	if sub := s.member(m.Room); sub != nil && sub.leaving { // once it has left
+	if sub := s.member(m.Room); sub != nil && sub.leaving { // and the cluster has answered meanwhile: once it has left
 		s.loop.post(item{kind: itemDo, do: func() {
 			if !s.gone() {
 				s.answering(askSubscribe, func() { s.subscribe(a, m) })
@@ -335,16 +338,39 @@ func (s *session) unsubscribe(m *codec.Unsubscribe) {
 		s.answer(m.Req, err)
 		return
 	}
-	if sub.leaving { // a subscribe may wait for that, which this one is to end
-		s.loop.post(item{kind: itemDo, do: func() {
-			if !s.gone() {
-				s.unsubscribe(m)
-			}
-		}})
-		return
-	}
 	// Through the mailbox, so that the answer comes after all that was posted before.
 	sub.leaving = true
 	_ = s.owe(sub.o.room.Crowd() / crowdPerStep)
 	s.loop.post(item{kind: itemLeave, outlet: sub.o, member: sub, id: uint64(m.Req)})
+}
+
+// waitsForLeave has the session wait with a request that is about a room which it is leaving, and with all that comes
+// behind, until it has left (left): the next round of its loop. So a client that comes and goes as fast as it can sends
+// has one such request on its way, and not as many as its rate lets it.
+func (s *session) waitsForLeave(typ byte, frame []byte) bool {
+	if typ != codec.TypeSubscribe && typ != codec.TypeUnsubscribe || len(s.members()) == 0 {
+		return false
+	}
+	id, ok := codec.RoomOfRequest(frame)
+	if !ok {
+		return false // whoever parses it says what is wrong
+	}
+	m := s.member(id)
+	if m == nil || !m.leaving {
+		return false
+	}
+	s.paused, s.held, s.rarely().leaves = true, true, m
+	return true
+}
+
+// left gives the session another turn if it waits for m to have left. Loop only.
+func (s *session) left(m *member) {
+	if s.rare == nil || s.rare.leaves != m {
+		return
+	}
+	s.rare.leaves = nil
+	if s.held && !s.gone() { // otherwise a tick has given it one
+		s.held = false
+		s.loop.turns.add(s)
+	}
 }

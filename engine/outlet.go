@@ -247,6 +247,7 @@ func (m *member) replay(rp *room.Replay) {
 
 // leave ends the membership at the subscriber's wish.
 func (m *member) leave(req uint32) {
+	defer m.s.left(m)
 	if m.ended { // meanwhile: cut off, or asked for twice
 		no := m.s.loop.eng.refusal(req, room.ErrNotSubscribed)
 		m.s.countAnswer(askUnsubscribe, no)

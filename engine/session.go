@@ -46,7 +46,7 @@ type session struct {
 	sent       bool  // it is told to go elsewhere, by a rebalance
 	paused     bool  // its turn is over: it is on the loop's list of turns
 	unread     bool  // the reactor does not read it: see heed
-	held       bool  // paused until the next tick: it has asked for far more than it may
+	held       bool  // paused until the next tick, having asked for far more than it may, or until rare.leaves has left
 	agreed     bool  // the client knows of fresh tokens: see token.go
 	warnBefore int32 // ms before its token ends that the client is to be warned; 0: not any more, or never
 	at         int32 // place in the loop's list
@@ -69,6 +69,7 @@ type rare struct {
 	pace    pace                     // of a path that has been full
 	hurry   hurry                    // of a client that asks for more than it may
 	behind  int                      // bytes read since closing
+	leaves  *member                  // a membership that is ending, which what is held waits for: see waitsForLeave
 }
 
 // account returns the name that the client authenticated as, a link's node; "" before hello.

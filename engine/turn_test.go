@@ -195,3 +195,40 @@ func singles(room codec.RoomID, num uint16, n int) (b []byte) {
 	}
 	return b
 }
+
+// A client that comes and goes without waiting for answers gets them all, in the order of its requests, and what it
+// sends behind them.
+func TestComesAndGoes(t *testing.T) {
+	withPollers(t, func(t *testing.T, e *engine.Engine) {
+		w := login(t, e, "alice", 1)
+		room := w.register(codec.Register{})
+		const n = 300
+		var b []byte
+		for i := range uint32(n) {
+			u := &codec.Unsubscribe{}
+			u.Req, u.Room = 3*i+2, room
+			b = enc((&codec.Subscribe{Req: 3*i + 1, Room: room}).Append(b))
+			b = enc(u.Append(b))
+			u.Req = 3*i + 3 // of a room that it has left
+			b = enc(u.Append(b))
+		}
+		w.write(enc((&codec.Ping{Echo: 7}).Append(b)))
+		for i := range uint32(n) {
+			if m := next[*codec.Subscribed](w); m.Req != 3*i+1 {
+				t.Fatalf("an answer to request %d, expected %d", m.Req, 3*i+1)
+			}
+			if m := next[*codec.OK](w); m.Req != 3*i+2 {
+				t.Fatalf("an answer to request %d, expected %d", m.Req, 3*i+2)
+			}
+			if m := next[*codec.Refused](w); m.Req != 3*i+3 || m.Code != codec.CodeNotSubscribed {
+				t.Fatalf("%v to request %d, expected not_subscribed to %d", m.Code, m.Req, 3*i+3)
+			}
+		}
+		if m := next[*codec.Pong](w); m.Echo != 7 {
+			t.Errorf("pong %d, expected 7", m.Echo)
+		}
+		if n, _ := e.Waiting(); n != 0 {
+			t.Errorf("%d bytes are left waiting", n)
+		}
+	})
+}
