@@ -40,7 +40,8 @@ type options struct {
 	limit    bool
 	over     string
 	memory   int64 // bytes, of the server that is to hold much
-	orders   int   // in which attacks on memory run, drawn; 0: as they are named
+	shared   bool
+	orders   int // in which attacks on memory run, drawn; 0: as they are named
 }
 
 // bound is how much a server may have resident, whatever clients do.
@@ -65,6 +66,8 @@ func main() {
 	memory := flag.Int64("memory", 256, "MiB that clients may make the server hold (--memory), in attacks on that")
 	flag.IntVar(&o.orders, "orders", 0,
 		"run the attacks on memory on so many servers, one right after the other in an order that is drawn for each")
+	flag.BoolVar(&o.shared, "shared", false,
+		"good clients wait for processors like any other process, the server's too; without, they run as soon as they can")
 	flag.Parse()
 	o.memory = *memory << 20
 	drive.Prepare()
@@ -177,6 +180,11 @@ func (x *site) runAll(ctx context.Context, names []string, env map[string]string
 		return 0, err
 	}
 	defer srv.Stop()
+	if !o.shared {
+		if err := prompt(srv.PID); err != nil {
+			return 0, err
+		}
+	}
 	g, err := newGood(ctx, srv.Addr, x.good, o)
 	if err != nil {
 		return 0, err
