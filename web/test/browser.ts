@@ -47,9 +47,10 @@ export async function talker(folder: string): Promise<string[]> {
   return [`--use-file-for-fake-audio-capture=${file}`];
 }
 
-const devices = ["--use-fake-device-for-media-stream=fps=30", "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required", "--auto-select-desktop-capture-source=Entire screen"];
+export const devices = ["--use-fake-device-for-media-stream=fps=30", "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required", "--auto-select-desktop-capture-source=Entire screen"];
 
-function options(args: readonly string[]): { executablePath: string; args: string[] } {
+/** How a browser is started. */
+export function options(args: readonly string[]): { executablePath: string; args: string[] } {
   if (!executable) throw new Error("there is no Chromium: apt-get install --no-install-recommends chromium");
   return { executablePath: executable, args: ["--no-sandbox", "--disable-background-timer-throttling", "--disable-renderer-backgrounding", "--disable-backgrounding-occluded-windows", ...args] };
 }

@@ -3,26 +3,27 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import type { Browser, Page } from "playwright-core";
+import type { Browser, Page } from "puppeteer-core";
 import { dial, type Client } from "@timedge/sdk";
 import { tcp } from "../sdk/src/tcp.js";
 import { Proxy, serve } from "../sdk/test/server.js";
 import { parseRooms, Shared } from "../pages/state/shared.js";
-import { launch, site, type Site } from "./browser.js";
+import { site, type Site } from "./browser.js";
 import { Cluster } from "./cluster.js";
 import { path as pathTo } from "./paths.js";
+import { launchUnwatched, openUnwatched, processorTime } from "./unwatched.js";
 
 /** How many meet, and how long, s. */
 const people = Number(process.env.PEOPLE ?? 6);
 const seconds = Number(process.env.MEETING_SECONDS ?? 300);
 const kills = Number(process.env.KILLS ?? 5);
-const patience = { timeout: 120_000 };
+const patience = { timeout: 120_000, polling: 200 };
 const picture = { width: 320, height: 180, fps: 15, bitrate: 250_000, shownWidth: 320 };
 let pages: Site;
 let browser: Browser;
 before(async () => {
   pages = await site();
-  browser = await launch();
+  browser = await launchUnwatched();
 });
 after(async () => {
   await browser?.close();
@@ -30,7 +31,7 @@ after(async () => {
 });
 
 const rest = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-const open = async (): Promise<Page> => pages.open(await browser.newContext({ permissions: ["camera", "microphone"] }));
+const open = (): Promise<Page> => openUnwatched(browser, pages.origin);
 const meet = (page: Page, servers: string[], account: string, room?: string): Promise<string> =>
   page.evaluate((o) => globalThis.harness.meet(o), { ...picture, servers, account, ...(room ? { room } : {}) });
 type Stats = Awaited<ReturnType<typeof globalThis.harness.meetingStats>>;
@@ -39,7 +40,7 @@ const stats = (page: Page): Promise<Stats> => page.evaluate(() => globalThis.har
 /** Everybody sees so many others move. */
 async function allMove(all: Page[], others: number): Promise<void> {
   for (const page of all) {
-    await page.waitForFunction((n) => globalThis.harness.meetingStats().filter((s) => s.shown > 30).length >= n, others, patience);
+    await page.waitForFunction((n) => globalThis.harness.meetingStats().filter((s) => s.shown > 30).length >= n, patience, others);
   }
 }
 
@@ -49,7 +50,7 @@ function quantile(list: number[], p: number): number {
 }
 
 const megabytes = async (page: Page): Promise<number> => {
-  const session = await page.context().newCDPSession(page);
+  const session = await page.createCDPSession();
   await session.send("HeapProfiler.collectGarbage");
   const { usedSize } = await session.send("Runtime.getHeapUsage");
   await session.detach();
@@ -72,9 +73,10 @@ test("a meeting, one on a slow line", { timeout: (seconds + 300) * 1000 }, async
   const need = (path.passed - from) / 5;
   const slow = all[1]!;
   const others = all.filter((p) => p !== slow);
-  const before = await Promise.all(all.map(stats));
   const heap = await Promise.all(all.map(megabytes));
+  const before = await Promise.all(all.map(stats));
   for (const p of all) await p.evaluate(() => globalThis.harness.meetingForget());
+  const used = await processorTime(browser);
   path.rate = need / 2;
   const [began, end] = [Date.now(), Date.now() + seconds * 1000];
   const sizes: Record<string, number> = {};
@@ -87,17 +89,22 @@ test("a meeting, one on a slow line", { timeout: (seconds + 300) * 1000 }, async
     told = Date.now();
     console.log(`figures: slow line after ${Math.round((told - began) / 1000)} s (${Math.round((need * 8) / 2000)} kbit/s of ${Math.round((need * 8) / 1000)}): level ${await slow.evaluate(() => globalThis.harness.meetingLevel())}, sizes ${s.map((x) => x.size).join()}, missed sound ${missed(s).join()} ms, delay ${s.map((x) => Math.round(x.delay)).join()} ms`);
   }
+  const [usedAfter, lasted] = [await processorTime(browser), (Date.now() - began) / 1000];
   const after = await Promise.all(all.map(stats));
   const heapAfter = await Promise.all(all.map(megabytes));
   const seen = others.flatMap((p) => after[all.indexOf(p)]!.map((s, i) => ({ s, b: before[all.indexOf(p)]![i]! })));
   for (const { s, b } of seen) assert.ok(s.shown > b.shown + seconds, `${s.account} stands still: ${s.shown - b.shown} pictures`);
   console.log(`figures: the others, ${people - 1} of ${people} for ${seconds} s: pictures a second ${quantile(seen.map(({ s, b }) => (s.shown - b.shown) / seconds), 0.5).toFixed(1)} median, ${Math.min(...seen.map(({ s, b }) => (s.shown - b.shown) / seconds)).toFixed(1)} least; longest still ${Math.max(...seen.map(({ s }) => s.longestStill)).toFixed(0)} ms, median of those ${quantile(seen.map(({ s }) => s.longestStill), 0.5).toFixed(0)} ms; longest silence ${Math.max(...seen.map(({ s }) => s.longestSilence)).toFixed(0)} ms, missed sound in all ${quantile(seen.map(({ s, b }) => s.missedSound - b.missedSound), 0.5).toFixed(0)} ms median, ${Math.max(...seen.map(({ s, b }) => s.missedSound - b.missedSound)).toFixed(0)} most; sound and picture apart p95 ${quantile(seen.map(({ s }) => s.skew?.p95 ?? NaN), 0.5).toFixed(0)} ms median, ${Math.max(...seen.map(({ s }) => s.skew?.p95 ?? 0)).toFixed(0)} most`);
+  const lost = (of: typeof seen): string => `${quantile(of.map(({ s, b }) => s.missedSound - b.missedSound), 0.5).toFixed(0)} ms median, ${Math.max(...of.map(({ s, b }) => s.missedSound - b.missedSound)).toFixed(0)} most, the longest silence ${Math.max(...of.map(({ s }) => s.longestSilence)).toFixed(0)}`;
+  console.log(`figures: the others, of each other's sound missed ${lost(seen.filter(({ s }) => s.account !== "p1"))}; of the one's on the slow line ${lost(seen.filter(({ s }) => s.account === "p1"))}`);
   const share = (size: string): string => `${Math.round((100 * (sizes[size] ?? 0)) / Object.values(sizes).reduce((a, b) => a + b))} %`;
   const [mine, was] = [after[1]!, before[1]!];
   console.log(`figures: the one on the slow line: small pictures ${share("small")} of the time, large ${share("large")}, none ${share("none")}; pictures a second ${quantile(mine.map((s, i) => (s.shown - was[i]!.shown) / seconds), 0.5).toFixed(1)} median; missed sound in all ${quantile(missed(mine), 0.5)} ms median, ${Math.max(...missed(mine))} most, longest silence ${Math.max(...mine.map((s) => s.longestSilence)).toFixed(0)} ms; sound and picture apart p95 ${quantile(mine.map((s) => s.skew?.p95 ?? NaN), 0.5).toFixed(0)} ms median`);
+  const part = (s: number): string => `${((100 * s) / lasted).toFixed(0)} % of a processor`;
+  console.log(`figures: ${people} pages use ${part(usedAfter.pages - used.pages)}, what the browser does for all of them ${part(usedAfter.rest - used.rest)}`);
   console.log(`figures: heap of a page: ${heap.map((n) => n.toFixed(1)).join(", ")} MB, ${seconds} s later ${heapAfter.map((n) => n.toFixed(1)).join(", ")} MB`);
   assert.ok((sizes.large ?? 0) < seconds / 2, "the one on the slow line takes small pictures");
-  for (const p of all) await p.context().close();
+  for (const p of all) await p.browserContext().close();
   path.close();
   await server.stop();
 });
@@ -128,7 +135,7 @@ test("the relay of a meeting is killed, and one's own node", { timeout: 60_000 +
       console.log(`figures: ${victim} ${name}: ${after.map((s) => `${s.account}: still ${s.longestStill.toFixed(0)}, silence ${s.longestSilence.toFixed(0)} of ${(s.missedSound - (before.find((b) => b.account === s.account)?.missedSound ?? 0)).toFixed(0)}, delay ${s.delay.toFixed(0)}, nothing came for ${s.waited.picture.toFixed(0)} and ${s.waited.sound.toFixed(0)} ms`).join("; ")}`);
       for (const [n, p] of all.entries()) console.log(`figures: p${n} after the kill, ms: ${(await p.evaluate(() => globalThis.harness.meetingStates)).map((s) => `${s.which} ${s.phase} ${(s.at - killed).toFixed(0)}`).join(", ") || "kept its connections"}`);
       for (const s of after) assert.ok(s.shown > (before.find((b) => b.account === s.account)?.shown ?? 0) + 20, `${victim}: ${s.account} stands still`);
-      await Promise.all(all.map((p) => p.context().close()));
+      await Promise.all(all.map((p) => p.browserContext().close()));
       await cluster.run(cluster.nodes.find((n) => n.name === name)!);
     }
     console.log(`figures: ${victim} killed (${kills}): longest without a new picture ${quantile(stills, 0.5).toFixed(0)} ms median, ${Math.max(...stills).toFixed(0)} worst; longest silence ${quantile(silences, 0.5).toFixed(0)} ms median, ${Math.max(...silences).toFixed(0)} worst`);
@@ -175,7 +182,7 @@ test("a board of twenty: from one hand to another's screen, and the last state a
   }
   console.log(`figures: after ten broken connections all twenty have the same board, ${Date.now() - began} ms after the last stroke`);
   await Promise.all(clients.map((c) => c.close()));
-  for (const p of all) await p.context().close();
+  for (const p of all) await p.browserContext().close();
   await proxy.close();
   await server.stop();
 });

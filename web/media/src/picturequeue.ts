@@ -77,6 +77,11 @@ export class PictureQueue<F> {
     if (key < 0) this.resync = true;
   }
 
+  /** The moment of the next picture that is decoded; undefined while none is. */
+  get next(): number | undefined {
+    return this.decoded[0]?.pts;
+  }
+
   /** Returns the picture whose moment it is, if that is another than before, and those that are over. All of them are the caller's. */
   show(position: number): { frame: F; pts: number; over: F[] } | undefined {
     let n = 0;

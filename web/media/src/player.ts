@@ -3,16 +3,17 @@ import { dtypes, parseSample, parseSilence, parseText, type PictureConfig, type 
 import { PacketTimes, type Piece } from "./packettimes.js";
 import { PictureQueue } from "./picturequeue.js";
 import { latencies, Playout, type Latency } from "./playout.js";
+import { refresh, type Shows } from "./refresh.js";
 import { SoundOutput } from "./soundoutput.js";
 
 /** How often sound is told where it should be, and pictures are looked after while the page is hidden, ms. */
 const tickMillis = 50;
 /** How many differences between sound and picture are kept for the figures. */
 const maxSkews = 600;
-/** A screen that is refreshed less often is one that nobody looks at, ms. */
-const maxRefresh = 34;
 /** Pictures go by what is heard, which bends its speed to where it should be, unless the two are so far apart that a jump is near, ms. */
 const bentMillis = 100;
+/** Pictures that are farther apart than that are no motion, ms. */
+const maxApart = 200;
 
 export interface PlayerOptions {
   canvas: HTMLCanvasElement;
@@ -52,7 +53,7 @@ export interface PlayerStats {
 }
 
 /** Player decodes one sender's picture and sound and plays them in time, picture on a canvas. */
-export class Player {
+export class Player implements Shows {
   readonly playout: Playout;
   private readonly queue = new PictureQueue<VideoFrame>();
   private readonly graphics: CanvasRenderingContext2D;
@@ -74,8 +75,8 @@ export class Player {
   private clock = NaN; // of the sender whose time lastPts is
   private lastSound = NaN; // timestamp of the newest
   private skews: number[] = [];
-  private frameRequest = 0;
-  private refresh = maxRefresh / 2; // how far apart pictures can be shown, ms
+  private apart = Infinity; // pictures, ms
+  private madePts = NaN; // of the last one
   private readonly timer: ReturnType<typeof setInterval>;
   private over = false;
 
@@ -84,15 +85,12 @@ export class Player {
     this.playout = new Playout(this.chosen);
     this.graphics = o.canvas.getContext("2d", { alpha: false, desynchronized: true })!;
     this.timer = setInterval(() => this.tick(), tickMillis);
-    let last = performance.now();
-    const step = (): void => {
-      const now = performance.now();
-      this.refresh += (Math.min(now - last, maxRefresh) - this.refresh) / 16;
-      last = now;
-      this.show(this.refresh / 2); // what is nearest to its moment until the next time
-      this.frameRequest = requestAnimationFrame(step);
-    };
-    this.frameRequest = requestAnimationFrame(step);
+    refresh.add(this);
+  }
+
+  /** How far apart pictures are, ms; Infinity while there are none. */
+  get every(): number {
+    return this.picture ? this.apart : Infinity;
   }
 
   set latency(l: Latency) {
@@ -255,8 +253,18 @@ export class Player {
     }
     this.o.onDecoded?.(pts, this.picture!.clock + pts);
     this.queue.made(pts, frame);
-    if (!this.started) this.show(); // a viewer sees at once where it is
-    else this.decode();
+    if (pts > this.madePts) this.apart = Number.isFinite(this.apart) ? this.apart + (Math.min(pts - this.madePts, maxApart) - this.apart) / 8 : pts - this.madePts;
+    this.madePts = pts;
+    if (!this.started) return this.show(); // a viewer sees at once where it is
+    this.ask();
+    this.decode();
+  }
+
+  /** Asks for a refresh at the next picture's moment. */
+  private ask(): void {
+    const [now, next] = [performance.now(), this.queue.next];
+    const position = next === undefined ? undefined : this.moment(now);
+    if (position !== undefined) refresh.ask(now + next! - position);
   }
 
   private lead(): void {
@@ -270,11 +278,16 @@ export class Player {
     return position !== undefined && heard !== undefined && Math.abs(heard - position) < bentMillis ? heard : position;
   }
 
-  private show(ahead = 0): void {
+  /** Shows the picture whose moment it is, or will be within `ahead` ms. */
+  show(ahead = 0): void {
     const now = performance.now();
     const position = this.started ? this.moment(now) : Infinity;
     const due = position === undefined ? undefined : this.queue.show(position + ahead);
-    if (!due) return;
+    if (due) this.draw(due, now);
+    this.ask();
+  }
+
+  private draw(due: { frame: VideoFrame; pts: number; over: VideoFrame[] }, now: number): void {
     for (const f of due.over) f.close();
     const { frame, pts } = due;
     if (pts <= this.lastPts) {
@@ -359,7 +372,8 @@ export class Player {
   private tick(): void {
     this.lead();
     this.output?.follow((now) => this.playout.position(now));
-    if (document.hidden) this.show(); // no animation frames come
+    if (document.hidden) this.show(); // no refreshes come
+    else this.ask(); // its moment may be another than it was
   }
 
   /** The longest times and the differences between sound and picture are those from now on. */
@@ -385,7 +399,7 @@ export class Player {
   close(): void {
     this.over = true;
     clearInterval(this.timer);
-    cancelAnimationFrame(this.frameRequest);
+    refresh.remove(this);
     this.restart();
     if (this.audioDecoder && this.audioDecoder.state !== "closed") this.audioDecoder.close();
     this.output?.close();

@@ -73,11 +73,23 @@ export class SoundRing {
     this.extend(at + n);
     if (at >= this.hushed) this.resume();
     this.end = Number.isNaN(this.end) ? at + n : Math.max(this.end, at + n);
+    const slot = this.slot(at);
+    const first = Math.min(n, this.size - slot); // the rest goes on at the ring's beginning
     for (let c = 0; c < this.channels; c++) {
       const [from, to] = [planes[c] ?? planes[0]!, this.planes[c]!];
-      for (let i = 0; i < n; i++) to[this.slot(at + i)] = from[i]!;
+      to.set(from.subarray(0, first), slot);
+      to.set(from.subarray(first), 0);
     }
-    for (let i = 0; i < n; i++) this.wrote[this.slot(at + i)] = sound;
+    this.mark(at, at + n, sound);
+  }
+
+  /** Says what is at the indices from one to before another; of more than the ring has, at the last ones. */
+  private mark(from: number, to: number, what: number): void {
+    if (!(from < to)) return;
+    if (to - from >= this.size) return void this.wrote.fill(what);
+    const [a, b] = [this.slot(from), this.slot(to)];
+    this.wrote.fill(what, a, a < b ? b : this.size);
+    if (a >= b) this.wrote.fill(what, 0, b);
   }
 
   /** Nothing is known but that it goes on there: before that nothing is missing. */
@@ -90,7 +102,7 @@ export class SoundRing {
 
   /** More places are known of. */
   private extend(to: number): void {
-    for (let i = this.front; i < to; i++) this.wrote[this.slot(i)] = nothing;
+    this.mark(this.front, to, nothing);
     this.front = Math.max(this.front, to);
   }
 
@@ -186,6 +198,7 @@ export class SoundRing {
       return false;
     }
     const bend = jumps ? 0 : Math.max(-maxBend, Math.min(off / ((bendMillis * this.rate) / 1000), maxBend));
+    if (this.playWhole(out, n, 1 + bend)) return true;
     for (let i = 0; i < n; i++) {
       const at = Math.floor(this.read);
       const there = at >= this.again && this.has(at) && this.has(at + 1);
@@ -202,6 +215,30 @@ export class SoundRing {
         this.interrupt();
       } else for (let k = at; k < Math.floor(this.read); k++) this.pass(k);
     }
+    return true;
+  }
+
+  /** Plays a block all of which is there, which nearly all are: the audio thread has little time. Returns whether it was one. */
+  private playWhole(out: readonly Float32Array[], n: number, speed: number): boolean {
+    const at = Math.floor(this.read);
+    const last = Math.ceil(this.read + n * speed) + 1;
+    const [a, count] = [this.slot(at), last - at + 1];
+    if (at < this.again || last >= this.front || at < this.front - this.size || a + count > this.size) return false;
+    for (let s = a; s < a + count; s++) if (this.wrote[s] !== sound) return false;
+    const begins = this.read - at;
+    for (let c = 0; c < out.length; c++) {
+      const [from, to] = [this.planes[Math.min(c, this.channels - 1)]!, out[c]!];
+      for (let i = 0, r = begins; i < n; i++, r += speed) {
+        const k = Math.floor(r);
+        const v = from[a + k]!;
+        to[i] = v + (from[a + k + 1]! - v) * (r - k);
+      }
+      if (this.gain < 1) for (let i = 0; i < n; i++) to[i]! *= Math.min(1, this.gain + (i + 1) / fadeSamples);
+    }
+    this.gain = Math.min(1, this.gain + n / fadeSamples);
+    this.heard = Math.max(this.heard, Math.floor(this.read + (n - 1) * speed) + 1);
+    this.read += n * speed;
+    this.interrupt();
     return true;
   }
 
