@@ -325,6 +325,11 @@ const harness = {
     return meeting?.gallery.level;
   },
 
+  /** How late things happen on this page, ms, and whether it does less for that. */
+  meetingStrain(): { late: number; eased: boolean } | undefined {
+    return meeting && { late: meeting.late, eased: meeting.eased };
+  },
+
   meetingForget(): void {
     for (const x of meeting?.gallery.others() ?? []) meeting!.gallery.playerOf(x.pub)?.forget();
     arrived = new WeakMap();

@@ -1,4 +1,6 @@
 import { even, type Quality } from "@timedge/media";
+import { Ladder } from "./ladder.js";
+import type { Ease } from "./strain.js";
 
 /** How much is taken: all that is shown as large as it is shown; only the small sizes; those only of whom one looks at; nothing. Sound is always taken. */
 export const levels = ["all", "small", "one", "none"] as const;
@@ -13,12 +15,8 @@ const soundLate = 300;
 const soundVeryLate = 600;
 /** When nothing comes less late than that for so long, a queue stands in the path, ms: what comes in a bunch after a break is over sooner. */
 const stands = 400;
-/** For so long, less while sound is late, taking less is left to show what it does; for so long the path must be quiet before more is tried, which doubles each time that it fails soon, ms. */
-const settles = 4000;
+/** For so long taking less is left to show what it does while sound is late, ms. */
 const soundSettles = 1500;
-const quiet = 10_000;
-const fails = 10_000;
-const maxQuiet = 240_000;
 
 /** Queue tells by what arrives whether it stands in one. Times in ms, on the caller's clock. */
 class Queue {
@@ -43,53 +41,37 @@ class Queue {
  * the caller's clock.
  */
 export class Carry {
-  private at = 0;
-  private fellAt = -Infinity;
-  private troubleAt = -Infinity;
+  private readonly ladder = new Ladder(levels.length - 1);
   private readonly pictures = new Queue(late);
   private readonly sounds = new Queue(soundLate);
-  private roseAt = -Infinity;
-  private wait = quiet;
 
   get level(): Level {
-    return levels[this.at]!;
+    return levels[this.ladder.at]!;
   }
 
   /** Takes how far a picture of somebody's has come behind its usual way. Returns whether the level has changed. */
   behind(ms: number, now: number): boolean {
     const least = this.pictures.arrived(ms, now);
     if (least === undefined) return false;
-    if (this.at === 0 || least >= veryLate) return this.worse(now);
-    this.troubleAt = now;
+    if (this.ladder.at === 0 || least >= veryLate) return this.ladder.worse(now);
+    this.ladder.trouble(now);
     return false;
   }
 
   /** Takes how far a piece of somebody's sound has come behind its usual way. Returns whether the level has changed. */
   behindSound(ms: number, now: number): boolean {
     const least = this.sounds.arrived(ms, now);
-    return least !== undefined && (this.at === 0 || least >= soundVeryLate) && this.worse(now, soundSettles);
+    return least !== undefined && (this.ladder.at === 0 || least >= soundVeryLate) && this.ladder.worse(now, soundSettles);
   }
 
   /** The server has left something out. Returns whether the level has changed. */
   dropped(now: number): boolean {
-    return this.worse(now);
-  }
-
-  private worse(now: number, settling = settles): boolean {
-    this.troubleAt = now;
-    if (now - this.fellAt < settling || this.at === levels.length - 1) return false;
-    if (now - this.roseAt < fails) this.wait = Math.min(maxQuiet, this.wait * 2);
-    this.at++;
-    this.fellAt = now;
-    return true;
+    return this.ladder.worse(now);
   }
 
   /** Time passes. Returns whether the level has changed. */
   tick(now: number): boolean {
-    if (this.at === 0 || now - Math.max(this.fellAt, this.roseAt, this.troubleAt) < this.wait) return false;
-    this.at--;
-    this.roseAt = now;
-    return true;
+    return this.ladder.tick(now);
   }
 }
 
@@ -120,6 +102,14 @@ export interface Shown {
   width: number;
   /** One looks at it: it is pinned, speaks, or is alone. */
   looked: boolean;
+}
+
+/** What is taken where the machine is eased. */
+const eased: Record<Ease, Level> = { none: "all", half: "small", small: "small", least: "one" };
+
+/** Returns how much is taken, by what the path carries and what the machine can do. */
+export function levelFor(path: Level, ease: Ease): Level {
+  return levels[Math.max(levels.indexOf(path), levels.indexOf(eased[ease]))]!;
 }
 
 /** Returns which size of a picture to take. `small` is how many pixels wide the small size is. */

@@ -1,9 +1,10 @@
 import type { Client, Message, Options } from "@timedge/sdk";
 import { encodeSilence, levelOf, parseSample, Player, type Latency, type Quality } from "@timedge/media";
-import { Behind, Carry, levels, sizeFor, smallOf, type Level, type Shown, type Size } from "./carry.js";
+import { Behind, Carry, levelFor, levels, sizeFor, smallOf, type Level, type Shown, type Size } from "./carry.js";
 import { Taking } from "./picture.js";
 import { Roster, type Member } from "./roster.js";
 import { Speaking } from "./speaking.js";
+import type { Strain } from "./strain.js";
 
 /** Near enough to talk, far enough for a node that is lost not to be heard, ms. */
 const latency: Latency = { min: 150, max: 1000 };
@@ -32,6 +33,8 @@ export interface GalleryOptions {
   worklet: string;
   /** That of the large pictures. */
   quality: Quality;
+  /** How this machine follows: what it is late by itself is not the path's. */
+  strain: Strain;
   /** Who is here, or how they are, has changed. */
   changed: () => void;
 }
@@ -97,7 +100,7 @@ export class Gallery {
   private taking(player: Player): Taking {
     return new Taking(this.incoming, player, {
       behind: (ms) => {
-        if (this.carry.behind(ms, performance.now())) this.relieve();
+        if (this.carry.behind(ms - this.o.strain.late, performance.now())) this.relieve();
       },
       dropped: () => {
         if (this.carry.dropped(performance.now())) this.relieve();
@@ -139,7 +142,7 @@ export class Gallery {
     if (!h) return;
     const sample = m.kind === "init" ? undefined : parseSample(m.payload);
     const now = performance.now();
-    if (sample && this.carry.behindSound(h.soundWay.arrived(sample.pts / 1000, now), now)) this.relieve();
+    if (sample && this.carry.behindSound(h.soundWay.arrived(sample.pts / 1000, now) - this.o.strain.late, now)) this.relieve();
     const unheard = muted.includes(h.member.account) ? sample : undefined;
     h.taking.player.message(unheard ? { ...m, payload: encodeSilence(unheard.pts) } : m); // none of it is missing
   }
@@ -150,14 +153,15 @@ export class Gallery {
     this.choose();
   }
 
-  private choose(): void {
+  /** Takes what is shown and can be carried, and what the machine can do. */
+  choose(): void {
     const width = smallOf(this.o.quality).width;
     for (const [pub, h] of this.held) {
       const { large, small, screen } = h.member.presence;
       const as = this.shownAs.get(pub);
-      h.taking.want(as && (large || small) ? sizeFor(as.picture, this.carry.level, width) : "none", { large: large || small, small: small || large });
+      h.taking.want(as && (large || small) ? sizeFor(as.picture, this.level, width) : "none", { large: large || small, small: small || large });
       if (!h.screen) continue;
-      const carried = levels.indexOf(this.carry.level) < 2; // of screens there is one size only
+      const carried = levels.indexOf(this.level) < 2; // of screens there is one size only
       h.screen.taking.want(as && as.screen.width > 0 && carried ? "large" : "none", { large: screen, small: screen });
     }
   }
@@ -182,9 +186,14 @@ export class Gallery {
     return this.held.get(pub)?.taking.shown ?? "none";
   }
 
-  /** How much the path carries. */
+  /** How much is taken: what the path carries, and the machine can do. */
   get level(): Level {
-    return this.carry.level;
+    return levelFor(this.carry.level, this.o.strain.ease);
+  }
+
+  /** The path carries all. */
+  get carried(): boolean {
+    return this.carry.level === "all";
   }
 
   /** What plays somebody's picture and sound. */

@@ -6,6 +6,7 @@ import { Gallery } from "./gallery.js";
 import { keepRemoval, type Keep, type Removal } from "./removal.js";
 import { beat } from "./roster.js";
 import { Sending } from "./sending.js";
+import { Strain } from "./strain.js";
 import { dtypes, encodeWord, parseWord, type Control, type Presence } from "./wire.js";
 
 const tickMillis = 250;
@@ -79,11 +80,13 @@ export class Meeting {
   private strange = 0;
   private readonly removed = new Set<string>(); // accounts; what they say may still be here
   private removing: Promise<unknown> = Promise.resolve(); // one after the other: each has the next secret
+  private readonly strain = new Strain();
+  private tickedAt = NaN;
   private readonly timer: ReturnType<typeof setInterval>;
   private over = false;
 
   private constructor(private readonly o: MeetingOptions, private readonly hall: Client, private readonly outgoing: Client, incoming: Client) {
-    this.gallery = new Gallery({ dial: (more) => o.dial({ ...dialling, ...more }), incoming, worklet: o.worklet, quality: o.quality, changed: () => o.on.changed() });
+    this.gallery = new Gallery({ dial: (more) => o.dial({ ...dialling, ...more }), incoming, worklet: o.worklet, quality: o.quality, strain: this.strain, changed: () => o.on.changed() });
     this.sending = new Sending({
       client: outgoing, quality: o.quality, codec: o.codec, worklet: o.worklet,
       push: (kind, message) => this.push(media.sound, kind, message),
@@ -238,12 +241,28 @@ export class Meeting {
 
   private tick(): void {
     const now = performance.now();
+    // Of a page that nobody sees timers come seldom.
+    if (!document.hidden && !Number.isNaN(this.tickedAt) && this.strain.timer(now - this.tickedAt - tickMillis, now)) {
+      this.sending.ease(this.strain.ease);
+      this.gallery.choose();
+    }
+    this.tickedAt = document.hidden ? NaN : now;
     this.sending.tick();
     const out = this.sending.queued;
     this.line = out > 2 * waitsLong || levels.indexOf(this.gallery.level) > 1 ? 0 : out > waitsLong || this.gallery.level === "small" ? 1 : 2;
     this.tell();
     if (this.owner && now - this.controlledAt > beat) this.command({});
     this.gallery.tick(now);
+  }
+
+  /** This machine cannot do all: it sends and takes less of the pictures. */
+  get eased(): boolean {
+    return this.strain.ease !== "none";
+  }
+
+  /** How late things happen here, on average, ms. */
+  get late(): number {
+    return this.strain.late;
   }
 
   /** The microphone is open; it is not where there is none. */

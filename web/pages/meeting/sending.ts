@@ -2,6 +2,7 @@ import type { Client } from "@timedge/sdk";
 import { pictures, SoundStream, SourceClock, type PictureCodec, type Quality, type Stop } from "@timedge/media";
 import { PictureRoom } from "./picture.js";
 import { smallOf } from "./carry.js";
+import { eases, type Ease } from "./strain.js";
 
 /** A screen is seldom so large and so quick that more is of use. */
 const screenQuality: Quality = { width: 1920, height: 1080, fps: 15, bitrate: 1_500_000 };
@@ -32,6 +33,7 @@ export class Sending {
   private stopPicture: Stop | undefined;
   private stopScreen: Stop | undefined;
   private pictureOn = false;
+  private eased: Ease = "none";
   private turn = 0; // of the camera's tracks
   private screenTurn = 0;
   private over = false;
@@ -43,7 +45,7 @@ export class Sending {
   /** The rooms that there is something in, "" for none. */
   get rooms(): { large: string; small: string; screen: string } {
     const room = (p: PictureRoom | undefined, on: boolean): string => (on && p ? p.room : "");
-    return { large: room(this.large, this.pictureOn), small: room(this.small, this.pictureOn), screen: room(this.screen, true) };
+    return { large: room(this.large, this.pictureOn && this.makesLarge), small: room(this.small, this.pictureOn), screen: room(this.screen, true) };
   }
 
   private get all(): PictureRoom[] {
@@ -57,6 +59,17 @@ export class Sending {
 
   get sharing(): boolean {
     return this.screen !== undefined;
+  }
+
+  private get makesLarge(): boolean {
+    return eases.indexOf(this.eased) < eases.indexOf("small");
+  }
+
+  /** Does less with the camera's pictures, or again all: see {@link eases}. */
+  ease(e: Ease): void {
+    this.eased = e;
+    if (!this.makesLarge) this.large?.pause();
+    this.o.changed();
   }
 
   set muted(m: boolean) {
@@ -79,8 +92,9 @@ export class Sending {
       const each = Math.max(1, Math.round(this.o.quality.fps / smallOf(this.o.quality).fps));
       let n = 0;
       this.stopPicture = this.capture(track, (frame) => {
-        this.large?.picture(frame);
-        if (n++ % each === 0) this.small?.picture(frame);
+        const seldom = this.eased === "none" ? 1 : 2;
+        if (n % seldom === 0 && this.makesLarge) this.large?.picture(frame);
+        if (n++ % (each * seldom) === 0) this.small?.picture(frame);
       });
     } else for (const p of [this.large, this.small]) p?.pause();
     this.o.changed();

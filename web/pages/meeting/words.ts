@@ -77,6 +77,7 @@ export const t = words({
   weak: ["weak connection", "网络较弱"],
   startSound: ["Start sound", "开启声音"],
   lessPictures: ["Your connection is slow: pictures are left out, sound goes on.", "网络较慢：部分画面暂停，声音继续。"],
+  slowMachine: ["This device has too much to do: fewer and smaller pictures are sent and shown, sound goes on.", "此设备负荷过高：画面已减少并缩小，声音继续。"],
   smallPictures: ["Your connection is slow: pictures are small.", "网络较慢：画面已缩小。"],
   before: ["Previous people", "上一页"],
   next: ["More people", "下一页"],

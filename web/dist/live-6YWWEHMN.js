@@ -1,1 +1,0 @@
-import{b as a,c as b}from"./chunk-4ETG7PQY.js";import"./chunk-7QB3BOAG.js";import"./chunk-CH4KOE3B.js";import"./chunk-N7EYSITK.js";import"./chunk-FAQPZ6AW.js";import"./chunk-IBNFLICV.js";export{b as page,a as worklet};
