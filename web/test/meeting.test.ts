@@ -288,7 +288,7 @@ test("a screen is shown beside the camera", { timeout: 120_000 }, async () => {
   assert.deepEqual(faults, []);
 });
 
-test("who has a slow line gets small pictures", { timeout: 400_000 }, async () => {
+test("who has a slow line, or too little time, gets small pictures, and is told why", { timeout: 400_000 }, async () => {
   const path = await pathTo(new URL(server.url).host);
   const ann = await join(`${server.url}/meeting`, "Ann");
   const url = await link(ann);
@@ -302,6 +302,12 @@ test("who has a slow line gets small pictures", { timeout: 400_000 }, async () =
   path.rate = Math.max(0.6 * ((path.passed - from) / 5), 7000); // bytes a second: what sound and the small picture need, and not much more
   await bob.getByText("Your connection is slow").waitFor(patience);
   await width(160);
+  await moves(bob, "Ann");
+  // A page that has something else to do nearly all the time
+  await ann.evaluate(() => setInterval(() => {
+    for (const end = performance.now() + 300; performance.now() < end; );
+  }, 310));
+  await ann.getByText("This device has too much to do").waitFor(patience);
   await moves(bob, "Ann");
   await Promise.all([ann, bob].map((p) => p.context().close()));
   path.close();

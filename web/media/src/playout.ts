@@ -98,7 +98,7 @@ export class Playout {
 
   private decide(now: number): void {
     this.decided = now;
-    const sorted = this.arrivals.map((a) => a.transit).sort((a, b) => a - b);
+    const sorted = Float64Array.from(this.arrivals, (a) => a.transit).sort(); // as numbers, and several times faster than by a function
     const [least, most] = [sorted[0]!, sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * inTime))]!];
     const delay = Math.max(this.latency.min, Math.min(this.floor, this.latency.max), Math.min((most - least) * 1.05 + this.lead, Math.max(this.latency.max, this.lead)));
     this.goal = least + delay;

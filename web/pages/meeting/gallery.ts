@@ -191,10 +191,6 @@ export class Gallery {
     return levelFor(this.carry.level, this.o.strain.ease);
   }
 
-  /** The path carries all. */
-  get carried(): boolean {
-    return this.carry.level === "all";
-  }
 
   /** What plays somebody's picture and sound. */
   playerOf(pub: number): Player | undefined {

@@ -400,7 +400,7 @@ export function room(root: HTMLElement, m: Meeting, c: Choice, o: { link: string
       x.element.classList.toggle("speaks", x.kind === "picture" && m.gallery.speaking.speaks(x.pub, now));
     }
     startSound.hidden = !m.gallery.soundBlocked;
-    const note = isAway ? t("away") : m.eased && m.gallery.carried ? t("slowMachine") : m.gallery.level === "all" ? "" : m.gallery.level === "small" ? t("smallPictures") : t("lessPictures");
+    const note = isAway ? t("away") : m.eased ? t("slowMachine") : m.gallery.level === "all" ? "" : m.gallery.level === "small" ? t("smallPictures") : t("lessPictures");
     if (away.textContent !== note) away.textContent = note;
     layOut();
   };

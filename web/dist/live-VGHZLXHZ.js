@@ -1,1 +1,0 @@
-import{b as a,c as b}from"./chunk-XQEVMKTD.js";import"./chunk-7QB3BOAG.js";import"./chunk-I7W7E4HT.js";import"./chunk-N7EYSITK.js";import"./chunk-FAQPZ6AW.js";import"./chunk-IBNFLICV.js";export{b as page,a as worklet};
