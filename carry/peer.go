@@ -12,8 +12,9 @@ type peer struct {
 	node.Peer
 	member node.Member
 	up     *link         // the link that this node dialed; nil while there is none
+	since  int64         // when that was
 	down   *link         // the link that the other dialed
-	pause  time.Duration // until the next attempt to dial, if this one is in vain
+	pause  time.Duration // until the next attempt to dial, if this one is in vain, or the link soon ends
 }
 
 // packs reports whether it takes several frames in one.
@@ -32,6 +33,8 @@ type link struct {
 const (
 	dialAgainMin = time.Millisecond // a process that is killed closes its links first, and its port a moment later
 	dialAgainMax = 500 * time.Millisecond
+	// steadyFor is how long a link lasts that is no vain attempt: one with a node that makes no sense ends at once, each time.
+	steadyFor = time.Second
 )
 
 // call is a request on a link that waits for its answer.
@@ -141,7 +144,7 @@ func (n *Node) reach(p *peer, k *link) {
 		n.hang(p.up)
 		n.cutOff(p)
 	}
-	p.up, p.pause, k.open = k, dialAgainMin, true
+	p.up, p.since, k.open = k, n.now, true
 	n.do.Note(Note{Text: "linked", Peer: p.Name})
 	n.core.Away(p.Name, false)
 	n.leave()
@@ -182,6 +185,11 @@ func (n *Node) Unlinked(l LinkID, now int64) {
 		n.do.Note(Note{Text: "link lost", Peer: p.Name})
 		n.cutOff(p)
 		n.core.Away(p.Name, true)
+		if n.now-p.since < int64(steadyFor) {
+			n.dialAgain(p)
+			break
+		}
+		p.pause = dialAgainMin
 		n.do.Dial(p.member) // at once: whether the port refuses tells whether the process is gone
 	case p.down == k:
 		p.down = nil
@@ -217,13 +225,18 @@ func (n *Node) Unreached(m node.Member, refused bool, now int64) {
 		n.core.Down(p.Name)
 		n.rooms.Vacate(p.Name)
 	}
+	n.dialAgain(p)
+	n.leave()
+}
+
+// dialAgain dials a member after a pause, the longer the more often it was in vain.
+func (n *Node) dialAgain(p *peer) {
 	n.after(p.pause, func() {
 		if n.peers[p.Name] == p && p.up == nil {
 			n.do.Dial(p.member)
 		}
 	})
 	p.pause = min(2*p.pause, dialAgainMax)
-	n.leave()
 }
 
 // tell takes the answer to a request, or to a state that the core has sent.

@@ -67,6 +67,9 @@ func (p *Port) Push(run room.Run, now int64) {
 // Frame handles any other frame but ping and pong. It may keep it, but not what it aliases. An error is a breach of the
 // protocol: the link is to be closed.
 func (p *Port) Frame(m codec.Control, now int64) error {
+	if epochOf(m) > maxEpoch {
+		return errEpoch
+	}
 	if g, is := m.(*codec.Gap); is {
 		if err := p.Gap(*g, now); err != nil {
 			p.stray(g.Room, g.Pub, err, 1)
@@ -149,6 +152,27 @@ func codeOf(err error) codec.Code {
 
 var errFrame = &codec.ProtocolError{
 	Code: codec.CodeUnexpected, Text: "a node does not send this frame on this side of a link",
+}
+
+// maxEpoch bounds epochs, each of which is one above another: no room comes to it, and above what says so there could
+// be none.
+const maxEpoch = 1 << 31
+
+var errEpoch = &codec.ProtocolError{Code: codec.CodeMalformed, Text: "a reign that no room comes to"}
+
+// epochOf returns the epoch of the reign that a frame tells of.
+func epochOf(m codec.Control) uint32 {
+	switch m := m.(type) {
+	case *codec.State:
+		return m.Epoch
+	case *codec.Change:
+		return m.Epoch
+	case *codec.Mirrored:
+		return m.Epoch
+	case *codec.Mirror:
+		return m.Reign.Epoch
+	}
+	return 0
 }
 
 // Cmd is what a Node has a Port do.

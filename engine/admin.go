@@ -94,7 +94,9 @@ var (
 		"Stream frames given to the links to other nodes, each counted for every node that it goes to.")
 	descLinkOutB  = desc("link_bytes_out_total", "Bytes of stream frames given to the links to other nodes.")
 	descLinksLost = desc("links_lost_total", "Links to other nodes that broke.")
-	descPanics    = desc("panics_total",
+	descLeftOut   = desc("members_refused_total",
+		"What was not taken from members, by what it was: gossip that means nothing, word of a process that is not there, another process under this node's name, a link that breaks the protocol.", "what")
+	descPanics = desc("panics_total",
 		"Faults of this server, each of which cost who was being served, by where they were met.", "where")
 	descEnded     = desc("rooms_ended_total", "Rooms that ended, by reason.", "reason")
 	descTakenOver = desc("rooms_taken_over_total", "Rooms that this node relays since another one does not: takeovers after a death, and what a drain hands over.")
@@ -154,6 +156,11 @@ func (e *Engine) Collect(ch chan<- prometheus.Metric) {
 	counter(descLinkOutB, sum(func(s *loopStats) uint64 { return s.linkBytesOut.Load() }))
 	if e.cluster != nil {
 		counter(descLinksLost, e.cluster.broken.Load())
+		r := e.cluster.member.Rumors()
+		counter(descLeftOut, r.Nonsense, "gossip")
+		counter(descLeftOut, r.Stale, "stale")
+		counter(descLeftOut, r.Rivals, "name")
+		counter(descLeftOut, r.Breaches, "link")
 	}
 	counter(descCopied, sum(func(s *loopStats) uint64 { return s.copied.Load() })+e.pool.Copied())
 	counter(descWakes, sum(func(s *loopStats) uint64 { return s.wakes.Load() }))

@@ -21,6 +21,7 @@ import (
 
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/engine"
+	"github.com/timedge/timedge/node"
 )
 
 // Some tests need a second process: for its own descriptors, or to read its memory. It is the test binary itself, with
@@ -101,7 +102,8 @@ func (c *child) tell(format string, args ...any) {
 	}
 }
 
-// childServer serves until its input ends. It prints its address, and its log; NOFILE sets its descriptor limit.
+// childServer serves until its input ends. It prints its addresses, and its log; NOFILE sets its descriptor limit,
+// CLUSTER_KEY makes it a node of a cluster.
 func childServer() {
 	if n, err := strconv.ParseUint(os.Getenv("NOFILE"), 10, 64); err == nil {
 		lim := unix.Rlimit{Cur: n, Max: n}
@@ -114,12 +116,15 @@ func childServer() {
 		Listen: []string{"127.0.0.1:0"}, Loops: 2, Node: "child", Log: zerolog.New(os.Stdout).Level(zerolog.InfoLevel),
 		DrainSpread: time.Millisecond, MaxConns: 1 << 20, MaxHandshakes: 1 << 20,
 	}
+	if key, err := node.ParseKey(os.Getenv("CLUSTER_KEY")); err == nil {
+		cfg.Cluster = &engine.ClusterConfig{Bind: "127.0.0.1:0", Keys: node.Keys{key}}
+	}
 	e, err := engine.Start(cfg)
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
 	}
-	fmt.Println("listening", e.Addrs()[0])
+	fmt.Println("listening", e.Addrs()[0], e.ClusterAddr())
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
 		childCommand(in.Text())
@@ -137,6 +142,8 @@ func childCommand(line string) {
 	switch line {
 	case "rss":
 		fmt.Println("rss", settledRSS())
+	case "goroutines":
+		fmt.Println("goroutines", runtime.NumGoroutine())
 	}
 }
 

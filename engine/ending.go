@@ -96,8 +96,10 @@ func (s *session) failErr(err error) {
 	var re *room.Error
 	switch {
 	case errors.As(err, &pe):
+		s.role.fault(err)
 		s.fail(pe.Code, pe.Text)
 	case errors.As(err, &re):
+		s.role.fault(err)
 		s.fail(re.Code, re.Text)
 	case s.carrier != nil && s.carrier.fail(s, err):
 		s.finish()

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -74,8 +75,7 @@ func (k *link) Resume() {
 func (k *link) dispatch(s *session, typ byte, frame []byte) error {
 	err := k.handle(s, typ, frame)
 	if err != nil {
-		k.c.log.Error().Err(err).Str("peer", k.peer.Name).Bool("dialed", k.dialed).Hex("frame", frame[:min(len(frame), 64)]).
-			Msg("a node breaks the protocol; its link is closed")
+		err = fmt.Errorf("%w; the frame begins with %x", err, frame[:min(len(frame), 64)])
 	}
 	return err
 }
@@ -111,6 +111,8 @@ func (k *link) handle(s *session, typ byte, frame []byte) error {
 	}
 	return k.port.Frame(m, s.loop.now)
 }
+
+func (k *link) fault(err error) { k.c.member.Breach(k.peer, k.dialed, err) }
 
 func (k *link) push(s *session, run room.Run) error {
 	l := s.loop

@@ -18,6 +18,8 @@ type role interface {
 	// session.
 	dispatch(s *session, typ byte, frame []byte) error
 	push(s *session, run room.Run) error
+	// fault hears why a session is closed that has sent what it may not.
+	fault(err error)
 	// part returns what the session publishes; nil if it never has asked anything of a room.
 	part(s *session) *carry.Part
 	// admit answers the request of a new member, and gives it the replay.
@@ -44,6 +46,8 @@ func (client) open(s *session) {
 	l.greeting[at] = s
 	l.eng.hot(l)
 }
+
+func (client) fault(error) {}
 
 func (client) part(s *session) *carry.Part {
 	ps := s.pushing()

@@ -34,17 +34,28 @@ const (
 
 // Rumors counts what members have said that was left out.
 type Rumors struct {
-	Nonsense uint64 // messages that mean nothing
+	Nonsense uint64 // gossip that means nothing
 	Stale    uint64 // processes that are not there any more, or never were
 	Rivals   uint64 // processes under this node's name
+	Breaches uint64 // links on which came what no node sends
 }
 
 // rumors is Rumors while it counts.
-type rumors struct{ nonsense, stale, rivals atomic.Uint64 }
+type rumors struct{ nonsense, stale, rivals, breaches atomic.Uint64 }
 
 // Rumors returns what was left out until now.
 func (c *Cluster) Rumors() Rumors {
-	return Rumors{c.rumors.nonsense.Load(), c.rumors.stale.Load(), c.rumors.rivals.Load()}
+	return Rumors{c.rumors.nonsense.Load(), c.rumors.stale.Load(), c.rumors.rivals.Load(), c.rumors.breaches.Load()}
+}
+
+// Breach notes that a link is closed because of what has come by it; dialed says that this node had opened it. The log
+// tells of a node now and then. Any goroutine.
+func (c *Cluster) Breach(p Peer, dialed bool, err error) {
+	c.rumors.breaches.Add(1)
+	if left, ok := c.quiet.allow("breach "+p.Name, time.Now()); ok {
+		c.cfg.Log.Error().Err(err).Str("peer", p.Name).Bool("dialed", dialed).Int("left_out", left).
+			Msg("a node breaks the protocol; its link is closed")
+	}
 }
 
 // nonsense notes gossip that means nothing.
