@@ -36,6 +36,7 @@ func payload(c *load.Config) int {
 type outcome struct {
 	job    *job
 	target string
+	round  int
 	result *load.Result
 	no     string // why the target cannot do it
 	broken string // why there is no figure though it should
@@ -46,6 +47,12 @@ type size struct{ subs, payload int }
 
 func (j *job) size() size { return size{j.cfg.Subscribers, payload(&j.cfg)} }
 
+// pair is one load in one round: what was run on all targets one right after the other.
+type pair struct {
+	job   *job
+	round int
+}
+
 type bench struct {
 	ctx       context.Context
 	dir, root string
@@ -54,7 +61,7 @@ type bench struct {
 	versions  map[string]string
 	reads     map[size]int // the limit program's best read size
 	rates     map[int]float64
-	seals     []float64 // ns a byte, of each round
+	seals     map[pair]float64 // ns a byte, measured beside
 }
 
 // split takes a target apart: its server, and what subscribers speak below the protocol, as in timedge+tls.
@@ -154,36 +161,49 @@ func (b *bench) all() ([]outcome, error) {
 	jobs := b.jobs()
 	rng := rand.New(rand.NewSource(cli.Seed))
 	var outcomes []outcome
-	for round := range cli.Rounds {
-		b.seals = append(b.seals, sealCost())
-		type step struct {
-			j      *job
-			target string
-		}
-		var steps []step
-		for _, j := range jobs {
-			for _, t := range cli.Targets {
-				steps = append(steps, step{j, t})
+	for round := range cli.Rounds + cli.More {
+		rng.Shuffle(len(jobs), func(i, k int) { jobs[i], jobs[k] = jobs[k], jobs[i] })
+		for i, j := range jobs {
+			targets := slices.Clone(cli.Targets)
+			if round >= cli.Rounds {
+				if targets = own(targets); j.part != "throughput" && j.part != "paced" {
+					continue
+				}
 			}
-		}
-		rng.Shuffle(len(steps), func(i, k int) { steps[i], steps[k] = steps[k], steps[i] })
-		for i, s := range steps {
-			if err := b.ctx.Err(); err != nil {
-				return nil, err
+			b.seals[pair{j, round}] = sealCost()
+			rng.Shuffle(len(targets), func(i, k int) { targets[i], targets[k] = targets[k], targets[i] })
+			for _, t := range targets {
+				if err := b.ctx.Err(); err != nil {
+					return nil, err
+				}
+				fmt.Fprintf(os.Stderr, "round %d of %d, load %d of %d: %s on %s\n", round+1, cli.Rounds+cli.More, i+1, len(jobs), j.key(), t)
+				outcomes = append(outcomes, b.again(j, t, round))
 			}
-			fmt.Fprintf(os.Stderr, "round %d of %d, run %d of %d: %s on %s\n", round+1, cli.Rounds, i+1, len(steps), s.j.key(), s.target)
-			o := b.once(s.j, s.target, b.reads[s.j.size()])
-			for again := 0; again < repeats && o.result != nil && len(o.result.Invalid) > 0; again++ {
-				fmt.Fprintf(os.Stderr, "  again: %s\n", o.result.Invalid[0])
-				o = b.once(s.j, s.target, b.reads[s.j.size()])
-			}
-			if o.broken != "" {
-				fmt.Fprintln(os.Stderr, "  no figure:", o.broken)
-			}
-			outcomes = append(outcomes, o)
 		}
 	}
 	return outcomes, nil
+}
+
+// own returns timedge's targets.
+func own(targets []string) []string {
+	return slices.DeleteFunc(slices.Clone(targets), func(t string) bool { name, _ := split(t); return name != "timedge" })
+}
+
+// again runs a job, more than once if the generator was late.
+func (b *bench) again(j *job, target string, round int) outcome {
+	var o outcome
+	for range repeats + 1 {
+		o = b.once(j, target, b.reads[j.size()])
+		if o.result == nil || len(o.result.Invalid) == 0 {
+			break
+		}
+		fmt.Fprintln(os.Stderr, "  late:", o.result.Invalid[0])
+	}
+	if o.broken != "" {
+		fmt.Fprintln(os.Stderr, "  no figure:", o.broken)
+	}
+	o.round = round
+	return o
 }
 
 // repeats is how often a run in which the generator was late is run again.

@@ -27,11 +27,12 @@ import (
 )
 
 var cli struct {
-	Targets  []string      `default:"limit,timedge,timedge+tls,timedge+ws,timedge+wss,nats,nats+tls,nats+ws,nats+wss,centrifugo+ws,centrifugo+wss,redis,mosquitto" help:"Servers to compare; timedge+tls, +ws and +wss have subscribers come by these, nats+tls likewise. Publishers are plain."`
+	Targets  []string      `default:"limit,timedge,timedge+tls,timedge+ws,timedge+wss,nats,nats+tls,nats+ws,nats+wss,centrifugo+ws,centrifugo+wss,redis" help:"Servers to compare; timedge+tls, +ws and +wss have subscribers come by these, nats+tls likewise. Publishers are plain."`
 	Only     []string      `default:"throughput,latency,paced,idle,rooms" help:"Parts of the comparison."`
 	Rounds   int           `default:"3" help:"Rounds; the figures are medians."`
-	Duration time.Duration `default:"1s" help:"Measured time of one run."`
-	Warmup   time.Duration `default:"500ms" help:"Time before it."`
+	More     int           `default:"6" help:"Further rounds of timedge alone, for what its carriers cost beside plain TCP."`
+	Duration time.Duration `default:"700ms" help:"Measured time of one run."`
+	Warmup   time.Duration `default:"300ms" help:"Time before it."`
 	Subs     []int         `default:"100,1000" help:"Subscribers, for throughput and latency."`
 	Sizes    []int         `default:"64,1024,16384" help:"Payloads in bytes, for throughput."`
 	Window   int           `default:"1048576" help:"Bytes that the publisher may be ahead of the slowest subscriber, for throughput."`
@@ -69,7 +70,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	b := &bench{ctx: ctx, dir: dir, root: root, versions: make(map[string]string), reads: make(map[size]int)}
+	b := &bench{ctx: ctx, dir: dir, root: root, versions: make(map[string]string), reads: make(map[size]int), seals: make(map[pair]float64)}
 	if err := b.setUp(); err != nil {
 		return err
 	}

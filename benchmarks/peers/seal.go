@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/aes"
 	"crypto/cipher"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/tools/loadgen/load"
+	"github.com/timedge/timedge/tools/loadgen/over"
 	"github.com/timedge/timedge/tools/loadgen/report"
 )
 
@@ -47,52 +49,73 @@ func threadTime() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// sealed sets what carriers cost beside plain TCP and beside plain TCP with bare sealing, from the same rounds.
-func (b *bench) sealed(w io.Writer, outcomes []outcome) {
-	kinds := slices.DeleteFunc(slices.Clone(cli.Targets), func(t string) bool {
-		name, kind := split(t)
-		return name != "timedge" || kind == ""
-	})
-	if len(kinds) == 0 || !slices.Contains(cli.Targets, "timedge") || !has("throughput") {
+// carriers sets what TLS and WebSocket cost beside plain TCP. A machine that others share is slower at one time than at
+// another, by half and more. So a load is run on all targets one right after the other, and what is compared is those
+// runs: the figures are medians of the rounds' ratios.
+func (b *bench) carriers(w io.Writer, outcomes []outcome) {
+	kinds := slices.DeleteFunc(own(cli.Targets), func(t string) bool { return t == plain })
+	if len(kinds) == 0 || !slices.Contains(cli.Targets, plain) {
 		return
 	}
-	cost := func(j *job, target string) (ns []float64) {
-		for _, o := range outcomes {
-			if o.job == j && o.target == target && o.result != nil {
-				ns = append(ns, o.result.Server.PerDelivery)
-			}
+	of := make(map[pair]map[string]*load.Result)
+	var jobs []*job
+	for _, o := range outcomes {
+		if o.job.part != "throughput" && o.job.part != "paced" || o.result == nil {
+			continue
 		}
-		return ns
+		if !slices.Contains(jobs, o.job) {
+			jobs = append(jobs, o.job)
+		}
+		p := pair{o.job, o.round}
+		if of[p] == nil {
+			of[p] = make(map[string]*load.Result)
+		}
+		of[p][o.target] = o.result
 	}
-	fmt.Fprintf(w, "\nWhat carriers cost: server CPU per delivery against plain TCP, and, with TLS, against plain TCP "+
-		"and sealing the same bytes by AES-128-GCM alone (%.2f ns a byte)\n\n| load | plain | sealing |",
-		median(b.seals))
+	if len(jobs) == 0 {
+		return
+	}
+	slices.SortFunc(jobs, func(a, b *job) int {
+		return cmp.Or(strings.Compare(b.part, a.part), slices.Compare(a.order(), b.order()))
+	})
+	fmt.Fprintf(w, "\nWhat carriers cost, of %d rounds: server CPU per delivery against plain TCP; for TLS also against plain TCP "+
+		"and sealing the same bytes by AES-128-GCM alone; for paced loads p99 against plain TCP\n\n| load | plain | sealing |",
+		cli.Rounds+cli.More)
 	for _, k := range kinds {
 		fmt.Fprintf(w, " %s |", k)
 	}
-	fmt.Fprint(w, "\n| --- | --- | --- |")
-	for range kinds {
-		fmt.Fprint(w, " --- |")
-	}
-	fmt.Fprintln(w)
-	var seen []*job
-	for _, o := range outcomes {
-		if o.job.part != "throughput" || slices.Contains(seen, o.job) {
-			continue
+	fmt.Fprintln(w, "\n| --- | --- | --- |"+strings.Repeat(" --- |", len(kinds)))
+	for _, j := range jobs {
+		var alone, sealing []float64
+		for round := range cli.Rounds + cli.More {
+			if r := of[pair{j, round}][plain]; r != nil {
+				alone = append(alone, r.Server.PerDelivery)
+				sealing = append(sealing, b.seals[pair{j, round}]*sealed(j))
+			}
 		}
-		seen = append(seen, o.job)
-		plain := median(cost(o.job, "timedge"))
-		seal := median(b.seals) * float64(payload(&o.job.cfg)+codec.StreamHeaderSize)
-		fmt.Fprintf(w, "| %s | %s | %s |", b.name(o.job), report.Nanos(plain), report.Nanos(seal))
+		fmt.Fprintf(w, "| %s | %s | %s |", b.name(j), report.Nanos(median(alone)), report.Nanos(median(sealing)))
 		for _, k := range kinds {
-			ns := median(cost(o.job, k))
-			if ns == 0 || plain == 0 {
+			var cpu, bound, tail []float64
+			for round := range cli.Rounds + cli.More {
+				p := pair{j, round}
+				r, base := of[p][k], of[p][plain]
+				if r == nil || base == nil {
+					continue
+				}
+				cpu = append(cpu, r.Server.PerDelivery/base.Server.PerDelivery)
+				bound = append(bound, r.Server.PerDelivery/(base.Server.PerDelivery+b.seals[p]*sealed(j)))
+				tail = append(tail, float64(r.Healthy().Latency.P99)/float64(base.Healthy().Latency.P99))
+			}
+			if len(cpu) == 0 {
 				fmt.Fprint(w, " - |")
 				continue
 			}
-			fmt.Fprintf(w, " %s, %.2fx", report.Nanos(ns), ns/plain)
-			if _, kind := split(k); kind != "ws" {
-				fmt.Fprintf(w, ", %.2fx with sealing", ns/(plain+seal))
+			fmt.Fprintf(w, " %.2fx", median(cpu))
+			if _, kind := split(k); kind != over.WS && j.part == "throughput" {
+				fmt.Fprintf(w, ", %.2fx with sealing", median(bound))
+			}
+			if j.part == "paced" {
+				fmt.Fprintf(w, ", p99 %.2fx", median(tail))
 			}
 			fmt.Fprint(w, " |")
 		}
@@ -100,36 +123,8 @@ func (b *bench) sealed(w io.Writer, outcomes []outcome) {
 	}
 }
 
-// paced sets what carriers cost beside plain TCP where every message goes out by itself.
-func (b *bench) paced(w io.Writer, outcomes []outcome) {
-	if !has("paced") || !slices.Contains(cli.Targets, "timedge") {
-		return
-	}
-	of := func(j *job, target string, f func(*load.Result) float64) float64 {
-		var v []float64
-		for _, o := range outcomes {
-			if o.job == j && o.target == target && o.result != nil {
-				v = append(v, f(o.result))
-			}
-		}
-		return median(v)
-	}
-	cpu := func(r *load.Result) float64 { return r.Server.PerDelivery }
-	p99 := func(r *load.Result) float64 { return float64(r.Healthy().Latency.P99) }
-	fmt.Fprint(w, "\nThe same against plain TCP: server CPU, p99\n\n")
-	var seen []*job
-	for _, o := range outcomes {
-		if o.job.part != "paced" || slices.Contains(seen, o.job) {
-			continue
-		}
-		seen = append(seen, o.job)
-		var texts []string
-		for _, t := range cli.Targets {
-			name, kind := split(t)
-			if base := of(o.job, "timedge", cpu); name == "timedge" && kind != "" && base > 0 {
-				texts = append(texts, fmt.Sprintf("%s %.2fx, %.2fx", kind, of(o.job, t, cpu)/base, of(o.job, t, p99)/of(o.job, "timedge", p99)))
-			}
-		}
-		fmt.Fprintf(w, "- %s: %s\n", b.name(o.job), strings.Join(texts, "; "))
-	}
-}
+// plain is timedge without a carrier.
+const plain = "timedge"
+
+// sealed is how many bytes a delivery of a job has that TLS would seal.
+func sealed(j *job) float64 { return float64(payload(&j.cfg) + codec.StreamHeaderSize) }

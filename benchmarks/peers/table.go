@@ -13,8 +13,8 @@ import (
 func (b *bench) markdown(outcomes []outcome) string {
 	var w strings.Builder
 	h := load.ReadHost()
-	fmt.Fprintf(&w, "Medians of %d shuffled rounds, %v measured each, on %s with %d cores, Linux %s, %s; generator and server share the cores.\n\n",
-		cli.Rounds, cli.Duration, h.CPU, h.Cores, h.Kernel, h.Go)
+	fmt.Fprintf(&w, "Medians of %d shuffled rounds (timedge's throughput and paced loads: of %d), %v measured each, on %s with %d cores, Linux %s, %s; generator and server share the cores.\n\n",
+		cli.Rounds, cli.Rounds+cli.More, cli.Duration, h.CPU, h.Cores, h.Kernel, h.Go)
 	fmt.Fprintln(&w, "| server | version |\n| --- | --- |")
 	for _, t := range cli.Targets {
 		fmt.Fprintf(&w, "| %s | %s |\n", t, b.versions[t])
@@ -29,8 +29,7 @@ func (b *bench) markdown(outcomes []outcome) string {
 	} {
 		b.part(&w, outcomes, part.name, part.title)
 	}
-	b.paced(&w, outcomes)
-	b.sealed(&w, outcomes)
+	b.carriers(&w, outcomes)
 	b.generator(&w, outcomes)
 	return w.String()
 }

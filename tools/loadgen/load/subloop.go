@@ -315,6 +315,7 @@ func (l *subLoop) read(s *subscriber, limit int) int {
 	}
 	if s.state == greeting && s.wire.Ready() {
 		s.state = receiving
+		acknowledgeReads(s.fd)
 		l.dials--
 		now := Now()
 		if s.lostAt > 0 {
