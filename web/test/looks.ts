@@ -18,8 +18,8 @@ let wanted = "";
 /** What a browser is started with for its camera to show something, where pictures are taken; the clip lies in that folder. */
 export async function camera(folder: string): Promise<string[]> {
   if (!pictures) return [];
-  const clip = join(folder, "camera.mjpeg");
-  await promisify(execFile)("ffmpeg", `-loglevel error -y -f lavfi -i mandelbrot=size=640x360:rate=30:start_scale=0.9 -t 8 -c:v mjpeg -q:v 4 -pix_fmt yuvj420p ${clip}`.split(" "));
+  const clip = join(folder, "camera.y4m"); // half the pictures of a camera, and nothing to decode: so more machines are fast enough for a picture
+  await promisify(execFile)("ffmpeg", `-loglevel error -y -f lavfi -i mandelbrot=size=640x360:rate=15:start_scale=0.9 -t 8 -pix_fmt yuv420p ${clip}`.split(" "));
   return [`--use-file-for-fake-video-capture=${clip}`];
 }
 
@@ -84,6 +84,18 @@ export async function looksWell(page: Page, name: string): Promise<void> {
   await picture(page, name);
 }
 
+/** What pages say where lines are poor. */
+const poor = ["Your connection is slow", "Slow line", "weak connection", "Reconnecting", "网络较慢", "网络较弱", "正在重新连接"];
+
+/** Waits until nothing on the page says that a line is poor, for a while: what a busy machine makes of it, and what looking at the page has cost, is over. */
+async function undisturbed(page: Page): Promise<void> {
+  await page.waitForFunction((poor) => {
+    const w = globalThis as { goodSince?: number };
+    if (poor.some((p) => document.body.textContent!.includes(p))) w.goodSince = undefined as never;
+    return performance.now() - (w.goodSince ??= performance.now()) > 1500;
+  }, poor, { timeout: 150_000, polling: 100 });
+}
+
 /** Takes a picture of the page, if a document shows one of that name, and one of it in the dark, if a document shows that. */
 export async function picture(page: Page, name: string): Promise<void> {
   if (!pictures) return;
@@ -92,6 +104,7 @@ export async function picture(page: Page, name: string): Promise<void> {
   wanted ||= (await Promise.all(["README.md", ...documents].map((f) => readFile(new URL(f, root), "utf8")))).join("\n");
   if (!wanted.includes(`images/${name}.png`)) return;
   await mkdir(pictures, { recursive: true });
+  await undisturbed(page);
   await page.evaluate(() => {
     scrollTo(0, 0);
     (document.activeElement as HTMLElement | null)?.blur();
