@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { formatLinkKey, newLinkKey } from "@timedge/sdk/e2ee";
+import { keepRemoval, unfinished, type Keep } from "../meeting/removal.js";
 import fc from "fast-check";
 import { Behind, Carry, sizeFor } from "../meeting/carry.js";
 import { fit, pageOf, perPage } from "../meeting/grid.js";
@@ -160,4 +162,23 @@ test("who is here: by the server's word, and by their own", () => {
   r.said(1, presence, 30_300);
   r.left(1);
   assert.deepEqual(r.members(30_300), []);
+});
+
+test("a removal is unfinished until the others have the next secret, and is that of one link", () => {
+  const kept = new Map<string, string>();
+  const keep: Keep = { get: (room, what) => kept.get(`${room} ${what}`) ?? null, set: (room, what, text) => void kept.set(`${room} ${what}`, text) };
+  const before = newLinkKey();
+  const next = { secret: newLinkKey().secret, epoch: 1 };
+  const r = { account: "cai", before, next, message: Uint8Array.of(0, 200, 255) };
+  assert.equal(unfinished(keep, "NGhMpCbk2wQ", before), undefined);
+  keepRemoval(keep, "NGhMpCbk2wQ", r);
+  for (const link of [before, next]) assert.deepEqual(unfinished(keep, "NGhMpCbk2wQ", link), r);
+  assert.equal(unfinished(keep, "NGhMpCbk2wQ", newLinkKey()), undefined);
+  assert.equal(unfinished(keep, "35EGCyihobj", before), undefined);
+  keepRemoval(keep, "NGhMpCbk2wQ", undefined);
+  assert.equal(unfinished(keep, "NGhMpCbk2wQ", before), undefined);
+  for (const text of ["x", "[]", "[1,2,3,4]", '["cai"]', JSON.stringify(["cai", formatLinkKey(before), "no key", "AA=="])]) {
+    keep.set("NGhMpCbk2wQ", "removal", text);
+    assert.equal(unfinished(keep, "NGhMpCbk2wQ", before), undefined, text);
+  }
 });
