@@ -85,7 +85,7 @@ export async function looksWell(page: Page, name: string): Promise<void> {
 }
 
 /** What pages say where lines are poor. */
-const poor = ["Your connection is slow", "Slow line", "weak connection", "Reconnecting", "网络较慢", "网络较弱", "正在重新连接"];
+const poor = ["Your connection is slow", "This device has too much to do", "Slow line", "weak connection", "Reconnecting", "网络较慢", "此设备负荷过高", "网络较弱", "正在重新连接"];
 
 /** Waits until nothing on the page says that a line is poor, for a while: what a busy machine makes of it, and what looking at the page has cost, is over. */
 async function undisturbed(page: Page): Promise<void> {
