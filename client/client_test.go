@@ -207,6 +207,7 @@ func TestErrorsThatReconnect(t *testing.T) {
 	named(t, map[string]func(p *peer){
 		"overloaded":     func(p *peer) { p.send(&codec.Error{Code: codec.CodeOverloaded}); p.close() },
 		"silent":         func(p *peer) { p.send(&codec.Error{Code: codec.CodeSilent}); p.close() },
+		"hello too late": func(p *peer) { p.send(&codec.Error{Code: codec.CodeHelloTimeout}); p.close() },
 		"without a word": func(p *peer) { p.close() },
 		"a server that speaks nonsense": func(p *peer) {
 			p.write([]byte{0, 0})

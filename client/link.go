@@ -177,10 +177,12 @@ func (l *link) welcomed(frame []byte) error {
 	return &codec.ProtocolError{Code: codec.CodeUnexpected, Text: "neither welcome nor error"}
 }
 
-// final reports whether an error is the server's word that connecting again is of no use.
+// final reports whether an error is the server's word that connecting again is of no use. That something took too long,
+// as it does where one of the two is stopped for a while, is none.
 func final(err error) bool {
 	var e *ConnectionError
-	return errors.As(err, &e) && !e.Code.Retry() && e.Code != codec.CodeSilent && !errors.As(err, new(*staleToken))
+	return errors.As(err, &e) && !e.Code.Retry() && e.Code != codec.CodeSilent && e.Code != codec.CodeHelloTimeout &&
+		!errors.As(err, new(*staleToken))
 }
 
 // start sets the goroutines going.

@@ -516,3 +516,22 @@ func TestSilentServerWhileOthersRefuse(t *testing.T) {
 		})
 	}
 }
+
+// A hello that came too late, as where a server or this machine was stopped for a while, is said again.
+func TestHelloTooLate(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFake(t)
+		o := f.options()
+		o.Servers = []string{"one", "two"}
+		_, p := f.connect(o)
+		p.close()
+		for range 3 {
+			next := <-f.conns
+			next.readHello()
+			next.write(codec.AppendServerPreface(nil, 1))
+			next.send(&codec.Error{Code: codec.CodeHelloTimeout})
+			next.close()
+		}
+		f.accept()
+	})
+}

@@ -491,7 +491,7 @@ function varints(list: readonly number[]): Uint8Array {
 
 /** Reports whether an error is the server's word that connecting again is of no use. */
 function final(e: Error): boolean {
-  return e instanceof ProtocolError && !mayRetry(e.code) && e.code !== codes.token_expired && e.code !== codes.token_revoked && e.code !== codes.silent;
+  return e instanceof ProtocolError && !mayRetry(e.code) && ![codes.token_expired, codes.token_revoked, codes.silent, codes.hello_timeout].includes(e.code);
 }
 
 function backoff(tries: number, min: number, max: number): number {
