@@ -489,9 +489,12 @@ function varints(list: readonly number[]): Uint8Array {
   return Uint8Array.from(out);
 }
 
+/** After these codes connecting again helps, too: the token may be another one, and what took too long need not again. */
+const passing: readonly number[] = [codes.token_expired, codes.token_revoked, codes.silent, codes.hello_timeout];
+
 /** Reports whether an error is the server's word that connecting again is of no use. */
 function final(e: Error): boolean {
-  return e instanceof ProtocolError && !mayRetry(e.code) && ![codes.token_expired, codes.token_revoked, codes.silent, codes.hello_timeout].includes(e.code);
+  return e instanceof ProtocolError && !mayRetry(e.code) && !passing.includes(e.code);
 }
 
 function backoff(tries: number, min: number, max: number): number {

@@ -1,1 +1,0 @@
-import{b as a,c as b}from"./chunk-OJ5T3GAF.js";import"./chunk-7QB3BOAG.js";import"./chunk-R5LB2IFW.js";import"./chunk-N7EYSITK.js";import"./chunk-FAQPZ6AW.js";import"./chunk-IBNFLICV.js";export{b as page,a as worklet};
