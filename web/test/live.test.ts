@@ -1,10 +1,13 @@
 // Broadcast and Watch in a real browser, against a real server. Nothing here depends on how fast the machine is; figures are printed.
 
 import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { Browser, Page } from "playwright-core";
 import { serve, type TestServer } from "../sdk/test/server.js";
-import { launch, site, type Site } from "./browser.js";
+import { launch, site, talker, type Site } from "./browser.js";
 import { path } from "./paths.js";
 
 let pages: Site;
@@ -92,10 +95,14 @@ test("the SDK works in a worker", { timeout: 120_000 }, async () => {
   await page.context().close();
 });
 
-test("a microphone for speech is one channel of some 32 kbit/s, and little of that while it is silent", { timeout: 120_000 }, async () => {
-  const page = await open();
-  const s = await page.evaluate(() => globalThis.harness.speech(5));
-  console.log(`# speech: ${((s.bytes * 8) / s.millis).toFixed(1)} kbit/s, ${((s.packets.length * 1000) / s.millis).toFixed(1)} packets a second, the made-up microphone beeps`);
+test("a microphone for speech is one channel of some 32 kbit/s, and little of that while it is silent", { timeout: 120_000 }, async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), "timedge-speech-"));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  const speaking = await launch(...(await talker(folder))); // beeps leave pauses that are shorter than a packet
+  t.after(() => speaking.close());
+  const page = await pages.open(await speaking.newContext({ permissions: ["camera", "microphone"] }));
+  const s = await page.evaluate(() => globalThis.harness.speech(3));
+  console.log(`# speech: ${((s.bytes * 8) / s.millis).toFixed(1)} kbit/s, ${((s.packets.length * 1000) / s.millis).toFixed(1)} packets a second, who speaks makes pauses`);
   assert.equal(s.channels, 1);
   assert.ok((s.bytes * 8) / s.millis < 48, "with what surrounds each packet");
   assert.deepEqual(s.packets, [...s.packets].sort((a, b) => a - b));
