@@ -76,7 +76,7 @@ const (
 	unheard = untold - 1 // it would not listen: it has not answered the request for the mirror
 )
 
-// edge returns the edge of a room, making it if need be.
+// edge returns the edge of a room that this node does not relay, making it if need be.
 func (n *Node) edge(id codec.RoomID) *edge {
 	e := n.edges[id]
 	if e == nil {

@@ -96,6 +96,9 @@ func (n *Node) cede() {
 
 // ceded forgets a room that another node relays now, or has it go on as a mirror.
 func (n *Node) ceded(r *room.Room) {
+	if n.core.Relays(r.ID) {
+		return // it has come back meanwhile
+	}
 	if !n.rooms.Forget(r) { // somebody is in it, or has come this moment
 		e := n.edge(r.ID)
 		e.mirror, e.whole, e.wanted = r, true, true

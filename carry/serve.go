@@ -74,7 +74,7 @@ func (n *Node) serve(k *link, m *codec.Mirror, has *had) {
 		refuse(room.ErrNotAccepted)
 	case here:
 		n.admit(k, admit{m, has, r, st.RoomHead})
-	case st != nil && st.Ended != 0:
+	case n.core.Relays(m.Room), st != nil && st.Ended != 0: // it has just ended, or the core knows that it has
 		refuse(room.ErrUnknown)
 	case m.Flags&codec.MirrorThrough != 0:
 		n.serveThrough(k, m, has)

@@ -24,6 +24,13 @@ func (d *departed) had(key codec.StreamKey, seq uint64) *inStream {
 	return nil
 }
 
+// misses reports whether a gap tells of frames that had not come before the publisher left: it is there, then, and they
+// will not come. One up to the highest number there is says only that nobody knows where a stream ended.
+func (d *departed) misses(gap []byte) bool {
+	last := lastSeq(gap)
+	return last != codec.MaxSeq && d.had(streamOf(gap), last) == nil
+}
+
 // again acknowledges a frame of n bytes that had come before: what the server has sent, though more was consumed.
 func (in *inbound) again(st *inStream, seq uint64, n int) {
 	st.consumed = seq

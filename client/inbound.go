@@ -132,9 +132,11 @@ func (in *inbound) take(frame []byte) (ev Event, keep bool, err error) {
 		return in.piece(frame)
 	}
 	switch frame[offType] {
-	case codec.TypeGap, codec.TypeJoined, codec.TypeLeft:
-		if in.hasLeft(streamOf(frame).Pub) {
-			return nil, false, nil // the answer to a position that was an acknowledgement
+	case codec.TypeGap, codec.TypeJoined, codec.TypeLeft: // the answer to a position that was an acknowledgement
+		if i := in.leftAs(streamOf(frame).Pub); i >= 0 && frame[offType] == codec.TypeGap && in.departed[i].misses(frame) {
+			return in.back(i), true, nil
+		} else if i >= 0 {
+			return nil, false, nil
 		}
 	}
 	switch frame[offType] {
@@ -264,11 +266,17 @@ func (in *inbound) gap(frame []byte) (ev Event, keep bool, err error) {
 	var m codec.Gap
 	m.Parse(frame)
 	st := in.find(m.StreamKey)
+	if st != nil && m.From <= st.had {
+		m.From = min(st.expected, m.To)
+	}
 	switch {
 	case st == nil:
 		return nil, false, ErrTooManyStreams
 	case st.dropped != 0:
 		return in.settle(st), true, nil
+	case m.To <= st.had:
+		in.again(st, m.To, len(frame))
+		return nil, false, nil
 	case m.From != st.expected:
 		err := in.fault(st, st.expected, m.From, "a gap that does not begin at the frame expected")
 		if m.From > st.expected {

@@ -390,6 +390,13 @@ func TestToldOnceMoreOfWhoHasLeft(t *testing.T) {
 		p.send(joined, frame(1, 0, "a"), frame(2, 0, "b"), left)
 		p.send(joined, frame(2, 0, "b"), frame(3, 0, "c"), left)
 		wantEvents(t, s, "joined bob", "message 3-3 c", "left bob gone")
+		p.send(joined, gap(1, 3, codec.GapExpired), gap(4, codec.MaxSeq, codec.GapExpired), left)
+		p.send(joined, gap(1, 5, codec.GapExpired), frame(6, 0, "d"), left)
+		wantEvents(t, s, "joined bob", "gap 4-5 expired", "message 6-6 d", "left bob gone")
+		p.send(joined, gap(1, 4, codec.GapExpired), frame(5, 0, "x"), frame(6, 0, "d"), frame(7, 0, "e"), left)
+		wantEvents(t, s, "joined bob", "message 7-7 e", "left bob gone")
+		p.send(joined, gap(1, 2, codec.GapExpired), frame(8, 0, "f"), gap(1, 4, codec.GapExpired), frame(9, 0, "g"))
+		wantEvents(t, s, "joined bob", "message 8-8 f", "message 9-9 g")
 		_ = c.Close(t.Context())
 	})
 }

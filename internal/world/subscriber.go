@@ -402,8 +402,18 @@ func (s *subscriber) headed(f *codec.Stream, st *inStream, ls *lifeStream, autho
 
 // gap takes the word that frames will not come.
 func (s *subscriber) gap(m *codec.Gap) {
-	if s.departed[m.Pub] {
-		return
+	if past, is := s.past[m.StreamKey]; s.departed[m.Pub] || is && s.returned[m.Pub] {
+		if m.To < past || s.departed[m.Pub] && m.To == codec.MaxSeq { // that is how who has left is told of
+			return
+		}
+		if s.departed[m.Pub] {
+			s.returns(m.Pub)
+		}
+		if m.From < past {
+			rest := *m
+			rest.From = min(s.of(m.StreamKey).expected, m.To)
+			m = &rest
+		}
 	}
 	if p := s.joined[m.Pub]; (p == nil || !p.here) && !s.resumed {
 		s.w.fail("I1", "%s gets a gap of publisher %d, who is not there", s.name, m.Pub)
