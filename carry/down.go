@@ -136,6 +136,8 @@ func (c admit) do(p *Port, _ int64) {
 	p.members[c.m.Room] = sub
 }
 
+func (c usher) do(p *Port, _ int64) { p.report(ushered{c.room}) }
+
 func (c deny) do(p *Port, _ int64) {
 	if p.wanted[c.m.Room] == c.m.Req {
 		delete(p.wanted, c.m.Room)
@@ -160,6 +162,13 @@ func (p *Port) Left(id codec.RoomID, m Member) {
 func (c relayed) do(p *Port, _ int64) {
 	if p.members[c.room] != nil {
 		p.lh.Send(&codec.Moved{Room: c.room, To: c.by})
+	}
+}
+
+func (c dismissed) do(p *Port, _ int64) {
+	if p.members[c.room] != nil {
+		p.leave(c.room, false)
+		p.lh.Send(&codec.Moved{Room: c.room, To: c.to})
 	}
 }
 

@@ -15,12 +15,12 @@ type edge struct {
 	id     codec.RoomID
 	target string // the node to attach to; "" if there is none at the moment
 	at     *link  // where it is attached; nil if it is not
-	paused bool   // nothing is to be asked before a timer says so
+	paused bool   // nothing is to be asked of the target before a timer says so
+	pauses uint64 // of which this is the last
 	tries  int    // attempts in a row that came to nothing
 
 	phase  phase       // of the mirror, on the link
 	ticket Ticket      // of the attempt, unless that is away
-	detour bool        // that is by way of another edge
 	wanted bool        // there are, or will be, subscribers
 	owner  bool        // the account whose inbox the room is has asked for it
 	mirror *room.Room  // nil before the first answer
@@ -30,7 +30,8 @@ type edge struct {
 	waiting []*request // subscribers that wait for the mirror
 	through []detour   // nodes that wait for it likewise
 	least   least      // what these have
-	seats   int        // of those who waited, how many have not taken their seats yet
+	seats   int        // of the clients who waited, how many have not taken their seats yet
+	guests  []*link    // of the nodes, which have not
 	told    uint64     // the tally
 
 	asks []*request  // requests to be sent
@@ -100,17 +101,16 @@ func (n *Node) drop(e *edge) {
 }
 
 // leave is that of an edge that said nothing: until when the other node may count this one, which is as long as a link
-// is waited for; whether that node is a detour, or may think that it relays the room; and the newest reign that was
-// heard of then.
+// is waited for; and the newest reign that was heard of then.
 type leave struct {
-	until  int64
-	detour bool
-	reign  codec.Reign
+	until int64
+	reign codec.Reign
 }
 
 // told reports whether that can be said when the edge is fed elsewhere, in a reign: from then on what arrives counts
-// there. A relay in an older reign, which acknowledges by itself, must hear first that it is none.
-func (l leave) told(reign codec.Reign) bool { return l.detour || !l.reign.Before(reign) }
+// there. A relay in an older reign, which acknowledges by itself, must hear first that it is none, and who has the room
+// from that must come to the newer one: see part and dismiss.
+func (l leave) told(reign codec.Reign) bool { return !l.reign.Before(reign) }
 
 // leaving returns the links by which edges have left without a word.
 func (n *Node) leaving() (ks []*link) {
@@ -165,7 +165,7 @@ func (n *Node) aim(id codec.RoomID, to string) {
 		return
 	}
 	n.unplug(e, moving)
-	e.target, e.tries = to, 0
+	e.target, e.tries, e.paused = to, 0, false
 	n.drive(e)
 }
 
@@ -181,11 +181,13 @@ func (n *Node) pause(e *edge) {
 		return
 	}
 	e.paused = true
+	e.pauses++
+	this := e.pauses
 	wait := min(retryMin<<min(e.tries, 6), retryMax)
 	e.tries++
 	n.after(wait, func() {
-		e.paused = false
-		if n.edges[e.id] == e {
+		if n.edges[e.id] == e && e.pauses == this && e.paused {
+			e.paused = false
 			n.drive(e)
 		}
 	})
@@ -212,7 +214,7 @@ func (n *Node) unplug(e *edge, why parting) {
 		e.lost = n.now
 	}
 	if why == moving && e.phase != away {
-		e.at.left[e.id] = leave{n.now + 2*int64(n.rooms.Config().Stall), e.detour, e.reign}
+		e.at.left[e.id] = leave{n.now + 2*int64(n.rooms.Config().Stall), e.reign}
 	}
 	n.uncall(e.ticket)
 	e.at, e.phase, e.ticket = nil, away, 0

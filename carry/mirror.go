@@ -20,7 +20,7 @@ func (n *Node) askMirror(e *edge) {
 	}
 	t := n.next()
 	m := &codec.Mirror{Req: t.wire(), Room: e.id}
-	if e.detour = n.cutOffFromRelay(e); e.detour {
+	if n.cutOffFromRelay(e) {
 		m.Flags = codec.MirrorThrough
 	}
 	if e.owner || e.mirror != nil && e.mirror.IsInbox() {
@@ -96,6 +96,14 @@ func (l *least) positions() (have []codec.Position) {
 	return have
 }
 
+// freshen gives a mirror up that has let go of what somebody who comes to it may need.
+func (n *Node) freshen(e *edge) {
+	if e.mirror != nil && e.mirror.Stale() && n.rooms.Forget(e.mirror) {
+		n.unplug(e, unneeded)
+		e.mirror, e.whole = nil, false
+	}
+}
+
 // await has a client's subscription wait for the mirror.
 func (e *edge) await(q *request) {
 	e.waiting, e.wanted = append(e.waiting, q), true
@@ -134,9 +142,10 @@ func (r mirrored) tell(n *Node, k *link) {
 		return
 	}
 	if e.reign.Before(r.reign) {
+		n.dismiss(e.id, r.relay)
 		e.reign = r.reign
 	}
-	e.phase, e.tries, e.since, e.told, e.detour = filling, 0, 0, untold, r.relay != k.Name
+	e.phase, e.tries, e.since, e.told = filling, 0, 0, untold
 	clear(e.denied)
 	if e.mirror.IsInbox() {
 		n.turnStrangersAway(e)
@@ -152,10 +161,12 @@ func (n *Node) mirror(e *edge, r *room.Room) {
 	}
 }
 
-// tell notes whether the node that an edge has left meanwhile is a detour.
+// tell notes in which reign the node has the room that an edge has left meanwhile.
 func (r admitted) tell(n *Node, k *link) {
 	if l, is := k.left[r.room]; is {
-		l.detour = r.relay != k.Name
+		if l.reign.Before(r.reign) {
+			l.reign = r.reign
+		}
 		k.left[r.room] = l
 		if e := n.edges[r.room]; e != nil && e.phase == fed {
 			n.leaveOthers(e)
@@ -209,24 +220,48 @@ func (n *Node) filled(e *edge) {
 	e.through, e.least = nil, least{}
 	for _, d := range through {
 		n.serve(d.k, d.m, d.has)
+		if d.k.open {
+			e.guests = append(e.guests, d.k)
+			n.do.Tell(d.k.id, usher{e.id})
+		}
 	}
-	if e.seats == 0 {
-		e.mirror.Unhold()
-	}
-	n.tally(e)
+	n.seated(e)
 }
 
 // Seated says that a subscriber that was sent back (Effects.Here) has its seat in the mirror, or will not have one.
-// When all of them have, what they have acknowledged counts.
 func (n *Node) Seated(id codec.RoomID, now int64) {
 	n.enter(now)
 	if e := n.edges[id]; e != nil && e.seats > 0 {
-		if e.seats--; e.seats == 0 && e.mirror != nil {
-			e.mirror.Unhold()
-			n.tally(e)
-		}
+		e.seats--
+		n.seated(e)
 	}
 	n.leave()
+}
+
+// seated has count what those have acknowledged who waited for a mirror, when all of them have their seats in it.
+func (n *Node) seated(e *edge) {
+	if e.mirror != nil && e.coming() == 0 {
+		e.mirror.Unhold()
+		n.tally(e)
+	}
+}
+
+// coming returns how many are on their way to a seat in the mirror.
+func (e *edge) coming() int { return e.seats + len(e.guests) }
+
+// tell follows a node to its seat.
+func (r ushered) tell(n *Node, k *link) {
+	if e := n.edges[r.room]; e != nil {
+		n.leaves(e, k)
+	}
+}
+
+// leaves notes that a node is on its way to a seat no more.
+func (n *Node) leaves(e *edge, k *link) {
+	if i := slices.Index(e.guests, k); i >= 0 {
+		e.guests = slices.Delete(e.guests, i, i+1)
+		n.seated(e)
+	}
 }
 
 // attends reports whether the relay of an inbox knows that somebody is here: who sends to it is not refused then, from
@@ -236,7 +271,7 @@ func (e *edge) attends() bool { return e.phase == fed && e.told != 0 && e.told <
 // tally tells the relay how many subscribers the mirror has, and who they are if it drops nothing, as far as that has
 // changed and nobody is on the way to a seat.
 func (n *Node) tally(e *edge) {
-	if e.mirror == nil || !e.whole || e.at == nil || e.phase == away || e.told == unheard || e.seats > 0 {
+	if e.mirror == nil || !e.whole || e.at == nil || e.phase == away || e.told == unheard || e.coming() > 0 {
 		return
 	}
 	subs, moves := uint64(e.mirror.Subscribers()), e.mirror.Moves(e.told == untold)

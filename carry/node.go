@@ -61,7 +61,7 @@ const (
 	buryEvery    = 10 * time.Second
 	// settleHold is how long a new relay acknowledges nothing, so that every edge has come back before anything is let go
 	// of; contestedFor is how long it may be that while the relay before it cannot be told.
-	settleHold   = 200 * time.Millisecond
+	settleHold   = 300 * time.Millisecond
 	contestedFor = 2 * time.Second
 )
 

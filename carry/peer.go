@@ -56,7 +56,7 @@ func (n *Node) View(v *node.View, now int64) {
 	n.enter(now)
 	for _, name := range sorted(n.peers) {
 		if m, ok := v.Find(name); !ok || m.Birth != n.peers[name].Birth {
-			n.dismiss(n.peers[name])
+			n.expel(n.peers[name])
 		}
 	}
 	var fresh []*peer
@@ -94,8 +94,8 @@ func (n *Node) View(v *node.View, now int64) {
 	n.do.Note(Note{Text: "the cluster has changed", Count: len(v.Members)})
 }
 
-// dismiss ends what there is with a process that is a member no more.
-func (n *Node) dismiss(p *peer) {
+// expel ends what there is with a process that is a member no more.
+func (n *Node) expel(p *peer) {
 	delete(n.peers, p.Name)
 	for _, k := range []*link{p.up, p.down} {
 		if k != nil {
@@ -174,8 +174,11 @@ func (n *Node) Unlinked(l LinkID, now int64) {
 	}
 	delete(n.links, l)
 	n.forsake(SessionID(l))
-	for _, e := range n.edges {
-		e.forgo(k)
+	for _, e := range n.ordered() {
+		if n.edges[e.id] == e {
+			e.forgo(k)
+			n.leaves(e, k)
+		}
 	}
 	p := n.peers[k.Name]
 	switch {

@@ -215,6 +215,8 @@ type (
 		room *room.Room
 		head codec.RoomHead
 	}
+	// usher says when all is done that was told before: the other node has its seat, or will not have one.
+	usher struct{ room codec.RoomID }
 	// deny refuses that.
 	deny struct {
 		m   *codec.Mirror
@@ -232,6 +234,11 @@ type (
 	relayed struct {
 		room codec.RoomID
 		by   string
+	}
+	// dismissed sends the other node away, if it is a member of the room: another relays that now.
+	dismissed struct {
+		room codec.RoomID
+		to   string
 	}
 )
 
@@ -251,10 +258,10 @@ type (
 		reign  codec.Reign // of the relay
 		relay  string
 	}
-	// admitted says that the other node has let this one into a room that it has left meanwhile, and who relays it.
+	// admitted says that the other node has let this one into a room that it has left meanwhile, and in which reign.
 	admitted struct {
 		room  codec.RoomID
-		relay string
+		reign codec.Reign
 	}
 	// found says that somebody is in a mirror already that an earlier attempt has made; this one was for none.
 	found struct {
@@ -301,6 +308,7 @@ type (
 		code   codec.Code
 	}
 	// wants is another node's wish to mirror a room, and forgoes takes one back that was to be served by way of this node;
+	// ushered answers usher;
 	// tells a state that it sends, changes what of one has changed; lost are rooms that it thinks it mirrors from here;
 	// inspects asks what this node knows of a room; operates brings what an operator wants of this node.
 	wants struct {
@@ -308,6 +316,7 @@ type (
 		has *had
 	}
 	forgoes  struct{ room codec.RoomID }
+	ushered  struct{ room codec.RoomID }
 	tells    struct{ m *codec.State }
 	changes  struct{ m *codec.Change }
 	lost     struct{ rooms []codec.RoomID }

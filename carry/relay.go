@@ -120,6 +120,17 @@ func (n *Node) tellMembers(id codec.RoomID) {
 	}
 }
 
+// dismiss sends the nodes away that have a room by way of this one, which goes on in a newer reign: what arrives there
+// is not to wait for them here, nor what arrives with the relay before to go without them.
+func (n *Node) dismiss(id codec.RoomID, to string) {
+	for _, name := range n.shown[id] {
+		if p := n.peers[name]; p != nil && p.down != nil {
+			n.do.Tell(p.down.id, dismissed{id, to})
+		}
+	}
+	delete(n.shown, id)
+}
+
 // Merge implements node.Actions.
 func (a *relay) Merge(st *codec.RoomState) {
 	n := a.node()

@@ -185,10 +185,7 @@ func (n *Node) take(q *request) {
 		return
 	}
 	e.owner = e.owner || q.id == codec.InboxOf(q.Account)
-	if e.mirror != nil && e.mirror.Stale() && n.rooms.Forget(e.mirror) {
-		n.unplug(e, unneeded)
-		e.mirror, e.whole = nil, false
-	}
+	n.freshen(e)
 	if e.mirror != nil && e.mirror.IsInbox() && e.id != codec.InboxOf(q.Account) {
 		n.refuse(q, room.ErrUnknown)
 		return

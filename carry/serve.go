@@ -100,6 +100,7 @@ func (n *Node) admit(k *link, c admit) {
 func (n *Node) serveThrough(k *link, m *codec.Mirror, has *had) {
 	e := n.edge(m.Room)
 	e.owner = e.owner || m.Flags&codec.MirrorInbox != 0
+	n.freshen(e)
 	switch {
 	case n.circular(e, k):
 		n.do.Tell(k.id, deny{m, errMoved})

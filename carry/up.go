@@ -113,7 +113,7 @@ func (c feedRoom) do(p *Port, now int64) {
 func (p *Port) mirrored(m *codec.Mirrored, now int64) {
 	f := p.feeds[m.Room]
 	if f == nil {
-		p.report(admitted{m.Room, m.Relay})
+		p.report(admitted{m.Room, m.Reign()})
 		return
 	}
 	if f.ticket.wire() != m.Req {
@@ -125,10 +125,15 @@ func (p *Port) mirrored(m *codec.Mirrored, now int64) {
 		p.report(outdated{f.ticket, m.Room})
 		return
 	}
-	if old, err := p.rooms.Get(m.Room); f.fresh && err == nil && old.IsMirror() && !p.rooms.Forget(old) {
-		p.endFeed(m.Room, true, now) // what follows is for one that has nothing
-		p.report(found{f.ticket, old})
-		return
+	if old, err := p.rooms.Get(m.Room); err == nil && old.IsMirror() {
+		switch {
+		case !old.Feed(uint64(f.ticket)): // a newer attempt has made it
+			return
+		case f.fresh && !p.rooms.Forget(old):
+			p.endFeed(m.Room, true, now) // what follows is for one that has nothing
+			p.report(found{f.ticket, old})
+			return
+		}
 	}
 	r, err := p.rooms.Mirror(&m.RoomHead, now)
 	if err != nil || !r.Feed(uint64(f.ticket)) { // this node relays it meanwhile, or another link feeds the mirror

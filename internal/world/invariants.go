@@ -92,7 +92,7 @@ func (s *subscriber) excuse(m *codec.Gap, st *inStream) {
 			if p := s.joined[m.Pub]; p != nil && p.account != "" && l.by.account != p.account {
 				continue
 			}
-			if lie = s.due(m, l); lie == "" {
+			if lie = s.due(m, l, st.back); lie == "" {
 				return
 			}
 		}
@@ -153,8 +153,8 @@ func (s *subscriber) misses(m *codec.Gap, st *inStream) {
 }
 
 // due returns what a subscriber should have got of what a gap says will not come, if the gap is of a publisher's life;
-// "" if nothing.
-func (s *subscriber) due(m *codec.Gap, l *life) string {
+// "" if nothing. since is the frame that it wanted next when it came back.
+func (s *subscriber) due(m *codec.Gap, l *life, since uint64) string {
 	ls := l.streams[m.Dtype]
 	for seq := m.From; seq <= m.To; seq++ {
 		r := ls.at(seq)
@@ -164,7 +164,7 @@ func (s *subscriber) due(m *codec.Gap, l *life) string {
 		if r.acked == 0 || r.gap {
 			continue
 		}
-		counted := s.inAt < r.pushed && s.keepsUp(r.pushed) || s.missedOnTheWay(r)
+		counted := s.inAt < r.pushed && s.keepsUp(r.pushed) || s.missedOnTheWay(r) && ls.kept(since)
 		if s.room.policy == codec.PolicyLossless {
 			counted = s.countsFor(r)
 		}

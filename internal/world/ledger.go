@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/timedge/timedge/codec"
+	"github.com/timedge/timedge/room"
 )
 
 // ledger is what really happened, by the word of clients and of the network alone.
@@ -175,6 +176,7 @@ type frameRecord struct {
 	msg      uint64
 	part     uint8
 	flags    codec.Flags
+	size     int32
 	gap      bool // given up
 	headless bool // sent to a relay that has no header for it: that was replaced, and only the newest is kept
 	pushed   time.Duration
@@ -195,6 +197,16 @@ func (s *lifeStream) at(seq uint64) *frameRecord {
 		return nil
 	}
 	return &s.frames[seq-s.first]
+}
+
+// kept reports whether a node keeps a frame for those who resume, however its memory is cut.
+func (s *lifeStream) kept(seq uint64) bool {
+	const piece = 512 // of memory, at least; at most half of one is wasted
+	cost := 0
+	for i := seq - s.first; i < uint64(len(s.frames)); i++ {
+		cost += piece + 2*int(s.frames[i].size)
+	}
+	return cost <= room.DefaultConfig().History
 }
 
 // stamp is what a payload says of itself.

@@ -30,6 +30,7 @@ type Process struct {
 	w     *World
 	name  string
 	birth uint64
+	since time.Duration
 	skew  time.Duration // what its clock is ahead of the world's
 
 	dead   bool
@@ -54,7 +55,7 @@ type Process struct {
 func (w *World) start(name string, skew time.Duration, level uint8) *Process {
 	w.births[name]++
 	p := &Process{
-		w: w, level: level, name: name, birth: mix(xxhash.Sum64String(name)+w.births[name]) | 1, skew: skew,
+		w: w, level: level, name: name, birth: mix(xxhash.Sum64String(name)+w.births[name]) | 1, skew: skew, since: w.now,
 		sessions: make(map[carry.SessionID]*session),
 	}
 	cfg := Config
@@ -213,10 +214,11 @@ func (p *Process) gone() {
 }
 
 // extinct notes that nothing is left of any room, if there is no node: but for such as are leaving, which have handed
-// over all they had.
+// over all they had, and such as have just begun, which have not been given anything yet.
 func (w *World) extinct() {
+	const settled = 500 * time.Millisecond
 	for _, name := range w.names {
-		if p := w.nodes[name]; !p.dead && !p.draining {
+		if p := w.nodes[name]; !p.dead && !p.draining && w.now-p.since > settled {
 			return
 		}
 	}

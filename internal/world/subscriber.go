@@ -60,6 +60,7 @@ type inStream struct {
 	late     bool   // nothing but init messages has come since it joined late
 	init     uint64 // the newest init message that came
 	acked    uint64 // told by this subscriber, in a lossless room
+	back     uint64 // what it expected when it last came back
 }
 
 // wrote names a stream of a publisher, whatever number it has.
@@ -130,7 +131,7 @@ func (s *subscriber) subscribe() {
 		if st.gapped {
 			m.Gapped = append(m.Gapped, uint32(i))
 		}
-		st.resumed = true
+		st.resumed, st.back = true, st.expected
 	}
 	for _, num := range sortedKeys(s.joined) { // of whom nothing has come
 		if s.joined[num].here && !slices.ContainsFunc(s.order, func(k codec.StreamKey) bool { return k.Pub == num }) {
