@@ -136,7 +136,7 @@ func (c admit) do(p *Port, _ int64) {
 	p.members[c.m.Room] = sub
 }
 
-func (c usher) do(p *Port, _ int64) { p.report(ushered{c.room}) }
+func (c usher) do(p *Port, _ int64) { p.report(ushered(c)) }
 
 func (c deny) do(p *Port, _ int64) {
 	if p.wanted[c.m.Room] == c.m.Req {

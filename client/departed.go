@@ -75,8 +75,6 @@ func (in *inbound) forget(pub uint16, p *inPub) {
 	}
 }
 
-func (in *inbound) hasLeft(pub uint16) bool { return in.leftAs(pub) >= 0 }
-
 // leftAs returns the place of a publisher among those that have left, -1 if it has none.
 func (in *inbound) leftAs(pub uint16) int {
 	for i := range in.departed {
