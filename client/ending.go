@@ -141,7 +141,7 @@ func (s *Subscription) leave() bool {
 			c.link.send(&acks[i])
 		}
 	}
-	c.post(settle, unsubscribe(s.room))
+	c.submit(settle, unsubscribe(s.room))
 	return true
 }
 
@@ -238,7 +238,7 @@ func (p *Publisher) leave(cause error) {
 		return
 	}
 	p.end(cause)
-	c.post(settle, p.unpublish)
+	c.submit(settle, p.unpublish)
 }
 
 // end ends the publisher for good. c.mu held.

@@ -294,7 +294,7 @@ func (l *link) answer(req uint32, m codec.Control, frame []byte) error {
 		r.s.subscribed(m, frame, l.largest())
 	case r.abandoned:
 		if m, ok := m.(*codec.Registered); ok {
-			c.post(settle, func(req uint32) codec.Control {
+			c.submit(settle, func(req uint32) codec.Control {
 				remove := new(codec.Remove)
 				remove.Req, remove.Room = req, m.Room
 				return remove

@@ -43,8 +43,8 @@ type answer struct {
 
 const unsent = math.MaxUint64
 
-// post makes a request and hands it to the connection, if there is one. c.mu held.
-func (c *Client) post(b broke, build func(req uint32) codec.Control) *request {
+// submit makes a request and hands it to the connection, if there is one. c.mu held.
+func (c *Client) submit(b broke, build func(req uint32) codec.Control) *request {
 	c.lastReq++
 	r := &request{num: c.lastReq, broke: b, pos: unsent, answer: make(chan answer, 1)}
 	if c.link == nil && b == settle {
@@ -85,7 +85,7 @@ func (c *Client) callOnce(ctx context.Context, b broke, build func(req uint32) c
 		defer c.mu.Unlock()
 		return nil, c.err
 	}
-	r := c.post(b, build)
+	r := c.submit(b, build)
 	c.mu.Unlock()
 	select {
 	case a := <-r.answer:
@@ -140,7 +140,7 @@ func (c *Client) askPublish(p *Publisher) {
 	if c.link == nil {
 		return // the next connection begins with it
 	}
-	r := c.post(settle, func(req uint32) codec.Control {
+	r := c.submit(settle, func(req uint32) codec.Control {
 		return &codec.Publish{Req: req, Room: p.room, Flags: p.flags, To: p.to}
 	})
 	r.p = p
@@ -152,7 +152,7 @@ func (c *Client) ask(s *Subscription) {
 	if s.inbox == nil {
 		c.askSubscribe(s)
 	} else if c.link != nil {
-		r := c.post(settle, func(req uint32) codec.Control { s.inbox.Req = req; return s.inbox })
+		r := c.submit(settle, func(req uint32) codec.Control { s.inbox.Req = req; return s.inbox })
 		r.s, r.opens = s, true
 	}
 }
@@ -171,7 +171,7 @@ func (c *Client) askSubscribe(s *Subscription) {
 	s.mu.Lock()
 	resumes := s.answered
 	s.mu.Unlock()
-	r := c.post(settle, func(req uint32) codec.Control {
+	r := c.submit(settle, func(req uint32) codec.Control {
 		return &codec.Subscribe{Req: req, Room: s.room, Flags: s.flags, Have: have, Gapped: gapped, Resumes: resumes}
 	})
 	r.s = s

@@ -338,7 +338,7 @@ func (s *Subscription) cut(err error) {
 	c.mu.Lock()
 	if c.subs[s.room] == s {
 		delete(c.subs, s.room)
-		c.post(settle, unsubscribe(s.room))
+		c.submit(settle, unsubscribe(s.room))
 	}
 	c.mu.Unlock()
 	s.end(err, false)

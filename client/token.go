@@ -126,7 +126,7 @@ func (l *link) hand(ctx context.Context, token []byte) error {
 		c.mu.Unlock()
 		return nil // the next connection has asked for one itself
 	}
-	r := c.post(settle, func(req uint32) codec.Control { return &codec.Token{Req: req, Token: token} })
+	r := c.submit(settle, func(req uint32) codec.Control { return &codec.Token{Req: req, Token: token} })
 	c.mu.Unlock()
 	select {
 	case a := <-r.answer:

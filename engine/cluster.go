@@ -64,7 +64,7 @@ func (e *Engine) startCluster(cfg *ClusterConfig) error {
 	started := make(chan struct{}) // c.node is set
 	views := func(v *node.View) {
 		<-started
-		c.post(func(now int64) { c.node.View(v, now) })
+		c.decide(func(now int64) { c.node.View(v, now) })
 	}
 	links := func(conn *node.Link, p node.Peer) {
 		<-started
@@ -76,7 +76,7 @@ func (e *Engine) startCluster(cfg *ClusterConfig) error {
 	c.member, err = node.Join(node.Config{
 		Name: c.self, Bind: cfg.Bind, Advertise: cfg.Advertise, Join: cfg.Join, Keys: cfg.Keys,
 		Log: e.log, OnView: views, OnLink: links,
-		OnKeys: func() { c.post(c.rekeyed) }, OnFail: func(err error) { e.failed <- err },
+		OnKeys: func() { c.decide(c.rekeyed) }, OnFail: func(err error) { e.failed <- err },
 		Guard: func(f func()) bool { return e.try(inGossip, f) },
 	})
 	if err != nil {
@@ -85,7 +85,7 @@ func (e *Engine) startCluster(cfg *ClusterConfig) error {
 	c.node = carry.New(c.member.Self(), e.rooms, &e.pool, (*effects)(c))
 	c.placed()
 	e.cluster = c
-	e.rooms.OnChange(func(r *room.Room, ended codec.Code) { c.post(func(now int64) { c.node.Changed(r, ended, now) }) })
+	e.rooms.OnChange(func(r *room.Room, ended codec.Code) { c.decide(func(now int64) { c.node.Changed(r, ended, now) }) })
 	close(started)
 	c.done.Add(1)
 	go c.run()
@@ -122,8 +122,8 @@ func randomRoom() codec.RoomID {
 	return codec.RoomID(binary.BigEndian.Uint64(b[:]))
 }
 
-// post hands the goroutine something to do. It never blocks. Any goroutine.
-func (c *cluster) post(f func(now int64)) {
+// decide hands the goroutine something to do. It never blocks. Any goroutine.
+func (c *cluster) decide(f func(now int64)) {
 	c.mu.Lock()
 	c.box = append(c.box, f)
 	c.mu.Unlock()
@@ -206,7 +206,7 @@ func (c *cluster) dial(m node.Member) {
 	if err != nil {
 		text = err.Error()
 	}
-	c.post(func(now int64) {
+	c.decide(func(now int64) {
 		if text != c.fails[m.Name] && text != "" {
 			c.log.Warn().Str("peer", m.Name).Err(err).Msg("no link to a node")
 		}
@@ -243,7 +243,7 @@ func (c *cluster) enroll(conn *node.Link, p node.Peer, dialed bool) error {
 // on runs f on the goroutine and waits for it; false if that has ended.
 func (c *cluster) on(f func()) bool {
 	done := make(chan struct{})
-	c.post(func(int64) { defer close(done); f() })
+	c.decide(func(int64) { defer close(done); f() })
 	select {
 	case <-done:
 		return true

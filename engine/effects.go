@@ -104,7 +104,7 @@ func (x *effects) Here(a carry.Ask) {
 	sub, is := a.M.(*codec.Subscribe)
 	seated := func() {
 		if is {
-			c.post(func(now int64) { c.node.Seated(sub.Room, now) })
+			c.decide(func(now int64) { c.node.Seated(sub.Room, now) })
 		}
 	}
 	s := c.release(a.Session)
@@ -121,7 +121,7 @@ func (x *effects) Here(a carry.Ask) {
 // Give implements carry.Effects.
 func (x *effects) Give(a carry.Ask, o *room.Outbound, t carry.Ticket) {
 	c := (*cluster)(x)
-	given := func(held bool) { c.post(func(now int64) { c.node.Given(t, held, now) }) }
+	given := func(held bool) { c.decide(func(now int64) { c.node.Given(t, held, now) }) }
 	s := c.release(a.Session)
 	if s == nil {
 		given(false)
@@ -133,7 +133,7 @@ func (x *effects) Give(a carry.Ask, o *room.Outbound, t carry.Ticket) {
 // Detached implements carry.Effects. Any goroutine.
 func (x *effects) Detached(o *room.Outbound) {
 	c := (*cluster)(x)
-	c.post(func(now int64) { c.node.Detached(o, now) })
+	c.decide(func(now int64) { c.node.Detached(o, now) })
 }
 
 // Regained implements carry.Effects.
@@ -166,7 +166,7 @@ func (x *effects) Note(n carry.Note) {
 
 // ask hands a request to the machine. Loop only.
 func (c *cluster) ask(s *session, a carry.Ask) {
-	c.post(func(now int64) {
+	c.decide(func(now int64) {
 		c.hold(s)
 		c.node.Ask(a, now)
 	})
@@ -174,7 +174,7 @@ func (c *cluster) ask(s *session, a carry.Ask) {
 
 // performed hands an answer to the machine. Loop only.
 func (c *cluster) performed(s *session, a carry.Ask, r *room.Room, answer codec.Control) {
-	c.post(func(now int64) {
+	c.decide(func(now int64) {
 		c.hold(s)
 		c.node.Performed(a, r, answer, now)
 	})
@@ -183,7 +183,7 @@ func (c *cluster) performed(s *session, a carry.Ask, r *room.Room, answer codec.
 // registered makes the cluster know a room that a client has registered here. Loop only.
 func (c *cluster) registered(s *session, a carry.Ask, r *room.Room, answer *codec.Registered) {
 	s.asked = true
-	c.post(func(now int64) {
+	c.decide(func(now int64) {
 		c.hold(s)
 		c.node.Registered(a, r, answer, now)
 	})
@@ -192,7 +192,7 @@ func (c *cluster) registered(s *session, a carry.Ask, r *room.Room, answer *code
 // sessionLeft says that a session has closed which may wait for answers. Loop only.
 func (c *cluster) sessionLeft(s *session) {
 	id := carry.SessionID(s.id)
-	c.post(func(now int64) {
+	c.decide(func(now int64) {
 		delete(c.askers, id)
 		c.node.Left(id, now)
 	})
@@ -200,7 +200,7 @@ func (c *cluster) sessionLeft(s *session) {
 
 // linked takes a link that a loop has begun to read. Loop only.
 func (c *cluster) linked(k *link) {
-	c.post(func(now int64) {
+	c.decide(func(now int64) {
 		c.links[k.linkID()] = k
 		c.node.Linked(k.linkID(), k.peer, k.dialed, now)
 	})
@@ -208,7 +208,7 @@ func (c *cluster) linked(k *link) {
 
 // unlinked follows a link's end. Loop only.
 func (c *cluster) unlinked(k *link) {
-	c.post(func(now int64) {
+	c.decide(func(now int64) {
 		if c.links[k.linkID()] == nil {
 			return
 		}

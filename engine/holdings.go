@@ -33,11 +33,7 @@ func (e *Engine) holdShake(t transport) (done func()) {
 
 // enter counts a session that a loop has adopted. A node's links count for the node.
 func (s *session) enter() {
-	account := strangers
-	if k, is := s.role.(*link); is {
-		account = k.peer.Name
-	}
-	s.share = s.loop.eng.pool.Share(account)
+	s.share = s.loop.eng.pool.Share(s.role.account())
 	s.share.Hold(s.cost())
 }
 

@@ -47,6 +47,8 @@ func (k *link) linkID() carry.LinkID { return carry.LinkID(k.id) }
 
 func (k *link) client() bool { return false }
 
+func (k *link) account() string { return k.peer.Name }
+
 func (k *link) open(s *session) {
 	l := s.loop
 	s.phase = phaseOpen
@@ -145,7 +147,7 @@ func (k *link) Forward(b *room.Batch, first, last uint64) {
 
 // Report implements carry.LinkHost.
 func (k *link) Report(r carry.Report) {
-	k.c.post(func(now int64) { k.c.node.Report(k.linkID(), r, now) })
+	k.c.decide(func(now int64) { k.c.node.Report(k.linkID(), r, now) })
 }
 
 // Admit implements carry.LinkHost.

@@ -84,7 +84,7 @@ var wakeByte = []byte{1}
 
 // post hands an item to the loop. Any goroutine.
 func (l *loop) post(it item) {
-	if l.box.post(it, &l.eng.behind) {
+	if l.box.put(it, &l.eng.behind) {
 		l.wake()
 	}
 }

@@ -52,9 +52,9 @@ const (
 	itemDo                       // call do
 )
 
-// post appends an item and reports whether the loop must be woken. A loop that is behind from here on is counted,
+// put appends an item and reports whether the loop must be woken. A loop that is behind from here on is counted,
 // before it can have caught up.
-func (m *mailbox) post(it item, behind *atomic.Int32) (wake bool) {
+func (m *mailbox) put(it item, behind *atomic.Int32) (wake bool) {
 	m.mu.Lock()
 	m.items = append(m.items, it)
 	wake = !m.awake

@@ -124,7 +124,7 @@ func (x *effects) Operate(l carry.LinkID, req uint32, b []byte) {
 		if err != nil {
 			return
 		}
-		c.post(func(int64) { x.Send(l, &codec.Report{Req: req, JSON: out}) })
+		c.decide(func(int64) { x.Send(l, &codec.Report{Req: req, JSON: out}) })
 	}()
 }
 

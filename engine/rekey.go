@@ -27,7 +27,7 @@ func (c *cluster) rekeyed(int64) {
 			c.renew(k, rand.N(renewSpread))
 		default:
 			time.AfterFunc(renewFor, func() {
-				c.post(func(int64) {
+				c.decide(func(int64) {
 					if c.links[k.linkID()] == k && !c.current(k) {
 						c.log.Info().Str("peer", k.peer.Name).Msg("a link is closed that was proved by an old cluster key")
 						(*effects)(c).Hang(k.linkID())
@@ -48,7 +48,7 @@ func (c *cluster) current(k *link) bool {
 // renew dials a member again after a pause, until there is a link that is proved by the keys of today.
 func (c *cluster) renew(k *link, pause time.Duration) {
 	time.AfterFunc(pause, func() {
-		c.post(func(int64) {
+		c.decide(func(int64) {
 			m, is := c.node.Core().View().Find(k.peer.Name)
 			if c.links[k.linkID()] != k || c.current(k) || !is || m.Birth != k.peer.Birth {
 				return

@@ -231,7 +231,7 @@ func (p *Publisher) Push(h Holder, run Run, now int64) (fresh int, err error) {
 	s.trim()
 	r.frames += uint64(run.Frames)
 	r.bytes += uint64(len(b.B))
-	p.post(b, now)
+	p.spread(b, now)
 	return run.Frames, nil
 }
 
@@ -290,7 +290,7 @@ func (p *Publisher) gap(s *stream, to uint64, reason codec.GapReason, now int64)
 	s.next, s.last, s.midway = g.To+1, 0, false
 	s.append(b, g.From, g.To, now)
 	s.trim()
-	p.post(b, now)
+	p.spread(b, now)
 }
 
 // knows reports whether the publisher has a stream of the dtype.
@@ -347,11 +347,11 @@ func (p *Publisher) jump(s *stream, run *Run, now int64) (ok bool, err error) {
 	return err == nil, err
 }
 
-// post hands a batch of a stream of p to every outlet, and the caller's reference with it.
-func (p *Publisher) post(b *Batch, now int64) {
+// spread hands a batch of a stream of p to every outlet, and the caller's reference with it.
+func (p *Publisher) spread(b *Batch, now int64) {
 	p.room.lastPush.Store(now)
 	p.pushed.Add(int64(len(b.B)))
-	p.room.post(b)
+	p.room.toOutlets(b)
 	b.Release()
 }
 

@@ -97,8 +97,8 @@ func (r *Room) hold(n int) {
 	r.share.Hold(n)
 }
 
-// post hands a batch to every outlet. Room's mutex.
-func (r *Room) post(b *Batch) {
+// toOutlets hands a batch to every outlet. Room's mutex.
+func (r *Room) toOutlets(b *Batch) {
 	n := len(r.outlets)
 	if b.stream != nil {
 		if b.aloft = r.kind.flies(r.seats != nil); b.aloft {
@@ -121,7 +121,7 @@ func (r *Room) post(b *Batch) {
 func (r *Room) postControl(kind BatchKind, c codec.Control) {
 	b := r.table.pool.encodeOwn(c, nil)
 	b.Kind = kind
-	r.post(b)
+	r.toOutlets(b)
 	b.Release()
 }
 
@@ -324,7 +324,7 @@ func (r *Room) endPublisher(p *Publisher, code codec.Code, now int64) {
 	}
 	b := r.table.pool.encodeOwn(&codec.Left{Room: r.ID, Pub: p.Num, Code: code}, p.share)
 	b.Kind, b.Key.Pub = KindLeft, p.Num
-	r.post(b)
+	r.toOutlets(b)
 	b.Release()
 	r.recount = true
 	r.changed()
