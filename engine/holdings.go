@@ -33,7 +33,7 @@ func (e *Engine) holdShake(t transport) (done func()) {
 
 // enter counts a session that a loop has adopted. A node's links count for the node.
 func (s *session) enter() {
-	s.share = s.loop.eng.pool.Share(s.role.account())
+	s.share = s.loop.eng.pool.Share(s.role.payer())
 	s.share.Hold(s.cost())
 }
 

@@ -47,7 +47,7 @@ func (k *link) linkID() carry.LinkID { return carry.LinkID(k.id) }
 
 func (k *link) client() bool { return false }
 
-func (k *link) account() string { return k.peer.Name }
+func (k *link) payer() string { return k.peer.Name }
 
 func (k *link) open(s *session) {
 	l := s.loop

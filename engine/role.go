@@ -12,8 +12,8 @@ type role interface {
 	// client reports whether a client is at the other end: it has turns, rates and bounds of its own, is pinged, and told
 	// when to go.
 	client() bool
-	// account returns for whom a session counts that has said nothing yet.
-	account() string
+	// payer returns for whom a session counts that has said nothing yet.
+	payer() string
 	// open starts the session on its loop.
 	open(s *session)
 	// dispatch handles a control frame of a session that is open; push routes a run of stream frames. An error closes the
@@ -37,7 +37,7 @@ type client struct{}
 
 func (client) client() bool { return true }
 
-func (client) account() string { return strangers }
+func (client) payer() string { return strangers }
 
 func (client) open(s *session) {
 	l := s.loop
