@@ -62,8 +62,8 @@ var mutants = []mutant{
 	},
 	{
 		what: "an edge leaves the old relay with a word", file: "edge.go",
-		from: "n.unplug(e, moving)\n\te.target, e.tries = to, 0",
-		to:   "n.unplug(e, unneeded)\n\te.target, e.tries = to, 0",
+		from: "n.unplug(e, moving)\n\te.target, e.tries, e.paused = to, 0, false",
+		to:   "n.unplug(e, unneeded)\n\te.target, e.tries, e.paused = to, 0, false",
 	},
 	{
 		what: "an edge that looked for its room stays where it is", file: "edge.go",
