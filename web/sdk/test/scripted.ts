@@ -27,7 +27,9 @@ export class Peer {
   }
 
   send(name: string, fields: Fields): void {
-    if (this.open) this.to.received(encodeControl(name, fields));
+    if (!this.open) return;
+    if (name === "error") this.to.received(preface); // it is for a hello that is turned away
+    this.to.received(encodeControl(name, fields));
   }
 
   welcome(pingMillis = 20_000): void {

@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
-import { policies } from "../src/codes.js";
+import { codes, policies } from "../src/codes.js";
 import { dial, formatRoom, type Client, type Subscription } from "../src/index.js";
 import { Scripted, room, told, turn, type Peer } from "./scripted.js";
 
@@ -149,6 +149,18 @@ for (const thaws of [false, true]) {
     await client.close({ goodbye: false });
   });
 }
+
+test("a hello that a server has heard too late is said again", async () => {
+  const { net, client, peer, phases } = await start(["one"], 20_000, 1000);
+  peer.break();
+  await waited(net, 1, 30_000);
+  net.peers[1]!.send("error", { code: codes.hello_timeout, text: "" });
+  await waited(net, 2, 30_000);
+  net.peers[2]!.welcome();
+  await turn();
+  assert.equal(phases.at(-1), "connected");
+  await client.close({ goodbye: false });
+});
 
 test("a client that is closed gives up what it connects to", async () => {
   const { net, client, peer } = await start(["one", "two"], 20_000, 1000);
