@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 // miss nothing.
 func TestResidentMemoryIsBounded(t *testing.T) {
 	drive.Prepare()
-	o := options{only: "tiny,partials", rate: 50, subs: 4, duration: time.Second, pairs: 1, memory: 64 << 20}
+	o := options{shared: true, only: "tiny,partials", rate: 50, subs: 4, duration: time.Second, pairs: 1, memory: 64 << 20}
 	if err := run(context.Background(), o); err != nil {
 		t.Fatal(err)
 	}
