@@ -144,6 +144,10 @@ func childCommand(line string) {
 		fmt.Println("rss", settledRSS())
 	case "goroutines":
 		fmt.Println("goroutines", runtime.NumGoroutine())
+	case "collections": // that somebody asked for
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		fmt.Println("collections", m.NumForcedGC)
 	}
 }
 

@@ -76,6 +76,44 @@ func TestLongestSubscribe(t *testing.T) {
 	}
 }
 
+// TestPositionsBesideGoodClients: as many positions as there may be, over and over, at a node that does not relay the
+// room and has no other subscriber of it, so that its mirror comes and goes; good clients of both nodes miss nothing.
+func TestPositionsBesideGoodClients(t *testing.T) {
+	nodes := startCluster(t, "a", "b")
+	owner, bob := login(t, nodes[0], "alice", 1), login(t, nodes[1], "bob", 2)
+	room := owner.register(codec.Register{})
+	bob.subscribe(room)
+	pub := owner.publish(room).Pub
+	target := owner.register(codec.Register{})
+	mallory := login(t, nodes[1], "mallory", 3)
+	const rounds, each = 12, 20
+	v, have := newVerifier(room), positions(codec.MaxPositions, 1)
+	for r := range rounds {
+		mallory.send(&codec.Subscribe{Req: 1, Room: target, Have: have})
+		owner.write(burst(room, pub, 1+r*each, each, 100))
+		v.upTo(bob, codec.StreamKey{Pub: pub}, uint64((r+1)*each))
+		next[*codec.Subscribed](mallory)
+		u := &codec.Unsubscribe{}
+		u.Req, u.Room = 2, target
+		mallory.send(u)
+		told := 0 // of the streams that it has named, which are not there
+		for done := false; !done; {
+			switch m := mallory.any().(type) {
+			case *codec.Gap:
+				told++
+			case *codec.Left:
+			case *codec.OK:
+				done = true
+			default:
+				t.Fatalf("round %d: %T", r, m)
+			}
+		}
+		if told != len(have) {
+			t.Fatalf("round %d: told of %d streams that are not there, named %d", r, told, len(have))
+		}
+	}
+}
+
 // TestHighestSequence: a stream ends before its numbers do, so that the next one can always be told; by whatever node
 // the publisher comes.
 func TestHighestSequence(t *testing.T) {
