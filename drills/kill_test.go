@@ -244,12 +244,9 @@ func TestRelayComesBackBetweenPushAndAck(t *testing.T) {
 	defer cancel()
 	// The subscriber's node is to take over, and to have had everything by then.
 	const relay, at, other = 0, 1, 2
-	registrar, room := f.client(relay, "owner"), codec.RoomID(0)
+	room := codec.RoomID(0)
 	for room == 0 || f.report(relay, room.String()).Chain[1] != f.nodes[at].name {
-		var err error
-		if room, err = registrar.Register(ctx, client.RoomOptions{Policy: codec.PolicyLossless}); err != nil {
-			t.Fatal(err)
-		}
+		room = f.register(ctx, place{relay: relay, policy: codec.PolicyLossless})
 	}
 	sub, err := f.client(at, "viewer").Subscribe(ctx, room, client.SubscribeOptions{})
 	if err != nil {

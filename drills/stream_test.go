@@ -69,12 +69,7 @@ func (f *fleet) run(p place, every time.Duration) *stream {
 	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
 	defer cancel()
 	s := &stream{t: f.t, f: f, every: every, size: cmp.Or(p.size, 200), stop: make(chan struct{})}
-	registrar := f.client(p.relay, "owner")
-	var err error
-	if s.room, err = registrar.Register(ctx, client.RoomOptions{Policy: p.policy}); err != nil {
-		f.t.Fatal(err)
-	}
-	registrar.Close(context.Background())
+	s.room = f.register(ctx, p)
 	for _, at := range p.subscribers {
 		s.subs = append(s.subs, f.watch(s, at))
 	}
@@ -83,6 +78,23 @@ func (f *fleet) run(p place, every time.Duration) *stream {
 	}
 	f.publish(s, p.publisher)
 	return s
+}
+
+// register makes the room, with a client at home where it is to be relayed. On a busy machine that may have left before
+// it was answered, and the room is nobody's; it is made anew.
+func (f *fleet) register(ctx context.Context, p place) codec.RoomID {
+	f.t.Helper()
+	for {
+		c := f.client(p.relay, "owner")
+		room, err := c.Register(ctx, client.RoomOptions{Policy: p.policy})
+		c.Close(context.Background())
+		if err == nil {
+			return room
+		}
+		if !errors.Is(err, client.ErrUnanswered) {
+			f.t.Fatal(err)
+		}
+	}
 }
 
 // join begins another stream in the room of s, by another publisher; each has subscribers of its own, who look at it

@@ -12,6 +12,7 @@ import (
 var (
 	rollingRooms = flag.Int("rolling.rooms", 2_000, "rooms of TestRolling's cluster; each needs some 7 kB")
 	rollingNodes = flag.Int("rolling.nodes", 10, "its nodes")
+	rollingOf    = flag.Int("rolling.of", 10, "how many of them are restarted; each costs the same")
 )
 
 // rolling is a cluster of Cores and nothing else: what one sends to another lies in a queue. It counts what a rolling
@@ -156,7 +157,8 @@ func TestRolling(t *testing.T) {
 	w.settle()
 	w.whole, w.changes, w.acks, w.demotes, w.events, w.frames, w.bytes = 0, 0, 0, 0, 0, 0, 0
 	begun := time.Now()
-	for i := range *rollingNodes {
+	restarts := min(*rollingOf, *rollingNodes)
+	for i := range restarts {
 		w.view(rollName(i))
 		if left := w.cores[rollName(i)].Relayed(); left > 0 {
 			t.Fatalf("%s still relays %d rooms", rollName(i), left)
@@ -184,8 +186,8 @@ func TestRolling(t *testing.T) {
 		t.Errorf("%d rooms of %d are relayed", relayed, *rollingRooms)
 	}
 	single := w.whole + w.changes + w.acks
-	t.Logf("%d rooms, %d nodes restarted in %v: %d whole states, %d changes, %d answers in %d frames of %d bytes in all (%d frames if each went alone); "+
-		"%d rooms handed over", *rollingRooms, *rollingNodes, time.Since(begun).Round(time.Millisecond), w.whole, w.changes, w.acks, w.frames, w.bytes, single, w.demotes)
+	t.Logf("%d rooms, %d of %d nodes restarted in %v: %d whole states, %d changes, %d answers in %d frames of %d bytes in all (%d frames if each went alone); "+
+		"%d rooms handed over", *rollingRooms, restarts, *rollingNodes, time.Since(begun).Round(time.Millisecond), w.whole, w.changes, w.acks, w.frames, w.bytes, single, w.demotes)
 	if single > 80**rollingRooms {
 		t.Errorf("%d messages for %d rooms", single, *rollingRooms)
 	}
