@@ -104,12 +104,9 @@ export interface Shown {
   looked: boolean;
 }
 
-/** What is taken where the machine is eased. */
-const eased: Record<Ease, Level> = { none: "all", half: "small", small: "small", least: "one" };
-
 /** Returns how much is taken, by what the path carries and what the machine can do. */
 export function levelFor(path: Level, ease: Ease): Level {
-  return levels[Math.max(levels.indexOf(path), levels.indexOf(eased[ease]))]!;
+  return path === "all" && ease !== "none" ? "small" : path;
 }
 
 /** Returns which size of a picture to take. `small` is how many pixels wide the small size is. */

@@ -7,8 +7,8 @@ const troubled = 15;
 const memory = 12;
 const most = 400;
 
-/** What a machine does that cannot do all: it takes small pictures, and sends its own half as often; it sends no large ones; it takes only of whom one looks at. */
-export const eases = ["none", "half", "small", "least"] as const;
+/** What a machine does that cannot do all: it takes small pictures, and sends its own half as often; it sends no large ones. Nobody's picture goes. */
+export const eases = ["none", "half", "small"] as const;
 export type Ease = (typeof eases)[number];
 
 /**

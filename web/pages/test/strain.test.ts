@@ -26,11 +26,11 @@ test("a machine that follows does all, and so does one that stands still for onc
 });
 
 test("a machine that is late all the time does less within seconds, one thing at a time, until it follows", () => {
-  const needs: Record<Ease, number> = { none: 150, half: 90, small: 5, least: 2 };
+  const needs: Record<Ease, number> = { none: 150, half: 90, small: 5 };
   const seen = work(120, (_, e) => needs[e]);
   assert.ok(seen.indexOf("half") * every <= 4000, `half after ${seen.indexOf("half") * every} ms`);
   assert.ok(seen.indexOf("small") * every <= 12_000, `small after ${seen.indexOf("small") * every} ms`);
-  assert.ok(!seen.includes("least"));
+  assert.ok(seen.lastIndexOf("none") * every <= 4000, "all of it is not tried again");
 });
 
 test("what fails again and again is tried seldom, and a machine that has time again does all", () => {
@@ -63,9 +63,6 @@ test("strain: whatever timers do, one step at a time, and none within seconds of
 test("what is taken is the less of what the path carries and the machine can do", () => {
   for (const path of levels) {
     assert.equal(levelFor(path, "none"), path);
-    for (const e of eases) assert.ok(levels.indexOf(levelFor(path, e)) >= levels.indexOf(path));
+    for (const e of ["half", "small"] as const) assert.equal(levelFor(path, e), path === "all" ? "small" : path);
   }
-  assert.equal(levelFor("all", "half"), "small");
-  assert.equal(levelFor("small", "least"), "one");
-  assert.equal(levelFor("none", "least"), "none");
 });
