@@ -2,6 +2,7 @@ package gates
 
 import (
 	"context"
+	"crypto/tls"
 	"os"
 	"runtime"
 	"testing"
@@ -12,7 +13,9 @@ import (
 	"github.com/timedge/timedge/benchmarks/internal/drive"
 	"github.com/timedge/timedge/codec"
 	"github.com/timedge/timedge/engine"
+	"github.com/timedge/timedge/internal/testcert"
 	"github.com/timedge/timedge/tools/loadgen/load"
+	"github.com/timedge/timedge/tools/loadgen/over"
 )
 
 func TestMain(m *testing.M) {
@@ -30,10 +33,22 @@ type reading struct {
 	all     counters // what they stand at when all is over: the only ones to compare with each other to the byte
 }
 
+// certified is the configuration of a server by TLS.
+var certified = &tls.Config{Certificates: []tls.Certificate{testcert.New(1)}, MinVersion: tls.VersionTLS13}
+
 // measured runs a load on a server in this process.
 func measured(t *testing.T, c drive.Case) (m reading) {
 	t.Helper()
-	e, err := engine.Start(engine.Config{Listen: []string{"127.0.0.1:0"}, Loops: 2})
+	cfg := engine.Config{Listen: []string{"127.0.0.1:0"}, Loops: 2}
+	switch c.Config.Over {
+	case over.TLS:
+		cfg.ListenTLS, cfg.TLS = cfg.Listen, certified
+	case over.WS:
+		cfg.ListenWS = cfg.Listen
+	case over.WSS:
+		cfg.ListenWSS, cfg.TLS = cfg.Listen, certified
+	}
+	e, err := engine.Start(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,6 +60,9 @@ func measured(t *testing.T, c drive.Case) (m reading) {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(e)
 	c.Config.Target, c.Config.Addr = "timedge", e.Addrs()[0].String()
+	if c.Config.Over != over.Plain {
+		c.Config.OverAddr = e.Addrs()[1].String()
+	}
 	c.Config.MaxLag, c.Config.MaxTurn = time.Hour, time.Hour // no figure here depends on time
 	var before, after counters
 	var memory [2]runtime.MemStats
@@ -135,6 +153,22 @@ func TestWritesPerDelivery(t *testing.T) {
 	d = measured(t, busy()).d
 	below(t, "busy: writes per delivery", d["timedge_writes_total"]/d["timedge_deliveries_total"], 0.02)
 	below(t, "busy: reads per frame", d["timedge_reads_total"]/d["timedge_frames_in_total"], 0.1)
+}
+
+// TestCarriersWriteAsPlain: by TLS and WebSocket a frame that comes alone costs one write for each subscriber, too, the
+// header with it, and allocates nothing.
+func TestCarriersWriteAsPlain(t *testing.T) {
+	for _, kind := range over.Kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			c := paced()
+			c.Config.Over = kind
+			m := measured(t, c)
+			below(t, "writes per delivery", m.d["timedge_writes_total"]/m.d["timedge_deliveries_total"], 1.1)
+			if !raceEnabled {
+				below(t, "allocations per delivery", float64(m.mallocs)/m.d["timedge_deliveries_total"], 0.2)
+			}
+		})
+	}
 }
 
 // TestCopies: a frame is copied once, from the read buffer into the batch that everybody shares, however many
