@@ -170,8 +170,8 @@ bench-compare: ## Compare this tree with BASE=<release or commit>; fails if it i
 	@go run ./benchmarks/compare --base $(BASE)
 
 .PHONY: bench-peers
-bench-peers: ## Run NATS, Centrifugo, Redis, Mosquitto and the limit beside timedge, plain and by TLS and WebSocket
-	@.ci/need redis-server=redis-server mosquitto=mosquitto
+bench-peers: ## Run NATS, Centrifugo, Redis and the limit beside timedge, plain and by TLS and WebSocket
+	@.ci/need redis-server=redis-server
 	@[ -x bin/peers/nats-server ] || { echo "installing $(NATS) into bin/peers"; GOBIN=$(CURDIR)/bin/peers go install $(NATS); }
 	@[ -x bin/peers/centrifugo ] || { echo "installing $(CENTRIFUGO) into bin/peers; it takes some minutes"; \
 		GOBIN=$(CURDIR)/bin/peers go install $(CENTRIFUGO); }

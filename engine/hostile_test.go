@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
-	"net"
 	"runtime"
 	"testing"
 	"time"
@@ -157,7 +156,7 @@ func TestMalformedInputClosesWithItsCode(t *testing.T) {
 }
 
 func TestFramesOfAServerAreUnexpected(t *testing.T) {
-	e := start(t)
+	k := startCarried(t)
 	var goAway codec.GoAway
 	frames := []codec.Control{
 		&codec.Welcome{}, &goAway, &codec.Registered{}, &codec.Published{Room: 1, Pub: 1}, &codec.Subscribed{Room: 1},
@@ -166,10 +165,12 @@ func TestFramesOfAServerAreUnexpected(t *testing.T) {
 	}
 	frames[2].(*codec.Registered).Room = 1
 	for _, f := range frames {
-		w := dial(t, e)
-		w.write(enc(f.Append(greeting("mallory"))))
-		if m := w.lastWord(); m.Code != codec.CodeUnexpected {
-			t.Errorf("frame %#x: error %v", f.Type(), m.Code)
+		for _, way := range []string{"plain", "tls", "ws", "wss"} {
+			w := &wire{t: t, c: k.connect(t, way)}
+			w.write(enc(f.Append(greeting("mallory"))))
+			if m := w.lastWord(); m.Code != codec.CodeUnexpected {
+				t.Errorf("frame %#x by %s: error %v", f.Type(), way, m.Code)
+			}
 		}
 	}
 }
@@ -345,11 +346,11 @@ func TestWhereTheCutsAreHasNoMeaning(t *testing.T) {
 	})
 }
 
-// After a valid hello anything may come. Whatever it is, the server stays up, closes with a code or answers, and holds
-// no memory for it.
+// After a valid hello anything may come, by every way. Whatever it is, the server stays up, closes with a code or
+// answers, and holds no memory for it.
 func TestRandomFramesAfterAValidHello(t *testing.T) {
-	e := start(t, func(c *engine.Config) { c.Rooms.MaxRooms = 100 })
-	owner := login(t, e, "alice", 1)
+	k := startCarried(t, quiet, func(c *engine.Config) { c.Rooms.MaxRooms = 100 })
+	owner := login(t, k.Engine, "alice", 1)
 	room := owner.register(codec.Register{})
 	okayed(t, owner.ask(grant(1, room, "mallory")), 1)
 	frames := 1_000_000
@@ -362,8 +363,9 @@ func TestRandomFramesAfterAValidHello(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	sink := make([]byte, 64<<10)
 	codes := make(map[codec.Code]int)
-	for sent := 0; sent < frames; {
-		w := dial(t, e)
+	for sent, turn := 0, 0; sent < frames; turn++ {
+		way := []string{"plain", "tls", "ws", "wss"}[turn%4]
+		w := &wire{t: t, c: k.connect(t, way)}
 		b := enc((&codec.Hello{Account: "mallory", Instance: 1, Caps: codec.CapToken}).Append(codec.AppendClientPreface(nil,
 			1, 1)))
 		n := min(frames-sent, 5000)
@@ -374,7 +376,7 @@ func TestRandomFramesAfterAValidHello(t *testing.T) {
 		done := make(chan codec.Code)
 		go func() { done <- finalCode(w, sink) }()
 		_, _ = w.c.Write(b) // fails when the server has closed
-		_ = w.c.(*net.TCPConn).CloseWrite()
+		_ = socketOf(w.c).CloseWrite()
 		codes[<-done]++
 		w.c.Close()
 	}
@@ -386,7 +388,7 @@ func TestRandomFramesAfterAValidHello(t *testing.T) {
 	t.Logf("last words: %v", codes)
 	owner.send(&codec.Ping{Echo: 1})
 	next[*codec.Pong](owner)
-	flat(t, e, fds)
+	flat(t, k.Engine, fds)
 }
 
 // appendRandom appends a frame: mostly a legal one with values from a small range, so that it gets far, and now and

@@ -4,7 +4,7 @@
 //	go run ./benchmarks/peers
 //	go run ./benchmarks/peers --targets limit,timedge --rounds 5 --sizes 64 --subs 100 --only throughput
 //
-// As it stands it takes about half an hour. Every run starts its server afresh. Figures are medians over the rounds.
+// As it stands it takes about twenty minutes. Every run starts its server afresh. Figures are medians over the rounds.
 // What a server cannot do stands as "no".
 package main
 
