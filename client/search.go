@@ -24,8 +24,9 @@ type search struct {
 	asked   map[string]int // attempts that have not come to an end; never 0
 }
 
-// maxAsked is how many attempts with one server may go on at once.
-const maxAsked = 3
+// maxAsked is how many attempts with one server may go on at once: enough for a balancer to notice meanwhile that the
+// server is frozen which it leads to.
+const maxAsked = 5
 
 // attempt is what became of one server.
 type attempt struct {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"syscall"
 	"testing"
 	"time"
 
@@ -74,20 +73,6 @@ func TestNodeKilledBehindBalancer(t *testing.T) {
 	for name, start := range balancers {
 		t.Run(name, func(t *testing.T) {
 			behindBalancer(t, start, "killed", (*fleet).kill, func(f *fleet, victim int) { f.start(victim) })
-		})
-	}
-}
-
-// A node behind a balancer is frozen, which goes on sending clients to it until it has looked a few times: these come
-// again, until they are sent elsewhere.
-func TestNodeFrozenBehindBalancer(t *testing.T) {
-	if *kills < 10 {
-		t.Skip("takes 20 seconds: give -kills=10")
-	}
-	for name, start := range balancers {
-		t.Run(name, func(t *testing.T) {
-			behindBalancer(t, start, "frozen",
-				func(f *fleet, victim int) { f.signal(victim, syscall.SIGSTOP) }, func(f *fleet, victim int) { f.signal(victim, syscall.SIGCONT) })
 		})
 	}
 }
