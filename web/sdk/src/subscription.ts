@@ -1,4 +1,4 @@
-import type { Fields, StreamFrame } from "./codec.js";
+import { maxSeq, type Fields, type StreamFrame } from "./codec.js";
 import { codes, gapReason, mayRetry, policies, type GapReason, type Policy } from "./codes.js";
 import type { Connection } from "./connection.js";
 import { Departures } from "./departed.js";
@@ -384,10 +384,10 @@ export class Subscription implements AsyncIterable<Event> {
   stream(f: StreamFrame): void {
     const gone = this.departed.get(f.pub);
     const before = gone?.streams.find((s) => s.dtype === f.dtype && f.seq < s.expected);
-    if (before) return this.again(before, f);
+    if (before) return this.again(before, f.seq, f.payload.length + 20);
     if (gone) this.back(f.pub);
     const s = this.streamOf(f.pub, f.dtype);
-    if (f.seq <= s.had && f.seq < s.expected) return this.again(s, f);
+    if (f.seq <= s.had && f.seq < s.expected) return this.again(s, f.seq, f.payload.length + 20);
     const expected = s.expected;
     const held = s.held;
     const got = s.take(f, this.bounds.payload);
@@ -402,11 +402,11 @@ export class Subscription implements AsyncIterable<Event> {
     if (got) this.emit({ type: "message", room: this.room, publisher: this.publishers.get(f.pub) ?? "", pub: f.pub, dtype: f.dtype, ...got }, got.payload.length, { stream: s });
   }
 
-  /** Acknowledges a frame that had come before: what the server has sent, though more was consumed. */
-  private again(s: InStream, f: StreamFrame): void {
-    if (f.seq > s.consumed) return; // its first coming waits for the caller
+  /** Acknowledges a frame of so many bytes that had come before: what the server has sent, though more was consumed. */
+  private again(s: InStream, seq: number, size: number): void {
+    if (seq > s.consumed) return; // its first coming waits for the caller
     if (this.owed.size === 0) queueMicrotask(() => this.settle());
-    this.done(s, f.seq, f.payload.length + 20);
+    this.done(s, seq, size);
   }
 
   private tellSkipped(pub: number, dtype: number, from: number, to: number): void {
@@ -425,9 +425,16 @@ export class Subscription implements AsyncIterable<Event> {
 
   /** @internal */
   gap(m: Fields): void {
-    const [pub, dtype, from, to] = [m.pub as number, m.dtype as number, m.from as number, m.to as number];
-    if (this.departed.get(pub)) return; // the answer to a position that was an acknowledgement
+    const [pub, dtype, to] = [m.pub as number, m.dtype as number, m.to as number];
+    const gone = this.departed.get(pub);
+    if (gone) {
+      // Frames that had not come before will not come: the publisher is there. A gap up to the highest number says only that nobody knows where its stream ended.
+      if (to === maxSeq || gone.streams.some((s) => s.dtype === dtype && to < s.expected)) return;
+      this.back(pub);
+    }
     const s = this.streamOf(pub, dtype);
+    if (to <= s.had) return this.again(s, to, 20);
+    const from = (m.from as number) <= s.had ? Math.min(s.expected, to) : (m.from as number);
     const expected = s.expected;
     this.assembled -= s.held;
     const { interrupted, inOrder } = s.skip(from, to);

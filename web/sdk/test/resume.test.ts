@@ -87,6 +87,25 @@ test("what is told once more of a publisher that has left is no news; what had n
   await client.close({ goodbye: false });
 });
 
+test("a gap beyond what had come of a publisher that has left says that it is back", async () => {
+  const { client, sub, peer } = await start(lossless, 1 << 20);
+  const gap = (from: number, to: number): void => peer.send("gap", { room, pub: 1, dtype: 0, from, to, reason: 3 });
+  const comes = async (...frames: (() => void)[]): Promise<string[]> => {
+    peer.joined(1, "bob");
+    for (const f of frames) f();
+    peer.left(1, codes.gone);
+    await turn();
+    return told(sub);
+  };
+  const frame = (seq: number, text: string) => () => peer.frame(1, 0, seq, text);
+  assert.deepEqual(await comes(frame(1, "a"), frame(2, "b"), frame(3, "c")), ["joined bob", "message 1-1 a", "message 2-2 b", "message 3-3 c", "left bob"]);
+  assert.deepEqual(await comes(() => gap(1, 3), () => gap(4, 2 ** 48 - 1)), []);
+  assert.deepEqual(await comes(() => gap(1, 5), frame(6, "d")), ["joined bob", "gap 4-5 expired", "message 6-6 d", "left bob"]);
+  assert.deepEqual(await comes(() => gap(1, 4), frame(5, "x"), frame(6, "d"), frame(7, "e")), ["joined bob", "message 7-7 e", "left bob"]);
+  assert.deepEqual(await comes(() => gap(1, 2), frame(8, "f"), () => gap(1, 4), frame(9, "g")), ["joined bob", "message 8-8 f", "message 9-9 g", "left bob"]);
+  await client.close({ goodbye: false });
+});
+
 test("the rest of a message whose publisher left in its middle comes without a word when it is back", async () => {
   const { client, sub, peer } = await start(lossless, 1 << 20);
   peer.joined(1, "bob");

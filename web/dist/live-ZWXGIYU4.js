@@ -1,1 +1,0 @@
-import{b as a,c as b}from"./chunk-HNU756BN.js";import"./chunk-7QB3BOAG.js";import"./chunk-WPFMBONN.js";import"./chunk-2SWHP7LO.js";import"./chunk-LDNJMKDI.js";import"./chunk-IBNFLICV.js";export{b as page,a as worklet};
