@@ -4,6 +4,9 @@ import { ClientClosedError, ConnectionError } from "./errors.js";
 /** How long a server that has taken the connection may say nothing before the next one is asked, too, at most, ms. */
 const connectWithin = 5000;
 
+/** How many attempts with one server may go on at once: enough for a balancer to notice meanwhile that the server is frozen which it leads to. */
+const maxAsked = 5;
+
 /** The bounds of a search, ms. */
 export interface Patience {
   /** How long one attempt may take. */
@@ -17,11 +20,12 @@ export interface Patience {
 /**
  * Search looks for a server that takes the client. It asks one after the other, and the next one already when one has failed or has said nothing for a step: a
  * frozen server's system still takes connections. Who was asked may go on to answer, and the first one is used. So a server that says nothing costs a step, and
- * one that many clients come to at once has nobody give up and come again behind all others.
+ * one that many clients come to at once has nobody give up and come again behind all others. Each round asks those again, too, who say nothing: a balancer of
+ * that name may lead elsewhere.
  */
 export class Search {
   private readonly ending = new AbortController();
-  private readonly asked = new Set<string>(); // have not answered
+  private readonly asked = new Map<string, number>(); // attempts that have not come to an end; never 0
   private answers: Array<Connection | Error> = [];
   private wake: (() => void) | undefined;
 
@@ -30,18 +34,20 @@ export class Search {
 
   /** How long a server is waited for before the next one is asked, too. */
   private get step(): number {
-    return Math.min((this.patience.silence || Infinity) / 4, connectWithin);
+    return Math.min((this.patience.silence || Infinity) / 2, connectWithin);
   }
 
-  /** How long those are waited for who say nothing, before the others are asked again. */
+  /** How long those are waited for who say nothing, before all are asked again. */
   private get answerTime(): number {
-    return Math.min(this.patience.silence || Infinity, this.patience.dial);
+    return Math.min(this.patience.silence || Infinity, this.patience.dial, connectWithin);
   }
 
   private ask(server: string): void {
-    this.asked.add(server);
+    this.asked.set(server, (this.asked.get(server) ?? 0) + 1);
     const answered = (a: Connection | Error): void => {
-      this.asked.delete(server);
+      const left = this.asked.get(server)! - 1;
+      if (left > 0) this.asked.set(server, left);
+      else this.asked.delete(server);
       this.answers.push(a);
       if (this.ending.signal.aborted) this.clear();
       this.wake?.();
@@ -68,23 +74,22 @@ export class Search {
   }
 
   /**
-   * Asks each server once that is not being asked already, and returns the first to answer. It throws the errors of all if none takes the client, and at once
-   * one that is final. Where only some have failed, so that they could be asked again, it waits no longer than `patience`, ms, for those who say nothing.
+   * Asks each server once, and returns the first to answer. It throws the errors of all if none takes the client, and at once one that is final. It waits no
+   * longer than `patience`, ms, for those who say nothing; they may still answer afterwards.
    */
   async round(servers: readonly string[], patience = this.answerTime): Promise<Connection> {
     const errors: string[] = [];
     for (const server of servers) {
-      if (this.asked.has(server)) continue;
+      if (this.asked.get(server) === maxAsked) continue;
       this.ask(server);
       const a = await this.next(this.step);
       if (a instanceof Error) errors.push(a.message);
       else if (a) return a;
     }
-    for (let end = Infinity; this.asked.size > 0; ) {
-      if (errors.length > 0) end = Math.min(end, performance.now() + patience);
+    for (const end = performance.now() + patience; this.asked.size > 0; ) {
       const a = await this.next(Math.max(0, end - performance.now()));
       if (a && !(a instanceof Error)) return a;
-      errors.push(a?.message ?? `${[...this.asked].join(", ")}: no answer yet`);
+      errors.push(a?.message ?? `${[...this.asked.keys()].join(", ")}: no answer yet`);
       if (!a) break;
     }
     throw new Error(errors.join("; "));

@@ -1,1 +1,0 @@
-import{b as a,c as b}from"./chunk-AHRVWTRG.js";import"./chunk-7QB3BOAG.js";import"./chunk-64XUGUR7.js";import"./chunk-I2RMAUEV.js";import"./chunk-4AG64A3H.js";import"./chunk-IBNFLICV.js";export{b as page,a as worklet};
