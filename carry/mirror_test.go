@@ -120,7 +120,8 @@ func TestNothingCountsBeforeGuestsAreSeated(t *testing.T) {
 	}
 }
 
-// An attempt that is over, of which another loop has not heard yet, leaves the mirror alone that the newer one has made.
+// An attempt that is over, of which another loop has not heard yet, leaves the mirror alone that the newer one has
+// made.
 func TestNewerAttemptKeepsItsMirror(t *testing.T) {
 	d := newDesk(t)
 	d.view(node.Level, "b", "c")

@@ -33,7 +33,8 @@ type link struct {
 const (
 	dialAgainMin = time.Millisecond // a process that is killed closes its links first, and its port a moment later
 	dialAgainMax = 500 * time.Millisecond
-	// steadyFor is how long a link lasts that is no vain attempt: one with a node that makes no sense ends at once, each time.
+	// steadyFor is how long a link lasts that is no vain attempt: one with a node that makes no sense ends at once, each
+	// time.
 	steadyFor = time.Second
 )
 

@@ -337,9 +337,9 @@ func TestCloseWhileDisconnected(t *testing.T) {
 		p.close()
 		time.Sleep(time.Minute)
 		c.Close(context.Background())
-		n := len(f.tried)
+		n := len(f.tries())
 		time.Sleep(time.Minute)
-		if len(f.tried) != n {
+		if len(f.tries()) != n {
 			t.Error("still trying")
 		}
 	})

@@ -239,7 +239,7 @@ func TestPesteringServer(t *testing.T) {
 		}
 		p.send(&codec.GoAway{Code: codec.CodeGoingAway, WithinMillis: 1000, Addrs: addrs[:codec.MaxAddrs]})
 		p2 := f.accept()
-		if n := len(f.tried); n > 2*(maxElsewhere+1) {
+		if n := len(f.tries()); n > 2*(maxElsewhere+1) {
 			t.Errorf("%d addresses were dialed", n)
 		}
 		p.close()

@@ -146,15 +146,15 @@ func (c *Cluster) meet(m Member) {
 			c.take(m)
 		}
 		c.mu.Unlock()
-		if !is || !absent {
-			return
-		}
-		if first {
+		if first && absent { // whether or not gossip has taken it back meanwhile
 			c.rumors.stale.Add(1)
 			if left, ok := c.quiet.allow("stale "+m.Name, time.Now()); ok {
 				c.cfg.Log.Warn().Str("node", m.Name).Str("addr", m.Addr).Bool("another_answers", another).Int("left_out", left).
 					Msg("gossip tells of a process that is not there")
 			}
+		}
+		if !is || !absent {
+			return
 		}
 		if !c.sleep(meetAgain) {
 			return

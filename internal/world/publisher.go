@@ -147,7 +147,9 @@ func (s *outStream) add(p *publisher, f outFrame) {
 	s.frames = append(s.frames, f)
 	ls := p.life.stream(s.dtype)
 	for ; s.next <= f.last(); s.next++ {
-		ls.frames = append(ls.frames, frameRecord{msg: f.msg, part: f.part, flags: f.flags, size: int32(f.size), gap: f.to != 0})
+		ls.frames = append(ls.frames, frameRecord{
+			msg: f.msg, part: f.part, flags: f.flags, size: int32(f.size), gap: f.to != 0,
+		})
 	}
 }
 

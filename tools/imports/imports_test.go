@@ -43,6 +43,7 @@ var layers = []layer{
 		"github.com/valyala/bytebufferpool",
 	}},
 	{path: "node", project: []string{"codec", "internal/record", "ring", "room"}, foreign: []string{
+		"github.com/hashicorp/go-msgpack/v2/codec", // of gossip, which is looked at before memberlist has it
 		"github.com/hashicorp/memberlist",
 		"github.com/prometheus/client_golang",
 		"github.com/rs/zerolog",
