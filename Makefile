@@ -148,7 +148,7 @@ drill: ## Kill, freeze, cut off, part and restart nodes, KILLS (50) times each, 
 DRILL ?= .
 
 .PHONY: drill-browser
-drill-browser: bin/timedge ## Measure in Chromium what viewers see: delay, late viewers, KILLS (5) killed relays and nodes, a slow line; a meeting of PEOPLE (6) for MEETING_SECONDS (300), a board of twenty; a file of 1 GB; DRILL=regexp picks some
+drill-browser: bin/timedge ## Measure in Chromium what viewers see: delay, late viewers, KILLS (5) killed relays and nodes, a slow line; a meeting of PEOPLE (6) at MEETING_FPS (15) for MEETING_SECONDS (300), a board of twenty; a file of 1 GB; DRILL=regexp picks some
 	@.ci/need node=nodejs npm=npm chromium=chromium firefox-esr=firefox-esr
 	@cd web && npm ci --no-audit --no-fund --silent && TIMEDGE=$(CURDIR)/bin/timedge DRILL='$(DRILL)' npm run --silent drill-browser
 

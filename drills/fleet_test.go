@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 	if testing.Short() {
 		return // "make test" runs them by themselves
 	}
-	_ = os.Setenv("TIMEDGE_WEB", "off") // as --web, which older releases do not know
+	_ = os.Setenv("TIMEDGE_WEB", "off")
 	dir, err := os.MkdirTemp("", "timedge-drills")
 	if err != nil {
 		panic(err)

@@ -13,12 +13,13 @@ import { Cluster } from "./cluster.js";
 import { path as pathTo } from "./paths.js";
 import { launchUnwatched, openUnwatched, processorTime } from "./unwatched.js";
 
-/** How many meet, and how long, s. */
+/** How many meet, how many pictures a second each sends, and how long, s. */
 const people = Number(process.env.PEOPLE ?? 6);
+const fps = Number(process.env.MEETING_FPS ?? 15);
 const seconds = Number(process.env.MEETING_SECONDS ?? 300);
 const kills = Number(process.env.KILLS ?? 5);
 const patience = { timeout: 120_000, polling: 200 };
-const picture = { width: 320, height: 180, fps: 15, bitrate: 250_000, shownWidth: 320 };
+const picture = { width: 320, height: 180, fps, bitrate: 250_000, shownWidth: 320 };
 let pages: Site;
 let browser: Browser;
 before(async () => {
