@@ -40,8 +40,8 @@ type options struct {
 	limit    bool
 	over     string
 	memory   int64 // bytes, of the server that is to hold much
-	shared   bool
-	orders   int // in which attacks on memory run, drawn; 0: as they are named
+	shared   bool  // good clients wait for processors, too
+	orders   int   // in which attacks on memory run, drawn; 0: as they are named
 }
 
 // bound is how much a server may have resident, whatever clients do.
