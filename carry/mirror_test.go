@@ -88,18 +88,23 @@ func (w *wire) wanted(head codec.RoomHead) (req uint32) {
 	return m[0].Req
 }
 
+// detour has node c ask for a lossless room of b's by way of this node, which has asked b by req.
+func (d *desk) detour() (id codec.RoomID, up, c *wire, req uint32) {
+	d.view(node.Level, "b", "c")
+	up = d.link(1, "b", 0, true)
+	d.link(2, "c", 1, true)
+	c = d.link(3, "c", 1, false)
+	id = d.elsewhere("b")
+	c.hear(&codec.Mirror{Req: 5, Room: id, Flags: codec.MirrorNew | codec.MirrorThrough})
+	return id, up, c, up.wanted(lossless(id, 1, "b"))
+}
+
 // A node waits for a room by way of this one: nothing that comes counts as arrived before it has its seat.
 func TestNothingCountsBeforeGuestsAreSeated(t *testing.T) {
 	for _, how := range []string{"seated", "gone"} {
 		t.Run(how, func(t *testing.T) {
 			d := newDesk(t)
-			d.view(node.Level, "b", "c")
-			up := d.link(1, "b", 0, true)
-			d.link(2, "c", 1, true)
-			c := d.link(3, "c", 1, false)
-			id := d.elsewhere("b")
-			c.hear(&codec.Mirror{Req: 5, Room: id, Flags: codec.MirrorNew | codec.MirrorThrough})
-			req := up.wanted(lossless(id, 1, "b"))
+			id, up, _, req := d.detour()
 			r := d.n.edges[id].mirror
 			up.port.whole(req)
 			d.n.Report(1, answered{req, &codec.OK{Req: req}}, d.now)
@@ -145,13 +150,7 @@ func TestNewerAttemptKeepsItsMirror(t *testing.T) {
 // Who has a room by way of this node is sent away when that goes on in a newer reign.
 func TestNewerReignSendsGuestsAway(t *testing.T) {
 	d := newDesk(t)
-	d.view(node.Level, "b", "c")
-	up := d.link(1, "b", 0, true)
-	d.link(2, "c", 1, true)
-	c := d.link(3, "c", 1, false)
-	id := d.elsewhere("b")
-	c.hear(&codec.Mirror{Req: 5, Room: id, Flags: codec.MirrorNew | codec.MirrorThrough})
-	req := up.wanted(lossless(id, 1, "b"))
+	id, up, c, req := d.detour()
 	up.hear(&codec.OK{Req: req})
 	if len(c.subs) != 1 || len(take[*codec.Moved](c)) != 0 {
 		t.Fatalf("%d members", len(c.subs))

@@ -113,15 +113,7 @@ func TestLoopThatIsBehind(t *testing.T) {
 	}
 	e.LookForSilence(1-at, 20) // who waits for its turn is not silent, however long that takes
 	goOn()
-	for i := range n {
-		f := next[*codec.Stream](sub)
-		if f.Dtype != uint8(i%2) || f.Seq != uint64(1+i/2) {
-			t.Fatalf("frame %d is %d of stream %d", i, f.Seq, f.Dtype)
-		}
-		if i%1000 == 999 {
-			sub.send(&codec.Ack{Room: room, StreamKey: f.StreamKey, Seq: f.Seq})
-		}
-	}
+	sub.takeSingles(room, n)
 }
 
 // What another node forwards has turns, too: it makes no more wait for a loop that is behind than a client's frames
@@ -176,15 +168,7 @@ func TestLinkIsHeldBack(t *testing.T) {
 		}
 	}
 	goOn()
-	for i := range n {
-		f := next[*codec.Stream](sub)
-		if f.Dtype != uint8(i%2) || f.Seq != uint64(1+i/2) {
-			t.Fatalf("frame %d is %d of stream %d", i, f.Seq, f.Dtype)
-		}
-		if i%1000 == 999 {
-			sub.send(&codec.Ack{Room: room, StreamKey: f.StreamKey, Seq: f.Seq})
-		}
-	}
+	sub.takeSingles(room, n)
 }
 
 // singles returns n frames of a publisher, by turns of two streams, so that each is a run of its own.
@@ -194,6 +178,20 @@ func singles(room codec.RoomID, num uint16, n int) (b []byte) {
 			Seq: uint64(1 + i/2), Payload: []byte("x")}).Append(b))
 	}
 	return b
+}
+
+// takeSingles receives what singles returned, and acknowledges it now and then.
+func (w *wire) takeSingles(room codec.RoomID, n int) {
+	w.t.Helper()
+	for i := range n {
+		f := next[*codec.Stream](w)
+		if f.Dtype != uint8(i%2) || f.Seq != uint64(1+i/2) {
+			w.t.Fatalf("frame %d is %d of stream %d", i, f.Seq, f.Dtype)
+		}
+		if i%1000 == 999 {
+			w.send(&codec.Ack{Room: room, StreamKey: f.StreamKey, Seq: f.Seq})
+		}
+	}
 }
 
 // A client that comes and goes without waiting for answers gets them all, in the order of its requests, and what it
