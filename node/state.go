@@ -41,7 +41,7 @@ func merge(a, b *codec.RoomState) *codec.RoomState {
 	}
 	m := *hi
 	m.Grants = mergeGrants(hi.Grants, lo.Grants)
-	m.Publishers, m.Seen = tellLives(hi.Publishers, lo.Publishers), mergeSeen(hi.Seen, lo.Seen)
+	m.Publishers, m.Seen = tellLives(rightful(hi, lo), lo.Publishers), mergeSeen(hi.Seen, lo.Seen)
 	m.NextPub = max(hi.NextPub, lo.NextPub)
 	switch {
 	case final(hi.Ended) && final(lo.Ended):
@@ -121,6 +121,30 @@ func addPublishers(mine, others []codec.PublisherState, seen []codec.Life) []cod
 		}
 	}
 	return mine
+}
+
+// rightful returns the publishers of a state without those that another state has seen end since their accounts' rights
+// have changed. A reign may have begun with a state that was out of date; who was revoked meanwhile, and may push again,
+// is another publisher.
+func rightful(st, other *codec.RoomState) []codec.PublisherState {
+	revoked := func(p codec.PublisherState) bool {
+		return codec.Covers(other.Seen, p.Life) && rightsOf(other, p.Account) > rightsOf(st, p.Account) &&
+			!slices.ContainsFunc(other.Publishers, func(o codec.PublisherState) bool { return alike(p, o) })
+	}
+	if !slices.ContainsFunc(st.Publishers, revoked) {
+		return st.Publishers
+	}
+	return slices.DeleteFunc(slices.Clone(st.Publishers), revoked)
+}
+
+// rightsOf returns the version of the newest grant or revocation that decides about an account.
+func rightsOf(st *codec.RoomState, account string) (version uint64) {
+	for _, g := range st.Grants {
+		if g.Account == account || g.Account == codec.Everyone {
+			version = max(version, g.Version)
+		}
+	}
+	return version
 }
 
 // same reports whether two publishers are one client's.

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -59,5 +60,46 @@ func TestSetGrant(t *testing.T) {
 	}
 	if !before[1].Granted {
 		t.Error("the list given was changed")
+	}
+}
+
+// TestRevokedElsewhere: a reign may begin with a state that was out of date. Who was revoked meanwhile is not there any
+// more, even if its account may push again; all others are.
+func TestRevokedElsewhere(t *testing.T) {
+	state := func(epoch uint32, seen uint64, rights []codec.GrantState, lives ...uint64) *codec.RoomState {
+		st := &codec.RoomState{RoomHead: codec.RoomHead{Epoch: epoch}, Grants: rights, Seen: []codec.Life{{Epoch: 1, Birth: 1, Version: seen}}}
+		for _, v := range lives {
+			st.Publishers = append(st.Publishers, codec.PublisherState{
+				Num: uint16(v), Account: "a", Instance: v, Life: codec.Life{Epoch: 1, Birth: 1, Version: v},
+			})
+		}
+		return st
+	}
+	rights := func(account string, version uint64) []codec.GrantState {
+		return []codec.GrantState{{Account: account, Version: version, Granted: true}}
+	}
+	for _, c := range []struct {
+		name   string
+		hi, lo *codec.RoomState
+		want   []uint16
+	}{
+		{"both have it", state(2, 1, rights("a", 1), 1), state(1, 1, rights("a", 3), 1), []uint16{1}},
+		{"its right was taken back and given again", state(2, 1, rights("a", 1), 1), state(1, 1, rights("a", 3)), nil},
+		{"everybody's right was", state(2, 1, rights("*", 1), 1), state(1, 1, rights("*", 3)), nil},
+		{"another's right was", state(2, 1, rights("b", 1), 1), state(1, 1, rights("b", 3)), []uint16{1}},
+		{"the older alone lost its node", state(2, 1, rights("a", 1), 1), state(1, 1, rights("a", 1)), []uint16{1}},
+		{"the older does not know it", state(2, 2, rights("a", 1), 2), state(1, 1, rights("a", 3)), []uint16{2}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, m := range []*codec.RoomState{merge(c.hi, c.lo), merge(c.lo, c.hi)} {
+				var got []uint16
+				for _, p := range m.Publishers {
+					got = append(got, p.Num)
+				}
+				if !slices.Equal(got, c.want) {
+					t.Fatalf("got %v, want %v", got, c.want)
+				}
+			}
+		})
 	}
 }
