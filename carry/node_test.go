@@ -319,6 +319,25 @@ func TestSecondLink(t *testing.T) {
 	}
 }
 
+// What the core has asked on a link that another takes the place of is asked again: nobody answers it there.
+func TestSecondLinkIsToldWhatTheFirstWas(t *testing.T) {
+	d := newDesk(t)
+	d.view(node.Level, "b")
+	first, id, done := d.link(1, "b", 0, true), d.elsewhere("a"), 0
+	head := codec.RoomHead{Room: id, Owner: "alice", NextPub: 1}
+	d.n.Core().Create(&codec.RoomState{RoomHead: head}, func(bool) { done++ })
+	d.settle()
+	second := d.link(2, "b", 0, true)
+	asked, again := take[*codec.State](first), take[*codec.State](second)
+	if len(asked) != 1 || len(again) != 1 {
+		t.Fatalf("told %d times by the first link, %d by the second", len(asked), len(again))
+	}
+	second.hear(&codec.OK{Req: again[0].Req})
+	if done != 1 {
+		t.Error("the answer to a change that both know waits for ever")
+	}
+}
+
 // What a node sends before it is in the view waits, whatever it is.
 func TestStrangersWait(t *testing.T) {
 	d := newDesk(t)

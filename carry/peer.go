@@ -144,6 +144,7 @@ func (n *Node) reach(p *peer, k *link) {
 	if p.up != nil {
 		n.hang(p.up)
 		n.cutOff(p)
+		n.core.Away(p.Name, true) // what the older was asked is not answered any more
 	}
 	p.up, p.since, k.open = k, n.now, true
 	n.do.Note(Note{Text: "linked", Peer: p.Name})
