@@ -130,9 +130,15 @@ func (s *seat) mutes(num uint16) {
 }
 
 // behind reports whether frames wait for the seat's acknowledgement.
-func (s *seat) behind() bool {
+func (s *seat) behind() bool { return s.isBehind(false) }
+
+// stalls reports whether frames of a publisher that is there do. Whoever has heard that a publisher has left need not
+// acknowledge anything of it any more.
+func (s *seat) stalls() bool { return s.isBehind(true) }
+
+func (s *seat) isBehind(there bool) bool {
 	for _, p := range s.places {
-		if p.acked+1 < p.st.next {
+		if p.acked+1 < p.st.next && !(there && p.st.pub.ended != 0) {
 			return true
 		}
 	}

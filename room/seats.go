@@ -402,7 +402,7 @@ func (l *seating) lag(r *Room, s *seat, now int64) {
 
 func (l *seating) stall(r *Room, s *seat, now int64) {
 	t := r.table
-	if s.member != nil && !s.behind() {
+	if s.member != nil && !s.stalls() {
 		s.moved = now
 		return
 	}

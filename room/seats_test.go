@@ -272,6 +272,30 @@ func TestLosslessPublisherLeaves(t *testing.T) {
 	v.take(1 << 30)
 }
 
+// What a subscriber owes of a publisher that has left is no reason to cut it off for the frames of another that have
+// only just come. Seeds 14236 and 19165 found it: a link, and a subscriber, were cut off as too slow.
+func TestLosslessStallsAnewBehindALeft(t *testing.T) {
+	x := losslessBench(t)
+	v := x.viewer(Join{Account: "v"})
+	x.script(1, "1", "2")
+	x.at(x.now + 5e9)
+	if err := x.pub.Unpublish(x.hold, x.now); err != nil {
+		t.Fatal(err)
+	}
+	x.at(x.now + 3e9)
+	x.republish()
+	x.script(1, "1")
+	x.at(x.now + 3e9)
+	if len(v.cuts) != 0 {
+		t.Fatalf("cut off with %v, three seconds after a publisher's first frame", v.cuts)
+	}
+	x.at(x.now + 11e9)
+	if len(v.cuts) != 1 {
+		t.Errorf("cuts: %v, want one", v.cuts)
+	}
+	v.q.Clear()
+}
+
 // client is a viewer with what it should have acknowledged.
 type client struct {
 	*viewer
