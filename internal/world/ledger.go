@@ -199,11 +199,12 @@ func (s *lifeStream) at(seq uint64) *frameRecord {
 	return &s.frames[seq-s.first]
 }
 
-// kept reports whether a node keeps a frame for those who resume, however its memory is cut.
+// kept reports whether a node keeps all from a frame on for those who resume, however its memory is cut; from the
+// first, for who has none of it yet (0).
 func (s *lifeStream) kept(seq uint64) bool {
 	const piece = 512 // of memory, at least; at most half of one is wasted
 	cost := 0
-	for i := seq - s.first; i < uint64(len(s.frames)); i++ {
+	for i := max(seq, s.first) - s.first; i < uint64(len(s.frames)); i++ {
 		cost += piece + 2*int(s.frames[i].size)
 	}
 	return cost <= room.DefaultConfig().History
