@@ -1,21 +1,14 @@
 import { sha256 } from "@noble/hashes/sha2.js";
-import { answerWithin, EncodeError, encodeControl, type Control, type Fields } from "./codec.js";
-import { codes, mayRetry, policies, ProtocolError } from "./codes.js";
-import { Connection } from "./connection.js";
-import { ClientClosedError, ClosedError, ConnectionError } from "./errors.js";
-import { everyone, type InboxOptions, type Info, type Options, type PublishOptions, type RoomOptions, type State, type SubscribeOptions } from "./options.js";
+import { EncodeError, encodeControl, type Control, type Fields } from "./codec.js";
+import { codes, policies } from "./codes.js";
+import type { Connection } from "./connection.js";
+import { ClientClosedError, ClosedError } from "./errors.js";
+import { everyone, type InboxOptions, type Info, type Options, type PublishOptions, type RoomOptions, type SubscribeOptions } from "./options.js";
 import { Publisher } from "./publisher.js";
-import { Requests } from "./requests.js";
+import { Reconnector } from "./reconnect.js";
+import { Requests, type Broke } from "./requests.js";
 import { formatRoom, parseRoom, type RoomID } from "./room.js";
-import { Search } from "./search.js";
-import { SilenceWatch, silenceOf, type Spare } from "./silence.js";
 import { Subscription } from "./subscription.js";
-import { webSocket, type Dialer } from "./transport.js";
-
-const capToken = 1n;
-
-/** How long a connection must have stood for the next one to be tried without a pause, ms. */
-const steadyMillis = 1000;
 
 /** How long a client that is closed waits for the answers to its goodbyes, ms. */
 const goodbyeMillis = 1000;
@@ -25,25 +18,23 @@ const goodbyeMillis = 1000;
  * reconnects by itself and takes these along. Start at {@link dial}.
  */
 export class Client {
-  private readonly servers: string[];
-  private readonly dialer: Dialer;
-  private readonly instance: bigint;
   private readonly publishers = new Map<bigint, Publisher>();
   private readonly subscriptions = new Map<bigint, Subscription>();
   private readonly inboxes = new Map<bigint, Fields>(); // of the subscriptions, those that are inboxes, and how they are opened
   private readonly requests = new Requests();
-  private link: Connection | undefined;
-  private welcome: Fields = {};
+  private readonly connections: Reconnector;
+  private terms: Fields = {}; // the last server's
   private over: Error | undefined;
-  private stopped = false;
-  private searching: Search | undefined;
-  private rounds = 0; // of the servers, since a connection last stood for a while
 
   private constructor(private readonly o: Options) {
-    this.servers = typeof o.servers === "string" ? [o.servers] : [...o.servers];
-    if (this.servers.length === 0) throw new TypeError("no servers are named");
-    this.dialer = o.dialer ?? webSocket();
-    this.instance = o.instance ?? crypto.getRandomValues(new BigUint64Array(1))[0]!;
+    this.connections = new Reconnector(o, {
+      attach: (link) => this.attach(link),
+      detach: () => this.detach(),
+      control: (m, link) => this.control(m, link),
+      stream: (f) => this.subscriptions.get(f.room)?.stream(f),
+      settled: () => this.requests.settled(),
+      ended: (why) => this.end(why),
+    });
   }
 
   /**
@@ -52,14 +43,12 @@ export class Client {
    */
   static async dial(o: Options): Promise<Client> {
     const c = new Client(o);
-    c.state({ phase: "connecting" });
-    const search = c.search();
-    try {
-      void c.run(await search.round(c.order(), o.dialTimeout ?? answerWithin));
-      return c;
-    } finally {
-      search.end();
-    }
+    await c.connections.dial();
+    return c;
+  }
+
+  private get link(): Connection | undefined {
+    return this.connections.link;
   }
 
   /** Who the client is; "" for a guest. */
@@ -69,134 +58,24 @@ export class Client {
 
   /** The node that the client is connected to; undefined while it is not. */
   get node(): string | undefined {
-    return this.link && (this.welcome.node as string);
+    return this.link && (this.link.terms.node as string);
   }
 
   /** The largest message that the server takes, bytes. */
   get maxPayload(): number {
-    return Math.min(Number((this.welcome.max_payload as bigint | undefined) ?? 0n), this.o.maxPayload ?? 16 << 20);
+    return Math.min(Number((this.terms.max_payload as bigint | undefined) ?? 0n), this.o.maxPayload ?? 16 << 20);
   }
 
-  // Connections
+  // What its connection tells.
 
-  private state(s: State): void {
-    this.o.onState?.(s);
+  private attach(link: Connection): void {
+    this.terms = link.terms;
+    for (const p of this.publishers.values()) this.askPublish(p);
+    for (const s of this.subscriptions.values()) this.askSubscribe(s);
+    this.requests.resend(link);
   }
 
-  /** Looks for a server; there is one search at a time beside that of a silent connection. */
-  private search(): Search {
-    const [min, max] = [this.o.backoffMin ?? 100, this.o.backoffMax ?? 10_000];
-    return (this.searching = new Search((server, signal) => this.attempt(server, signal), {
-      dial: this.o.dialTimeout ?? answerWithin, silence: this.o.silence, pause: (n) => backoff(n, min, max),
-    }));
-  }
-
-  /** The servers in random order, one of them last. */
-  private order(last = ""): string[] {
-    return shuffle([...this.servers]).sort((a, b) => Number(a === last) - Number(b === last));
-  }
-
-  private async token(): Promise<Uint8Array> {
-    const t = typeof this.o.token === "function" ? await this.o.token() : (this.o.token ?? "");
-    return new TextEncoder().encode(t);
-  }
-
-  private async attempt(server: string, signal: AbortSignal): Promise<Connection> {
-    const hello = { account: this.o.account, token: await this.token(), instance: this.instance, caps: capToken };
-    if (signal.aborted) throw new ClientClosedError();
-    const link = new Connection(server, this.dialer, hello);
-    const giveUp = (): void => link.close();
-    const timeout = setTimeout(giveUp, this.o.dialTimeout ?? answerWithin);
-    signal.addEventListener("abort", giveUp);
-    try {
-      await link.welcome;
-    } catch (e) {
-      throw final(e as Error) ? new ConnectionError(server, (e as ProtocolError).code, (e as Error).message) : e;
-    } finally {
-      clearTimeout(timeout);
-      signal.removeEventListener("abort", giveUp);
-    }
-    return link;
-  }
-
-  private async run(link: Connection): Promise<void> {
-    for (;;) {
-      const since = performance.now();
-      const { why, spare } = await this.serve(link);
-      if (this.stopped) return spare?.search.end();
-      this.state({ phase: "disconnected", why: why.message });
-      if (final(why)) return this.end(new ConnectionError(link.server, (why as ProtocolError).code, why.message));
-      this.state({ phase: "connecting" });
-      try {
-        link = await this.reconnect(link, spare, why, performance.now() - since);
-      } catch (e) {
-        if (!this.stopped) this.end(e as Error);
-        return;
-      }
-    }
-  }
-
-  /**
-   * Follows the loss of a connection, which stood for a while, ms. The servers are tried at once, the one lost last, and not before a pause if it closed the
-   * connection by a word of its own, or is silent. What was begun while it was silent goes on.
-   */
-  private async reconnect(link: Connection, spare: Spare | undefined, why: Error, stood: number): Promise<Connection> {
-    if (stood >= (this.o.backoffMax ?? 10_000)) this.rounds = 0;
-    const search = (this.searching = spare?.search ?? this.search());
-    const order = (): string[] => this.order(link.server);
-    try {
-      if (spare) {
-        this.rounds++;
-        return (await spare.found) ?? (await search.until(order, this.rounds));
-      }
-      const first = why instanceof ProtocolError ? order().filter((s) => s !== link.server) : order();
-      if (first.length > 0 && (this.rounds === 0 || stood >= steadyMillis)) {
-        this.rounds++;
-        const next = await search.round(first).catch((e: Error) => {
-          if (e instanceof ConnectionError || this.stopped) throw e;
-        });
-        if (next) return next;
-      }
-      return await search.until(order, this.rounds++);
-    } finally {
-      search.end();
-    }
-  }
-
-  /** Uses a connection until it is over, and returns why it is; and the search for another one, if the server says nothing any more. */
-  private serve(link: Connection): Promise<{ why: Error; spare?: Spare | undefined }> {
-    return new Promise((resolve) => {
-      this.link = link;
-      this.welcome = link.terms;
-      let spare: Spare | undefined;
-      // The silent one comes last: a balancer of that name may have others behind it, and the server itself may have lost but the connection.
-      const look = (): Spare => {
-        const search = this.search();
-        return { search, found: search.round(this.order(link.server)).catch(() => undefined) };
-      };
-      const watch = new SilenceWatch(link, silenceOf(this.welcome.ping_millis as number, this.o.silence), look, (s) => {
-        spare = s;
-        link.close(codes.silent, "heard nothing");
-      });
-      link.listen({
-        control: (m) => this.control(m, link),
-        stream: (f) => this.subscriptions.get(f.room)?.stream(f),
-        closed: (code, text) => {
-          watch.stop();
-          this.down();
-          resolve({ why: code ? new ProtocolError(code, text) : new Error(text), spare });
-        },
-      });
-      this.state({ phase: "connected", server: link.server, node: this.welcome.node as string });
-      if (this.stopped) return link.close();
-      for (const p of this.publishers.values()) this.askPublish(p);
-      for (const s of this.subscriptions.values()) this.askSubscribe(s);
-      this.requests.repeat(link);
-    });
-  }
-
-  private down(): void {
-    this.link = undefined;
+  private detach(): void {
     this.requests.disconnected();
     for (const p of this.publishers.values()) p.disconnected();
     for (const s of this.subscriptions.values()) s.disconnected();
@@ -210,12 +89,9 @@ export class Client {
         return link.send(encodeControl("pong", { echo: f.echo }));
       case "pong":
         return;
-      case "go_away":
-        this.state({ phase: "draining", server: link.server });
-        if (this.servers.length > 1) setTimeout(() => link.close(), Math.random() * (f.within_millis as number));
-        return;
       case "expiring":
-        void this.token().then((token) => this.request("token", { token }, false)).catch(() => {}); // the server closes, and says why
+        void this.connections.token().then((token) => this.request("token", { token }, "fail"))
+          .catch(() => {}); // the server closes, and says why
         return;
       case "joined":
         return this.subscriptions.get(room)?.joined(f.pub as number, f.account as string);
@@ -246,9 +122,11 @@ export class Client {
 
   // Requests
 
-  private async request(name: string, fields: Fields, repeat: boolean, ext?: ReadonlyMap<number, Uint8Array>): Promise<Control> {
+  private async request(
+    name: string, fields: Fields, broke: Broke, ext?: ReadonlyMap<number, Uint8Array>,
+  ): Promise<Control> {
     if (this.over) throw this.over;
-    return this.requests.ask(this.link, name, fields, repeat, ext);
+    return this.requests.ask(this.link, name, fields, broke, ext);
   }
 
   private ask(name: string, fields: Fields, answered: (m: Control) => void, ext?: ReadonlyMap<number, Uint8Array>): void {
@@ -292,10 +170,10 @@ export class Client {
   /** Asks again after a pause, if the connection is still the same then: another one begins with it anyhow. */
   private later(code: number, tries: number, again: () => void): void {
     const link = this.link;
-    const min = code === codes.moved ? 5 : (this.o.backoffMin ?? 100);
+    const soon: [] | [number, number] = code === codes.moved ? [5, 200] : [];
     setTimeout(() => {
       if (link && this.link === link) again();
-    }, backoff(tries, min, code === codes.moved ? 200 : (this.o.backoffMax ?? 10_000)));
+    }, this.connections.backoff(tries, ...soon));
   }
 
   /** Asks for a new room, owned by the client's account. It is not repeated when the connection breaks before the answer. */
@@ -303,28 +181,28 @@ export class Client {
     const m = await this.request("register", {
       policy: policies.indexOf(o.policy ?? "live"), idle_millis: o.idle ?? 0, expire_millis: o.expire ?? 0, queue_bytes: o.queueBytes ?? 0,
       queue_millis: o.queueAge ?? 0, max_subs: o.maxSubscribers ?? 0,
-    }, false, keepField(o));
+    }, "fail", keepField(o));
     return formatRoom(m.fields.room as bigint);
   }
 
   /** Ends a room; only its owner may. It is not repeated when the connection breaks before the answer. */
   async remove(room: RoomID): Promise<void> {
-    await this.request("remove", { room: numberOf(room) }, false);
+    await this.request("remove", { room: numberOf(room) }, "fail");
   }
 
   /** Lets an account push into the room; only its owner may. */
   async grant(room: RoomID, account: string): Promise<void> {
-    await this.request("grant", { room: numberOf(room), account }, true);
+    await this.request("grant", { room: numberOf(room), account }, "resend");
   }
 
   /** Takes a grant back and cuts the account's streams off at once. */
   async revoke(room: RoomID, account: string): Promise<void> {
-    await this.request("revoke", { room: numberOf(room), account }, true);
+    await this.request("revoke", { room: numberOf(room), account }, "resend");
   }
 
   /** Tells what there is to know of a room; anyone who knows its number may ask. */
   async stat(room: RoomID): Promise<Info> {
-    const { fields: f } = await this.request("stat", { room: numberOf(room) }, true);
+    const { fields: f } = await this.request("stat", { room: numberOf(room) }, "resend");
     return {
       policy: policies[f.policy as number] ?? "live", owner: f.owner as string, subscribers: Number(f.subscribers), publishers: Number(f.publishers),
       frames: f.frames as bigint, bytes: f.bytes as bigint, ageMillis: Number(f.age_millis), idleMillis: Number(f.idle_millis),
@@ -347,7 +225,7 @@ export class Client {
     if (this.publishers.has(number)) return Promise.reject(new Error(`already publishing into room ${room}`));
     const p: Publisher = new Publisher(room, number, to, o.counts ?? false, {
       ask: (_, later) => (later ? this.later(later.code, later.tries, () => this.askPublish(p)) : this.askPublish(p)),
-      unpublish: async () => void (await this.request("unpublish", { room: number }, false)),
+      unpublish: async () => void (await this.request("unpublish", { room: number }, "settle")),
       forget: () => void (this.publishers.get(number) === p && this.publishers.delete(number)),
     }, () => this.maxPayload);
     this.publishers.set(number, p);
@@ -390,7 +268,7 @@ export class Client {
 
   private async listed(account: string, how: "grant" | "revoke"): Promise<void> {
     const number = inboxOf(this.o.account);
-    await this.request(how, { room: number, account }, true);
+    await this.request(how, { room: number, account }, "resend");
     const inbox = this.inboxes.get(number);
     if (!inbox) return;
     const without = (list: unknown): string[] => (list as string[]).filter((a) => a !== account);
@@ -412,7 +290,7 @@ export class Client {
     const s: Subscription = new Subscription(room, number, (o.noEcho ? 1 : 0) | (o.counts ? 2 : 0), {
       ask: (_, later) => (later ? this.later(later.code, later.tries, () => this.askSubscribe(s)) : this.askSubscribe(s)),
       acknowledge: (_, pub, dtype, seq) => this.link?.send(encodeControl("ack", { room: number, pub, dtype, seq })),
-      unsubscribe: async () => void (await this.request("unsubscribe", { room: number }, false)),
+      unsubscribe: async () => void (await this.request("unsubscribe", { room: number }, "settle")),
       forget: () => {
         if (this.subscriptions.get(number) !== s) return;
         this.subscriptions.delete(number);
@@ -441,12 +319,10 @@ export class Client {
 
   private end(why: Error): void {
     this.over = why;
-    this.stopped = true;
     this.requests.close(why);
     for (const p of [...this.publishers.values()]) p.end(why);
     for (const s of [...this.subscriptions.values()]) s.end(why);
-    this.searching?.end();
-    this.link?.close();
+    this.connections.stop();
   }
 }
 
@@ -487,24 +363,4 @@ function varints(list: readonly number[]): Uint8Array {
     out.push(v);
   }
   return Uint8Array.from(out);
-}
-
-/** After these codes connecting again helps, too: the token may be another one, and what took too long need not again. */
-const passing: readonly number[] = [codes.token_expired, codes.token_revoked, codes.silent, codes.hello_timeout];
-
-/** Reports whether an error is the server's word that connecting again is of no use. */
-function final(e: Error): boolean {
-  return e instanceof ProtocolError && !mayRetry(e.code) && !passing.includes(e.code);
-}
-
-function backoff(tries: number, min: number, max: number): number {
-  return Math.random() * Math.min(max, min * 2 ** Math.min(tries, 16));
-}
-
-function shuffle<T>(list: T[]): T[] {
-  for (let i = list.length - 1; i > 0; i--) {
-    const j = Math.floor(Math.random() * (i + 1));
-    [list[i], list[j]] = [list[j]!, list[i]!];
-  }
-  return list;
 }

@@ -1,11 +1,18 @@
 import { encodeControl, type Control, type Fields } from "./codec.js";
 import { RefusedError, UnansweredError } from "./errors.js";
 
+/**
+ * What becomes of a request whose answer the connection does not outlive: it is sent again on the next one; it fails, as it must not be sent twice; or
+ * it is settled, for it was a goodbye to what has ended with the connection, and fails for nobody to hear.
+ */
+export type Broke = "resend" | "fail" | "settle";
+
 interface Request {
   name: string;
   fields: Fields;
   ext: ReadonlyMap<number, Uint8Array> | undefined;
-  repeat: boolean; // after a reconnection
+  broke: Broke;
+  sent: boolean; // on the connection in use
   resolve(m: Control): void;
   reject(e: Error): void;
 }
@@ -23,6 +30,7 @@ export class Requests {
   private readonly asked = new Map<number, Request>();
   private readonly expected = new Map<number, (m: Control) => void>();
   private last = 0;
+  private leaving: (() => void) | undefined; // while a server is left: told when all is answered that must not be sent twice
 
   private number(): number {
     do this.last = (this.last + 1) >>> 0 || 1;
@@ -30,14 +38,30 @@ export class Requests {
     return this.last;
   }
 
-  /** Asks on the link, or on the next one if there is none. With `repeat` it is asked again when the connection breaks before the answer. */
-  ask(link: Link | undefined, name: string, fields: Fields, repeat: boolean, ext?: ReadonlyMap<number, Uint8Array>): Promise<Control> {
+  /** Asks on the link, or on the next one if there is none, or if this one is about to be left. */
+  ask(
+    link: Link | undefined, name: string, fields: Fields, broke: Broke, ext?: ReadonlyMap<number, Uint8Array>,
+  ): Promise<Control> {
     const req = this.number();
     const frame = encodeControl(name, { ...fields, req }, ext); // throws for what does not fit
+    const sent = link !== undefined && !(this.leaving && broke === "fail");
     return new Promise((resolve, reject) => {
-      this.asked.set(req, { name, fields, ext, repeat, resolve, reject });
-      link?.send(frame);
+      this.asked.set(req, { name, fields, ext, broke, sent, resolve, reject });
+      if (sent) link.send(frame);
     });
+  }
+
+  /** Fulfilled when all is answered that must not be sent twice; what is asked of that kind from now on waits for the next link. */
+  settled(): Promise<void> {
+    return new Promise((resolve) => {
+      this.leaving = resolve;
+      this.check();
+    });
+  }
+
+  private check(): void {
+    for (const r of this.asked.values()) if (r.broke === "fail" && r.sent) return;
+    this.leaving?.();
   }
 
   /** Asks on this link only; `answered` is told what comes. */
@@ -58,6 +82,7 @@ export class Requests {
     const r = this.asked.get(req);
     if (!r) return;
     this.asked.delete(req);
+    this.check();
     if (m.name === "refused") r.reject(new RefusedError(m.fields.code as number, m.fields.text as string));
     else r.resolve(m);
   }
@@ -65,16 +90,23 @@ export class Requests {
   /** The connection broke. */
   disconnected(): void {
     this.expected.clear();
+    this.leaving = undefined;
     for (const [req, r] of this.asked) {
-      if (r.repeat) continue;
+      if (r.broke === "resend" || !r.sent) {
+        r.sent = false;
+        continue;
+      }
       this.asked.delete(req);
       r.reject(new UnansweredError());
     }
   }
 
-  /** Asks again, on a new connection, what may be repeated. */
-  repeat(link: Link): void {
-    for (const [req, r] of this.asked) link.send(encodeControl(r.name, { ...r.fields, req }, r.ext));
+  /** Sends on a new connection what waits for it, and again what may be. */
+  resend(link: Link): void {
+    for (const [req, r] of this.asked) {
+      r.sent = true;
+      link.send(encodeControl(r.name, { ...r.fields, req }, r.ext));
+    }
   }
 
   /** Ends all. */

@@ -16,11 +16,17 @@ export function silenceOf(pingMillis: number, own?: number): number {
   return Math.min(maxSilence, 2 * pingMillis || Infinity, own || Infinity);
 }
 
-/** A search that goes on while the connection in use says nothing. */
+/** A search that goes on while the connection in use says nothing, or is to be left. */
 export interface Spare {
   search: Search;
   /** Undefined: a round brought none. */
   found: Promise<Connection | undefined>;
+}
+
+/** Ends such a search, and closes what it has found. */
+export function letGo({ search, found }: Spare): void {
+  search.end();
+  found.then((next) => next?.close(), () => {});
 }
 
 /** Watches over a connection until it is over or stopped, and leaves it when the server says nothing any more. */
@@ -73,7 +79,6 @@ export class SilenceWatch {
     if (this.over) return;
     this.over = true;
     clearInterval(this.timer);
-    this.spare?.search.end();
-    void this.spare?.found.then((next) => next?.close());
+    if (this.spare) letGo(this.spare);
   }
 }

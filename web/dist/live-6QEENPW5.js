@@ -1,1 +1,0 @@
-import{b as a,c as b}from"./chunk-DR6ZAZAP.js";import"./chunk-7QB3BOAG.js";import"./chunk-WJMJF5OO.js";import"./chunk-7WGCP3F7.js";import"./chunk-XODOVMKN.js";import"./chunk-IBNFLICV.js";export{b as page,a as worklet};

@@ -1,0 +1,1 @@
+import{b as a,c as b}from"./chunk-NXFVUJ2H.js";import"./chunk-7QB3BOAG.js";import"./chunk-YC33HCOW.js";import"./chunk-NHLQNCUW.js";import"./chunk-JZQKLPKS.js";import"./chunk-IBNFLICV.js";export{b as page,a as worklet};
