@@ -59,6 +59,20 @@ func parseAddress(name string) (a address, err error) {
 	return a, nil
 }
 
+// sibling returns the server at an address that a go-away names, reached as the server that names it: by the same
+// scheme and path. So nobody who has come by TLS goes on without it.
+func sibling(server, addr string) string {
+	scheme, rest, found := strings.Cut(server, "://")
+	if !found {
+		return addr
+	}
+	path := ""
+	if i := strings.IndexAny(rest, "/?"); i >= 0 {
+		path = rest[i:]
+	}
+	return scheme + "://" + addr + path
+}
+
 // connect opens a connection to a server, up to the protocol's first byte. ctx bounds all of it.
 func (o *Options) connect(ctx context.Context, server string) (net.Conn, error) {
 	a, err := parseAddress(server)

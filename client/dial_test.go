@@ -218,3 +218,15 @@ type readOnly struct {
 
 func (c *readOnly) Read(b []byte) (int, error)  { return c.r.Read(b) }
 func (c *readOnly) Write(b []byte) (int, error) { return len(b), nil }
+
+// Whoever has come by TLS, or by WebSocket, is reached likewise at the address that a go-away names.
+func TestSibling(t *testing.T) {
+	for _, c := range [][3]string{
+		{"one:1", "two:2", "two:2"}, {"tls://one:1", "two:2", "tls://two:2"}, {"ws://one", "[::1]:2", "ws://[::1]:2"},
+		{"wss://one/live?x=1", "two:2", "wss://two:2/live?x=1"},
+	} {
+		if got := sibling(c[0], c[1]); got != c[2] {
+			t.Errorf("at %s, from %s: %s, want %s", c[1], c[0], got, c[2])
+		}
+	}
+}

@@ -196,7 +196,11 @@ func (c *Client) leave(ctx context.Context, l *link, m codec.GoAway) (*link, err
 		return nil, err
 	}
 	elsewhere := order(m.Addrs, "")
-	servers := append(elsewhere[:min(len(elsewhere), maxElsewhere)], order(c.opts.Servers, l.server)...)
+	elsewhere = elsewhere[:min(len(elsewhere), maxElsewhere)]
+	for i, addr := range elsewhere {
+		elsewhere[i] = sibling(l.server, addr)
+	}
+	servers := append(elsewhere, order(c.opts.Servers, l.server)...)
 	search := c.search(ctx)
 	var next *link
 	err := error(nil)
