@@ -164,18 +164,14 @@ func (p policy) owes(s *stream, start uint64) uint64 {
 
 // lowest returns from where a node that has nothing of s is given it, for those who may come to it and have less than
 // its first subscriber.
-//
-// In a lossless room that is no later than what somebody here has not acknowledged; after a takeover, while the log
-// keeps more, the oldest in it: nobody knows yet who comes.
 func (p policy) lowest(s *stream) uint64 {
-	from := s.next
-	if s.head < len(s.log) {
-		from = s.log[s.head].first
+	switch {
+	case p.lossless():
+		return s.low + 1
+	case s.head < len(s.log):
+		return s.log[s.head].first
 	}
-	if p.lossless() {
-		return min(from, s.low+1)
-	}
-	return from
+	return s.next
 }
 
 // opens moves the start of the newest group of s past a run.

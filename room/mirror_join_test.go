@@ -32,19 +32,6 @@ func TestMirrorForMoreThanOne(t *testing.T) {
 	x.wantScript(node, 1, "1-1 lost 2 3 4")
 }
 
-// In a lossless room that settles after a takeover nobody knows what those lack who are on their way: a node that has
-// nothing is given all that there is, whoever its first subscriber is, and is not waited for with what all here have.
-// Seed 13144 found it.
-func TestMirrorOfARoomThatSettles(t *testing.T) {
-	x := restored(t, Config{Clustered: true}, codec.Register{Policy: codec.PolicyLossless}, func(x *bench) {
-		x.script(1, "1", "2", "3", "4")
-	})
-	node := x.newViewer()
-	x.join(node, Join{Link: "edge", New: true})
-	x.wantScript(node, 1, "1 2 3 4")
-	x.wantAcked(4)
-}
-
 // A mirror may not know yet a stream that a subscriber has had elsewhere.
 func TestMirrorWithoutTheStream(t *testing.T) {
 	x, _ := mirrorOf(t, newBench(t, Config{}, codec.Register{}))
